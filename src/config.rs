@@ -1,0 +1,169 @@
+//! What is true about the service to run, once the file has been read and checked. Refuses what cannot work, all of it at once.
+//! Pure: reading the file and asking the host are the caller's.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::units::{Connections, Workers};
+
+/// A checked configuration. Immutable: a reload makes a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What a worker is.
+    pub app: App,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// How many workers.
+    pub workers: Workers,
+    /// How many connections a worker serves at the same time.
+    pub connections: Connections,
+    /// How long the supervisor waits for what.
+    pub timing: Timing,
+    /// Where Prometheus finds us, if anywhere.
+    pub metrics: Option<Metrics>,
+}
+
+/// The kind of worker and how to start it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum App {
+    /// Any program that would run as a socket-activated systemd service.
+    Command(CommandApp),
+    /// A Python application, forked from a zygote and run by Gunicorn's worker classes.
+    Python(PythonApp),
+}
+
+/// `kind = "command"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandApp {
+    /// Program and arguments; `{fd}`, `{connections}`, `{worker}` and `{workers}` are replaced in each.
+    pub command: Vec<String>,
+    /// Environment added to the supervisor's own.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute.
+    pub directory: PathBuf,
+    /// How a worker shows that it can serve.
+    pub readiness: Readiness,
+}
+
+/// How a command worker shows that it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It sends `READY=1` to `NOTIFY_SOCKET` (sd_notify(3)).
+    Notify,
+    /// It has stayed alive for this long.
+    Alive(Duration),
+}
+
+/// `kind = "python"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PythonApp {
+    /// `module:callable`, as Gunicorn's `wsgi_app`.
+    pub app: String,
+    /// The Python to run: absolute, or a name looked up in PATH.
+    pub interpreter: PathBuf,
+    /// Which of Gunicorn's worker classes serves requests.
+    pub worker_class: WorkerClass,
+    /// Environment added to the supervisor's own.
+    pub env: Vec<(String, String)>,
+    /// Working directory and first entry of `sys.path` (Gunicorn's `chdir`), absolute.
+    pub directory: PathBuf,
+}
+
+/// Gunicorn's `worker_class`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkerClass {
+    /// One request at a time; `connections` is always 1.
+    Sync,
+    /// `connections` is the number of threads.
+    Gthread,
+    /// `connections` is `worker_connections`.
+    Gevent,
+    /// `connections` is `worker_connections`.
+    Asgi,
+}
+
+impl WorkerClass {
+    /// The name Gunicorn and the configuration use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Gthread => "gthread",
+            Self::Gevent => "gevent",
+            Self::Asgi => "asgi",
+        }
+    }
+}
+
+/// The listening sockets, shared by all workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// At least one, in the order of the file; inherited sockets (LISTEN_FDS) take their place.
+    pub addresses: Vec<Address>,
+    /// listen(2)'s backlog.
+    pub backlog: u32,
+    /// Permission bits of unix sockets.
+    pub mode: u32,
+    /// Owner of unix sockets, `user`, `user:group` or `:group`; the supervisor's own if absent.
+    pub owner: Option<String>,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port` or `[v6]:port`; the host is resolved when the socket is bound.
+    Tcp {
+        /// Host name or address, without brackets.
+        host: String,
+        /// Port; 0 lets the kernel choose.
+        port: u16,
+    },
+    /// `unix:/path`.
+    Unix(PathBuf),
+    /// `fd:N`, a listening socket inherited under this number.
+    Fd(i32),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Fd(fd) => write!(f, "fd:{fd}"),
+        }
+    }
+}
+
+/// The supervisor's patience. All are greater than zero but `timeout`, where zero means "no heartbeat asked for".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a worker may take to finish its requests after SIGTERM (Gunicorn's `graceful_timeout`).
+    pub graceful_timeout: Duration,
+    /// How long a worker may be silent before it counts as hung (Gunicorn's `timeout`).
+    pub timeout: Duration,
+    /// How long a worker, or the import of the application, may take to become ready.
+    pub boot_timeout: Duration,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: Address,
+}
+
+/// What the configuration depends on beside its file. Gathered by the caller, so that parsing stays a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The environment variable WEB_CONCURRENCY.
+    pub web_concurrency: Option<String>,
+    /// The environment variable VIRTUAL_ENV.
+    pub virtual_env: Option<PathBuf>,
+    /// Cores this process may use (affinity and cgroup quota seen).
+    pub cores: NonZeroU16,
+    /// The directory that holds the configuration file, absolute: relative paths in it start here.
+    pub directory: PathBuf,
+}

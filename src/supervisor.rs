@@ -1,0 +1,3 @@
+//! Decides what happens to workers: `(Moment, Event) → Vec<Command>`.
+
+pub mod event;

@@ -1,0 +1,292 @@
+//! What the supervisor hears (facts, in the past tense, and wishes), what it orders, and what it tells.
+
+use std::time::Duration;
+
+use crate::units::{Generation, Slot, WorkerId, Workers};
+
+/// A fact, or a wish of the person who runs the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing happened until [`deadline`](super::Supervisor::deadline).
+    Woke,
+    /// A generation's configuration and code are loaded; workers can be forked from it.
+    Prepared {
+        /// Which one.
+        generation: Generation,
+        /// How many workers its configuration asks for.
+        target: Workers,
+    },
+    /// A generation cannot be used.
+    PrepareFailed {
+        /// Which one.
+        generation: Generation,
+        /// What the user reads: the configuration's problems, or the traceback's last lines.
+        reason: String,
+    },
+    /// A worker process could not be made.
+    SpawnFailed {
+        /// The worker that never was.
+        worker: WorkerId,
+        /// The system's reason.
+        reason: String,
+    },
+    /// A worker can serve.
+    BecameReady {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker showed that it is alive.
+    Beat {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// A worker's process has ended and was reaped.
+    Exited {
+        /// Which one.
+        worker: WorkerId,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Somebody asked for something.
+    Asked(Wish),
+}
+
+/// What a person asks for by signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// HUP: load configuration and code again, replace the workers one by one.
+    Reload,
+    /// TTIN: one worker more.
+    MoreWorkers,
+    /// TTOU: one worker fewer.
+    FewerWorkers,
+    /// TERM (graceful), INT and QUIT (quick).
+    Stop(Haste),
+}
+
+/// How a stop treats requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// They are answered, within the graceful timeout.
+    Graceful,
+    /// They are dropped.
+    Quick,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// exit(3) with this code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+/// An order to the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Load configuration and code; answered by `Prepared` or `PrepareFailed`.
+    Prepare {
+        /// The name the generation will have.
+        generation: Generation,
+    },
+    /// Forget a generation: no worker of it lives and none will be asked for.
+    Retire {
+        /// Which one.
+        generation: Generation,
+    },
+    /// Make a worker process; answered by `BecameReady`, `Exited` or `SpawnFailed`.
+    Spawn {
+        /// The name the worker will have.
+        worker: WorkerId,
+        /// The place it fills.
+        slot: Slot,
+        /// What it is forked from.
+        generation: Generation,
+    },
+    /// Ask a worker to answer what it has and leave (SIGTERM).
+    Terminate {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// Ask a worker to leave at once (SIGQUIT).
+    Quit {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// End a hung worker so that it can leave a trace (SIGABRT).
+    Abort {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// End a worker (SIGKILL).
+    Kill {
+        /// Which one.
+        worker: WorkerId,
+    },
+}
+
+/// Where a worker's life stands, as metrics and status name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkerState {
+    /// The process was ordered and has not said that it is ready.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It was told to leave.
+    Stopping,
+    /// Its slot is empty and waits before the next attempt.
+    Waiting,
+}
+
+impl WorkerState {
+    /// Every state, in the order of a worker's life.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Stopping, Self::Waiting];
+
+    /// The value of the label `state`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// Why a worker was, or has to be, replaced or stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// It ended by itself.
+    Crash,
+    /// It ended, or could not be made, before it was ready.
+    BootFailure,
+    /// It was not ready in time.
+    BootTimeout,
+    /// It was silent for longer than `timeout`.
+    Timeout,
+    /// A newer generation takes its place.
+    Reload,
+    /// Fewer workers are wanted.
+    Scale,
+    /// The supervisor stops.
+    Stop,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Crash,
+        Self::BootFailure,
+        Self::BootTimeout,
+        Self::Timeout,
+        Self::Reload,
+        Self::Scale,
+        Self::Stop,
+    ];
+
+    /// The value of the label `reason`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::BootFailure => "boot_failure",
+            Self::BootTimeout => "boot_timeout",
+            Self::Timeout => "timeout",
+            Self::Reload => "reload",
+            Self::Scale => "scale",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// Something that changed and that people want to know: the one source of log lines, metrics and systemd's STATUS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// A worker was ordered.
+    WorkerStarted {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it fills.
+        slot: Slot,
+        /// What it is forked from.
+        generation: Generation,
+    },
+    /// A worker serves.
+    WorkerReady {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it fills.
+        slot: Slot,
+        /// Time from the order to readiness.
+        took: Duration,
+    },
+    /// A worker was told to leave.
+    WorkerStopping {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it filled.
+        slot: Slot,
+        /// Why.
+        reason: Reason,
+    },
+    /// A worker did not leave in time and is killed.
+    WorkerKilled {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it filled.
+        slot: Slot,
+    },
+    /// A worker's process is gone.
+    WorkerExited {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it filled.
+        slot: Slot,
+        /// How; `None` if it could not be made.
+        exit: Option<Exit>,
+        /// Why it had to go.
+        reason: Reason,
+        /// The system's words if it could not be made.
+        detail: Option<String>,
+    },
+    /// An empty slot waits before the next attempt.
+    SlotWaits {
+        /// Which one.
+        slot: Slot,
+        /// How long.
+        wait: Duration,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// A reload began.
+    ReloadStarted {
+        /// The new generation.
+        generation: Generation,
+    },
+    /// Every worker is of the new generation.
+    ReloadFinished {
+        /// The new generation.
+        generation: Generation,
+    },
+    /// The new generation is dropped; the old workers were never stopped, or are back.
+    ReloadFailed {
+        /// The generation that is dropped.
+        generation: Generation,
+        /// What the user reads.
+        reason: String,
+    },
+    /// Another number of workers is wanted.
+    TargetChanged {
+        /// The new number.
+        target: Workers,
+    },
+    /// All wanted workers of the first generation are ready for the first time.
+    BecameReady,
+    /// A stop began.
+    Stopping {
+        /// Whether requests in flight are answered.
+        haste: Haste,
+    },
+}
