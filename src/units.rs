@@ -42,7 +42,7 @@ pub struct Workers(NonZeroU16);
 
 impl Workers {
     /// The most workers one supervisor runs.
-    pub const MAX: u16 = 4096;
+    pub const MAX: u16 = 1024;
 
     /// `count` workers, or `None` outside 1..=[`Self::MAX`].
     #[must_use]

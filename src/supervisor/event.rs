@@ -1,7 +1,9 @@
 //! What the supervisor hears (facts, in the past tense, and wishes), what it orders, and what it tells.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::config::Timing;
 use crate::units::{Generation, Slot, WorkerId, Workers};
 
 /// A fact, or a wish of the person who runs the service.
@@ -13,8 +15,8 @@ pub enum Event {
     Prepared {
         /// Which one.
         generation: Generation,
-        /// How many workers its configuration asks for.
-        target: Workers,
+        /// What its configuration asks for.
+        settings: Settings,
     },
     /// A generation cannot be used.
     PrepareFailed {
@@ -51,6 +53,15 @@ pub enum Event {
     Asked(Wish),
 }
 
+/// What a generation's configuration asks of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many workers.
+    pub workers: Workers,
+    /// How long to wait for what.
+    pub timing: Timing,
+}
+
 /// What a person asks for by signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -80,6 +91,15 @@ pub enum Exit {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
 }
 
 /// An order to the host.

@@ -1,0 +1,135 @@
+//! The whole behaviour as one table: what each event does in each state of a supervisor with two workers.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::Supervisor;
+use super::event::{Command, Event, Exit, Haste, Settings, Wish};
+use crate::config::Timing;
+use crate::units::{Generation, Moment, WorkerId, Workers};
+
+const SETTINGS: fn(u32) -> Settings = |workers| Settings {
+    workers: Workers::new(workers).expect("invariant: small"),
+    timing: Timing {
+        graceful_timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(30),
+        boot_timeout: Duration::from_secs(60),
+    },
+};
+
+fn at(seconds: u64) -> Moment {
+    Moment::from_nanos(seconds * 1_000_000_000)
+}
+
+fn prepared(generation: u32) -> Event {
+    Event::Prepared {
+        generation: Generation(generation),
+        settings: SETTINGS(2),
+    }
+}
+
+fn ready(worker: u64) -> Event {
+    Event::BecameReady {
+        worker: WorkerId(worker),
+    }
+}
+
+fn exited(worker: u64, code: i32) -> Event {
+    Event::Exited {
+        worker: WorkerId(worker),
+        exit: Exit::Code(code),
+    }
+}
+
+/// Every state, by the events (at second 1) that lead there.
+fn states() -> Vec<(&'static str, Vec<Event>)> {
+    let up = || vec![prepared(1), ready(1), ready(2)];
+    let then = |more: Vec<Event>| up().into_iter().chain(more).collect::<Vec<_>>();
+    let reload = Event::Asked(Wish::Reload);
+    vec![
+        ("loading", vec![]),
+        ("starting", vec![prepared(1)]),
+        ("ready", up()),
+        (
+            "ready, beating",
+            then(vec![Event::Beat { worker: WorkerId(1) }, Event::Beat { worker: WorkerId(2) }]),
+        ),
+        ("one slot waits", then(vec![exited(1, 1), exited(3, 1)])),
+        ("reload: loading", then(vec![reload.clone()])),
+        ("reload: canary", then(vec![reload.clone(), prepared(2)])),
+        ("reload: rolling", then(vec![reload.clone(), prepared(2), ready(3)])),
+        ("reload: wished again", then(vec![reload.clone(), prepared(2), reload])),
+        ("stopping", then(vec![Event::Asked(Wish::Stop(Haste::Graceful))])),
+        ("quitting", then(vec![Event::Asked(Wish::Stop(Haste::Quick))])),
+    ]
+}
+
+/// Every event, and the second at which it comes.
+fn events() -> Vec<(&'static str, u64, Event)> {
+    vec![
+        ("woke", 2, Event::Woke),
+        ("woke at +31 s", 32, Event::Woke),
+        ("loaded", 2, prepared(2)),
+        (
+            "not loaded",
+            2,
+            Event::PrepareFailed {
+                generation: Generation(2),
+                reason: "reason".to_owned(),
+            },
+        ),
+        (
+            "1 not made",
+            2,
+            Event::SpawnFailed {
+                worker: WorkerId(1),
+                reason: "EAGAIN".to_owned(),
+            },
+        ),
+        ("3 ready", 2, ready(3)),
+        ("1 beats", 2, Event::Beat { worker: WorkerId(1) }),
+        ("1 exits 0", 2, exited(1, 0)),
+        ("3 exits 4", 2, exited(3, 4)),
+        ("HUP", 2, Event::Asked(Wish::Reload)),
+        ("TTIN", 2, Event::Asked(Wish::MoreWorkers)),
+        ("TTOU", 2, Event::Asked(Wish::FewerWorkers)),
+        ("TERM", 2, Event::Asked(Wish::Stop(Haste::Graceful))),
+        ("QUIT", 2, Event::Asked(Wish::Stop(Haste::Quick))),
+    ]
+}
+
+fn short(command: &Command) -> String {
+    match command {
+        Command::Prepare { generation } => format!("load g{generation}"),
+        Command::Retire { generation } => format!("retire g{generation}"),
+        Command::Spawn {
+            worker,
+            slot,
+            generation,
+        } => format!("spawn {worker}(slot {slot}, g{generation})"),
+        Command::Terminate { worker } => format!("TERM {worker}"),
+        Command::Quit { worker } => format!("QUIT {worker}"),
+        Command::Abort { worker } => format!("ABRT {worker}"),
+        Command::Kill { worker } => format!("KILL {worker}"),
+    }
+}
+
+#[test]
+fn state_by_event() {
+    let mut table = String::new();
+    for (state, path) in states() {
+        let (mut supervisor, _) = Supervisor::start(at(1), SETTINGS(2));
+        for event in path {
+            supervisor.handle(at(1), event);
+        }
+        for (name, second, event) in events() {
+            let mut after = supervisor.clone();
+            let commands = after.handle(at(second), event);
+            let orders = commands.iter().map(short).collect::<Vec<_>>().join(", ");
+            let end = after.outcome().map_or(String::new(), |outcome| format!("  => {outcome:?}"));
+            let line = format!("{state:<22}{name:<15}{}{end}", if orders.is_empty() { "-" } else { &orders });
+            writeln!(table, "{}", line.trim_end()).expect("invariant: a string takes everything");
+        }
+    }
+    insta::assert_snapshot!(table);
+}

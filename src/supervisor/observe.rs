@@ -1,0 +1,224 @@
+//! The first half of a turn: records a fact, or edits what is wished for. Orders nothing.
+
+use std::time::Duration;
+
+use super::event::{Event, Exit, Haste, Reason, Settings, Transition, Wish};
+use super::worker::{Life, Worker};
+use super::{BOOT_ATTEMPTS, Mode, Outcome, Rollout, Supervisor};
+use crate::units::{Generation, Moment, WorkerId, Workers};
+
+/// Gunicorn's exit code of a worker that could not load the application.
+const APP_LOAD_ERROR: i32 = 4;
+
+impl Supervisor {
+    pub(super) fn observe(&mut self, now: Moment, event: Event) {
+        match event {
+            Event::Woke => {}
+            Event::Prepared { generation, settings } => self.prepared(generation, settings),
+            Event::PrepareFailed { generation, reason } => self.prepare_failed(generation, reason),
+            Event::SpawnFailed { worker, reason } => self.gone(now, worker, None, Some(reason)),
+            Event::BecameReady { worker } => self.became_ready(now, worker),
+            Event::Beat { worker } => self.beat(now, worker),
+            Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
+            Event::Asked(wish) => self.wish(wish),
+        }
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Reload => self.reload_wanted = true,
+            Wish::MoreWorkers => self.scale(|target| target.saturating_add(1).min(Workers::MAX)),
+            Wish::FewerWorkers => self.scale(|target| target.saturating_sub(1).max(1)),
+            Wish::Stop(haste) => self.stop(haste, Outcome::Stopped),
+        }
+    }
+
+    /// Edits the wished number: that of the new generation while one is rolled out.
+    fn scale(&mut self, edit: impl Fn(u16) -> u16) {
+        match &mut self.rollout {
+            Rollout::Rolling { asked, .. } => *asked = edit(*asked),
+            Rollout::Settled | Rollout::Preparing { .. } => self.set_target(edit(self.target)),
+        }
+    }
+
+    pub(super) fn set_target(&mut self, target: u16) {
+        if target != self.target {
+            self.target = target;
+            self.backoff.retain(|slot, _| slot.0 < target);
+            self.tell_target();
+        }
+    }
+
+    fn tell_target(&mut self) {
+        let target = Workers::new(u32::from(self.target)).expect("invariant: the target stays within 1..=Workers::MAX");
+        self.transitions.push(Transition::TargetChanged { target });
+    }
+
+    /// A stop never becomes less hasty, and its first reason stays.
+    pub(super) fn stop(&mut self, haste: Haste, outcome: Outcome) {
+        match &mut self.mode {
+            Mode::Stopping { haste: current, .. } => {
+                if haste == Haste::Quick {
+                    *current = Haste::Quick;
+                }
+            }
+            Mode::Booting | Mode::Running => {
+                self.mode = Mode::Stopping { haste, outcome };
+                self.transitions.push(Transition::Stopping { haste });
+            }
+        }
+    }
+
+    fn prepared(&mut self, generation: Generation, settings: Settings) {
+        let Rollout::Preparing { next, .. } = self.rollout else {
+            return;
+        };
+        if next != generation || self.is_stopping() {
+            return;
+        }
+        self.generations.insert(generation, settings);
+        if self.mode == Mode::Booting {
+            self.mode = Mode::Running;
+            self.rollout = Rollout::Settled;
+            self.set_target(settings.workers.get());
+        } else {
+            self.rollout = Rollout::Rolling {
+                fallback: self.wanted,
+                asked: settings.workers.get(),
+            };
+        }
+        self.wanted = generation;
+    }
+
+    pub(super) fn prepare_failed(&mut self, generation: Generation, reason: String) {
+        let Rollout::Preparing { next, .. } = self.rollout else {
+            return;
+        };
+        if next != generation {
+            return;
+        }
+        self.rollout = Rollout::Settled;
+        if self.mode == Mode::Booting {
+            self.stop(Haste::Quick, Outcome::AppNotLoaded { reason });
+        } else {
+            self.transitions.push(Transition::ReloadFailed { generation, reason });
+        }
+    }
+
+    fn became_ready(&mut self, now: Moment, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if let Life::Starting { since, .. } = worker.life {
+            worker.life = Life::Ready {
+                since: now,
+                last_beat: None,
+            };
+            self.boot_failures = 0;
+            self.transitions.push(Transition::WorkerReady {
+                worker: id,
+                slot: worker.slot,
+                took: now.since(since),
+            });
+        }
+    }
+
+    fn beat(&mut self, now: Moment, id: WorkerId) {
+        if let Some(Worker {
+            life: Life::Ready { last_beat, .. },
+            ..
+        }) = self.workers.get_mut(&id)
+        {
+            *last_beat = Some(now);
+        }
+    }
+
+    /// A process has ended, or was never made.
+    fn gone(&mut self, now: Moment, id: WorkerId, exit: Option<Exit>, detail: Option<String>) {
+        let Some(worker) = self.workers.remove(&id) else { return };
+        let reason = match worker.life {
+            Life::Starting { .. } => Reason::BootFailure,
+            Life::Ready { .. } => Reason::Crash,
+            Life::Stopping { reason, .. }
+            | Life::Quitting { reason, .. }
+            | Life::Aborting { reason, .. }
+            | Life::Killed { reason } => reason,
+        };
+        let words = failure_in_words(reason, exit, detail.as_deref());
+        self.transitions.push(Transition::WorkerExited {
+            worker: id,
+            slot: worker.slot,
+            exit,
+            reason,
+            detail,
+        });
+        if worker.in_service() {
+            self.failed(now, worker, &words, exit == Some(Exit::Code(APP_LOAD_ERROR)));
+        }
+    }
+
+    /// A worker left service without being asked to: its slot backs off, a rollout of its generation is taken back, a start is given up.
+    pub(super) fn failed(&mut self, now: Moment, worker: Worker, words: &str, app_not_loaded: bool) {
+        if self.is_stopping() {
+            return;
+        }
+        if let Rollout::Rolling { fallback, .. } = self.rollout
+            && worker.generation == self.wanted
+        {
+            self.transitions.push(Transition::ReloadFailed {
+                generation: self.wanted,
+                reason: words.to_owned(),
+            });
+            self.wanted = fallback;
+            self.rollout = Rollout::Settled;
+            return;
+        }
+        self.back_off(now, worker);
+        if self.announced || self.ready() > 0 {
+            return;
+        }
+        self.boot_failures += 1;
+        if app_not_loaded {
+            self.stop(
+                Haste::Quick,
+                Outcome::AppNotLoaded {
+                    reason: words.to_owned(),
+                },
+            );
+        } else if self.boot_failures >= BOOT_ATTEMPTS {
+            self.stop(
+                Haste::Quick,
+                Outcome::WorkersNotBooting {
+                    reason: words.to_owned(),
+                },
+            );
+        }
+    }
+
+    fn back_off(&mut self, now: Moment, worker: Worker) {
+        if worker.slot.0 >= self.target {
+            return;
+        }
+        let record = self.backoff.entry(worker.slot).or_default();
+        let wait = record.fail(now, worker.slot, worker.served(now));
+        let failures = record.failures();
+        if wait > Duration::ZERO {
+            self.transitions.push(Transition::SlotWaits {
+                slot: worker.slot,
+                wait,
+                failures,
+            });
+        }
+    }
+}
+
+/// What to tell the user about a worker that failed.
+fn failure_in_words(reason: Reason, exit: Option<Exit>, detail: Option<&str>) -> String {
+    let when = match reason {
+        Reason::BootFailure | Reason::BootTimeout => "before it was ready",
+        Reason::Crash | Reason::Timeout | Reason::Reload | Reason::Scale | Reason::Stop => "while it served",
+    };
+    match (exit, detail) {
+        (Some(exit), _) => format!("a worker ended with {exit} {when}"),
+        (None, Some(detail)) => format!("a worker could not be started: {detail}"),
+        (None, None) => format!("a worker ended {when}"),
+    }
+}

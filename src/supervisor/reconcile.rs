@@ -1,0 +1,336 @@
+//! The second half of a turn: compares wish and fact. The only source of commands; doing it twice changes nothing.
+
+use super::event::{Command, Haste, Reason, Transition};
+use super::worker::{Life, Worker};
+use super::{ABORT_GRACE, Mode, QUICK_GRACE, Rollout, Supervisor};
+use crate::units::{Generation, Moment, Slot, WorkerId};
+
+impl Supervisor {
+    pub(super) fn reconcile(&mut self, now: Moment) -> Vec<Command> {
+        let mut orders = Vec::new();
+        self.judge_the_late(now, &mut orders);
+        match self.mode {
+            Mode::Booting => {}
+            Mode::Running => {
+                self.finish_reload();
+                self.announce();
+                self.begin_reload(now, &mut orders);
+                self.dismiss(now, &mut orders);
+                self.fill(now, &mut orders);
+            }
+            Mode::Stopping { haste, .. } => self.empty(now, haste, &mut orders),
+        }
+        self.retire(&mut orders);
+        orders
+    }
+
+    /// Deadlines that have passed.
+    fn judge_the_late(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        if let Rollout::Preparing { next, give_up_at } = self.rollout
+            && now >= give_up_at
+        {
+            orders.push(Command::Retire { generation: next });
+            self.prepare_failed(next, "the application was not loaded within boot-timeout".to_owned());
+        }
+        let late: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| {
+                worker
+                    .deadline(&self.settings_of(worker.generation).timing)
+                    .is_some_and(|due| due <= now)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.judge(now, id, orders);
+        }
+    }
+
+    fn judge(&mut self, now: Moment, id: WorkerId, orders: &mut Vec<Command>) {
+        let Some(worker) = self.workers.get(&id).copied() else {
+            return;
+        };
+        match worker.life {
+            Life::Starting { .. } => self.abort(now, id, worker, Reason::BootTimeout, orders),
+            Life::Ready { .. } => self.abort(now, id, worker, Reason::Timeout, orders),
+            Life::Stopping { reason, .. } | Life::Quitting { reason, .. } | Life::Aborting { reason, .. } => {
+                self.set_life(id, Life::Killed { reason });
+                self.transitions.push(Transition::WorkerKilled {
+                    worker: id,
+                    slot: worker.slot,
+                });
+                orders.push(Command::Kill { worker: id });
+            }
+            Life::Killed { .. } => {}
+        }
+    }
+
+    /// Ends a worker that hangs. Its slot is free for a replacement from now on.
+    fn abort(&mut self, now: Moment, id: WorkerId, worker: Worker, reason: Reason, orders: &mut Vec<Command>) {
+        self.set_life(
+            id,
+            Life::Aborting {
+                reason,
+                kill_at: now.after(ABORT_GRACE),
+            },
+        );
+        self.transitions.push(Transition::WorkerStopping {
+            worker: id,
+            slot: worker.slot,
+            reason,
+        });
+        orders.push(Command::Abort { worker: id });
+        let words = match reason {
+            Reason::BootTimeout => "a worker was not ready within boot-timeout",
+            Reason::Timeout | Reason::Crash | Reason::BootFailure | Reason::Reload | Reason::Scale | Reason::Stop => {
+                "a worker was silent for longer than timeout"
+            }
+        };
+        self.failed(now, worker, words, false);
+    }
+
+    /// A wished reload begins when nothing else is under way; however often it was wished for, it is one.
+    fn begin_reload(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        if !self.reload_wanted || self.rollout != Rollout::Settled || !self.announced {
+            return;
+        }
+        self.reload_wanted = false;
+        let next = self.newest.next();
+        self.newest = next;
+        let patience = self.settings_of(self.wanted).timing.boot_timeout;
+        self.rollout = Rollout::Preparing {
+            next,
+            give_up_at: now.after(patience),
+        };
+        self.transitions.push(Transition::ReloadStarted { generation: next });
+        orders.push(Command::Prepare { generation: next });
+    }
+
+    /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them.
+    fn dismiss(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        let leaving: Vec<(WorkerId, Reason)> = self
+            .workers
+            .iter()
+            .filter_map(|(id, worker)| self.leaves(worker).map(|reason| (*id, reason)))
+            .collect();
+        for (id, reason) in leaving {
+            self.terminate(now, id, reason, orders);
+        }
+    }
+
+    fn leaves(&self, worker: &Worker) -> Option<Reason> {
+        if !worker.in_service() {
+            return None;
+        }
+        if worker.slot.0 >= self.target {
+            return Some(Reason::Scale);
+        }
+        let better = |other: &Worker| {
+            other.slot == worker.slot && other.is_ready() && self.standing(other.generation) > self.standing(worker.generation)
+        };
+        let pointless = !worker.is_ready() && !self.generation_is_live(worker.generation);
+        (pointless || self.workers.values().any(better)).then_some(Reason::Reload)
+    }
+
+    /// Whether workers of this generation may still be started.
+    fn generation_is_live(&self, generation: Generation) -> bool {
+        generation == self.wanted || matches!(self.rollout, Rollout::Rolling { fallback, .. } if fallback == generation)
+    }
+
+    /// Which of two generations a slot would rather be served by.
+    fn standing(&self, generation: Generation) -> (bool, bool, Generation) {
+        (generation == self.wanted, self.generation_is_live(generation), generation)
+    }
+
+    fn terminate(&mut self, now: Moment, id: WorkerId, reason: Reason, orders: &mut Vec<Command>) {
+        let Some(worker) = self.workers.get(&id).copied() else {
+            return;
+        };
+        let patience = self.settings_of(worker.generation).timing.graceful_timeout;
+        self.set_life(
+            id,
+            Life::Stopping {
+                reason,
+                kill_at: now.after(patience),
+            },
+        );
+        self.transitions.push(Transition::WorkerStopping {
+            worker: id,
+            slot: worker.slot,
+            reason,
+        });
+        orders.push(Command::Terminate { worker: id });
+    }
+
+    /// Starts workers in slots that lack one of the wanted generation, as far as the surge allows.
+    fn fill(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        for slot in (0..self.target).map(Slot) {
+            if self.workers.len() >= usize::from(self.target) + usize::from(self.surge()) {
+                return;
+            }
+            if let Some(generation) = self.lacks(now, slot) {
+                self.spawn(now, slot, generation, orders);
+            }
+        }
+    }
+
+    /// The generation of which this slot should get a worker now. While none of a new generation has proved that it can serve, only one
+    /// (the canary) is tried, and a slot that is empty meanwhile is filled from the old one.
+    fn lacks(&self, now: Moment, slot: Slot) -> Option<Generation> {
+        let here = |generation: Generation| {
+            self.workers
+                .values()
+                .any(|worker| worker.slot == slot && worker.in_service() && worker.generation == generation)
+        };
+        if here(self.wanted) {
+            return None;
+        }
+        let empty = !self.workers.values().any(|worker| worker.slot == slot && worker.in_service());
+        if empty && self.backoff_of(slot).not_before() > now {
+            return None;
+        }
+        match self.rollout {
+            Rollout::Rolling { fallback, .. } if self.canary_is_out() => (empty && !self.proved()).then_some(fallback),
+            Rollout::Rolling { .. } | Rollout::Settled | Rollout::Preparing { .. } => Some(self.wanted),
+        }
+    }
+
+    /// Whether a worker of the wanted generation serves.
+    fn proved(&self) -> bool {
+        self.workers
+            .values()
+            .any(|worker| worker.generation == self.wanted && worker.is_ready())
+    }
+
+    /// Whether the one worker that tries out a new generation has not answered yet.
+    fn canary_is_out(&self) -> bool {
+        !self.proved()
+            && self
+                .workers
+                .values()
+                .any(|worker| worker.generation == self.wanted && worker.in_service())
+    }
+
+    fn spawn(&mut self, now: Moment, slot: Slot, generation: Generation, orders: &mut Vec<Command>) {
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let give_up_at = now.after(self.settings_of(generation).timing.boot_timeout);
+        self.workers.insert(
+            id,
+            Worker {
+                slot,
+                generation,
+                life: Life::Starting { since: now, give_up_at },
+            },
+        );
+        self.transitions.push(Transition::WorkerStarted {
+            worker: id,
+            slot,
+            generation,
+        });
+        orders.push(Command::Spawn {
+            worker: id,
+            slot,
+            generation,
+        });
+    }
+
+    /// A rollout is over when every slot has a ready worker of the wanted generation; only then its number of workers applies.
+    fn finish_reload(&mut self) {
+        let Rollout::Rolling { asked, .. } = self.rollout else {
+            return;
+        };
+        let renewed = (0..self.target).map(Slot).all(|slot| {
+            self.workers
+                .values()
+                .any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
+        });
+        if renewed {
+            self.rollout = Rollout::Settled;
+            self.transitions.push(Transition::ReloadFinished { generation: self.wanted });
+            self.set_target(asked);
+        }
+    }
+
+    /// The service is up when each slot has a ready worker or at least had its chance, and one serves.
+    fn announce(&mut self) {
+        if self.announced || self.ready() == 0 {
+            return;
+        }
+        let starting = |slot: &Slot| {
+            self.workers
+                .values()
+                .any(|worker| worker.slot == *slot && !worker.is_ready() && worker.in_service())
+        };
+        if !(0..self.target)
+            .map(Slot)
+            .any(|slot| starting(&slot) && self.backoff_of(slot).failures() == 0)
+        {
+            self.announced = true;
+            self.transitions.push(Transition::BecameReady);
+        }
+    }
+
+    /// Everybody leaves, and what is being loaded is dropped.
+    fn empty(&mut self, now: Moment, haste: Haste, orders: &mut Vec<Command>) {
+        if let Rollout::Preparing { next, .. } = self.rollout {
+            self.rollout = Rollout::Settled;
+            if !self.generations.contains_key(&next) {
+                orders.push(Command::Retire { generation: next });
+            }
+        }
+        let here: Vec<(WorkerId, Worker)> = self.workers.iter().map(|(id, worker)| (*id, *worker)).collect();
+        for (id, worker) in here {
+            match (haste, worker.life) {
+                (Haste::Graceful, Life::Starting { .. } | Life::Ready { .. }) => self.terminate(now, id, Reason::Stop, orders),
+                (Haste::Quick, Life::Starting { .. } | Life::Ready { .. } | Life::Stopping { .. }) => {
+                    self.set_life(
+                        id,
+                        Life::Quitting {
+                            reason: Reason::Stop,
+                            kill_at: now.after(QUICK_GRACE),
+                        },
+                    );
+                    orders.push(Command::Quit { worker: id });
+                }
+                (_, Life::Stopping { .. } | Life::Quitting { .. } | Life::Aborting { .. } | Life::Killed { .. }) => {}
+            }
+        }
+    }
+
+    fn quit(&mut self, now: Moment, id: WorkerId, reason: Reason, orders: &mut Vec<Command>) {
+        self.set_life(
+            id,
+            Life::Quitting {
+                reason,
+                kill_at: now.after(QUICK_GRACE),
+            },
+        );
+        orders.push(Command::Quit { worker: id });
+    }
+
+    /// Generations that nobody needs any more.
+    fn retire(&mut self, orders: &mut Vec<Command>) {
+        let needed = |generation: &Generation| {
+            self.workers.values().any(|worker| worker.generation == *generation)
+                || (!self.is_stopping() && self.generation_is_live(*generation))
+        };
+        let idle: Vec<Generation> = self
+            .generations
+            .keys()
+            .copied()
+            .filter(|generation| !needed(generation))
+            .collect();
+        for generation in idle {
+            self.generations.remove(&generation);
+            orders.push(Command::Retire { generation });
+        }
+    }
+
+    fn set_life(&mut self, id: WorkerId, life: Life) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.life = life;
+        }
+    }
+}
