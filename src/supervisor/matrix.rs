@@ -13,7 +13,7 @@ const SETTINGS: fn(u32) -> Settings = |workers| Settings {
     timing: Timing {
         graceful_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(30),
-        boot_timeout: Duration::from_secs(60),
+        boot_timeout: Duration::from_mins(1),
     },
 };
 

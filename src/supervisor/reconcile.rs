@@ -284,16 +284,15 @@ impl Supervisor {
         for (id, worker) in here {
             match (haste, worker.life) {
                 (Haste::Graceful, Life::Starting { .. } | Life::Ready { .. }) => self.terminate(now, id, Reason::Stop, orders),
-                (Haste::Quick, Life::Starting { .. } | Life::Ready { .. } | Life::Stopping { .. }) => {
-                    self.set_life(
-                        id,
-                        Life::Quitting {
-                            reason: Reason::Stop,
-                            kill_at: now.after(QUICK_GRACE),
-                        },
-                    );
-                    orders.push(Command::Quit { worker: id });
+                (Haste::Quick, Life::Starting { .. } | Life::Ready { .. }) => {
+                    self.transitions.push(Transition::WorkerStopping {
+                        worker: id,
+                        slot: worker.slot,
+                        reason: Reason::Stop,
+                    });
+                    self.quit(now, id, Reason::Stop, orders);
                 }
+                (Haste::Quick, Life::Stopping { reason, .. }) => self.quit(now, id, reason, orders),
                 (_, Life::Stopping { .. } | Life::Quitting { .. } | Life::Aborting { .. } | Life::Killed { .. }) => {}
             }
         }

@@ -42,7 +42,6 @@ impl Chance {
 
 /// A simulated process.
 struct Process {
-    slot: Slot,
     generation: Generation,
     ready: bool,
     /// It beats until this says otherwise.
@@ -117,7 +116,7 @@ impl World {
         self.plan(wait, Event::Prepared { generation, settings });
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+    fn spawn(&mut self, worker: WorkerId, generation: Generation) {
         assert!(
             !self.dead.contains(&worker) && !self.processes.contains_key(&worker),
             "{worker} is used twice"
@@ -136,7 +135,6 @@ impl World {
         self.processes.insert(
             worker,
             Process {
-                slot,
                 generation,
                 ready: false,
                 hung: false,
@@ -221,19 +219,14 @@ impl Host for World {
                     "retired under its workers"
                 );
             }
-            Command::Spawn {
-                worker,
-                slot,
-                generation,
-            } => {
+            Command::Spawn { worker, generation, .. } => {
                 assert!(
                     self.loaded.contains(&generation),
                     "forked from a generation that is not loaded"
                 );
-                self.spawn(worker, slot, generation);
+                self.spawn(worker, generation);
             }
-            Command::Terminate { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
-            Command::Quit { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
+            Command::Terminate { worker } | Command::Quit { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
             Command::Abort { worker } => {
                 self.signal(
                     worker,
@@ -341,7 +334,9 @@ fn simulate(seed: u64) -> Outcome {
     let mut world = World::new(seed);
     let settings = world.settings();
     let (mut supervisor, commands) = Supervisor::start(world.now(), settings);
-    commands.into_iter().for_each(|command| world.perform(command));
+    for command in commands {
+        world.perform(command);
+    }
     for _ in 0..WILD_TURNS {
         if let Some(outcome) = supervisor.outcome() {
             assert!(world.processes.is_empty(), "somebody outlives the outcome");
@@ -409,7 +404,9 @@ fn a_long_gap_in_time_kills_nobody() {
         timing: TIMING,
     };
     let (mut supervisor, commands) = Supervisor::start(world.now(), settings);
-    commands.into_iter().for_each(|command| world.perform(command));
+    for command in commands {
+        world.perform(command);
+    }
     for _ in 0..200 {
         turn(&mut world, &mut supervisor);
     }
