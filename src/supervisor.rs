@@ -112,10 +112,7 @@ impl Supervisor {
         let first = Generation::FIRST;
         let supervisor = Self {
             mode: Mode::Booting,
-            rollout: Rollout::Preparing {
-                next: first,
-                give_up_at: now.after(settings.timing.boot_timeout),
-            },
+            rollout: Rollout::Preparing { next: first, give_up_at: now.after(settings.timing.boot_timeout) },
             reload_wanted: false,
             target: settings.workers.get(),
             wanted: first,
@@ -146,14 +143,8 @@ impl Supervisor {
             Rollout::Preparing { give_up_at, .. } => Some(give_up_at),
             Rollout::Settled | Rollout::Rolling { .. } => None,
         };
-        let lives = self
-            .workers
-            .values()
-            .filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
-        let waits = self
-            .empty_slots()
-            .map(|slot| self.backoff_of(slot).not_before())
-            .filter(|due| *due > self.last_turn);
+        let lives = self.workers.values().filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
+        let waits = self.empty_slots().map(|slot| self.backoff_of(slot).not_before()).filter(|due| *due > self.last_turn);
         loading.into_iter().chain(lives).chain(waits).min()
     }
 
@@ -225,9 +216,7 @@ impl Supervisor {
     }
 
     fn settings_of(&self, generation: Generation) -> &Settings {
-        self.generations
-            .get(&generation)
-            .expect("invariant: a generation is kept while a worker of it lives")
+        self.generations.get(&generation).expect("invariant: a generation is kept while a worker of it lives")
     }
 
     fn backoff_of(&self, slot: Slot) -> Backoff {
@@ -237,12 +226,8 @@ impl Supervisor {
     /// Slots below the target that no worker serves or is about to, while workers are wanted.
     fn empty_slots(&self) -> impl Iterator<Item = Slot> {
         let wanted = if matches!(self.mode, Mode::Running) { self.target } else { 0 };
-        let occupied: BTreeSet<Slot> = self
-            .workers
-            .values()
-            .filter(|worker| worker.in_service())
-            .map(|worker| worker.slot)
-            .collect();
+        let occupied: BTreeSet<Slot> =
+            self.workers.values().filter(|worker| worker.in_service()).map(|worker| worker.slot).collect();
         (0..wanted).map(Slot).filter(move |slot| !occupied.contains(slot))
     }
 }

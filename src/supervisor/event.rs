@@ -196,15 +196,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::Crash,
-        Self::BootFailure,
-        Self::BootTimeout,
-        Self::Timeout,
-        Self::Reload,
-        Self::Scale,
-        Self::Stop,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Crash, Self::BootFailure, Self::BootTimeout, Self::Timeout, Self::Reload, Self::Scale, Self::Stop];
 
     /// The value of the label `reason`.
     #[must_use]

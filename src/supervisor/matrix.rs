@@ -22,23 +22,15 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn prepared(generation: u32) -> Event {
-    Event::Prepared {
-        generation: Generation(generation),
-        settings: SETTINGS(2),
-    }
+    Event::Prepared { generation: Generation(generation), settings: SETTINGS(2) }
 }
 
 fn ready(worker: u64) -> Event {
-    Event::BecameReady {
-        worker: WorkerId(worker),
-    }
+    Event::BecameReady { worker: WorkerId(worker) }
 }
 
 fn exited(worker: u64, code: i32) -> Event {
-    Event::Exited {
-        worker: WorkerId(worker),
-        exit: Exit::Code(code),
-    }
+    Event::Exited { worker: WorkerId(worker), exit: Exit::Code(code) }
 }
 
 /// Every state, by the events (at second 1) that lead there.
@@ -50,10 +42,7 @@ fn states() -> Vec<(&'static str, Vec<Event>)> {
         ("loading", vec![]),
         ("starting", vec![prepared(1)]),
         ("ready", up()),
-        (
-            "ready, beating",
-            then(vec![Event::Beat { worker: WorkerId(1) }, Event::Beat { worker: WorkerId(2) }]),
-        ),
+        ("ready, beating", then(vec![Event::Beat { worker: WorkerId(1) }, Event::Beat { worker: WorkerId(2) }])),
         ("one slot waits", then(vec![exited(1, 1), exited(3, 1)])),
         ("reload: loading", then(vec![reload.clone()])),
         ("reload: canary", then(vec![reload.clone(), prepared(2)])),
@@ -70,22 +59,8 @@ fn events() -> Vec<(&'static str, u64, Event)> {
         ("woke", 2, Event::Woke),
         ("woke at +31 s", 32, Event::Woke),
         ("loaded", 2, prepared(2)),
-        (
-            "not loaded",
-            2,
-            Event::PrepareFailed {
-                generation: Generation(2),
-                reason: "reason".to_owned(),
-            },
-        ),
-        (
-            "1 not made",
-            2,
-            Event::SpawnFailed {
-                worker: WorkerId(1),
-                reason: "EAGAIN".to_owned(),
-            },
-        ),
+        ("not loaded", 2, Event::PrepareFailed { generation: Generation(2), reason: "reason".to_owned() }),
+        ("1 not made", 2, Event::SpawnFailed { worker: WorkerId(1), reason: "EAGAIN".to_owned() }),
         ("3 ready", 2, ready(3)),
         ("1 beats", 2, Event::Beat { worker: WorkerId(1) }),
         ("1 exits 0", 2, exited(1, 0)),
@@ -102,11 +77,7 @@ fn short(command: &Command) -> String {
     match command {
         Command::Prepare { generation } => format!("load g{generation}"),
         Command::Retire { generation } => format!("retire g{generation}"),
-        Command::Spawn {
-            worker,
-            slot,
-            generation,
-        } => format!("spawn {worker}(slot {slot}, g{generation})"),
+        Command::Spawn { worker, slot, generation } => format!("spawn {worker}(slot {slot}, g{generation})"),
         Command::Terminate { worker } => format!("TERM {worker}"),
         Command::Quit { worker } => format!("QUIT {worker}"),
         Command::Abort { worker } => format!("ABRT {worker}"),

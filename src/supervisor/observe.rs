@@ -82,10 +82,7 @@ impl Supervisor {
             self.rollout = Rollout::Settled;
             self.set_target(settings.workers.get());
         } else {
-            self.rollout = Rollout::Rolling {
-                fallback: self.wanted,
-                asked: settings.workers.get(),
-            };
+            self.rollout = Rollout::Rolling { fallback: self.wanted, asked: settings.workers.get() };
         }
         self.wanted = generation;
     }
@@ -108,25 +105,14 @@ impl Supervisor {
     fn became_ready(&mut self, now: Moment, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if let Life::Starting { since, .. } = worker.life {
-            worker.life = Life::Ready {
-                since: now,
-                last_beat: None,
-            };
+            worker.life = Life::Ready { since: now, last_beat: None };
             self.boot_failures = 0;
-            self.transitions.push(Transition::WorkerReady {
-                worker: id,
-                slot: worker.slot,
-                took: now.since(since),
-            });
+            self.transitions.push(Transition::WorkerReady { worker: id, slot: worker.slot, took: now.since(since) });
         }
     }
 
     fn beat(&mut self, now: Moment, id: WorkerId) {
-        if let Some(Worker {
-            life: Life::Ready { last_beat, .. },
-            ..
-        }) = self.workers.get_mut(&id)
-        {
+        if let Some(Worker { life: Life::Ready { last_beat, .. }, .. }) = self.workers.get_mut(&id) {
             *last_beat = Some(now);
         }
     }
@@ -143,13 +129,7 @@ impl Supervisor {
             | Life::Killed { reason } => reason,
         };
         let words = failure_in_words(reason, exit, detail.as_deref());
-        self.transitions.push(Transition::WorkerExited {
-            worker: id,
-            slot: worker.slot,
-            exit,
-            reason,
-            detail,
-        });
+        self.transitions.push(Transition::WorkerExited { worker: id, slot: worker.slot, exit, reason, detail });
         if worker.in_service() {
             self.failed(now, worker, &words, exit == Some(Exit::Code(APP_LOAD_ERROR)));
         }
@@ -163,10 +143,7 @@ impl Supervisor {
         if let Rollout::Rolling { fallback, .. } = self.rollout
             && worker.generation == self.wanted
         {
-            self.transitions.push(Transition::ReloadFailed {
-                generation: self.wanted,
-                reason: words.to_owned(),
-            });
+            self.transitions.push(Transition::ReloadFailed { generation: self.wanted, reason: words.to_owned() });
             self.wanted = fallback;
             self.rollout = Rollout::Settled;
             return;
@@ -177,19 +154,9 @@ impl Supervisor {
         }
         self.boot_failures += 1;
         if app_not_loaded {
-            self.stop(
-                Haste::Quick,
-                Outcome::AppNotLoaded {
-                    reason: words.to_owned(),
-                },
-            );
+            self.stop(Haste::Quick, Outcome::AppNotLoaded { reason: words.to_owned() });
         } else if self.boot_failures >= BOOT_ATTEMPTS {
-            self.stop(
-                Haste::Quick,
-                Outcome::WorkersNotBooting {
-                    reason: words.to_owned(),
-                },
-            );
+            self.stop(Haste::Quick, Outcome::WorkersNotBooting { reason: words.to_owned() });
         }
     }
 
@@ -201,11 +168,7 @@ impl Supervisor {
         let wait = record.fail(now, worker.slot, worker.served(now));
         let failures = record.failures();
         if wait > Duration::ZERO {
-            self.transitions.push(Transition::SlotWaits {
-                slot: worker.slot,
-                wait,
-                failures,
-            });
+            self.transitions.push(Transition::SlotWaits { slot: worker.slot, wait, failures });
         }
     }
 }

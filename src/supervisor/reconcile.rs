@@ -35,11 +35,7 @@ impl Supervisor {
         let late: Vec<WorkerId> = self
             .workers
             .iter()
-            .filter(|(_, worker)| {
-                worker
-                    .deadline(&self.settings_of(worker.generation).timing)
-                    .is_some_and(|due| due <= now)
-            })
+            .filter(|(_, worker)| worker.deadline(&self.settings_of(worker.generation).timing).is_some_and(|due| due <= now))
             .map(|(id, _)| *id)
             .collect();
         for id in late {
@@ -56,10 +52,7 @@ impl Supervisor {
             Life::Ready { .. } => self.abort(now, id, worker, Reason::Timeout, orders),
             Life::Stopping { reason, .. } | Life::Quitting { reason, .. } | Life::Aborting { reason, .. } => {
                 self.set_life(id, Life::Killed { reason });
-                self.transitions.push(Transition::WorkerKilled {
-                    worker: id,
-                    slot: worker.slot,
-                });
+                self.transitions.push(Transition::WorkerKilled { worker: id, slot: worker.slot });
                 orders.push(Command::Kill { worker: id });
             }
             Life::Killed { .. } => {}
@@ -68,18 +61,8 @@ impl Supervisor {
 
     /// Ends a worker that hangs. Its slot is free for a replacement from now on.
     fn abort(&mut self, now: Moment, id: WorkerId, worker: Worker, reason: Reason, orders: &mut Vec<Command>) {
-        self.set_life(
-            id,
-            Life::Aborting {
-                reason,
-                kill_at: now.after(ABORT_GRACE),
-            },
-        );
-        self.transitions.push(Transition::WorkerStopping {
-            worker: id,
-            slot: worker.slot,
-            reason,
-        });
+        self.set_life(id, Life::Aborting { reason, kill_at: now.after(ABORT_GRACE) });
+        self.transitions.push(Transition::WorkerStopping { worker: id, slot: worker.slot, reason });
         orders.push(Command::Abort { worker: id });
         let words = match reason {
             Reason::BootTimeout => "a worker was not ready within boot-timeout",
@@ -99,21 +82,15 @@ impl Supervisor {
         let next = self.newest.next();
         self.newest = next;
         let patience = self.settings_of(self.wanted).timing.boot_timeout;
-        self.rollout = Rollout::Preparing {
-            next,
-            give_up_at: now.after(patience),
-        };
+        self.rollout = Rollout::Preparing { next, give_up_at: now.after(patience) };
         self.transitions.push(Transition::ReloadStarted { generation: next });
         orders.push(Command::Prepare { generation: next });
     }
 
     /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them.
     fn dismiss(&mut self, now: Moment, orders: &mut Vec<Command>) {
-        let leaving: Vec<(WorkerId, Reason)> = self
-            .workers
-            .iter()
-            .filter_map(|(id, worker)| self.leaves(worker).map(|reason| (*id, reason)))
-            .collect();
+        let leaving: Vec<(WorkerId, Reason)> =
+            self.workers.iter().filter_map(|(id, worker)| self.leaves(worker).map(|reason| (*id, reason))).collect();
         for (id, reason) in leaving {
             self.terminate(now, id, reason, orders);
         }
@@ -148,18 +125,8 @@ impl Supervisor {
             return;
         };
         let patience = self.settings_of(worker.generation).timing.graceful_timeout;
-        self.set_life(
-            id,
-            Life::Stopping {
-                reason,
-                kill_at: now.after(patience),
-            },
-        );
-        self.transitions.push(Transition::WorkerStopping {
-            worker: id,
-            slot: worker.slot,
-            reason,
-        });
+        self.set_life(id, Life::Stopping { reason, kill_at: now.after(patience) });
+        self.transitions.push(Transition::WorkerStopping { worker: id, slot: worker.slot, reason });
         orders.push(Command::Terminate { worker: id });
     }
 
@@ -179,9 +146,7 @@ impl Supervisor {
     /// (the canary) is tried, and a slot that is empty meanwhile is filled from the old one.
     fn lacks(&self, now: Moment, slot: Slot) -> Option<Generation> {
         let here = |generation: Generation| {
-            self.workers
-                .values()
-                .any(|worker| worker.slot == slot && worker.in_service() && worker.generation == generation)
+            self.workers.values().any(|worker| worker.slot == slot && worker.in_service() && worker.generation == generation)
         };
         if here(self.wanted) {
             return None;
@@ -198,42 +163,21 @@ impl Supervisor {
 
     /// Whether a worker of the wanted generation serves.
     fn proved(&self) -> bool {
-        self.workers
-            .values()
-            .any(|worker| worker.generation == self.wanted && worker.is_ready())
+        self.workers.values().any(|worker| worker.generation == self.wanted && worker.is_ready())
     }
 
     /// Whether the one worker that tries out a new generation has not answered yet.
     fn canary_is_out(&self) -> bool {
-        !self.proved()
-            && self
-                .workers
-                .values()
-                .any(|worker| worker.generation == self.wanted && worker.in_service())
+        !self.proved() && self.workers.values().any(|worker| worker.generation == self.wanted && worker.in_service())
     }
 
     fn spawn(&mut self, now: Moment, slot: Slot, generation: Generation, orders: &mut Vec<Command>) {
         let id = WorkerId(self.next_worker);
         self.next_worker += 1;
         let give_up_at = now.after(self.settings_of(generation).timing.boot_timeout);
-        self.workers.insert(
-            id,
-            Worker {
-                slot,
-                generation,
-                life: Life::Starting { since: now, give_up_at },
-            },
-        );
-        self.transitions.push(Transition::WorkerStarted {
-            worker: id,
-            slot,
-            generation,
-        });
-        orders.push(Command::Spawn {
-            worker: id,
-            slot,
-            generation,
-        });
+        self.workers.insert(id, Worker { slot, generation, life: Life::Starting { since: now, give_up_at } });
+        self.transitions.push(Transition::WorkerStarted { worker: id, slot, generation });
+        orders.push(Command::Spawn { worker: id, slot, generation });
     }
 
     /// A rollout is over when every slot has a ready worker of the wanted generation; only then its number of workers applies.
@@ -242,9 +186,7 @@ impl Supervisor {
             return;
         };
         let renewed = (0..self.target).map(Slot).all(|slot| {
-            self.workers
-                .values()
-                .any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
+            self.workers.values().any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
         });
         if renewed {
             self.rollout = Rollout::Settled;
@@ -258,15 +200,9 @@ impl Supervisor {
         if self.announced || self.ready() == 0 {
             return;
         }
-        let starting = |slot: &Slot| {
-            self.workers
-                .values()
-                .any(|worker| worker.slot == *slot && !worker.is_ready() && worker.in_service())
-        };
-        if !(0..self.target)
-            .map(Slot)
-            .any(|slot| starting(&slot) && self.backoff_of(slot).failures() == 0)
-        {
+        let starting =
+            |slot: &Slot| self.workers.values().any(|worker| worker.slot == *slot && !worker.is_ready() && worker.in_service());
+        if !(0..self.target).map(Slot).any(|slot| starting(&slot) && self.backoff_of(slot).failures() == 0) {
             self.announced = true;
             self.transitions.push(Transition::BecameReady);
         }
@@ -285,11 +221,7 @@ impl Supervisor {
             match (haste, worker.life) {
                 (Haste::Graceful, Life::Starting { .. } | Life::Ready { .. }) => self.terminate(now, id, Reason::Stop, orders),
                 (Haste::Quick, Life::Starting { .. } | Life::Ready { .. }) => {
-                    self.transitions.push(Transition::WorkerStopping {
-                        worker: id,
-                        slot: worker.slot,
-                        reason: Reason::Stop,
-                    });
+                    self.transitions.push(Transition::WorkerStopping { worker: id, slot: worker.slot, reason: Reason::Stop });
                     self.quit(now, id, Reason::Stop, orders);
                 }
                 (Haste::Quick, Life::Stopping { reason, .. }) => self.quit(now, id, reason, orders),
@@ -299,13 +231,7 @@ impl Supervisor {
     }
 
     fn quit(&mut self, now: Moment, id: WorkerId, reason: Reason, orders: &mut Vec<Command>) {
-        self.set_life(
-            id,
-            Life::Quitting {
-                reason,
-                kill_at: now.after(QUICK_GRACE),
-            },
-        );
+        self.set_life(id, Life::Quitting { reason, kill_at: now.after(QUICK_GRACE) });
         orders.push(Command::Quit { worker: id });
     }
 
@@ -315,12 +241,7 @@ impl Supervisor {
             self.workers.values().any(|worker| worker.generation == *generation)
                 || (!self.is_stopping() && self.generation_is_live(*generation))
         };
-        let idle: Vec<Generation> = self
-            .generations
-            .keys()
-            .copied()
-            .filter(|generation| !needed(generation))
-            .collect();
+        let idle: Vec<Generation> = self.generations.keys().copied().filter(|generation| !needed(generation)).collect();
         for generation in idle {
             self.generations.remove(&generation);
             orders.push(Command::Retire { generation });

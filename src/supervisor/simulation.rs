@@ -61,11 +61,8 @@ struct World {
     loaded: BTreeSet<Generation>,
 }
 
-const TIMING: Timing = Timing {
-    graceful_timeout: Duration::from_secs(5),
-    timeout: Duration::from_secs(3),
-    boot_timeout: Duration::from_secs(10),
-};
+const TIMING: Timing =
+    Timing { graceful_timeout: Duration::from_secs(5), timeout: Duration::from_secs(3), boot_timeout: Duration::from_secs(10) };
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -91,10 +88,7 @@ impl World {
     }
 
     fn settings(&mut self) -> Settings {
-        Settings {
-            workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(),
-            timing: TIMING,
-        }
+        Settings { workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(), timing: TIMING }
     }
 
     fn prepare(&mut self, generation: Generation) {
@@ -103,13 +97,7 @@ impl World {
         }
         let wait = self.chance.millis(3_000);
         if self.fault(20) {
-            return self.plan(
-                wait,
-                Event::PrepareFailed {
-                    generation,
-                    reason: "no such module".into(),
-                },
-            );
+            return self.plan(wait, Event::PrepareFailed { generation, reason: "no such module".into() });
         }
         self.loaded.insert(generation);
         let settings = self.settings();
@@ -117,38 +105,15 @@ impl World {
     }
 
     fn spawn(&mut self, worker: WorkerId, generation: Generation) {
-        assert!(
-            !self.dead.contains(&worker) && !self.processes.contains_key(&worker),
-            "{worker} is used twice"
-        );
+        assert!(!self.dead.contains(&worker) && !self.processes.contains_key(&worker), "{worker} is used twice");
         let wait = self.chance.millis(800);
         if self.fault(5) {
-            return self.plan(
-                wait,
-                Event::SpawnFailed {
-                    worker,
-                    reason: "EAGAIN".into(),
-                },
-            );
+            return self.plan(wait, Event::SpawnFailed { worker, reason: "EAGAIN".into() });
         }
         let obedient = !self.fault(20);
-        self.processes.insert(
-            worker,
-            Process {
-                generation,
-                ready: false,
-                hung: false,
-                obedient,
-            },
-        );
+        self.processes.insert(worker, Process { generation, ready: false, hung: false, obedient });
         if self.fault(15) {
-            self.plan(
-                wait,
-                Event::Exited {
-                    worker,
-                    exit: Exit::Code(1),
-                },
-            );
+            self.plan(wait, Event::Exited { worker, exit: Exit::Code(1) });
         } else if !self.fault(5) {
             self.plan(wait, Event::BecameReady { worker });
         }
@@ -164,13 +129,7 @@ impl World {
         process.hung |= hang;
         if crash {
             let wait = self.chance.millis(900);
-            self.plan(
-                wait,
-                Event::Exited {
-                    worker,
-                    exit: Exit::Signal(11),
-                },
-            );
+            self.plan(wait, Event::Exited { worker, exit: Exit::Signal(11) });
         } else if !hang {
             self.plan(Duration::from_secs(1), Event::Beat { worker });
         }
@@ -185,9 +144,7 @@ impl World {
     }
 
     fn obeys(&self, worker: WorkerId) -> bool {
-        self.processes
-            .get(&worker)
-            .is_some_and(|process| process.obedient && !process.hung)
+        self.processes.get(&worker).is_some_and(|process| process.obedient && !process.hung)
     }
 
     /// A wish or a suspension out of the blue.
@@ -214,25 +171,15 @@ impl Host for World {
             Command::Prepare { generation } => self.prepare(generation),
             Command::Retire { generation } => {
                 self.loaded.remove(&generation);
-                assert!(
-                    !self.processes.values().any(|process| process.generation == generation),
-                    "retired under its workers"
-                );
+                assert!(!self.processes.values().any(|process| process.generation == generation), "retired under its workers");
             }
             Command::Spawn { worker, generation, .. } => {
-                assert!(
-                    self.loaded.contains(&generation),
-                    "forked from a generation that is not loaded"
-                );
+                assert!(self.loaded.contains(&generation), "forked from a generation that is not loaded");
                 self.spawn(worker, generation);
             }
             Command::Terminate { worker } | Command::Quit { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
             Command::Abort { worker } => {
-                self.signal(
-                    worker,
-                    Exit::Signal(6),
-                    self.processes.get(&worker).is_some_and(|process| process.obedient),
-                );
+                self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
             }
             Command::Kill { worker } => self.signal(worker, Exit::Signal(9), true),
         }
@@ -267,10 +214,8 @@ impl Host for World {
 
 /// One turn, with every promise checked.
 fn turn(world: &mut World, supervisor: &mut Supervisor) {
-    let before: BTreeMap<WorkerId, (Slot, WorkerState)> = supervisor
-        .workers()
-        .map(|view| (view.worker, (view.slot, view.state)))
-        .collect();
+    let before: BTreeMap<WorkerId, (Slot, WorkerState)> =
+        supervisor.workers().map(|view| (view.worker, (view.slot, view.state))).collect();
     let event = world.next_event(supervisor.deadline());
     let now = world.now();
     let commands = supervisor.handle(now, event.clone());
@@ -285,15 +230,8 @@ fn turn(world: &mut World, supervisor: &mut Supervisor) {
         }
         world.perform(command);
     }
-    assert!(
-        supervisor.deadline().is_none_or(|due| due >= now),
-        "the deadline lies in the past"
-    );
-    assert_eq!(
-        supervisor.handle(now, Event::Woke),
-        [],
-        "reconciling twice orders twice, after {event:?}"
-    );
+    assert!(supervisor.deadline().is_none_or(|due| due >= now), "the deadline lies in the past");
+    assert_eq!(supervisor.handle(now, Event::Woke), [], "reconciling twice orders twice, after {event:?}");
     supervisor.take_transitions();
 }
 
@@ -310,20 +248,12 @@ fn check_transition(
     match reason {
         Reason::Reload => {
             let was_ready = before.get(worker).is_some_and(|(_, state)| *state == WorkerState::Ready);
-            let replaced = supervisor
-                .workers()
-                .any(|view| view.slot == *slot && view.state == WorkerState::Ready);
-            assert!(
-                !was_ready || replaced,
-                "{worker} was healthy and has no replacement, after {event:?}"
-            );
+            let replaced = supervisor.workers().any(|view| view.slot == *slot && view.state == WorkerState::Ready);
+            assert!(!was_ready || replaced, "{worker} was healthy and has no replacement, after {event:?}");
         }
         Reason::Timeout => {
             let hung = world.processes.get(worker).is_none_or(|process| process.hung);
-            let dying = world
-                .agenda
-                .values()
-                .any(|event| matches!(event, Event::Exited { worker: id, .. } if id == worker));
+            let dying = world.agenda.values().any(|event| matches!(event, Event::Exited { worker: id, .. } if id == worker));
             assert!(hung || dying, "{worker} beats and was taken for hung, after {event:?}");
         }
         Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Scale | Reason::Stop => {}
@@ -352,16 +282,8 @@ fn simulate(seed: u64) -> Outcome {
         turn(&mut world, &mut supervisor);
     }
     if !supervisor.is_stopping() {
-        assert_eq!(
-            supervisor.ready(),
-            usize::from(supervisor.target()),
-            "a kind world does not heal it: {supervisor:?}"
-        );
-        assert_eq!(
-            supervisor.workers().count(),
-            usize::from(supervisor.target()),
-            "somebody is left over"
-        );
+        assert_eq!(supervisor.ready(), usize::from(supervisor.target()), "a kind world does not heal it: {supervisor:?}");
+        assert_eq!(supervisor.workers().count(), usize::from(supervisor.target()), "somebody is left over");
         assert_eq!(supervisor.rollout, Rollout::Settled, "a reload never ends");
         assert_eq!(supervisor.generations.len(), 1, "an old generation is kept");
     }
@@ -389,20 +311,14 @@ fn the_promises_hold_over_thousands_of_seeds() {
         *outcomes.entry(name).or_default() += 1;
     }
     assert_eq!(outcomes.len(), 3, "the seeds do not reach every outcome: {outcomes:?}");
-    assert!(
-        outcomes["stopped"] > u32::try_from(SEEDS / 2).unwrap(),
-        "too few seeds live long: {outcomes:?}"
-    );
+    assert!(outcomes["stopped"] > u32::try_from(SEEDS / 2).unwrap(), "too few seeds live long: {outcomes:?}");
 }
 
 #[test]
 fn a_long_gap_in_time_kills_nobody() {
     let mut world = World::new(7);
     world.kind = true;
-    let settings = Settings {
-        workers: Workers::folk(NonZeroU16::new(2).unwrap()),
-        timing: TIMING,
-    };
+    let settings = Settings { workers: Workers::folk(NonZeroU16::new(2).unwrap()), timing: TIMING };
     let (mut supervisor, commands) = Supervisor::start(world.now(), settings);
     for command in commands {
         world.perform(command);

@@ -55,9 +55,9 @@ impl Worker {
     pub(super) fn deadline(&self, timing: &Timing) -> Option<Moment> {
         match self.life {
             Life::Starting { give_up_at, .. } => Some(give_up_at),
-            Life::Ready { last_beat, .. } => last_beat
-                .filter(|_| !timing.timeout.is_zero())
-                .map(|beat| beat.after(timing.timeout)),
+            Life::Ready { last_beat, .. } => {
+                last_beat.filter(|_| !timing.timeout.is_zero()).map(|beat| beat.after(timing.timeout))
+            }
             Life::Stopping { kill_at, .. } | Life::Quitting { kill_at, .. } | Life::Aborting { kill_at, .. } => Some(kill_at),
             Life::Killed { .. } => None,
         }
