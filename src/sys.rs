@@ -1,1 +1,7 @@
 //! (to come)
+
+pub mod accounting;
+pub mod cpu;
+pub mod host;
+pub mod memory;
+pub mod queue;

@@ -1,0 +1,139 @@
+//! What this machine is, and how much of it this process may use.
+
+use std::num::NonZeroU16;
+use std::thread::available_parallelism;
+
+use rustix::thread::sched_getaffinity;
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+/// Facts for the head of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The processor's name; empty if the kernel does not tell.
+    pub cpu_model: String,
+    /// Memory of the machine, bytes; a cgroup's limit is not seen.
+    pub memory: u64,
+    /// The kernel's release, as `uname -r`.
+    pub kernel: String,
+    /// The cores to count on.
+    pub cores: Cores,
+}
+
+/// How many cores this process may use, and why not more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// Those it may use. A quota is rounded down, to one at least.
+    pub usable: NonZeroU16,
+    /// Those the machine has online.
+    pub online: NonZeroU16,
+    /// What set `usable`.
+    pub bound: CoreBound,
+}
+
+/// What limits the cores of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreBound {
+    /// Nothing: all that are online.
+    Online,
+    /// The affinity mask: sched_setaffinity(2), a cpuset, systemd's `CPUAffinity=`.
+    Affinity,
+    /// The CPU quota of a control group: `cpu.max`, or `cpu.cfs_quota_us` of version 1; systemd's `CPUQuota=`.
+    Quota,
+}
+
+/// The facts; what the kernel hides is empty or zero.
+#[must_use]
+pub fn facts() -> Facts {
+    let wanted = RefreshKind::nothing()
+        .with_cpu(CpuRefreshKind::nothing())
+        .with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(wanted).ok();
+    let model = system
+        .as_ref()
+        .and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()));
+    Facts {
+        cpu_model: model.unwrap_or_default(),
+        memory: system.as_ref().map_or(0, System::total_memory),
+        kernel: System::kernel_version().unwrap_or_default(),
+        cores: cores(),
+    }
+}
+
+/// The cores this process may use: the standard library sees affinity and the quotas of cgroup 1 and 2.
+#[must_use]
+pub fn cores() -> Cores {
+    let allowed = sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
+    let available = available_parallelism().map_or(u32::MAX, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    let online = super::cpu::core_times().map_or(0, |cores| u32::try_from(cores.len()).unwrap_or(u32::MAX));
+    bounded(online, allowed, available)
+}
+
+/// `online` of 0 and the others' maximum mean "not known".
+fn bounded(online: u32, allowed: u32, available: u32) -> Cores {
+    let online = if online == 0 { allowed.min(available) } else { online };
+    let usable = online.min(allowed).min(available);
+    let bound = if usable == online {
+        CoreBound::Online
+    } else if usable == allowed {
+        CoreBound::Affinity
+    } else {
+        CoreBound::Quota
+    };
+    let narrow = |count: u32| NonZeroU16::new(u16::try_from(count).unwrap_or(u16::MAX)).unwrap_or(NonZeroU16::MIN);
+    Cores {
+        usable: if usable == u32::MAX { NonZeroU16::MIN } else { narrow(usable) },
+        online: if online == u32::MAX { NonZeroU16::MIN } else { narrow(online) },
+        bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::thread::{CpuSet, sched_setaffinity};
+
+    #[test]
+    fn the_tightest_bound_is_named() {
+        let cases = [
+            ((8, 8, 8), 8, 8, CoreBound::Online),
+            ((8, 4, 4), 4, 8, CoreBound::Affinity),
+            ((8, 8, 2), 2, 8, CoreBound::Quota),
+            ((8, 4, 2), 2, 8, CoreBound::Quota),
+            ((0, 4, 4), 4, 4, CoreBound::Online),
+            ((0, u32::MAX, u32::MAX), 1, 1, CoreBound::Online),
+            ((8, u32::MAX, 0), 1, 8, CoreBound::Quota),
+            ((100_000, u32::MAX, u32::MAX), u16::MAX, u16::MAX, CoreBound::Online),
+        ];
+        for ((online, allowed, available), usable, shown, bound) in cases {
+            let cores = bounded(online, allowed, available);
+            assert_eq!((cores.usable.get(), cores.online.get(), cores.bound), (usable, shown, bound));
+        }
+    }
+
+    #[test]
+    fn affinity_is_seen() {
+        // A thread has its own mask, so the other tests keep theirs.
+        let pinned = std::thread::spawn(|| {
+            let first = (0..CpuSet::MAX_CPU)
+                .find(|cpu| sched_getaffinity(None).unwrap().is_set(*cpu))
+                .unwrap();
+            let mut one = CpuSet::new();
+            one.set(first);
+            sched_setaffinity(None, &one).unwrap();
+            cores()
+        });
+        let cores = pinned.join().unwrap();
+        assert_eq!(cores.usable, NonZeroU16::MIN);
+        assert!(cores.bound == CoreBound::Affinity || cores.online == NonZeroU16::MIN);
+    }
+
+    #[test]
+    fn this_machine_has_facts() {
+        let facts = facts();
+        assert!(
+            facts.memory > 0 && facts.kernel.starts_with(|c: char| c.is_ascii_digit()),
+            "{facts:?}"
+        );
+        assert!(facts.cores.usable <= facts.cores.online);
+    }
+}
