@@ -1,10 +1,27 @@
 //! What is true about the service to run, once the file has been read and checked. Refuses what cannot work, all of it at once.
 //! Pure: reading the file and asking the host are the caller's.
 
+mod address;
+mod app;
+mod check;
+mod keys;
+mod listen;
+mod problem;
+mod python;
+mod raw;
+mod reader;
+mod template;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use problem::{Colour, ConfigErrors, MAX_PROBLEMS, Place, Problem};
+pub use raw::MAX_BYTES;
+pub use template::expand;
 
 use crate::units::{Connections, Workers};
 
@@ -25,6 +42,43 @@ pub struct Config {
     pub metrics: Option<Metrics>,
 }
 
+impl Config {
+    /// Reads and checks `text`, the content of `file`; the name is only shown.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the text. Where it is not TOML at all, only the lines that are not: the rest could not be trusted.
+    pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Self, ConfigErrors> {
+        let mut problems = problem::Problems::new(text);
+        let config = raw::read(text, &mut problems).and_then(|raw| check::config(&raw, surroundings, &mut problems));
+        match config.filter(|_| problems.is_empty()) {
+            Some(config) => Ok(config),
+            None => Err(problems.into_errors(file)),
+        }
+    }
+
+    /// The same service with another number of workers and connections; workers that serve one request at a time keep one connection.
+    #[must_use]
+    pub fn with(&self, workers: Workers, connections: Connections) -> Self {
+        let connections = if self.app.collapses_connections() {
+            Connections::ONE
+        } else {
+            connections
+        };
+        Self {
+            workers,
+            connections,
+            ..self.clone()
+        }
+    }
+}
+
+/// The lines of a configuration file that say `workers` and `connections`.
+#[must_use]
+pub fn fragment(workers: Workers, connections: Connections) -> String {
+    format!("workers = {workers}\nconnections = {connections}\n")
+}
+
 /// The kind of worker and how to start it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum App {
@@ -32,6 +86,17 @@ pub enum App {
     Command(CommandApp),
     /// A Python application, forked from a zygote and run by Gunicorn's worker classes.
     Python(PythonApp),
+}
+
+impl App {
+    /// Whether a worker serves one request at a time whatever `connections` says, so that trying other numbers is pointless.
+    #[must_use]
+    pub fn collapses_connections(&self) -> bool {
+        match self {
+            Self::Command(_) => false,
+            Self::Python(app) => app.worker_class == WorkerClass::Sync,
+        }
+    }
 }
 
 /// `kind = "command"`.
@@ -85,6 +150,9 @@ pub enum WorkerClass {
 }
 
 impl WorkerClass {
+    /// Every class, from the simplest on.
+    pub const ALL: [Self; 4] = [Self::Sync, Self::Gthread, Self::Gevent, Self::Asgi];
+
     /// The name Gunicorn and the configuration use.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,0 +1,180 @@
+//! The file as it was written: right types, known keys, every value with its place. Says nothing about whether the values make sense.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, Error};
+
+use super::keys::{self, Key, Section};
+use super::problem::{Problems, plain, quote};
+use super::reader::{NumberOrText, Reader, Text};
+
+/// The largest file that is read, in bytes; a caller need not read more than one byte beyond it.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// Everything above and below the section headers. `None` is a key that is absent, or of which a problem is already known.
+#[derive(Debug)]
+pub(super) struct RawConfig {
+    pub(super) workers: Option<Spanned<NumberOrText>>,
+    pub(super) connections: Option<Spanned<i64>>,
+    pub(super) graceful_timeout: Option<Spanned<NumberOrText>>,
+    pub(super) timeout: Option<Spanned<NumberOrText>>,
+    pub(super) boot_timeout: Option<Spanned<NumberOrText>>,
+    pub(super) app: Option<RawApp>,
+    pub(super) listen: RawListen,
+    pub(super) metrics: Option<RawMetrics>,
+}
+
+/// `[app]` of either kind.
+#[derive(Debug)]
+pub(super) struct RawApp {
+    pub(super) header: Range<usize>,
+    pub(super) kind: Option<Text>,
+    pub(super) command: Option<Spanned<Vec<Text>>>,
+    pub(super) readiness: Option<Spanned<NumberOrText>>,
+    pub(super) app: Option<Text>,
+    pub(super) interpreter: Option<Text>,
+    pub(super) worker_class: Option<Text>,
+    pub(super) env: Option<Spanned<Vec<(Text, Text)>>>,
+    pub(super) directory: Option<Text>,
+    /// The keys that are written, whatever their values.
+    pub(super) written: Vec<(&'static Key, Range<usize>)>,
+}
+
+impl RawApp {
+    /// Whether `key` is written, be its value right or wrong.
+    pub(super) fn has(&self, key: &'static Key) -> bool {
+        self.written.iter().any(|(written, _)| *written == key)
+    }
+}
+
+/// `[listen]`.
+#[derive(Debug, Default)]
+pub(super) struct RawListen {
+    pub(super) address: Option<Spanned<Vec<Text>>>,
+    pub(super) backlog: Option<Spanned<i64>>,
+    pub(super) mode: Option<Text>,
+    pub(super) owner: Option<Text>,
+}
+
+/// `[metrics]`.
+#[derive(Debug)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<Text>,
+}
+
+/// Reads the file, or says why it is not TOML. Problems inside are added, and what is left is returned.
+pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig> {
+    if text.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes", text.len());
+        problems.in_file("", message, format!("a configuration has at most {MAX_BYTES}"));
+        return None;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        report_syntax(text, &errors, problems);
+        return None;
+    }
+    let mut top = Reader::new(Section::Top, document.get_ref(), problems);
+    let app = top.section(Section::App);
+    let listen = top.section(Section::Listen);
+    let metrics = top.section(Section::Metrics);
+    let mut raw = RawConfig {
+        workers: top.number_or_text(&keys::WORKERS),
+        connections: top.number(&keys::CONNECTIONS),
+        graceful_timeout: top.number_or_text(&keys::GRACEFUL_TIMEOUT),
+        timeout: top.number_or_text(&keys::TIMEOUT),
+        boot_timeout: top.number_or_text(&keys::BOOT_TIMEOUT),
+        app: None,
+        listen: RawListen::default(),
+        metrics: None,
+    };
+    raw.app = app.map(|(table, header)| read_app(table, header, problems));
+    raw.listen = listen.map(|(table, _)| read_listen(table, problems)).unwrap_or_default();
+    raw.metrics = metrics.map(|(table, _)| read_metrics(table, problems));
+    if !document.get_ref().contains_key(Section::App.name()) {
+        let hint = r#"write [app] and below it kind = "python" and app = "module:callable""#;
+        problems.in_file(Section::App.name(), "the section is missing", hint);
+    }
+    Some(raw)
+}
+
+fn read_app(table: &DeTable<'_>, header: Range<usize>, problems: &mut Problems<'_>) -> RawApp {
+    let mut reader = Reader::new(Section::App, table, problems);
+    let place = |key: &'static Key| table.get_key_value(key.name).map(|(name, _)| (key, name.span()));
+    RawApp {
+        header,
+        kind: reader.text(&keys::KIND),
+        command: reader.texts(&keys::COMMAND),
+        readiness: reader.number_or_text(&keys::READINESS),
+        app: reader.text(&keys::APP),
+        interpreter: reader.text(&keys::INTERPRETER),
+        worker_class: reader.text(&keys::WORKER_CLASS),
+        env: reader.text_table(&keys::ENVIRONMENT),
+        directory: reader.text(&keys::APP_DIRECTORY),
+        written: Section::App.keys().filter_map(place).collect(),
+    }
+}
+
+fn read_listen(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawListen {
+    let mut reader = Reader::new(Section::Listen, table, problems);
+    RawListen {
+        address: reader.text_or_texts(&keys::ADDRESS),
+        backlog: reader.number(&keys::BACKLOG),
+        mode: reader.text(&keys::MODE),
+        owner: reader.text(&keys::OWNER),
+    }
+}
+
+fn read_metrics(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawMetrics {
+    let mut reader = Reader::new(Section::Metrics, table, problems);
+    RawMetrics {
+        listen: reader.text(&keys::METRICS_LISTEN),
+    }
+}
+
+/// One problem a line, the first that the parser met: the others are mostly consequences.
+fn report_syntax(text: &str, errors: &[Error], problems: &mut Problems<'_>) {
+    let newlines: Vec<usize> = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
+    let mut places: Vec<(usize, Range<usize>, &str)> = errors
+        .iter()
+        .map(|error| {
+            let span = error.span().unwrap_or(0..0);
+            (
+                newlines.partition_point(|newline| *newline < span.start),
+                span,
+                error.message(),
+            )
+        })
+        .collect();
+    places.sort_by_key(|(line, ..)| *line);
+    places.dedup_by_key(|(line, ..)| *line);
+    for (_, span, message) in places {
+        let (message, hint) = explain_syntax(message, text.get(span.clone()).unwrap_or(""));
+        problems.at(span, "", message, hint);
+    }
+}
+
+/// What is wrong and what to do. Knows the parser's most frequent messages; any other stays, with what the parser expected.
+fn explain_syntax(message: &str, source: &str) -> (String, String) {
+    let (message, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    match message {
+        "string values must be quoted" if source.is_empty() => {
+            ("the value is missing".to_owned(), "write one after the =".to_owned())
+        }
+        "string values must be quoted" => (
+            format!("{} is not in quotes", plain(source)),
+            format!("write {}", quote(source)),
+        ),
+        "unexpected leading zero" => (
+            "a number cannot begin with 0".to_owned(),
+            r#"write it without, or a permission mode in quotes: "0660""#.to_owned(),
+        ),
+        "duplicate key" => (
+            format!("{} stands here for the second time", plain(source)),
+            "remove one of the two".to_owned(),
+        ),
+        _ if expected.is_empty() => (message.to_owned(), "see https://toml.io for how a file is written".to_owned()),
+        _ => (message.to_owned(), format!("expected {expected}")),
+    }
+}
