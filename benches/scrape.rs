@@ -37,11 +37,7 @@ impl Source for Host {
     }
 
     fn pulse(&mut self) -> Pulse {
-        Pulse {
-            since_turn: Duration::ZERO,
-            ready: WORKERS,
-            stopping: false,
-        }
+        Pulse { since_turn: Duration::ZERO, ready: WORKERS, stopping: false }
     }
 }
 
@@ -52,11 +48,7 @@ fn row(slot: u16, child: &Child) -> WorkerRow {
         generation: Generation::FIRST,
         reading: accounting::reading(child.id()),
     };
-    WorkerRow {
-        slot: Slot(slot),
-        state: WorkerState::Ready,
-        process: Some(process),
-    }
+    WorkerRow { slot: Slot(slot), state: WorkerState::Ready, process: Some(process) }
 }
 
 fn page(rows: &[WorkerRow], reads: bool) -> Exposition<Host> {
@@ -68,13 +60,7 @@ fn page(rows: &[WorkerRow], reads: bool) -> Exposition<Host> {
 fn main() {
     // TUNINGFORK_BENCH_WORKER is a shell command that waits for the end of its input, for workers of a realistic size.
     let worker = std::env::var("TUNINGFORK_BENCH_WORKER").unwrap_or_else(|_| "exec cat".to_owned());
-    let spawn = |_| {
-        Command::new("sh")
-            .args(["-c", &worker])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-    };
+    let spawn = |_| Command::new("sh").args(["-c", &worker]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut children: Vec<Child> = (0..WORKERS).map(spawn).collect::<Result<_, _>>().expect("sh can be started");
     let rows: Vec<WorkerRow> = (0..).zip(&children).map(|(slot, child)| row(slot, child)).collect();
 

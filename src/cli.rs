@@ -1,1 +1,77 @@
-//! (to come)
+//! The command line: arguments → command → exit code.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::commands::{self, CommandError};
+
+/// What `--help` and the README say about exit codes.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  success
+    1  failure without a code of its own
+    2  usage
+    3  no worker became ready at the start
+    4  the application could not be loaded at the start
+   66  a file to be read is missing or unusable (configuration, recording, journal)
+   73  a socket or file could not be made (address in use, no permission)
+   78  the configuration is invalid
+   99  tune: nothing meets the SLO, or the application answers only errors
+  130  interrupted; what was finished is reported";
+
+/// Runs web application workers, and finds out how many a host should run.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: start the workers, keep them alive, reload on HUP
+    Run {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
+        config: PathBuf,
+    },
+}
+
+/// Does what the arguments say and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    let result = match cli.command {
+        Command::Run { config } => commands::run::run(&config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.ending().code())
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where an error meets the user")]
+fn complain(error: &CommandError) {
+    eprintln!("tuningfork: {error}");
+}
+
+/// Log lines go to standard error; TUNINGFORK_LOG filters them (`info` if unset). journald stamps the time itself.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("TUNINGFORK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).with_target(false);
+    if env::var_os("JOURNAL_STREAM").is_some() {
+        lines.without_time().init();
+    } else {
+        lines.init();
+    }
+}

@@ -1,1 +1,118 @@
-//! (to come)
+//! The subcommands: wiring and printing, no decisions.
+
+mod configuration;
+pub mod run;
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::sys::listen::ListenError;
+
+/// How the program ends. The numbers are documented in `--help` and the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As asked.
+    Success,
+    /// Something failed that has no code of its own.
+    Failure,
+    /// A worker did not become ready at the start (Gunicorn's 3).
+    WorkersNotBooting,
+    /// The application could not be loaded at the start (Gunicorn's 4).
+    AppNotLoaded,
+    /// A file that was to be read is missing or unusable (EX_NOINPUT).
+    NoInput,
+    /// A socket or file could not be made (EX_CANTCREAT).
+    CannotCreate,
+    /// The configuration is invalid (EX_CONFIG).
+    Config,
+    /// No configuration meets the SLO, or the application answers only errors.
+    Unmet,
+    /// Stopped by Ctrl-C; what was finished is reported.
+    Interrupted,
+}
+
+impl Ending {
+    /// Every ending but usage errors, which are 2 (clap's).
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Failure,
+        Self::WorkersNotBooting,
+        Self::AppNotLoaded,
+        Self::NoInput,
+        Self::CannotCreate,
+        Self::Config,
+        Self::Unmet,
+        Self::Interrupted,
+    ];
+
+    /// The exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::WorkersNotBooting => 3,
+            Self::AppNotLoaded => 4,
+            Self::NoInput => 66,
+            Self::CannotCreate => 73,
+            Self::Config => 78,
+            Self::Unmet => 99,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a command ended early. The message is what the user reads.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The configuration is invalid.
+    #[error("{0}")]
+    Config(String),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The application cannot be loaded.
+    #[error("the application could not be loaded:\n{0}")]
+    AppNotLoaded(String),
+    /// No worker became ready.
+    #[error("no worker became ready: {0}; what it wrote stands above")]
+    WorkersNotBooting(String),
+    /// The system refused something basic.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl CommandError {
+    /// A system error with what was tried.
+    pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+
+    /// How the program ends for it.
+    #[must_use]
+    pub const fn ending(&self) -> Ending {
+        match self {
+            Self::Unreadable { .. } => Ending::NoInput,
+            Self::Config(_) => Ending::Config,
+            Self::Listen(_) => Ending::CannotCreate,
+            Self::AppNotLoaded(_) => Ending::AppNotLoaded,
+            Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
+            Self::System { .. } => Ending::Failure,
+        }
+    }
+}

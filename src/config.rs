@@ -60,16 +60,8 @@ impl Config {
     /// The same service with another number of workers and connections; workers that serve one request at a time keep one connection.
     #[must_use]
     pub fn with(&self, workers: Workers, connections: Connections) -> Self {
-        let connections = if self.app.collapses_connections() {
-            Connections::ONE
-        } else {
-            connections
-        };
-        Self {
-            workers,
-            connections,
-            ..self.clone()
-        }
+        let connections = if self.app.collapses_connections() { Connections::ONE } else { connections };
+        Self { workers, connections, ..self.clone() }
     }
 }
 

@@ -39,11 +39,7 @@ impl<S: Source> Exposition<S> {
     /// A page of `counters` and of what `source` will observe.
     #[must_use]
     pub fn new(counters: Arc<Counters>, source: S) -> Self {
-        Self {
-            counters,
-            source,
-            ledger: ledger::Ledger::default(),
-        }
+        Self { counters, source, ledger: ledger::Ledger::default() }
     }
 
     /// Asks the source and writes the page. Fails only if two metrics share a name, which no input can bring about.

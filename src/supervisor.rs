@@ -184,10 +184,9 @@ impl Supervisor {
         self.workers.values().filter(|worker| worker.is_ready()).count()
     }
 
-    /// How many slots are empty and wait for their next attempt.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.empty_slots().count()
+    /// Slots that are empty and wait for their next attempt.
+    pub fn waiting(&self) -> impl Iterator<Item = Slot> {
+        self.empty_slots()
     }
 
     /// Whether a stop was asked for or decided.

@@ -1,7 +1,18 @@
-//! (to come)
+//! Linux. The only home of `unsafe` and of system calls but the replay engine's sockets.
 
 pub mod accounting;
+mod children;
+pub mod clock;
 pub mod cpu;
 pub mod host;
+pub mod launch;
+pub mod linux;
+pub mod listen;
 pub mod memory;
+mod notify;
 pub mod queue;
+pub mod remote;
+pub mod signals;
+pub mod spawn;
+pub mod systemd;
+mod zygote;

@@ -75,15 +75,7 @@ impl CoreUse {
         }
         let total: f64 = spent.iter().sum();
         let [user, system, idle, iowait, irq, steal] = spent.map(|span| span / total);
-        (total > 0.0).then_some(Self {
-            cpu: after.cpu,
-            user,
-            system,
-            idle,
-            iowait,
-            irq,
-            steal,
-        })
+        (total > 0.0).then_some(Self { cpu: after.cpu, user, system, idle, iowait, irq, steal })
     }
 }
 
@@ -99,10 +91,7 @@ impl CpuUse {
     #[must_use]
     pub fn between(before: &[CoreTime], after: &[CoreTime]) -> Self {
         let find = |cpu| before.iter().find(|earlier| earlier.cpu == cpu);
-        let cores = after
-            .iter()
-            .filter_map(|later| CoreUse::between(find(later.cpu)?, later))
-            .collect();
+        let cores = after.iter().filter_map(|later| CoreUse::between(find(later.cpu)?, later)).collect();
         Self { cores }
     }
 
@@ -134,10 +123,7 @@ impl ProcessUse {
     /// CPU time used since `earlier`, and memory as it is now: memory is a level, not a count.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        Self {
-            cpu: self.cpu.saturating_sub(earlier.cpu),
-            ..self
-        }
+        Self { cpu: self.cpu.saturating_sub(earlier.cpu), ..self }
     }
 }
 
@@ -173,11 +159,7 @@ pub struct ProcessReading {
 impl From<ProcessReading> for ProcessUse {
     /// Where the proportional size is hidden, the resident size stands in: too much, never too little.
     fn from(reading: ProcessReading) -> Self {
-        Self {
-            cpu: reading.cpu,
-            rss: reading.rss,
-            pss: reading.pss.unwrap_or(reading.rss),
-        }
+        Self { cpu: reading.cpu, rss: reading.rss, pss: reading.pss.unwrap_or(reading.rss) }
     }
 }
 
@@ -225,15 +207,7 @@ mod tests {
 
     fn core(cpu: u16, ticks: [u64; 6]) -> CoreTime {
         let [user, system, idle, iowait, irq, steal] = ticks.map(|ticks| Duration::from_millis(ticks * 10));
-        CoreTime {
-            cpu,
-            user,
-            system,
-            idle,
-            iowait,
-            irq,
-            steal,
-        }
+        CoreTime { cpu, user, system, idle, iowait, irq, steal }
     }
 
     #[test]
@@ -250,12 +224,7 @@ mod tests {
     #[test]
     fn cores_come_go_and_change_places() {
         let before = [core(0, [0; 6]), core(1, [0; 6]), core(2, [5; 6])];
-        let after = [
-            core(3, [9; 6]),
-            core(2, [5; 6]),
-            core(1, [30, 0, 70, 0, 0, 0]),
-            core(0, [90, 0, 10, 0, 0, 0]),
-        ];
+        let after = [core(3, [9; 6]), core(2, [5; 6]), core(1, [30, 0, 70, 0, 0, 0]), core(0, [90, 0, 10, 0, 0, 0])];
         let used = CpuUse::between(&before, &after);
         assert_eq!(used.cores.iter().map(|core| core.cpu).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(used.lowest().map(|core| core.cpu), Some(1));
@@ -273,21 +242,12 @@ mod tests {
     #[test]
     fn a_mode_that_runs_backwards_counts_as_zero() {
         let used = CpuUse::between(&[core(0, [0, 0, 0, 50, 0, 0])], &[core(0, [10, 0, 10, 20, 0, 0])]);
-        assert_eq!(
-            (used.cores[0].user, used.cores[0].idle, used.cores[0].iowait),
-            (0.5, 0.5, 0.0)
-        );
+        assert_eq!((used.cores[0].user, used.cores[0].idle, used.cores[0].iowait), (0.5, 0.5, 0.0));
     }
 
     #[test]
     fn processes_add_up_and_memory_is_a_level() {
-        let reading = |cpu, rss, pss| {
-            ProcessUse::from(ProcessReading {
-                cpu: Duration::from_secs(cpu),
-                rss,
-                pss,
-            })
-        };
+        let reading = |cpu, rss, pss| ProcessUse::from(ProcessReading { cpu: Duration::from_secs(cpu), rss, pss });
         let total: ProcessUse = [reading(1, 100, Some(40)), reading(2, 10, None)].into_iter().sum();
         assert_eq!((total.cpu.as_secs(), total.rss, total.pss), (3, 110, 50));
         let later = reading(10, 80, Some(30)).since(total);

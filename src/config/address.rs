@@ -32,10 +32,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Address, AddressErro
         return parse_fd(number);
     }
     if text.starts_with('/') {
-        return Err(AddressError::new(
-            "is a path without unix:",
-            format!("write {}", quote(&format!("unix:{text}"))),
-        ));
+        return Err(AddressError::new("is a path without unix:", format!("write {}", quote(&format!("unix:{text}")))));
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
@@ -49,10 +46,7 @@ fn parse_socket_path(path: &str, directory: &Path) -> Result<Address, AddressErr
         return Err(AddressError::new("names no socket file", r#"write "unix:/run/name.sock""#));
     }
     if path.starts_with('~') {
-        return Err(AddressError::new(
-            "begins with ~, which only shells understand",
-            "write the path in full",
-        ));
+        return Err(AddressError::new("begins with ~, which only shells understand", "write the path in full"));
     }
     let path: PathBuf = directory.join(path).components().collect();
     let length = path.as_os_str().len();
@@ -67,19 +61,15 @@ fn parse_fd(number: &str) -> Result<Address, AddressError> {
     // Gunicorn writes fd://3.
     match number.trim_start_matches('/').parse() {
         Ok(fd) if fd >= FIRST_FD => Ok(Address::Fd(fd)),
-        Ok(_) | Err(_) => Err(AddressError::new(
-            "is not the number of an inherited socket",
-            r#"write "fd:3" or a higher number"#,
-        )),
+        Ok(_) | Err(_) => {
+            Err(AddressError::new("is not the number of an inherited socket", r#"write "fd:3" or a higher number"#))
+        }
     }
 }
 
 /// `host:port`; IPv6 addresses stand in brackets.
 fn parse_tcp(text: &str) -> Result<Address, AddressError> {
-    let (host, port) = text
-        .rsplit_once(':')
-        .filter(|_| !text.ends_with(']'))
-        .ok_or_else(|| without_port(text))?;
+    let (host, port) = text.rsplit_once(':').filter(|_| !text.ends_with(']')).ok_or_else(|| without_port(text))?;
     let is_number = port.bytes().all(|digit| digit.is_ascii_digit());
     let Some(port) = port.parse().ok().filter(|_| is_number) else {
         let hint = format!("write {}", quote(&format!("{host}:8000")));
@@ -91,23 +81,14 @@ fn parse_tcp(text: &str) -> Result<Address, AddressError> {
     if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return match canonical_v6(v6) {
             Some(host) => Ok(Address::Tcp { host, port }),
-            None => Err(AddressError::new(
-                "has no IPv6 address between the brackets",
-                r#"write "[::1]:8000""#,
-            )),
+            None => Err(AddressError::new("has no IPv6 address between the brackets", r#"write "[::1]:8000""#)),
         };
     }
     if is_host(host) {
-        return Ok(Address::Tcp {
-            host: host.to_lowercase(),
-            port,
-        });
+        return Ok(Address::Tcp { host: host.to_lowercase(), port });
     }
     Err(match (canonical_v6(host), canonical_v6(text)) {
-        (Some(host), _) => AddressError::new(
-            "has no brackets around the IPv6 address",
-            format!(r#"write "[{host}]:{port}""#),
-        ),
+        (Some(host), _) => AddressError::new("has no brackets around the IPv6 address", format!(r#"write "[{host}]:{port}""#)),
         (None, Some(host)) => AddressError::new("has no brackets and no port", format!(r#"write "[{host}]:8000""#)),
         (None, None) => AddressError::new("has a host that is neither a name nor an address", keys::ADDRESS.hint()),
     })
@@ -129,9 +110,7 @@ fn every_interface(port: u16) -> String {
 
 /// One spelling for an address, and its zone as it is.
 fn canonical_v6(text: &str) -> Option<String> {
-    let (address, zone) = text
-        .split_once('%')
-        .map_or((text, None), |(address, zone)| (address, Some(zone)));
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     let address: Ipv6Addr = address.parse().ok()?;
     match zone {
         Some(zone) if is_host(zone) => Some(format!("{address}%{zone}")),
@@ -145,10 +124,7 @@ fn is_host(text: &str) -> bool {
     if is_dotted_number {
         return text.parse::<Ipv4Addr>().is_ok();
     }
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
 #[cfg(test)]
@@ -186,70 +162,30 @@ mod tests {
     #[test]
     fn a_refusal_says_what_would_be_right() {
         let table = [
-            (
-                "",
-                "is not an address",
-                r#"write "host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them"#,
-            ),
-            (
-                "8000",
-                "is only a port",
-                r#"write "127.0.0.1:8000", or "0.0.0.0:8000" for every interface"#,
-            ),
-            (
-                ":80",
-                "has no host",
-                r#"write "127.0.0.1:80", or "0.0.0.0:80" for every interface"#,
-            ),
+            ("", "is not an address", r#"write "host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them"#),
+            ("8000", "is only a port", r#"write "127.0.0.1:8000", or "0.0.0.0:8000" for every interface"#),
+            (":80", "has no host", r#"write "127.0.0.1:80", or "0.0.0.0:80" for every interface"#),
             ("localhost", "has no port", r#"write "localhost:8000""#),
             ("[::1]", "has no port", r#"write "[::1]:8000""#),
             ("::1", "has no brackets and no port", r#"write "[::1]:8000""#),
             ("::1:80", "has no brackets around the IPv6 address", r#"write "[::1]:80""#),
-            (
-                "[::g]:80",
-                "has no IPv6 address between the brackets",
-                r#"write "[::1]:8000""#,
-            ),
-            (
-                "a:+80",
-                "has a port that is not a number from 0 to 65535",
-                r#"write "a:8000""#,
-            ),
-            (
-                "a:65536",
-                "has a port that is not a number from 0 to 65535",
-                r#"write "a:8000""#,
-            ),
+            ("[::g]:80", "has no IPv6 address between the brackets", r#"write "[::1]:8000""#),
+            ("a:+80", "has a port that is not a number from 0 to 65535", r#"write "a:8000""#),
+            ("a:65536", "has a port that is not a number from 0 to 65535", r#"write "a:8000""#),
             ("a:", "has a port that is not a number from 0 to 65535", r#"write "a:8000""#),
             ("http://a:80/", "is a URL", r#"write "a:80""#),
             ("/run/a.sock", "is a path without unix:", r#"write "unix:/run/a.sock""#),
             ("unix:", "names no socket file", r#"write "unix:/run/name.sock""#),
             ("unix:/run/", "names no socket file", r#"write "unix:/run/name.sock""#),
-            (
-                "unix:~/a.sock",
-                "begins with ~, which only shells understand",
-                "write the path in full",
-            ),
-            (
-                "fd:2",
-                "is not the number of an inherited socket",
-                r#"write "fd:3" or a higher number"#,
-            ),
-            (
-                "fd:x",
-                "is not the number of an inherited socket",
-                r#"write "fd:3" or a higher number"#,
-            ),
+            ("unix:~/a.sock", "begins with ~, which only shells understand", "write the path in full"),
+            ("fd:2", "is not the number of an inherited socket", r#"write "fd:3" or a higher number"#),
+            ("fd:x", "is not the number of an inherited socket", r#"write "fd:3" or a higher number"#),
         ];
         for (text, message, hint) in table {
             assert_eq!(parse_here(text), Err(AddressError::new(message, hint)), "{text}");
         }
         for host in ["1.2.3.4.5:80", "256.0.0.1:80", "a b:80", "ä:80"] {
-            assert_eq!(
-                parse_here(host).unwrap_err().0,
-                "has a host that is neither a name nor an address",
-                "{host}"
-            );
+            assert_eq!(parse_here(host).unwrap_err().0, "has a host that is neither a name nor an address", "{host}");
         }
     }
 
@@ -257,10 +193,7 @@ mod tests {
     fn a_socket_path_fits_the_kernel() {
         let longest = format!("unix:/{}", "a".repeat(LONGEST_SOCKET_PATH - 1));
         assert!(parse_here(&longest).is_ok());
-        assert_eq!(
-            parse_here(&format!("{longest}aa")).unwrap_err().1,
-            "write one that is shorter by 2"
-        );
+        assert_eq!(parse_here(&format!("{longest}aa")).unwrap_err().1, "write one that is shorter by 2");
     }
 
     proptest! {

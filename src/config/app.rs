@@ -58,12 +58,7 @@ fn kind(raw: &RawApp, problems: &mut Problems<'_>) -> Option<Kind> {
             "command" => Some(Kind::Command),
             "python" => Some(Kind::Python),
             other => {
-                problems.at(
-                    written.span(),
-                    &keys::KIND,
-                    format!("{} is not a kind", quote(other)),
-                    keys::KIND.hint(),
-                );
+                problems.at(written.span(), &keys::KIND, format!("{} is not a kind", quote(other)), keys::KIND.hint());
                 None
             }
         },
@@ -83,17 +78,8 @@ fn kind(raw: &RawApp, problems: &mut Problems<'_>) -> Option<Kind> {
 fn refuse_keys_of_other_kind(kind: Kind, raw: &RawApp, problems: &mut Problems<'_>) {
     for (key, place) in &raw.written {
         if let Some(owner) = Kind::owner(key).filter(|owner| *owner != kind) {
-            let message = format!(
-                r#"only kind = "{}" has this key, and kind is "{}""#,
-                owner.name(),
-                kind.name()
-            );
-            problems.at(
-                place.clone(),
-                key,
-                message,
-                format!(r#"remove it, or write kind = "{}""#, owner.name()),
-            );
+            let message = format!(r#"only kind = "{}" has this key, and kind is "{}""#, owner.name(), kind.name());
+            problems.at(place.clone(), key, message, format!(r#"remove it, or write kind = "{}""#, owner.name()));
         }
     }
 }
@@ -117,12 +103,7 @@ fn command_app(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problem
     let env = env(raw, problems);
     let directory = directory(raw, surroundings, problems);
     let readiness = readiness(raw, problems);
-    Some(CommandApp {
-        command: command?,
-        env: env?,
-        directory: directory?,
-        readiness: readiness?,
-    })
+    Some(CommandApp { command: command?, env: env?, directory: directory?, readiness: readiness? })
 }
 
 fn python_app(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<PythonApp> {
@@ -131,13 +112,7 @@ fn python_app(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problems
     let worker_class = worker_class(raw, problems);
     let env = env(raw, problems);
     let directory = directory(raw, surroundings, problems);
-    Some(PythonApp {
-        app: app?,
-        interpreter: interpreter?,
-        worker_class: worker_class?,
-        env: env?,
-        directory: directory?,
-    })
+    Some(PythonApp { app: app?, interpreter: interpreter?, worker_class: worker_class?, env: env?, directory: directory? })
 }
 
 /// `value`, which must be written.
@@ -190,18 +165,10 @@ fn env(raw: &RawApp, problems: &mut Problems<'_>) -> Option<Vec<(String, String)
         } else {
             continue;
         };
-        problems.at(
-            name.span(),
-            format!("{}.{}", keys::ENVIRONMENT, plain(name.get_ref())),
-            message,
-            hint,
-        );
+        problems.at(name.span(), format!("{}.{}", keys::ENVIRONMENT, plain(name.get_ref())), message, hint);
         is_right = false;
     }
-    let pairs = written
-        .get_ref()
-        .iter()
-        .map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
+    let pairs = written.get_ref().iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
     is_right.then(|| pairs.collect())
 }
 
@@ -221,10 +188,7 @@ fn directory(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problems<
 pub(super) fn path(written: &Text, key: &'static Key, base: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let refusal = match written.get_ref() {
         path if path.is_empty() => ("is empty", key.hint()),
-        path if path.starts_with('~') => (
-            "begins with ~, which only shells understand",
-            "write the path in full".to_owned(),
-        ),
+        path if path.starts_with('~') => ("begins with ~, which only shells understand", "write the path in full".to_owned()),
         path => return Some(base.join(path).components().collect()),
     };
     problems.at(written.span(), key, refusal.0, refusal.1);

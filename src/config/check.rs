@@ -36,14 +36,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
     if let (Some(App::Command(app)), Some(timing)) = (&app, &timing) {
         check_agreement(raw, app, timing, problems);
     }
-    Some(Config {
-        app: app?,
-        listen: listen?,
-        workers: workers?,
-        connections: connections?,
-        timing: timing?,
-        metrics: metrics?,
-    })
+    Some(Config { app: app?, listen: listen?, workers: workers?, connections: connections?, timing: timing?, metrics: metrics? })
 }
 
 /// The readiness must come before the patience ends.
@@ -53,12 +46,7 @@ fn check_agreement(raw: &RawConfig, app: &CommandApp, timing: &Timing, problems:
     if let Some(written) = readiness.filter(|_| wait >= timing.boot_timeout) {
         let boot_timeout = humantime::format_duration(timing.boot_timeout);
         let message = format!("no worker would become ready: boot-timeout ends it after {boot_timeout}");
-        problems.at(
-            written.span(),
-            &keys::READINESS,
-            message,
-            "write a shorter span, or a longer boot-timeout",
-        );
+        problems.at(written.span(), &keys::READINESS, message, "write a shorter span, or a longer boot-timeout");
     }
 }
 
@@ -80,21 +68,13 @@ fn workers(raw: Option<&Spanned<NumberOrText>>, surroundings: &Surroundings, pro
 
 /// What holds where the file leaves the number open. An empty variable counts as unset.
 fn automatic_workers(surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<Workers> {
-    let Some(value) = surroundings
-        .web_concurrency
-        .as_deref()
-        .map(str::trim)
-        .filter(|value| !value.is_empty())
-    else {
+    let Some(value) = surroundings.web_concurrency.as_deref().map(str::trim).filter(|value| !value.is_empty()) else {
         return Some(Workers::folk(surroundings.cores));
     };
     let workers = value.parse().ok().and_then(Workers::new);
     if workers.is_none() {
         let message = format!("{} is not a number of workers", quote(value));
-        let hint = format!(
-            "set it to a whole number from 1 to {}, unset it, or write workers in the file",
-            Workers::MAX
-        );
+        let hint = format!("set it to a whole number from 1 to {}, unset it, or write workers in the file", Workers::MAX);
         problems.in_environment(WEB_CONCURRENCY, message, hint);
     }
     workers
@@ -103,11 +83,7 @@ fn automatic_workers(surroundings: &Surroundings, problems: &mut Problems<'_>) -
 fn connections(raw: Option<&Spanned<i64>>, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Connections> {
     let collapses = app.is_some_and(App::collapses_connections);
     let Some(written) = raw else {
-        return if collapses {
-            Some(Connections::ONE)
-        } else {
-            Connections::new(DEFAULT_CONNECTIONS)
-        };
+        return if collapses { Some(Connections::ONE) } else { Connections::new(DEFAULT_CONNECTIONS) };
     };
     let number = *written.get_ref();
     if collapses && number != 1 {
@@ -118,12 +94,7 @@ fn connections(raw: Option<&Spanned<i64>>, app: Option<&App>, problems: &mut Pro
     }
     let connections = u32::try_from(number).ok().and_then(Connections::new);
     if connections.is_none() {
-        problems.at(
-            written.span(),
-            &keys::CONNECTIONS,
-            format!("{number} {OUT_OF_RANGE}"),
-            keys::CONNECTIONS.hint(),
-        );
+        problems.at(written.span(), &keys::CONNECTIONS, format!("{number} {OUT_OF_RANGE}"), keys::CONNECTIONS.hint());
     }
     connections
 }
@@ -135,19 +106,10 @@ fn timing(raw: &RawConfig, problems: &mut Problems<'_>) -> Option<Timing> {
         Some(written) => span(written, key, range, problems),
         None => Some(default),
     };
-    let graceful_timeout = or(
-        &raw.graceful_timeout,
-        &keys::GRACEFUL_TIMEOUT,
-        &positive,
-        DEFAULT_GRACEFUL_TIMEOUT,
-    );
+    let graceful_timeout = or(&raw.graceful_timeout, &keys::GRACEFUL_TIMEOUT, &positive, DEFAULT_GRACEFUL_TIMEOUT);
     let timeout = or(&raw.timeout, &keys::TIMEOUT, &any, DEFAULT_TIMEOUT);
     let boot_timeout = or(&raw.boot_timeout, &keys::BOOT_TIMEOUT, &positive, DEFAULT_BOOT_TIMEOUT);
-    Some(Timing {
-        graceful_timeout: graceful_timeout?,
-        timeout: timeout?,
-        boot_timeout: boot_timeout?,
-    })
+    Some(Timing { graceful_timeout: graceful_timeout?, timeout: timeout?, boot_timeout: boot_timeout? })
 }
 
 /// A span of time: whole seconds, as Gunicorn has it, or a text such as "1m 30s".
@@ -158,14 +120,10 @@ pub(super) fn span(
     problems: &mut Problems<'_>,
 ) -> Option<Duration> {
     let (shown, span) = match written.get_ref() {
-        NumberOrText::Number(seconds) => (
-            seconds.to_string(),
-            u64::try_from(*seconds).map_err(|_| OUT_OF_RANGE).map(Duration::from_secs),
-        ),
-        NumberOrText::Text(text) => (
-            quote(text),
-            humantime::parse_duration(text).map_err(|_| "is not a span of time"),
-        ),
+        NumberOrText::Number(seconds) => {
+            (seconds.to_string(), u64::try_from(*seconds).map_err(|_| OUT_OF_RANGE).map(Duration::from_secs))
+        }
+        NumberOrText::Text(text) => (quote(text), humantime::parse_duration(text).map_err(|_| "is not a span of time")),
     };
     match span.and_then(|span| if range.contains(&span) { Ok(span) } else { Err(OUT_OF_RANGE) }) {
         Ok(span) => Some(span),

@@ -81,35 +81,20 @@ pub(super) static TIMEOUT: Key = Key::new(
 pub(super) static BOOT_TIMEOUT: Key = Key::new(Section::Top, "boot-timeout", SPAN);
 
 pub(super) static KIND: Key = Key::new(Section::App, "kind", r#""python" or "command""#);
-pub(super) static COMMAND: Key = Key::new(
-    Section::App,
-    "command",
-    r#"the program and its arguments as an array of strings: ["node", "server.js"]"#,
-);
-pub(super) static READINESS: Key = Key::new(
-    Section::App,
-    "readiness",
-    r#""notify", or how long a worker must stay alive to count as ready, such as "2s""#,
-);
-pub(super) static APP: Key = Key::new(
-    Section::App,
-    "app",
-    r#""module:callable", such as "project.wsgi:application" or "site:create_app()""#,
-);
-pub(super) static INTERPRETER: Key = Key::new(
-    Section::App,
-    "interpreter",
-    r#"the path of a Python, such as "venv/bin/python", or a name looked up in PATH"#,
-);
+pub(super) static COMMAND: Key =
+    Key::new(Section::App, "command", r#"the program and its arguments as an array of strings: ["node", "server.js"]"#);
+pub(super) static READINESS: Key =
+    Key::new(Section::App, "readiness", r#""notify", or how long a worker must stay alive to count as ready, such as "2s""#);
+pub(super) static APP: Key =
+    Key::new(Section::App, "app", r#""module:callable", such as "project.wsgi:application" or "site:create_app()""#);
+pub(super) static INTERPRETER: Key =
+    Key::new(Section::App, "interpreter", r#"the path of a Python, such as "venv/bin/python", or a name looked up in PATH"#);
 pub(super) static WORKER_CLASS: Key = Key::new(Section::App, "worker-class", r#""sync", "gthread", "gevent" or "asgi""#);
 pub(super) static ENVIRONMENT: Key = Key::new(Section::App, "env", ENV);
 pub(super) static APP_DIRECTORY: Key = Key::new(Section::App, "directory", DIRECTORY);
 
-pub(super) static ADDRESS: Key = Key::new(
-    Section::Listen,
-    "address",
-    r#""host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them"#,
-);
+pub(super) static ADDRESS: Key =
+    Key::new(Section::Listen, "address", r#""host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them"#);
 pub(super) static BACKLOG: Key = Key::new(Section::Listen, "backlog", "a whole number from 1 to 2147483647");
 pub(super) static MODE: Key = Key::new(Section::Listen, "mode", r#"the permission bits in octal, in quotes: "0660""#);
 pub(super) static OWNER: Key = Key::new(Section::Listen, "owner", r#""user", "user:group" or ":group""#);
@@ -176,11 +161,7 @@ pub(super) fn suggest(section: Section, name: &str) -> String {
 }
 
 fn headers(section: Section) -> impl Iterator<Item = &'static str> {
-    let named = if section == Section::Top {
-        Section::NAMED.as_slice()
-    } else {
-        &[]
-    };
+    let named = if section == Section::Top { Section::NAMED.as_slice() } else { &[] };
     named.iter().map(|section| section.name())
 }
 
@@ -236,11 +217,7 @@ mod tests {
             (Section::Listen, "workers", "move it above the first [section]"),
             (Section::Top, "bind", "write address under [listen]"),
             (Section::Top, "worker_connections", "write connections"),
-            (
-                Section::App,
-                "worker_connections",
-                "write connections above the first [section]",
-            ),
+            (Section::App, "worker_connections", "write connections above the first [section]"),
             (Section::Metrics, "max-requests", "known here: listen"),
             (Section::Listen, "listen", "known here: address, backlog, mode, owner"),
         ];
@@ -265,12 +242,7 @@ mod tests {
     #[test]
     fn every_name_stands_once_in_its_section() {
         for (place, key) in ALL.iter().enumerate() {
-            assert!(
-                !ALL[..place]
-                    .iter()
-                    .any(|other| other.section == key.section && other.name == key.name),
-                "{key}"
-            );
+            assert!(!ALL[..place].iter().any(|other| other.section == key.section && other.name == key.name), "{key}");
         }
     }
 }

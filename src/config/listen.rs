@@ -35,9 +35,7 @@ pub(super) fn check_metrics(
     problems: &mut Problems<'_>,
 ) -> Option<Metrics> {
     let Some(written) = &raw.listen else {
-        return Some(Metrics {
-            listen: tcp("127.0.0.1", 9150),
-        });
+        return Some(Metrics { listen: tcp("127.0.0.1", 9150) });
     };
     let key = &keys::METRICS_LISTEN;
     let refusal = match parse(written.get_ref(), &surroundings.directory) {
@@ -48,20 +46,12 @@ pub(super) fn check_metrics(
         Ok(listen) => return Some(Metrics { listen }),
         Err(error) => error,
     };
-    problems.at(
-        written.span(),
-        key,
-        format!("{} {}", quote(written.get_ref()), refusal.0),
-        refusal.1,
-    );
+    problems.at(written.span(), key, format!("{} {}", quote(written.get_ref()), refusal.0), refusal.1);
     None
 }
 
 fn tcp(host: &str, port: u16) -> Address {
-    Address::Tcp {
-        host: host.to_owned(),
-        port,
-    }
+    Address::Tcp { host: host.to_owned(), port }
 }
 
 fn addresses(raw: &RawListen, surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<Vec<Address>> {
@@ -82,12 +72,7 @@ fn addresses(raw: &RawListen, surroundings: &Surroundings, problems: &mut Proble
             }
             Err(error) => error,
         };
-        problems.at(
-            text.span(),
-            &keys::ADDRESS,
-            format!("{} {}", quote(text.get_ref()), refusal.0),
-            refusal.1,
-        );
+        problems.at(text.span(), &keys::ADDRESS, format!("{} {}", quote(text.get_ref()), refusal.0), refusal.1);
     }
     (addresses.len() == written.get_ref().len()).then_some(addresses)
 }
@@ -102,17 +87,9 @@ fn backlog(raw: &RawListen, problems: &mut Problems<'_>) -> Option<u32> {
         return Some(DEFAULT_BACKLOG);
     };
     let number = *written.get_ref();
-    let backlog = i32::try_from(number)
-        .ok()
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|backlog| *backlog > 0);
+    let backlog = i32::try_from(number).ok().and_then(|number| u32::try_from(number).ok()).filter(|backlog| *backlog > 0);
     if backlog.is_none() {
-        problems.at(
-            written.span(),
-            &keys::BACKLOG,
-            format!("{number} is out of range"),
-            keys::BACKLOG.hint(),
-        );
+        problems.at(written.span(), &keys::BACKLOG, format!("{number} is out of range"), keys::BACKLOG.hint());
     }
     backlog
 }
@@ -121,9 +98,7 @@ fn mode(raw: Option<&Text>, problems: &mut Problems<'_>) -> Option<u32> {
     let Some(written) = raw else { return Some(DEFAULT_MODE) };
     let is_octal =
         (3..=4).contains(&written.get_ref().len()) && written.get_ref().bytes().all(|digit| matches!(digit, b'0'..=b'7'));
-    let mode = u32::from_str_radix(written.get_ref(), 8)
-        .ok()
-        .filter(|mode| is_octal && *mode <= 0o777);
+    let mode = u32::from_str_radix(written.get_ref(), 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     if mode.is_none() {
         let message = format!("{} is not a permission mode", quote(written.get_ref()));
         problems.at(written.span(), &keys::MODE, message, keys::MODE.hint());

@@ -95,11 +95,8 @@ impl ConfigErrors {
             Colour::Ansi => Renderer::styled(),
         };
         let file = self.file.display().to_string();
-        let excerpts: String = self
-            .problems
-            .iter()
-            .map(|problem| renderer.render(&[problem.excerpt(text, &file)]) + "\n\n")
-            .collect();
+        let excerpts: String =
+            self.problems.iter().map(|problem| renderer.render(&[problem.excerpt(text, &file)]) + "\n\n").collect();
         format!("{excerpts}{}", self.count())
     }
 
@@ -114,11 +111,7 @@ impl ConfigErrors {
 
 impl Problem {
     fn title(&self) -> String {
-        if self.key.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{}: {}", self.key, self.message)
-        }
+        if self.key.is_empty() { self.message.clone() } else { format!("{}: {}", self.key, self.message) }
     }
 
     fn excerpt<'t>(&'t self, text: &'t str, file: &'t str) -> Group<'t> {
@@ -127,12 +120,8 @@ impl Problem {
             Place::Environment => group,
             Place::File => group.element(Origin::path(file)),
             Place::Text { line, column, bytes } => match cut_line(text, bytes) {
-                Some((source, span)) => group.element(
-                    Snippet::source(source)
-                        .line_start(*line)
-                        .path(file)
-                        .annotation(AnnotationKind::Primary.span(span)),
-                ),
+                Some((source, span)) => group
+                    .element(Snippet::source(source).line_start(*line).path(file).annotation(AnnotationKind::Primary.span(span))),
                 None => group.element(Origin::path(file).line(*line).char_column(*column)),
             },
         };
@@ -143,10 +132,7 @@ impl Problem {
 /// The line of `text` in which `bytes` begins, and the part of `bytes` in it; nothing where a reader would not find his way in it.
 fn cut_line<'t>(text: &'t str, bytes: &Range<usize>) -> Option<(&'t str, Range<usize>)> {
     let begin = text.get(..bytes.start)?.rfind('\n').map_or(0, |newline| newline + 1);
-    let end = text
-        .get(bytes.start..)?
-        .find('\n')
-        .map_or(text.len(), |newline| bytes.start + newline);
+    let end = text.get(bytes.start..)?.find('\n').map_or(text.len(), |newline| bytes.start + newline);
     let end = begin + text.get(begin..end)?.trim_end_matches('\r').len();
     let line = text.get(begin..end).filter(|line| line.len() <= LONGEST_LINE)?;
     let first = bytes.start.min(end);
@@ -165,11 +151,7 @@ pub(super) struct Problems<'t> {
 impl<'t> Problems<'t> {
     /// No problem in `text` so far.
     pub(super) const fn new(text: &'t str) -> Self {
-        Self {
-            text,
-            found: Vec::new(),
-            unshown: 0,
-        }
+        Self { text, found: Vec::new(), unshown: 0 }
     }
 
     /// Something is wrong at `span`.
@@ -208,12 +190,7 @@ impl<'t> Problems<'t> {
             return;
         }
         let place = place(self.text);
-        self.found.push(Problem {
-            place,
-            key: key.to_string(),
-            message: message.to_string(),
-            hint: hint.to_string(),
-        });
+        self.found.push(Problem { place, key: key.to_string(), message: message.to_string(), hint: hint.to_string() });
     }
 
     /// Whether nothing is wrong so far.
@@ -227,11 +204,7 @@ impl<'t> Problems<'t> {
             Place::Environment | Place::File => 0,
             Place::Text { bytes, .. } => bytes.start,
         });
-        ConfigErrors {
-            file: file.to_owned(),
-            problems: self.found,
-            unshown: self.unshown,
-        }
+        ConfigErrors { file: file.to_owned(), problems: self.found, unshown: self.unshown }
     }
 }
 
@@ -245,12 +218,6 @@ pub(super) fn quote(value: &str) -> String {
 
 /// A key as it is written: bare where that is possible, else in quotes.
 pub(super) fn plain(name: &str) -> String {
-    let is_bare = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if is_bare && (1..=LONGEST_QUOTE).contains(&name.len()) {
-        name.to_owned()
-    } else {
-        quote(name)
-    }
+    let is_bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if is_bare && (1..=LONGEST_QUOTE).contains(&name.len()) { name.to_owned() } else { quote(name) }
 }

@@ -11,23 +11,14 @@ use super::{Surroundings, WorkerClass};
 /// `module:callable`; Gunicorn's default callable is `application` (gunicorn/util.py, `import_app`).
 pub(super) fn app_name(raw: &RawApp, problems: &mut Problems<'_>) -> Option<String> {
     let written = require(raw.app.as_ref(), &keys::APP, raw, problems)?;
-    let (module, callable) = written
-        .get_ref()
-        .split_once(':')
-        .unwrap_or((written.get_ref(), "application"));
-    let function = callable
-        .split_once('(')
-        .filter(|(_, rest)| rest.ends_with(')'))
-        .map_or(callable, |(name, _)| name);
+    let (module, callable) = written.get_ref().split_once(':').unwrap_or((written.get_ref(), "application"));
+    let function = callable.split_once('(').filter(|(_, rest)| rest.ends_with(')')).map_or(callable, |(name, _)| name);
     let mut refuse = |message: String, hint: String| {
         problems.at(written.span(), &keys::APP, message, hint);
         None
     };
     if module.contains('/') || module.strip_suffix(".py").is_some() {
-        return refuse(
-            format!("{} is a file, not a module", quote(module)),
-            module_hint(module, callable),
-        );
+        return refuse(format!("{} is a file, not a module", quote(module)), module_hint(module, callable));
     }
     if !module.split('.').all(is_identifier) {
         return refuse(format!("{} is not the name of a module", quote(module)), keys::APP.hint());
@@ -40,22 +31,12 @@ pub(super) fn app_name(raw: &RawApp, problems: &mut Problems<'_>) -> Option<Stri
 
 /// The module that lies in `file`: relative to `directory` its folders are packages.
 fn module_hint(file: &str, callable: &str) -> String {
-    let (folder, name) = file
-        .trim_end_matches(".py")
-        .rsplit_once('/')
-        .unwrap_or(("", file.trim_end_matches(".py")));
+    let (folder, name) = file.trim_end_matches(".py").rsplit_once('/').unwrap_or(("", file.trim_end_matches(".py")));
     let is_package = !folder.is_empty() && folder.split('/').all(is_identifier);
     match folder {
         "" => format!("write {}", quote(&format!("{name}:{callable}"))),
-        packages if is_package => format!(
-            "write {}",
-            quote(&format!("{}.{name}:{callable}", packages.replace('/', ".")))
-        ),
-        folder => format!(
-            "write {}, and directory = {}",
-            quote(&format!("{name}:{callable}")),
-            quote(folder)
-        ),
+        packages if is_package => format!("write {}", quote(&format!("{}.{name}:{callable}", packages.replace('/', ".")))),
+        folder => format!("write {}, and directory = {}", quote(&format!("{name}:{callable}")), quote(folder)),
     }
 }
 

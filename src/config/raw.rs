@@ -128,9 +128,7 @@ fn read_listen(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawListen {
 
 fn read_metrics(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawMetrics {
     let mut reader = Reader::new(Section::Metrics, table, problems);
-    RawMetrics {
-        listen: reader.text(&keys::METRICS_LISTEN),
-    }
+    RawMetrics { listen: reader.text(&keys::METRICS_LISTEN) }
 }
 
 /// One problem a line, the first that the parser met: the others are mostly consequences.
@@ -140,11 +138,7 @@ fn report_syntax(text: &str, errors: &[Error], problems: &mut Problems<'_>) {
         .iter()
         .map(|error| {
             let span = error.span().unwrap_or(0..0);
-            (
-                newlines.partition_point(|newline| *newline < span.start),
-                span,
-                error.message(),
-            )
+            (newlines.partition_point(|newline| *newline < span.start), span, error.message())
         })
         .collect();
     places.sort_by_key(|(line, ..)| *line);
@@ -162,18 +156,11 @@ fn explain_syntax(message: &str, source: &str) -> (String, String) {
         "string values must be quoted" if source.is_empty() => {
             ("the value is missing".to_owned(), "write one after the =".to_owned())
         }
-        "string values must be quoted" => (
-            format!("{} is not in quotes", plain(source)),
-            format!("write {}", quote(source)),
-        ),
-        "unexpected leading zero" => (
-            "a number cannot begin with 0".to_owned(),
-            r#"write it without, or a permission mode in quotes: "0660""#.to_owned(),
-        ),
-        "duplicate key" => (
-            format!("{} stands here for the second time", plain(source)),
-            "remove one of the two".to_owned(),
-        ),
+        "string values must be quoted" => (format!("{} is not in quotes", plain(source)), format!("write {}", quote(source))),
+        "unexpected leading zero" => {
+            ("a number cannot begin with 0".to_owned(), r#"write it without, or a permission mode in quotes: "0660""#.to_owned())
+        }
+        "duplicate key" => (format!("{} stands here for the second time", plain(source)), "remove one of the two".to_owned()),
         _ if expected.is_empty() => (message.to_owned(), "see https://toml.io for how a file is written".to_owned()),
         _ => (message.to_owned(), format!("expected {expected}")),
     }

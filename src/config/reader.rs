@@ -39,18 +39,10 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
                     format!("{}.{}", section.name(), plain(name.get_ref()))
                 }
             };
-            let message = if value.get_ref().is_table() {
-                "unknown section"
-            } else {
-                "unknown key"
-            };
+            let message = if value.get_ref().is_table() { "unknown section" } else { "unknown key" };
             problems.at(name.span(), path, message, keys::suggest(section, name.get_ref()));
         }
-        Self {
-            section,
-            table,
-            problems,
-        }
+        Self { section, table, problems }
     }
 
     /// The table under `section`'s header, with the header's place.
@@ -60,12 +52,7 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
         if table.is_none() {
             let name = section.name();
             let message = format!("is {}, but {name} is a section", described(value.get_ref()));
-            self.problems.at(
-                value.span(),
-                name,
-                message,
-                format!("write [{name}] on a line of its own, its keys below"),
-            );
+            self.problems.at(value.span(), name, message, format!("write [{name}] on a line of its own, its keys below"));
         }
         table.map(|table| (table, value.span()))
     }
@@ -154,8 +141,7 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
     }
 
     fn refuse_type<T>(&mut self, value: &Spanned<DeValue<'_>>, path: &str, hint: &str) -> Option<T> {
-        self.problems
-            .at(value.span(), path, format!("is {}", described(value.get_ref())), hint);
+        self.problems.at(value.span(), path, format!("is {}", described(value.get_ref())), hint);
         None
     }
 }

@@ -1,6 +1,6 @@
 //! The placeholders of a command line: `{fd}`, `{connections}`, `{worker}`, `{workers}`; `{{` and `}}` are braces. Refuses all others.
 
-use crate::units::{Connections, WorkerId, Workers};
+use crate::units::{Connections, Slot, Workers};
 
 /// What can stand between braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn known() -> String {
 /// `command` with its placeholders replaced: `fd` is the number of the first listening socket in the worker.
 /// Braces that mean nothing, which a checked configuration does not contain, stay as they are.
 #[must_use]
-pub fn expand(command: &[String], fd: i32, connections: Connections, worker: WorkerId, workers: Workers) -> Vec<String> {
+pub fn expand(command: &[String], fd: i32, connections: Connections, worker: Slot, workers: Workers) -> Vec<String> {
     let value = |placeholder| match placeholder {
         Placeholder::Fd => fd.to_string(),
         Placeholder::Connections => connections.to_string(),
@@ -120,7 +120,7 @@ mod tests {
 
     fn expand_one(argument: &str) -> String {
         let (connections, workers) = (Connections::new(50).unwrap(), Workers::new(4).unwrap());
-        expand(&[argument.to_owned()], 3, connections, WorkerId(17), workers).remove(0)
+        expand(&[argument.to_owned()], 3, connections, Slot(17), workers).remove(0)
     }
 
     #[test]
@@ -149,10 +149,7 @@ mod tests {
             ("fd}", "} without {"),
         ];
         for (argument, expected) in table {
-            assert_eq!(
-                errors(argument).map(|error| error.to_string()).collect::<Vec<_>>(),
-                [expected]
-            );
+            assert_eq!(errors(argument).map(|error| error.to_string()).collect::<Vec<_>>(), [expected]);
             assert_eq!(expand_one(argument), argument);
         }
         assert_eq!(errors("{a} {b} }").count(), 3);

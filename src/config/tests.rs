@@ -62,10 +62,7 @@ fn the_annotated_file_shows_the_defaults() {
                 directory: PathBuf::from("/srv/shop"),
             }),
             listen: Listen {
-                addresses: vec![Address::Tcp {
-                    host: "127.0.0.1".to_owned(),
-                    port: 8000
-                }],
+                addresses: vec![Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
                 backlog: 2048,
                 mode: 0o666,
                 owner: None,
@@ -86,10 +83,7 @@ fn the_annotated_file_shows_the_defaults() {
 fn what_the_annotated_file_has_in_comments_holds_too() {
     let config = parse(&annotated_command()).unwrap();
     let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]").unwrap();
-    let listen = Listen {
-        owner: Some("www-data:www-data".to_owned()),
-        ..defaults.listen.clone()
-    };
+    let listen = Listen { owner: Some("www-data:www-data".to_owned()), ..defaults.listen.clone() };
     assert_eq!(config, Config { listen, ..defaults });
     assert_eq!(config.connections.get(), 100);
     assert_eq!(config.metrics.unwrap().listen.to_string(), "127.0.0.1:9150");
@@ -102,23 +96,14 @@ fn the_annotated_file_has_every_key_and_no_other() {
     for line in ANNOTATED.lines() {
         let line = line.strip_prefix('#').unwrap_or(line);
         if let Some(header) = line.strip_prefix('[') {
-            section = *Section::NAMED
-                .iter()
-                .find(|known| format!("{}]", known.name()) == header)
-                .expect(header);
+            section = *Section::NAMED.iter().find(|known| format!("{}]", known.name()) == header).expect(header);
         } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with(' ')) {
             written.push((section.name(), name));
         }
     }
     let known = ALL.map(|key| (key.section.name(), key.name));
-    assert!(
-        known.iter().all(|key| written.contains(key)),
-        "missing from the file: {known:?} {written:?}"
-    );
-    assert!(
-        written.iter().all(|key| known.contains(key)),
-        "unknown to the parser: {known:?} {written:?}"
-    );
+    assert!(known.iter().all(|key| written.contains(key)), "missing from the file: {known:?} {written:?}");
+    assert!(written.iter().all(|key| known.contains(key)), "unknown to the parser: {known:?} {written:?}");
 }
 
 #[test]
@@ -132,10 +117,7 @@ fn the_samples_are_right() {
 #[test]
 fn web_concurrency_is_the_default_and_the_file_wins() {
     let with = |variable: &str, line: &str| {
-        let surroundings = Surroundings {
-            web_concurrency: Some(variable.to_owned()),
-            ..surroundings()
-        };
+        let surroundings = Surroundings { web_concurrency: Some(variable.to_owned()), ..surroundings() };
         let config = Config::parse(&format!("{line}\n{}", python("")), Path::new("t"), &surroundings);
         config.map(|config| config.workers.get()).map_err(|errors| errors.to_string())
     };
@@ -150,10 +132,7 @@ fn web_concurrency_is_the_default_and_the_file_wins() {
 #[test]
 fn the_virtual_environment_gives_the_interpreter() {
     let with = |lines: &str| {
-        let surroundings = Surroundings {
-            virtual_env: Some(PathBuf::from("/venv")),
-            ..surroundings()
-        };
+        let surroundings = Surroundings { virtual_env: Some(PathBuf::from("/venv")), ..surroundings() };
         match Config::parse(&python(lines), Path::new("t"), &surroundings).unwrap().app {
             App::Python(app) => app.interpreter,
             App::Command(_) => panic!("a python app was written"),
@@ -161,10 +140,7 @@ fn the_virtual_environment_gives_the_interpreter() {
     };
     assert_eq!(with(""), Path::new("/venv/bin/python"));
     assert_eq!(with("interpreter = \"pypy3\""), Path::new("pypy3"));
-    assert_eq!(
-        with("interpreter = \"./env/bin/python\""),
-        Path::new("/srv/shop/env/bin/python")
-    );
+    assert_eq!(with("interpreter = \"./env/bin/python\""), Path::new("/srv/shop/env/bin/python"));
     assert_eq!(with("interpreter = \"/usr/bin/python3\""), Path::new("/usr/bin/python3"));
 }
 
@@ -187,10 +163,7 @@ fn spans_are_seconds_or_words() {
     let timing = |lines: &str| parse(&format!("{lines}\n{}", python(""))).unwrap().timing;
     assert_eq!(timing("timeout = 0").timeout, Duration::ZERO);
     assert_eq!(timing("timeout = \"0s\"").timeout, Duration::ZERO);
-    assert_eq!(
-        timing("graceful-timeout = \"1m 30s\"").graceful_timeout,
-        Duration::from_secs(90)
-    );
+    assert_eq!(timing("graceful-timeout = \"1m 30s\"").graceful_timeout, Duration::from_secs(90));
     assert_eq!(timing("boot-timeout = \"1day\"").boot_timeout, Duration::from_hours(24));
 }
 
@@ -200,19 +173,9 @@ fn sync_workers_keep_one_connection() {
     let sync = parse(&python("")).unwrap();
     assert_eq!(sync.with(workers, connections), Config { workers, ..sync.clone() });
     let threads = parse(&python("worker-class = \"gthread\"")).unwrap();
-    assert_eq!(
-        threads.with(workers, connections),
-        Config {
-            workers,
-            connections,
-            ..threads.clone()
-        }
-    );
+    assert_eq!(threads.with(workers, connections), Config { workers, connections, ..threads.clone() });
     assert!(parse(&format!("connections = 1\n{}", python(""))).is_ok());
-    assert!(
-        parse(&format!("\u{feff}connections = 1\r\n{}", python(""))).is_ok(),
-        "a byte-order mark and CRLF are no mistake"
-    );
+    assert!(parse(&format!("\u{feff}connections = 1\r\n{}", python(""))).is_ok(), "a byte-order mark and CRLF are no mistake");
 }
 
 #[test]
@@ -229,17 +192,9 @@ fn a_report_is_bounded() {
     let lines: Vec<_> = (0..=MAX_PROBLEMS).map(|number| format!("x{number} = 1")).collect();
     let text = lines.join("\n");
     let errors = parse(&text).unwrap_err();
-    assert_eq!(
-        (errors.problems.len(), errors.unshown),
-        (MAX_PROBLEMS, 2),
-        "101 keys and no [app]"
-    );
+    assert_eq!((errors.problems.len(), errors.unshown), (MAX_PROBLEMS, 2), "101 keys and no [app]");
     assert!(errors.to_string().ends_with("\ntuningfork.toml: and 2 more"));
-    assert!(
-        errors
-            .render(&text, Colour::Plain)
-            .ends_with("102 problems in the configuration, 100 of them are shown")
-    );
+    assert!(errors.render(&text, Colour::Plain).ends_with("102 problems in the configuration, 100 of them are shown"));
 }
 
 #[test]
@@ -300,12 +255,7 @@ proptest! {
 fn read_and_render(text: &str) {
     if let Err(errors) = parse(text) {
         assert!(!errors.problems.is_empty());
-        assert!(
-            errors
-                .problems
-                .iter()
-                .all(|problem| !problem.message.is_empty() && !problem.hint.is_empty())
-        );
+        assert!(errors.problems.iter().all(|problem| !problem.message.is_empty() && !problem.hint.is_empty()));
         assert!(errors.to_string().contains(": "));
         assert!(!errors.render(text, Colour::Ansi).is_empty());
     }

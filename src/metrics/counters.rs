@@ -56,18 +56,8 @@ impl Counters {
             "Workers that had to go, by reason; scale and stop leave no successor.",
             "reason",
         )?;
-        let exits = counters(
-            &registry,
-            "tuningfork_worker_exits_total",
-            "Worker processes that ended, by cause.",
-            "cause",
-        )?;
-        let reloads = counters(
-            &registry,
-            "tuningfork_reloads_total",
-            "Reloads that came to an end, by result.",
-            "result",
-        )?;
+        let exits = counters(&registry, "tuningfork_worker_exits_total", "Worker processes that ended, by cause.", "cause")?;
+        let reloads = counters(&registry, "tuningfork_reloads_total", "Reloads that came to an end, by result.", "result")?;
         let counters = Self {
             restarts: Reason::ALL.map(|reason| restarts.with_label_values(&[reason.name()])),
             exits: CAUSES.map(|cause| exits.with_label_values(&[cause])),
@@ -75,10 +65,7 @@ impl Counters {
             reloads_failed: reloads.with_label_values(&["failure"]),
             last_reload_successful: register(
                 &registry,
-                IntGauge::new(
-                    "tuningfork_config_last_reload_successful",
-                    "Whether the last reload succeeded, 1 or 0.",
-                )?,
+                IntGauge::new("tuningfork_config_last_reload_successful", "Whether the last reload succeeded, 1 or 0.")?,
             )?,
             last_success: register(
                 &registry,
@@ -89,10 +76,7 @@ impl Counters {
             )?,
             generation: register(
                 &registry,
-                IntGauge::new(
-                    "tuningfork_generation",
-                    "The generation of configuration and code that serves.",
-                )?,
+                IntGauge::new("tuningfork_generation", "The generation of configuration and code that serves.")?,
             )?,
             registry,
         };
@@ -186,9 +170,7 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> p
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs_f64()
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -203,22 +185,12 @@ mod tests {
     }
 
     fn exited(exit: Option<Exit>, reason: Reason) -> Transition {
-        Transition::WorkerExited {
-            worker: WorkerId(1),
-            slot: Slot(0),
-            exit,
-            reason,
-            detail: None,
-        }
+        Transition::WorkerExited { worker: WorkerId(1), slot: Slot(0), exit, reason, detail: None }
     }
 
     #[test]
     fn every_exit_has_a_cause_and_every_cause_an_exit() {
-        let codes = (-1..256)
-            .map(Exit::Code)
-            .chain((-1..70).map(Exit::Signal))
-            .map(Some)
-            .chain([None]);
+        let codes = (-1..256).map(Exit::Code).chain((-1..70).map(Exit::Signal)).map(Some).chain([None]);
         let mut seen: Vec<_> = codes.map(cause).collect();
         seen.sort_unstable();
         seen.dedup();
@@ -247,12 +219,7 @@ mod tests {
         record(&counters, &Transition::ReloadFailed { generation, reason });
         assert_eq!((counters.last_reload_successful.get(), counters.generation.get()), (0, 1));
         assert!((counters.last_success.get() - START.as_secs_f64()).abs() < f64::EPSILON);
-        record(
-            &counters,
-            &Transition::ReloadFinished {
-                generation: Generation(3),
-            },
-        );
+        record(&counters, &Transition::ReloadFinished { generation: Generation(3) });
         assert_eq!((counters.last_reload_successful.get(), counters.generation.get()), (1, 3));
         assert!((counters.last_success.get() - START.as_secs_f64() - 5.0).abs() < f64::EPSILON);
         assert_eq!((counters.reloads_done.get(), counters.reloads_failed.get()), (1, 1));

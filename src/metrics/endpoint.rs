@@ -98,11 +98,7 @@ impl Endpoint {
     }
 
     fn start_within<S: Source>(limits: Limits, listener: Listener, exposition: Exposition<S>) -> Result<Self, EndpointError> {
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(EndpointError::Loop)?;
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(EndpointError::Loop)?;
         let door = Door::open(&runtime, listener).map_err(EndpointError::Loop)?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
@@ -111,10 +107,7 @@ impl Endpoint {
         };
         let thread = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(serve).map_err(EndpointError::Thread)?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 
     /// Closes the listener, lets answers that have begun end, and returns when the thread is gone: within a second or so.
@@ -226,9 +219,7 @@ async fn converse<S: Source>(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         // No await while borrowed, so never borrowed twice.
-        ready(Ok::<_, Infallible>(
-            desk.borrow_mut().answer(request.method(), request.uri().path()),
-        ))
+        ready(Ok::<_, Infallible>(desk.borrow_mut().answer(request.method(), request.uri().path())))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -55,53 +55,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(slot: u16, worker: u64, seconds: Option<u64>) -> WorkerRow {
-        let reading = seconds.map(|seconds| ProcessReading {
-            cpu: Duration::from_secs(seconds),
-            ..ProcessReading::default()
-        });
-        let process = WorkerProcess {
-            worker: WorkerId(worker),
-            pid: 1,
-            generation: Generation::FIRST,
-            reading,
-        };
-        WorkerRow {
-            slot: Slot(slot),
-            state: WorkerState::Ready,
-            process: Some(process),
-        }
+        let reading = seconds.map(|seconds| ProcessReading { cpu: Duration::from_secs(seconds), ..ProcessReading::default() });
+        let process = WorkerProcess { worker: WorkerId(worker), pid: 1, generation: Generation::FIRST, reading };
+        WorkerRow { slot: Slot(slot), state: WorkerState::Ready, process: Some(process) }
     }
 
     fn seconds(ledger: &mut Ledger, rows: &[WorkerRow]) -> Vec<(u16, u64)> {
-        ledger
-            .enter(rows)
-            .into_iter()
-            .map(|(slot, total)| (slot.0, total.as_secs()))
-            .collect()
+        ledger.enter(rows).into_iter().map(|(slot, total)| (slot.0, total.as_secs())).collect()
     }
 
     #[test]
     fn a_replacement_counts_on() {
         let mut ledger = Ledger::default();
-        let empty = WorkerRow {
-            slot: Slot(0),
-            state: WorkerState::Waiting,
-            process: None,
-        };
+        let empty = WorkerRow { slot: Slot(0), state: WorkerState::Waiting, process: None };
         assert_eq!(seconds(&mut ledger, &[row(0, 1, Some(10))]), [(0, 10)]);
         assert_eq!(seconds(&mut ledger, &[row(0, 1, Some(12)), row(0, 2, Some(1))]), [(0, 13)]);
         assert_eq!(seconds(&mut ledger, &[row(0, 1, None), row(0, 2, Some(2))]), [(0, 14)]);
         assert_eq!(seconds(&mut ledger, &[row(0, 2, Some(3))]), [(0, 15)]);
         assert_eq!(seconds(&mut ledger, &[empty]), [(0, 15)]);
-        assert_eq!(
-            seconds(&mut ledger, &[row(0, 3, None), row(1, 4, Some(7))]),
-            [(0, 15), (1, 7)]
-        );
+        assert_eq!(seconds(&mut ledger, &[row(0, 3, None), row(1, 4, Some(7))]), [(0, 15), (1, 7)]);
         assert_eq!(seconds(&mut ledger, &[]), []);
-        assert_eq!(
-            seconds(&mut ledger, &[row(0, 5, Some(1)), row(1, 6, Some(1))]),
-            [(0, 16), (1, 8)]
-        );
+        assert_eq!(seconds(&mut ledger, &[row(0, 5, Some(1)), row(1, 6, Some(1))]), [(0, 16), (1, 8)]);
     }
 
     proptest! {

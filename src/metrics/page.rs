@@ -37,16 +37,12 @@ impl Page {
     }
 
     fn gauge(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
-        self.gauges(name, help, &[])?
-            .get_metric_with_label_values::<&str>(&[])?
-            .set(value);
+        self.gauges(name, help, &[])?.get_metric_with_label_values::<&str>(&[])?.set(value);
         Ok(())
     }
 
     fn counter(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
-        self.counters(name, help, &[])?
-            .get_metric_with_label_values::<&str>(&[])?
-            .inc_by(value);
+        self.counters(name, help, &[])?.get_metric_with_label_values::<&str>(&[])?.inc_by(value);
         Ok(())
     }
 
@@ -54,11 +50,7 @@ impl Page {
         self.gauge("tuningfork_workers_target", "Workers wanted.", f64::from(seen.target.get()))?;
         let help = "Connections each worker is configured to serve at the same time.";
         self.gauge("tuningfork_worker_connections", help, f64::from(seen.connections.get()))?;
-        let states = self.gauges(
-            "tuningfork_workers",
-            "Workers by state; waiting are slots without a process.",
-            &["state"],
-        )?;
+        let states = self.gauges("tuningfork_workers", "Workers by state; waiting are slots without a process.", &["state"])?;
         for state in WorkerState::ALL {
             let count = seen.workers.iter().filter(|row| row.state == state).count();
             states.get_metric_with_label_values(&[state.name()])?.set(count as f64);
@@ -69,21 +61,13 @@ impl Page {
     /// Where two processes share a slot their memory is added, as their CPU time is.
     fn workers(&self, rows: &[WorkerRow], ledger: &mut Ledger) -> prometheus::Result<()> {
         let info = "tuningfork_worker_info";
-        let info = self.gauges(
-            info,
-            "The processes in each slot; always 1.",
-            &["worker", "pid", "generation"],
-        )?;
+        let info = self.gauges(info, "The processes in each slot; always 1.", &["worker", "pid", "generation"])?;
         let rss = "tuningfork_worker_resident_memory_bytes";
         let rss = self.gauges(rss, "Resident memory; pages shared by workers count for each.", &["worker"])?;
         let pss = "tuningfork_worker_proportional_memory_bytes";
         let pss = self.gauges(pss, "Memory with shared pages divided among their users.", &["worker"])?;
         let cpu = "tuningfork_worker_cpu_seconds_total";
-        let cpu = self.counters(
-            cpu,
-            "User and system time of all processes that filled the slot.",
-            &["worker"],
-        )?;
+        let cpu = self.counters(cpu, "User and system time of all processes that filled the slot.", &["worker"])?;
         for row in rows {
             let Some(process) = &row.process else { continue };
             let slot = row.slot.to_string();
@@ -96,8 +80,7 @@ impl Page {
             }
         }
         for (slot, total) in ledger.enter(rows) {
-            cpu.get_metric_with_label_values(&[slot.to_string()])?
-                .inc_by(total.as_secs_f64());
+            cpu.get_metric_with_label_values(&[slot.to_string()])?.inc_by(total.as_secs_f64());
         }
         Ok(())
     }
@@ -122,11 +105,8 @@ impl Page {
     }
 
     fn cores(&self, cores: &[CoreTime]) -> prometheus::Result<()> {
-        let metric = self.counters(
-            "tuningfork_cpu_seconds_total",
-            "Time of each core of the machine, by mode.",
-            &["cpu", "mode"],
-        )?;
+        let metric =
+            self.counters("tuningfork_cpu_seconds_total", "Time of each core of the machine, by mode.", &["cpu", "mode"])?;
         for core in cores {
             for (mode, span) in core.modes() {
                 let child = metric.get_metric_with_label_values(&[core.cpu.to_string().as_str(), mode])?;
@@ -142,22 +122,10 @@ impl Page {
     fn own(&self, own: &OwnProcess) -> prometheus::Result<()> {
         let help = "Total user and system CPU time spent in seconds.";
         self.counter("process_cpu_seconds_total", help, own.cpu.as_secs_f64())?;
-        self.gauge(
-            "process_resident_memory_bytes",
-            "Resident memory size in bytes.",
-            own.rss as f64,
-        )?;
-        self.gauge(
-            "process_virtual_memory_bytes",
-            "Virtual memory size in bytes.",
-            own.vsize as f64,
-        )?;
+        self.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", own.rss as f64)?;
+        self.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", own.vsize as f64)?;
         self.gauge("process_open_fds", "Number of open file descriptors.", own.open_fds as f64)?;
-        self.gauge(
-            "process_max_fds",
-            "Maximum number of open file descriptors.",
-            own.max_fds as f64,
-        )?;
+        self.gauge("process_max_fds", "Maximum number of open file descriptors.", own.max_fds as f64)?;
         self.gauge("process_threads", "Number of OS threads in the process.", own.threads as f64)?;
         let help = "Start time of the process since unix epoch in seconds.";
         self.gauge("process_start_time_seconds", help, own.started.as_secs_f64())

@@ -24,61 +24,33 @@ impl Source for Fixed {
     }
 }
 
-pub(super) const WELL: Pulse = Pulse {
-    since_turn: Duration::from_millis(20),
-    ready: 1,
-    stopping: false,
-};
+pub(super) const WELL: Pulse = Pulse { since_turn: Duration::from_millis(20), ready: 1, stopping: false };
 
 pub(super) fn row(slot: u16, state: WorkerState, megabytes: u64) -> WorkerRow {
-    let reading = ProcessReading {
-        cpu: Duration::from_millis(1500),
-        rss: megabytes << 20,
-        pss: Some(megabytes << 19),
-    };
+    let reading = ProcessReading { cpu: Duration::from_millis(1500), rss: megabytes << 20, pss: Some(megabytes << 19) };
     let process = WorkerProcess {
         worker: WorkerId(megabytes),
         pid: 4000 + u32::from(slot),
         generation: Generation::FIRST,
         reading: Some(reading),
     };
-    WorkerRow {
-        slot: Slot(slot),
-        state,
-        process: (state != WorkerState::Waiting).then_some(process),
-    }
+    WorkerRow { slot: Slot(slot), state, process: (state != WorkerState::Waiting).then_some(process) }
 }
 
 /// Two slots with a worker, of which one is being replaced, and one that waits.
 pub(super) fn observation() -> Observation {
-    let core = |cpu| CoreTime {
-        cpu,
-        user: Duration::from_millis(1_234_560),
-        idle: Duration::from_hours(24),
-        ..CoreTime::default()
-    };
-    let states = [
-        WorkerState::Ready,
-        WorkerState::Stopping,
-        WorkerState::Starting,
-        WorkerState::Waiting,
-    ];
+    let core =
+        |cpu| CoreTime { cpu, user: Duration::from_millis(1_234_560), idle: Duration::from_hours(24), ..CoreTime::default() };
+    let states = [WorkerState::Ready, WorkerState::Stopping, WorkerState::Starting, WorkerState::Waiting];
     let rows = states.into_iter().zip([(0, 64), (1, 65), (1, 8), (2, 0)]);
     let queue = ListenQueue { length: 3, limit: 128 };
     Observation {
         workers: rows.map(|(state, (slot, megabytes))| row(slot, state, megabytes)).collect(),
         target: Workers::new(3).unwrap(),
         connections: Connections::new(10).unwrap(),
-        listeners: [
-            ("127.0.0.1:8000", Some(queue)),
-            ("unix:/run/a \"b\"\\\n", Some(queue)),
-            ("fd:9", None),
-        ]
-        .map(|(name, queue)| ListenerRow {
-            name: name.to_owned(),
-            queue,
-        })
-        .into(),
+        listeners: [("127.0.0.1:8000", Some(queue)), ("unix:/run/a \"b\"\\\n", Some(queue)), ("fd:9", None)]
+            .map(|(name, queue)| ListenerRow { name: name.to_owned(), queue })
+            .into(),
         losses: Some(ListenLosses { overflows: 5, drops: 7 }),
         cores: vec![core(0), core(1), core(1)],
         own: Some(OwnProcess {
@@ -110,9 +82,7 @@ pub(super) fn exposition(source: Fixed) -> Exposition<Fixed> {
 fn promtool() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts/bin/promtool");
     let given = std::env::var_os("TUNINGFORK_PROMTOOL").map(PathBuf::from);
-    given
-        .or_else(|| installed.exists().then_some(installed))
-        .unwrap_or_else(|| "promtool".into())
+    given.or_else(|| installed.exists().then_some(installed)).unwrap_or_else(|| "promtool".into())
 }
 
 pub(super) fn assert_lint_clean(page: &str) {
@@ -126,11 +96,7 @@ pub(super) fn assert_lint_clean(page: &str) {
     child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success() && said.is_empty(),
-        "{}\n{page}",
-        String::from_utf8_lossy(&said)
-    );
+    assert!(output.status.success() && said.is_empty(), "{}\n{page}", String::from_utf8_lossy(&said));
 }
 
 #[test]
@@ -143,21 +109,12 @@ fn the_page_is_as_documented_and_passes_promtool() {
 
 #[test]
 fn a_host_that_tells_nothing_still_has_a_page() {
-    let silent = Observation {
-        workers: Vec::new(),
-        listeners: Vec::new(),
-        losses: None,
-        cores: Vec::new(),
-        own: None,
-        ..observation()
-    };
+    let silent =
+        Observation { workers: Vec::new(), listeners: Vec::new(), losses: None, cores: Vec::new(), own: None, ..observation() };
     let page = exposition(Fixed(silent, WELL)).render().unwrap();
     assert_lint_clean(&page);
     for state in WorkerState::ALL {
-        assert!(
-            page.contains(&format!("tuningfork_workers{{state=\"{}\"}} 0\n", state.name())),
-            "{page}"
-        );
+        assert!(page.contains(&format!("tuningfork_workers{{state=\"{}\"}} 0\n", state.name())), "{page}");
     }
 }
 

@@ -12,11 +12,7 @@ use crate::usage::{OwnProcess, ProcessReading, proc};
 #[must_use]
 pub fn reading(pid: u32) -> Option<ProcessReading> {
     let memory = memory::of(pid)?;
-    Some(ProcessReading {
-        cpu: cpu::process_time(pid)?,
-        rss: memory.rss,
-        pss: memory.pss,
-    })
+    Some(ProcessReading { cpu: cpu::process_time(pid)?, rss: memory.rss, pss: memory.pss })
 }
 
 /// This process; `None` where /proc is not mounted.

@@ -23,9 +23,7 @@ pub fn core_times() -> io::Result<Vec<CoreTime>> {
 /// A zombie still answers; `None` once it is reaped.
 #[must_use]
 pub fn process_time(pid: u32) -> Option<Duration> {
-    let stat = Process::new(i32::try_from(pid).ok()?)
-        .and_then(|process| process.stat())
-        .ok()?;
+    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
     Some(proc::ticks(stat.utime.saturating_add(stat.stime), hertz()))
 }
 

@@ -44,13 +44,9 @@ pub enum CoreBound {
 /// The facts; what the kernel hides is empty or zero.
 #[must_use]
 pub fn facts() -> Facts {
-    let wanted = RefreshKind::nothing()
-        .with_cpu(CpuRefreshKind::nothing())
-        .with_memory(MemoryRefreshKind::nothing().with_ram());
+    let wanted = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted).ok();
-    let model = system
-        .as_ref()
-        .and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()));
+    let model = system.as_ref().and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()));
     Facts {
         cpu_model: model.unwrap_or_default(),
         memory: system.as_ref().map_or(0, System::total_memory),
@@ -114,9 +110,7 @@ mod tests {
     fn affinity_is_seen() {
         // A thread has its own mask, so the other tests keep theirs.
         let pinned = std::thread::spawn(|| {
-            let first = (0..CpuSet::MAX_CPU)
-                .find(|cpu| sched_getaffinity(None).unwrap().is_set(*cpu))
-                .unwrap();
+            let first = (0..CpuSet::MAX_CPU).find(|cpu| sched_getaffinity(None).unwrap().is_set(*cpu)).unwrap();
             let mut one = CpuSet::new();
             one.set(first);
             sched_setaffinity(None, &one).unwrap();
@@ -130,10 +124,7 @@ mod tests {
     #[test]
     fn this_machine_has_facts() {
         let facts = facts();
-        assert!(
-            facts.memory > 0 && facts.kernel.starts_with(|c: char| c.is_ascii_digit()),
-            "{facts:?}"
-        );
+        assert!(facts.memory > 0 && facts.kernel.starts_with(|c: char| c.is_ascii_digit()), "{facts:?}");
         assert!(facts.cores.usable <= facts.cores.online);
     }
 }

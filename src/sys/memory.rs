@@ -18,20 +18,14 @@ pub fn of(pid: u32) -> Option<Memory> {
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let memory = match process.smaps_rollup() {
         Ok(rollup) => rolled_up(&rollup)?,
-        Err(_) => Memory {
-            rss: process.statm().ok()?.resident.saturating_mul(procfs::page_size()),
-            pss: None,
-        },
+        Err(_) => Memory { rss: process.statm().ok()?.resident.saturating_mul(procfs::page_size()), pss: None },
     };
     (memory.rss > 0).then_some(memory)
 }
 
 fn rolled_up(rollup: &SmapsRollup) -> Option<Memory> {
     let sizes = &rollup.memory_map_rollup.iter().next()?.extension.map;
-    Some(Memory {
-        rss: *sizes.get("Rss")?,
-        pss: sizes.get("Pss").copied(),
-    })
+    Some(Memory { rss: *sizes.get("Rss")?, pss: sizes.get("Pss").copied() })
 }
 
 #[cfg(test)]
@@ -45,10 +39,7 @@ mod tests {
         let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = of(std::process::id()).unwrap();
         assert!(after.rss >= before.rss + (48 << 20), "{before:?} {after:?}");
-        assert!(
-            after.pss >= before.pss.map(|pss| pss + (48 << 20)) && after.pss.is_some(),
-            "{before:?} {after:?}"
-        );
+        assert!(after.pss >= before.pss.map(|pss| pss + (48 << 20)) && after.pss.is_some(), "{before:?} {after:?}");
         drop(block);
     }
 

@@ -56,22 +56,11 @@ fn tcp(socket: BorrowedFd<'_>) -> Result<ListenQueue, QueueError> {
     let mut length = size;
     // SAFETY: `info` is writable for `length` bytes and both outlive the call; the descriptor is borrowed, so open.
     let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
     };
     match outcome {
-        0 => Ok(ListenQueue {
-            length: info.tcpi_unacked,
-            limit: info.tcpi_sacked,
-        }),
-        _ => Err(Errno::from_io_error(&io::Error::last_os_error())
-            .unwrap_or(Errno::INVAL)
-            .into()),
+        0 => Ok(ListenQueue { length: info.tcpi_unacked, limit: info.tcpi_sacked }),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL).into()),
     }
 }
 
@@ -148,9 +137,6 @@ mod tests {
         let patience = std::time::Duration::from_millis(100);
         let clients: Vec<_> = (0..4).map(|_| TcpStream::connect_timeout(&address, patience)).collect();
         let after = listen_losses().unwrap().unwrap();
-        assert!(
-            after.overflows > before.overflows && after.drops > before.drops,
-            "{before:?} {after:?} {clients:?}"
-        );
+        assert!(after.overflows > before.overflows && after.drops > before.drops, "{before:?} {after:?} {clients:?}");
     }
 }

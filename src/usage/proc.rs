@@ -16,11 +16,7 @@ pub fn core_times(stat: &str, hertz: NonZeroU64) -> Vec<CoreTime> {
 fn core_time(line: &str, hertz: NonZeroU64) -> Option<CoreTime> {
     let mut words = line.strip_prefix("cpu")?.split_ascii_whitespace();
     // The line of the sum begins with "cpu " and so has a count, not a number, in first place.
-    let cpu = line
-        .as_bytes()
-        .get(3)?
-        .is_ascii_digit()
-        .then(|| words.next()?.parse().ok())??;
+    let cpu = line.as_bytes().get(3)?.is_ascii_digit().then(|| words.next()?.parse().ok())??;
     let mut counts = [0u64; 8];
     for (at, count) in counts.iter_mut().enumerate() {
         match words.next() {
@@ -58,10 +54,7 @@ pub fn listen_losses(netstat: &str) -> Option<ListenLosses> {
         let mut columns = names.split_ascii_whitespace().zip(counts.split_ascii_whitespace());
         columns.find(|(name, _)| *name == wanted)?.1.parse().ok()
     };
-    Some(ListenLosses {
-        overflows: count("ListenOverflows")?,
-        drops: count("ListenDrops")?,
-    })
+    Some(ListenLosses { overflows: count("ListenOverflows")?, drops: count("ListenDrops")? })
 }
 
 #[cfg(test)]
@@ -87,13 +80,7 @@ mod tests {
             irq: millis(11),
             steal: millis(13),
         };
-        let old = CoreTime {
-            cpu: 12,
-            user: millis(3),
-            system: millis(3),
-            idle: millis(4),
-            ..CoreTime::default()
-        };
+        let old = CoreTime { cpu: 12, user: millis(3), system: millis(3), idle: millis(4), ..CoreTime::default() };
         assert_eq!(core_times(stat, HERTZ), [first, old]);
     }
 
@@ -108,17 +95,9 @@ mod tests {
     #[test]
     fn losses_are_found_by_their_column() {
         let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPHPHits\nTcpExt: 1 22 333 4444\nIpExt: A\nIpExt: 1\n";
-        let expected = ListenLosses {
-            overflows: 22,
-            drops: 333,
-        };
+        let expected = ListenLosses { overflows: 22, drops: 333 };
         assert_eq!(listen_losses(netstat), Some(expected));
-        for broken in [
-            "",
-            "TcpExt:",
-            "TcpExt: ListenDrops\nTcpExt: 1\n",
-            "TcpExt: ListenOverflows ListenDrops\nTcpExt: 1 -2\n",
-        ] {
+        for broken in ["", "TcpExt:", "TcpExt: ListenDrops\nTcpExt: 1\n", "TcpExt: ListenOverflows ListenDrops\nTcpExt: 1 -2\n"] {
             assert_eq!(listen_losses(broken), None, "{broken:?}");
         }
     }

@@ -72,10 +72,7 @@ fn an_excerpt_shows_the_line() {
 
 #[test]
 fn an_excerpt_without_a_line_names_the_file() {
-    let surroundings = Surroundings {
-        web_concurrency: Some("many".to_owned()),
-        ..surroundings()
-    };
+    let surroundings = Surroundings { web_concurrency: Some("many".to_owned()), ..surroundings() };
     let errors = Config::parse("", Path::new("/etc/shop.toml"), &surroundings).unwrap_err();
     insta::assert_snapshot!(errors.render("", Colour::Plain), @r#"
     error: app: the section is missing
@@ -113,10 +110,7 @@ fn a_text_that_is_not_toml_is_told_by_line() {
 }
 
 fn told(texts: &[&str]) -> String {
-    let told: Vec<_> = texts
-        .iter()
-        .map(|text| messages(text).replace("tuningfork.toml:", ""))
-        .collect();
+    let told: Vec<_> = texts.iter().map(|text| messages(text).replace("tuningfork.toml:", "")).collect();
     told.join("\n--\n")
 }
 
@@ -226,10 +220,7 @@ fn number_problems() {
         "boot-timeout = \"0s\"",
         "boot-timeout = true",
     ];
-    let told: Vec<_> = table
-        .into_iter()
-        .map(|line| messages(&format!("{line}\n{}", python(""))))
-        .collect();
+    let told: Vec<_> = table.into_iter().map(|line| messages(&format!("{line}\n{}", python("")))).collect();
     insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:1: ", ""), @r#"
     workers: "many" is not a number of workers (write a whole number from 1 to 4096, or "auto")
     workers: 4097 is out of range (write a whole number from 1 to 4096, or "auto")
@@ -261,10 +252,7 @@ fn listen_problems() {
         "owner = \"a:b:c\"",
         "address = \"a:1\"\n[metrics]\nlisten = \"a:1\"",
     ];
-    let told: Vec<_> = table
-        .into_iter()
-        .map(|line| messages(&python(&format!("[listen]\n{line}"))))
-        .collect();
+    let told: Vec<_> = table.into_iter().map(|line| messages(&python(&format!("[listen]\n{line}")))).collect();
     insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:", ""), @r#"
     5: listen.address: is an empty array (write "host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them)
     5: listen.address: "LOCALHOST:80" is listed twice (remove one)

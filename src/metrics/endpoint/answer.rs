@@ -51,12 +51,7 @@ impl AsRef<[u8]> for InFlight {
 impl<S: Source> Desk<S> {
     /// Writes at most `in_flight` pages at a time, and makes one every `fresh` at most.
     pub(super) fn new(exposition: Exposition<S>, in_flight: usize, fresh: Duration) -> Self {
-        Self {
-            exposition,
-            permits: Arc::new(Semaphore::new(in_flight)),
-            fresh,
-            kept: None,
-        }
+        Self { exposition, permits: Arc::new(Semaphore::new(in_flight)), fresh, kept: None }
     }
 
     /// The answer to one request; hyper leaves out the body where the method is HEAD.

@@ -21,10 +21,7 @@ const SOON: Duration = Duration::from_millis(100);
 fn serve_on_tcp<S: Source>(limits: Limits, exposition: Exposition<S>) -> (Endpoint, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    (
-        Endpoint::start_within(limits, Listener::Tcp(listener), exposition).unwrap(),
-        address,
-    )
+    (Endpoint::start_within(limits, Listener::Tcp(listener), exposition).unwrap(), address)
 }
 
 fn well() -> Exposition<Fixed> {
@@ -64,16 +61,10 @@ fn a_scrape_gets_a_page_that_passes_promtool() {
     let (endpoint, address) = serve_on_tcp(Limits::STANDARD, well());
     let (head, page) = ask(address, "GET /metrics");
     assert!(head.starts_with("http/1.1 200 "), "{head}");
-    assert!(
-        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
     assert_lint_clean(&page);
     let (head, body) = ask(address, "HEAD /metrics");
-    assert!(
-        head.contains(&format!("content-length: {}", page.len())) && body.is_empty(),
-        "{head}"
-    );
+    assert!(head.contains(&format!("content-length: {}", page.len())) && body.is_empty(), "{head}");
     endpoint.stop();
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
@@ -86,30 +77,19 @@ fn paths_and_methods_we_do_not_know_are_refused() {
     }
     for line in ["POST /metrics", "DELETE /healthz", "BREW /readyz"] {
         let (head, _) = ask(address, line);
-        assert!(
-            head.starts_with("http/1.1 405") && head.contains("allow: get, head"),
-            "{line}: {head}"
-        );
+        assert!(head.starts_with("http/1.1 405") && head.contains("allow: get, head"), "{line}: {head}");
     }
     assert_eq!(status(address, "GET /metrics?name=x"), "200");
 }
 
 #[test]
 fn probes_follow_the_pulse() {
-    let pulse = |seconds, ready, stopping| Pulse {
-        since_turn: Duration::from_secs(seconds),
-        ready,
-        stopping,
-    };
+    let pulse = |seconds, ready, stopping| Pulse { since_turn: Duration::from_secs(seconds), ready, stopping };
     let cases = [
         (pulse(0, 3, false), ("200", "alive\n"), ("200", "ready\n")),
         (pulse(10, 0, false), ("200", "alive\n"), ("503", "no worker is ready\n")),
         (pulse(0, 3, true), ("200", "alive\n"), ("503", "the service is stopping\n")),
-        (
-            pulse(11, 3, false),
-            ("503", "the supervisor's loop has not turned for 11 seconds\n"),
-            ("200", "ready\n"),
-        ),
+        (pulse(11, 3, false), ("503", "the supervisor's loop has not turned for 11 seconds\n"), ("200", "ready\n")),
     ];
     for (pulse, health, readiness) in cases {
         let (_endpoint, address) = serve_on_tcp(Limits::STANDARD, exposition(Fixed(observation(), pulse)));
@@ -140,22 +120,13 @@ fn a_flood_of_scrapes_costs_one() {
         let asked = Arc::new(AtomicUsize::new(0));
         let counters = Arc::new(Counters::new(std::time::UNIX_EPOCH).unwrap());
         let exposition = Exposition::new(counters, Counting(Arc::clone(&asked)));
-        let (endpoint, address) = serve_on_tcp(
-            Limits {
-                fresh,
-                ..Limits::STANDARD
-            },
-            exposition,
-        );
+        let (endpoint, address) = serve_on_tcp(Limits { fresh, ..Limits::STANDARD }, exposition);
         for _ in 0..50 {
             assert_eq!(status(address, "GET /metrics"), "200");
         }
         endpoint.stop();
         let count = asked.load(Relaxed);
-        assert!(
-            count == expected || fresh.is_zero() && (1..=expected).contains(&count),
-            "{count}"
-        );
+        assert!(count == expected || fresh.is_zero() && (1..=expected).contains(&count), "{count}");
     }
 }
 
@@ -166,10 +137,7 @@ fn readers_who_do_not_read_take_eight_pages_and_no_more() {
     let mut seen = observation();
     // More than a unix socket holds, so that writing has to wait.
     seen.workers = (0..4096).map(|slot| row(slot, WorkerState::Ready, 1)).collect();
-    let limits = Limits {
-        age: Duration::from_secs(2),
-        ..Limits::STANDARD
-    };
+    let limits = Limits { age: Duration::from_secs(2), ..Limits::STANDARD };
     let listener = Listener::Unix(UnixListener::bind(&path).unwrap());
     let _endpoint = Endpoint::start_within(limits, listener, exposition(Fixed(seen, WELL))).unwrap();
     let first_bytes = |request: &[u8]| {
@@ -205,13 +173,7 @@ fn slow_is_alive(stream: &UnixStream) -> bool {
 
 #[test]
 fn a_slow_head_is_cut_off() {
-    let (_endpoint, address) = serve_on_tcp(
-        Limits {
-            head: SOON,
-            ..Limits::STANDARD
-        },
-        well(),
-    );
+    let (_endpoint, address) = serve_on_tcp(Limits { head: SOON, ..Limits::STANDARD }, well());
     let mut slow: Vec<_> = (0..10)
         .map(|_| {
             let mut stream = connect(address);
@@ -224,21 +186,9 @@ fn a_slow_head_is_cut_off() {
 
 #[test]
 fn a_connection_ends_with_age_and_with_the_endpoint() {
-    let (_endpoint, address) = serve_on_tcp(
-        Limits {
-            age: SOON,
-            ..Limits::STANDARD
-        },
-        well(),
-    );
+    let (_endpoint, address) = serve_on_tcp(Limits { age: SOON, ..Limits::STANDARD }, well());
     assert!(is_closed(&mut connect(address)));
-    let (endpoint, address) = serve_on_tcp(
-        Limits {
-            farewell: SOON,
-            ..Limits::STANDARD
-        },
-        well(),
-    );
+    let (endpoint, address) = serve_on_tcp(Limits { farewell: SOON, ..Limits::STANDARD }, well());
     let (mut idle, mut halfway) = (connect(address), connect(address));
     halfway.write_all(b"GET /metr").unwrap();
     assert_eq!(status(address, "GET /healthz"), "200");
@@ -248,13 +198,7 @@ fn a_connection_ends_with_age_and_with_the_endpoint() {
 
 #[test]
 fn a_hundred_idle_connections_keep_nobody_out() {
-    let (_endpoint, address) = serve_on_tcp(
-        Limits {
-            connections: 16,
-            ..Limits::STANDARD
-        },
-        well(),
-    );
+    let (_endpoint, address) = serve_on_tcp(Limits { connections: 16, ..Limits::STANDARD }, well());
     let mut crowd: Vec<_> = (0..100).map(|_| connect(address)).collect();
     for _ in 0..20 {
         assert_eq!(status(address, "GET /metrics"), "200");
@@ -267,9 +211,7 @@ fn a_hundred_idle_connections_keep_nobody_out() {
 fn one_connection_serves_many_requests_and_a_client_may_close_its_half() {
     let (_endpoint, address) = serve_on_tcp(Limits::STANDARD, well());
     let mut stream = connect(address);
-    stream
-        .write_all("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).as_bytes())
-        .unwrap();
+    stream.write_all("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).as_bytes()).unwrap();
     stream.shutdown(net::Shutdown::Write).unwrap();
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();
@@ -278,13 +220,7 @@ fn one_connection_serves_many_requests_and_a_client_may_close_its_half() {
 
 #[test]
 fn bytes_of_any_kind_are_survived() {
-    let (endpoint, address) = serve_on_tcp(
-        Limits {
-            head: SOON,
-            ..Limits::STANDARD
-        },
-        well(),
-    );
+    let (endpoint, address) = serve_on_tcp(Limits { head: SOON, ..Limits::STANDARD }, well());
     let noise = prop::collection::vec(any::<u8>(), 0..2000);
     let almost =
         "(GET|POST|HEAD|\\PC{0,9}) /(metrics|\\PC{0,9}) HTTP/[0-9.]{1,4}\r\n([A-Za-z-]{1,20}: ?\\PC{0,30}\r\n){0,5}(\r\n)?"
@@ -294,11 +230,7 @@ fn bytes_of_any_kind_are_survived() {
         format!("POST /metrics HTTP/1.1\r\n{header}\r\n\r\n{body}").into_bytes()
     });
     let long = (1usize..40_000).prop_map(|length| format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(length)).into_bytes());
-    let mut runner = TestRunner::new(Config {
-        cases: 200,
-        failure_persistence: None,
-        ..Config::default()
-    });
+    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
     let check = |bytes: Vec<u8>| {
         let mut stream = connect(address);
         // The endpoint may have hung up before it read everything.

@@ -26,12 +26,7 @@ const ANSWER: usize = 1024;
 pub(super) fn listen_queue(socket: BorrowedFd<'_>) -> Result<ListenQueue, QueueError> {
     let inode = rustix::fs::fstat(socket)?.st_ino;
     let inode = u32::try_from(inode).map_err(|_| Errno::OVERFLOW)?;
-    let diag = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
-    )?;
+    let diag = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
     send(&diag, &request(inode), SendFlags::empty())?;
     let mut answer = [0; ANSWER];
     let (length, _) = recv(&diag, &mut answer, RecvFlags::DONTWAIT)?;
@@ -59,9 +54,7 @@ fn read(answer: &[u8]) -> Result<ListenQueue, QueueError> {
     match half(answer, 4) {
         Some(SOCK_DIAG_BY_FAMILY) => queue(answer.get(HEADER + 16..).unwrap_or_default()).ok_or(QueueError::Incomplete),
         Some(NLMSG_ERROR) => {
-            let code = word(answer, HEADER)
-                .map(|code| code.cast_signed().wrapping_neg())
-                .filter(|code| (1..4096).contains(code));
+            let code = word(answer, HEADER).map(|code| code.cast_signed().wrapping_neg()).filter(|code| (1..4096).contains(code));
             Err(code.map_or(QueueError::Incomplete, |code| Errno::from_raw_os_error(code).into()))
         }
         _ => Err(QueueError::Incomplete),
@@ -73,10 +66,7 @@ fn queue(mut attributes: &[u8]) -> Option<ListenQueue> {
     loop {
         let length = usize::from(half(attributes, 0)?);
         if half(attributes, 2)? == UNIX_DIAG_RQLEN {
-            return Some(ListenQueue {
-                length: word(attributes, 4)?,
-                limit: word(attributes, 8)?,
-            });
+            return Some(ListenQueue { length: word(attributes, 4)?, limit: word(attributes, 8)? });
         }
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
     }

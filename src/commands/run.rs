@@ -1,0 +1,109 @@
+//! `tuningfork run`: the service. Reads the configuration, binds, and lets [`serve`] do the rest.
+
+mod audience;
+
+use std::env;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{CommandError, configuration};
+use crate::config::{App, Config};
+use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
+use crate::serve::serve;
+use crate::supervisor::Outcome;
+use crate::supervisor::event::Settings;
+use crate::sys::linux::{Linux, Surroundings};
+use crate::sys::listen::{Listeners, StdListener, bind_one};
+use crate::sys::signals::Signals;
+use crate::sys::spawn::Output;
+use crate::sys::systemd::Systemd;
+use crate::sys::{clock, launch, remote};
+use crate::units::Generation;
+use audience::{Roster, RunAudience, Watcher};
+
+/// Runs the service that `path` describes until it is told to stop.
+pub fn run(path: &Path) -> Result<(), CommandError> {
+    let config = Arc::new(configuration::read(path)?);
+    let mut signals = Signals::catch().map_err(CommandError::system("cannot catch signals"))?;
+    let systemd =
+        Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
+    let listeners = Arc::new(listeners(&config)?);
+    say_what_runs(&config, &listeners);
+    let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
+    let counters = Arc::new(counters);
+    let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
+    let endpoint = endpoint(&config, &listeners, &counters, &roster)?;
+    let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
+    let first = Arc::clone(&config);
+    let loader =
+        Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
+    let env = launch::environment(env::vars_os());
+    let output = Output::Inherit;
+    let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
+    let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
+    let settings = Settings { workers: config.workers, timing: config.timing };
+    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster));
+    drop(host);
+    drop(endpoint);
+    match outcome {
+        Outcome::Stopped => Ok(()),
+        Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
+        Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
+    }
+}
+
+/// Inherited sockets take the place of configured ones.
+fn listeners(config: &Config) -> Result<Listeners, CommandError> {
+    let variable = |name| env::var(name).ok();
+    match Listeners::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())? {
+        Some(inherited) => Ok(inherited),
+        None => Ok(Listeners::bind(&config.listen)?),
+    }
+}
+
+fn say_what_runs(config: &Config, listeners: &Listeners) {
+    let addresses: Vec<_> = listeners.all().iter().map(|listener| listener.address().to_string()).collect();
+    let kind = match &config.app {
+        App::Command(app) => app.command.join(" "),
+        App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        app = kind,
+        workers = config.workers.get(),
+        connections = config.connections.get(),
+        listen = addresses.join(", "),
+        "tuningfork starts"
+    );
+}
+
+/// What a reload reads. Sockets stay as they are: all generations share them.
+fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
+    let config = configuration::read(path).map_err(|error| error.to_string())?;
+    if config.listen != first.listen || config.metrics != first.metrics {
+        tracing::warn!("[listen] and [metrics] have changed: that needs a restart, the sockets stay as they are");
+    }
+    Ok(Arc::new(config))
+}
+
+fn endpoint(
+    config: &Config,
+    listeners: &Arc<Listeners>,
+    counters: &Arc<Counters>,
+    roster: &Arc<Board<Roster>>,
+) -> Result<Option<(Endpoint, Listeners)>, CommandError> {
+    let Some(metrics) = &config.metrics else { return Ok(None) };
+    let bound = bind_one(&metrics.listen)?;
+    let Some(listener) = bound.all().first() else { return Ok(None) };
+    tracing::info!(listen = %listener.address(), "metrics");
+    let listener = match listener.to_std().map_err(CommandError::system("cannot use the metrics socket"))? {
+        StdListener::Tcp(listener) => Listener::Tcp(listener),
+        StdListener::Unix(listener) => Listener::Unix(listener),
+    };
+    let watcher = Watcher::new(Arc::clone(roster), Arc::clone(listeners));
+    let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
+        .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
+    Ok(Some((endpoint, bound)))
+}

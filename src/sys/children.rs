@@ -1,0 +1,188 @@
+//! The worker processes: signalled through pidfds only, reaped one by one, and nobody left behind.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+use super::notify::Said;
+use crate::supervisor::event::Exit;
+use crate::units::{Generation, Moment, WorkerId};
+
+/// Messages kept of processes whose pid is not known yet; the oldest is dropped first.
+const MAX_UNCLAIMED: usize = 256;
+/// How far up a sender's parents are searched for a worker.
+const MAX_ANCESTORS: usize = 8;
+
+/// A worker's process.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    /// It counts as ready when it is alive then.
+    pub(super) ready_at: Option<Moment>,
+    pub(super) generation: Generation,
+}
+
+impl Child {
+    /// A process that was re-parented to us. Its pid cannot be another's: only we can reap it.
+    pub(super) fn adopt(pid: Pid, generation: Generation) -> io::Result<Self> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { pid, pidfd, ready_at: None, generation })
+    }
+
+    /// Sends each signal. One that has ended takes none, and needs none.
+    pub(super) fn signal(&self, signals: &[Signal]) {
+        for signal in signals {
+            pidfd_send_signal(&self.pidfd, *signal).ok();
+        }
+    }
+
+    /// Kills what shares the worker's process group. Its number cannot be another's: the worker is not reaped.
+    pub(super) fn kill_group(&self) {
+        kill_process_group(self.pid, Signal::KILL).ok();
+    }
+
+    /// How it ended, if it has. Reaps it.
+    fn reap(&self) -> Option<Exit> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Exit::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Exit::Signal(signal as i32)),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+/// All worker processes by their names, and what was heard of them.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    by_worker: BTreeMap<WorkerId, Child>,
+    notes: VecDeque<(i32, Said)>,
+}
+
+impl Children {
+    pub(super) fn add(&mut self, worker: WorkerId, child: Child) {
+        self.by_worker.insert(worker, child);
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Child> {
+        self.by_worker.get(&worker)
+    }
+
+    pub(super) fn pidfds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.by_worker.values().map(|child| child.pidfd.as_fd())
+    }
+
+    /// When the next worker will have been alive for long enough.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        self.by_worker.values().filter_map(|child| child.ready_at).min()
+    }
+
+    /// Workers that have been alive for long enough.
+    pub(super) fn proved(&mut self, now: Moment) -> Vec<WorkerId> {
+        let due = self.by_worker.iter_mut().filter(|(_, child)| child.ready_at.is_some_and(|at| at <= now));
+        due.map(|(worker, child)| {
+            child.ready_at = None;
+            *worker
+        })
+        .collect()
+    }
+
+    /// Keeps what a process said until it is known which worker it is.
+    pub(super) fn note(&mut self, pid: i32, said: Said) {
+        if self.notes.len() >= MAX_UNCLAIMED {
+            self.notes.pop_front();
+        }
+        self.notes.push_back((pid, said));
+    }
+
+    /// What known workers said. A worker's own children speak for it.
+    pub(super) fn take_notes(&mut self) -> Vec<(WorkerId, Said)> {
+        let notes = std::mem::take(&mut self.notes);
+        let mut claimed = Vec::new();
+        for (pid, said) in notes {
+            match self.claim(pid) {
+                Some(worker) => claimed.push((worker, said)),
+                None => self.notes.push_back((pid, said)),
+            }
+        }
+        claimed
+    }
+
+    fn claim(&self, pid: i32) -> Option<WorkerId> {
+        let mut pid = pid;
+        for _ in 0..MAX_ANCESTORS {
+            let found = self.by_worker.iter().find(|(_, child)| child.pid.as_raw_nonzero().get() == pid);
+            if let Some((worker, _)) = found {
+                return Some(*worker);
+            }
+            pid = parent(pid)?;
+        }
+        None
+    }
+
+    /// Workers that have ended.
+    pub(super) fn reap(&mut self) -> Vec<(WorkerId, Exit)> {
+        let ended: Vec<_> =
+            self.by_worker.iter().filter_map(|(worker, child)| child.reap().map(|exit| (*worker, exit))).collect();
+        for (worker, _) in &ended {
+            self.by_worker.remove(worker);
+        }
+        ended
+    }
+
+    /// Reaps processes that were orphaned and came to us as the subreaper, but neither workers nor zygotes.
+    pub(super) fn reap_strangers(&self, zygotes: &[Pid]) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
+            let ours = |known: &Pid| known.as_raw_nonzero().get() == pid.as_raw();
+            if self.by_worker.values().any(|child| ours(&child.pid)) || zygotes.iter().any(ours) {
+                return; // its pidfd tells next
+            }
+            waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
+        }
+    }
+
+    /// Kills and reaps every process that is still a child of ours.
+    pub(super) fn end_all(&mut self) {
+        for child in self.by_worker.values() {
+            child.signal(&[Signal::KILL]);
+        }
+        // Killing an orphan can orphan its children to us in turn.
+        loop {
+            let left = own_children();
+            if left.is_empty() {
+                break;
+            }
+            for pid in left.iter().filter(|pid| !self.by_worker.values().any(|child| child.pid == **pid)) {
+                tracing::warn!(pid = pid.as_raw_nonzero().get(), "a process left behind by a worker is killed");
+                rustix::process::kill_process(*pid, Signal::KILL).ok();
+            }
+            for pid in left {
+                waitid(Id::Pid(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())), WaitPidFlag::WEXITED).ok();
+            }
+        }
+        self.by_worker.clear();
+    }
+}
+
+/// The parent of a process, from /proc.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+}
+
+/// Our children of all threads, living or not reaped.
+fn own_children() -> Vec<Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>())
+        .filter_map(Pid::from_raw)
+        .collect()
+}

@@ -1,0 +1,167 @@
+//! What a worker is started with, and the generations it can be started from.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::process::Pid;
+
+use super::linux::passed;
+use super::listen::Listeners;
+use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
+use super::zygote::{Birth, Stage, Zygote};
+use crate::config::{self, CommandApp, Config, PythonApp};
+use crate::supervisor::event::Settings;
+use crate::units::{Generation, Slot};
+
+/// Variables that are addressed to the supervisor, not to its workers.
+const NOT_FOR_WORKERS: [&str; 9] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "MAINPID",
+    "WEB_CONCURRENCY",
+];
+
+/// The environment that workers may see.
+pub fn environment(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    ours.filter(|(key, _)| !NOT_FOR_WORKERS.iter().any(|name| key == name)).collect()
+}
+
+/// What every worker of a generation shares.
+pub(super) struct Launch<'a> {
+    pub(super) config: &'a Config,
+    pub(super) listeners: &'a Listeners,
+    pub(super) output: &'a Output,
+    pub(super) env: &'a [(OsString, OsString)],
+    pub(super) notify_socket: &'a str,
+}
+
+impl Launch<'_> {
+    /// Ours, then the application's own, then what the contract says.
+    fn env(&self, own: &[(String, String)], contract: &[(&str, String)]) -> Vec<(OsString, OsString)> {
+        let mut all: BTreeMap<OsString, OsString> = self.env.iter().cloned().collect();
+        all.extend(own.iter().map(|(key, value)| (key.into(), value.into())));
+        all.insert("NOTIFY_SOCKET".into(), self.notify_socket.into());
+        all.insert("TUNINGFORK_WORKERS".into(), self.config.workers.to_string().into());
+        all.insert("TUNINGFORK_CONNECTIONS".into(), self.config.connections.to_string().into());
+        all.extend(contract.iter().map(|(key, value)| ((*key).into(), value.into())));
+        all.into_iter().collect()
+    }
+}
+
+/// Starts a worker of kind `command`.
+pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Result<Process, SpawnError> {
+    let Config { connections, workers, timing, .. } = launch.config;
+    let names = vec!["http"; launch.listeners.all().len()].join(":");
+    let mut contract = vec![
+        ("LISTEN_FDS", launch.listeners.all().len().to_string()),
+        ("LISTEN_FDNAMES", names),
+        ("TUNINGFORK_WORKER", slot.to_string()),
+    ];
+    if !timing.timeout.is_zero() {
+        contract.push(("WATCHDOG_USEC", timing.timeout.as_micros().to_string()));
+    }
+    spawn(&Program {
+        argv: config::expand(&app.command, FIRST_FD, *connections, slot, *workers),
+        env: launch.env(&app.env, &contract),
+        directory: &app.directory,
+        fds: passed(launch.listeners),
+        output: launch.output,
+        listen_pid: true,
+    })
+}
+
+/// Starts a zygote, which begins to import the application.
+pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp) -> Result<Zygote, SpawnError> {
+    Zygote::start(&Birth {
+        config: launch.config,
+        app,
+        env: launch.env(&app.env, &[]),
+        listeners: passed(launch.listeners),
+        output: launch.output,
+    })
+}
+
+/// A generation that is loaded or being loaded.
+pub(super) struct Loaded {
+    pub(super) config: Arc<Config>,
+    zygote: Option<Zygote>,
+    announced: bool,
+}
+
+impl Loaded {
+    pub(super) fn zygote_stage(&self) -> Option<Stage> {
+        self.zygote.as_ref().map(Zygote::stage)
+    }
+}
+
+/// Every generation that may still be forked from.
+#[derive(Default)]
+pub(super) struct Generations(BTreeMap<Generation, Loaded>);
+
+impl Generations {
+    /// One without a zygote is loaded by now.
+    pub(super) fn add(&mut self, generation: Generation, config: Arc<Config>, zygote: Option<Zygote>) {
+        let announced = zygote.is_none();
+        self.0.insert(generation, Loaded { config, zygote, announced });
+    }
+
+    pub(super) fn get(&self, generation: Generation) -> Option<&Loaded> {
+        self.0.get(&generation)
+    }
+
+    pub(super) fn remove(&mut self, generation: Generation) {
+        self.0.remove(&generation);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn zygote(&mut self, generation: Generation) -> Option<&mut Zygote> {
+        self.0.get_mut(&generation)?.zygote.as_mut()
+    }
+
+    pub(super) fn replace_zygote(&mut self, generation: Generation, zygote: Zygote) {
+        if let Some(loaded) = self.0.get_mut(&generation) {
+            loaded.zygote = Some(zygote);
+        }
+    }
+
+    /// Whether the supervisor has not been told yet whether this generation is usable.
+    pub(super) fn is_unannounced(&self, generation: Generation) -> bool {
+        self.0.get(&generation).is_some_and(|loaded| !loaded.announced)
+    }
+
+    /// What to tell the supervisor, the first time.
+    pub(super) fn announce(&mut self, generation: Generation) -> Option<Settings> {
+        let loaded = self.0.get_mut(&generation).filter(|loaded| !loaded.announced)?;
+        loaded.announced = true;
+        Some(Settings { workers: loaded.config.workers, timing: loaded.config.timing })
+    }
+
+    pub(super) fn with_zygotes(&self) -> Vec<Generation> {
+        self.0.iter().filter(|(_, loaded)| loaded.zygote.is_some()).map(|(generation, _)| *generation).collect()
+    }
+
+    /// Channels of living zygotes.
+    pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let zygotes = self.0.values().filter_map(|loaded| loaded.zygote.as_ref());
+        zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
+    }
+
+    pub(super) fn zygote_pids(&self) -> Vec<Pid> {
+        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).map(|zygote| zygote.process().pid).collect()
+    }
+
+    /// Whether a worker may exist whose pid is not known yet.
+    pub(super) fn forks_outstanding(&self) -> bool {
+        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).any(|zygote| !zygote.asked.is_empty())
+    }
+}

@@ -1,0 +1,348 @@
+//! The Host that is Linux: carries out the supervisor's commands, and turns signals, notifications and deaths into events.
+//!
+//! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal};
+
+use super::children::{Child, Children};
+use super::clock;
+use super::launch::{self, Generations, Launch};
+use super::listen::Listeners;
+use super::notify::NotifySocket;
+use super::remote::Inbox;
+use super::signals::{Heard, Signals};
+use super::spawn::Output;
+use super::zygote::{Reply, Stage};
+use crate::config::{App, Config, Readiness};
+use crate::supervisor::event::{Command, Event, Settings};
+use crate::supervisor::host::Host;
+use crate::units::{Generation, Moment, Slot, WorkerId};
+
+/// Loads the configuration of a generation. Errors are what the user reads.
+pub type Loader<'a> = Box<dyn FnMut(Generation) -> Result<Arc<Config>, String> + 'a>;
+
+/// What a host needs from its surroundings.
+pub struct Surroundings<'a> {
+    /// The process's signals.
+    pub signals: &'a mut Signals,
+    /// What the workers accept on.
+    pub listeners: &'a Listeners,
+    /// Wishes from other threads.
+    pub inbox: Inbox,
+    /// Loads configurations.
+    pub loader: Loader<'a>,
+    /// Where workers write.
+    pub output: &'a Output,
+    /// The environment handed on to workers, without what is the supervisor's own.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// Linux as the supervisor sees it.
+pub struct Linux<'a> {
+    around: Surroundings<'a>,
+    notify: NotifySocket,
+    generations: Generations,
+    children: Children,
+    /// Signals for workers whose pid the zygote has not told yet.
+    early: BTreeMap<WorkerId, Vec<Signal>>,
+    events: VecDeque<Event>,
+}
+
+impl<'a> Linux<'a> {
+    /// Prepares this process to supervise. Fails only when the system refuses basic things.
+    pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        Ok(Self {
+            around,
+            notify: NotifySocket::open()?,
+            generations: Generations::default(),
+            children: Children::default(),
+            early: BTreeMap::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// The process of a worker, once it is known.
+    #[must_use]
+    pub fn pid(&self, worker: WorkerId) -> Option<u32> {
+        self.children.get(worker).and_then(|child| u32::try_from(child.pid.as_raw_nonzero().get()).ok())
+    }
+
+    /// The configuration in force for a generation.
+    #[must_use]
+    pub fn config(&self, generation: Generation) -> Option<&Arc<Config>> {
+        self.generations.get(generation).map(|loaded| &loaded.config)
+    }
+
+    fn prepare(&mut self, generation: Generation) {
+        let result = (self.around.loader)(generation).and_then(|config| {
+            let zygote = match &config.app {
+                App::Command(_) => None,
+                App::Python(app) => Some(
+                    launch::zygote(&self.launch_of(&config), app)
+                        .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
+                ),
+            };
+            Ok((config, zygote))
+        });
+        match result {
+            Ok((config, zygote)) => {
+                let settings = Settings { workers: config.workers, timing: config.timing };
+                if zygote.is_none() {
+                    self.events.push_back(Event::Prepared { generation, settings });
+                }
+                self.generations.add(generation, config, zygote);
+            }
+            Err(reason) => self.events.push_back(Event::PrepareFailed { generation, reason }),
+        }
+    }
+
+    fn launch_of<'b>(&'b self, config: &'b Config) -> Launch<'b> {
+        Launch {
+            config,
+            listeners: self.around.listeners,
+            output: self.around.output,
+            env: &self.around.env,
+            notify_socket: self.notify.name(),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+        let Some(config) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.config)) else {
+            let reason = "its generation is not loaded".to_owned();
+            return self.events.push_back(Event::SpawnFailed { worker, reason });
+        };
+        let result = match &config.app {
+            App::Python(_) => self.fork(worker, slot, generation),
+            App::Command(app) => {
+                launch::command(&self.launch_of(&config), app, slot).map_err(|error| error.to_string()).map(|process| {
+                    let ready_at = match app.readiness {
+                        Readiness::Notify => None,
+                        Readiness::Alive(span) => Some(clock::now().after(span)),
+                    };
+                    self.children.add(worker, Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation });
+                })
+            }
+        };
+        if let Err(reason) = result {
+            self.events.push_back(Event::SpawnFailed { worker, reason });
+        }
+    }
+
+    /// Asks the zygote, after replacing it if it has died.
+    fn fork(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Result<(), String> {
+        let dead = self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead));
+        if dead {
+            tracing::warn!(%generation, "the zygote has ended; starting another");
+            let config = self.config(generation).map(Arc::clone).ok_or("its generation is not loaded")?;
+            if let App::Python(app) = &config.app {
+                let zygote = launch::zygote(&self.launch_of(&config), app).map_err(|error| error.to_string())?;
+                self.generations.replace_zygote(generation, zygote);
+            }
+        }
+        let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
+        zygote.fork(worker, slot).map_err(|error| error.to_string())
+    }
+
+    /// The signal that ends a worker of this generation at once: what Gunicorn's workers take, and what every program does.
+    fn quick_signal(&self, worker: WorkerId) -> Signal {
+        let generation = self.children.get(worker).map(|child| child.generation);
+        match generation.and_then(|generation| self.config(generation)).map(|config| &config.app) {
+            Some(App::Python(_)) => Signal::QUIT,
+            Some(App::Command(_)) | None => Signal::INT,
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId, signals: &[Signal]) {
+        match self.children.get(worker) {
+            Some(child) => child.signal(signals),
+            None => self.early.entry(worker).or_default().extend_from_slice(signals),
+        }
+    }
+
+    /// Looks at everything that may have news. Wishes come before deaths, so that a worker that leaves on a stop is not replaced.
+    fn look(&mut self) {
+        let heard = self.around.signals.heard();
+        self.events.extend(heard.iter().filter_map(|heard| match heard {
+            Heard::Wish(wish) => Some(Event::Asked(*wish)),
+            Heard::ChildEnded => None,
+        }));
+        self.events.extend(self.around.inbox.take().into_iter().map(Event::Asked));
+        self.hear_zygotes();
+        self.hear_workers();
+        let now = clock::now();
+        self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
+        self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
+        if heard.contains(&Heard::ChildEnded) && !self.generations.forks_outstanding() {
+            let zygotes = self.generations.zygote_pids();
+            self.children.reap_strangers(&zygotes);
+        }
+    }
+
+    fn hear_zygotes(&mut self) {
+        for generation in self.generations.with_zygotes() {
+            while let Some(reply) = self.generations.zygote(generation).and_then(super::zygote::Zygote::hear) {
+                self.take_reply(generation, reply);
+            }
+            if self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead)) {
+                self.zygote_died(generation);
+            }
+        }
+    }
+
+    fn take_reply(&mut self, generation: Generation, reply: Reply) {
+        match reply {
+            Reply::Imported(about) => {
+                tracing::info!(%generation, gunicorn = about.gunicorn, python = about.python, "application loaded");
+                if !about.threads.is_empty() {
+                    tracing::warn!(threads = ?about.threads, "the application started threads when it was imported; workers will not have them");
+                }
+                self.imported(generation);
+            }
+            Reply::Failed(failure) => self.import_failed(generation, &failure.message),
+            Reply::Forked { worker, pid } => self.adopt(WorkerId(worker), pid, generation),
+            Reply::ForkFailed { worker, reason } => {
+                self.events.push_back(Event::SpawnFailed { worker: WorkerId(worker), reason });
+            }
+        }
+    }
+
+    fn imported(&mut self, generation: Generation) {
+        if let Some(settings) = self.generations.announce(generation) {
+            self.events.push_back(Event::Prepared { generation, settings });
+        }
+        let unsent = self.generations.zygote(generation).map(super::zygote::Zygote::send_queued).unwrap_or_default();
+        self.events.extend(unsent.into_iter().map(|(worker, error)| Event::SpawnFailed { worker, reason: error.to_string() }));
+    }
+
+    fn import_failed(&mut self, generation: Generation, reason: &str) {
+        if self.generations.announce(generation).is_some() {
+            self.events.push_back(Event::PrepareFailed { generation, reason: reason.to_owned() });
+            self.generations.remove(generation);
+        } else {
+            tracing::error!(%generation, reason, "the application can no longer be loaded");
+        }
+    }
+
+    /// Forks that will not be answered fail; a worker keeps serving without its zygote.
+    fn zygote_died(&mut self, generation: Generation) {
+        if self.generations.is_unannounced(generation) {
+            self.import_failed(generation, "the Python process ended while it imported the application");
+            return;
+        }
+        let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
+        let reason = "the zygote ended before it forked".to_owned();
+        self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
+    }
+
+    /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
+    fn adopt(&mut self, worker: WorkerId, pid: i32, generation: Generation) {
+        let adopted = Pid::from_raw(pid)
+            .ok_or_else(|| "the zygote told an impossible pid".to_owned())
+            .and_then(|pid| Child::adopt(pid, generation).map_err(|error| error.to_string()));
+        match adopted {
+            Ok(child) => {
+                child.signal(&self.early.remove(&worker).unwrap_or_default());
+                self.children.add(worker, child);
+            }
+            Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
+        }
+    }
+
+    fn hear_workers(&mut self) {
+        while let Some((pid, said)) = self.notify.receive() {
+            self.children.note(pid, said);
+        }
+        for (worker, said) in self.children.take_notes() {
+            if said.ready {
+                self.events.push_back(Event::BecameReady { worker });
+            }
+            if said.beat {
+                self.events.push_back(Event::Beat { worker });
+            }
+        }
+    }
+
+    /// Sleeps until something can be read or `until` has come.
+    fn wait(&self, until: Option<Moment>) {
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
+        fds.extend(self.generations.channels());
+        fds.extend(self.children.pidfds());
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let timeout = until.map(|until| {
+            let left = until.since(clock::now());
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        // An error here (EINTR, ENOMEM) only means that we look sooner.
+        poll(&mut polled, timeout.as_ref()).ok();
+    }
+}
+
+impl Host for Linux<'_> {
+    fn now(&self) -> Moment {
+        clock::now()
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Prepare { generation } => self.prepare(generation),
+            Command::Retire { generation } => self.generations.remove(generation),
+            Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            // A stopped worker takes SIGTERM only once it runs again.
+            Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),
+            Command::Quit { worker } => {
+                let quick = self.quick_signal(worker);
+                self.signal(worker, &[quick, Signal::CONT]);
+            }
+            Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
+            Command::Kill { worker } => {
+                self.signal(worker, &[Signal::KILL]);
+                if let Some(child) = self.children.get(worker) {
+                    child.kill_group();
+                }
+            }
+        }
+    }
+
+    fn next_event(&mut self, deadline: Option<Moment>) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
+                    self.early.remove(worker);
+                }
+                return event;
+            }
+            if deadline.is_some_and(|deadline| deadline <= clock::now()) {
+                // Facts that are already there come before the verdict that they did not.
+                self.look();
+                if self.events.is_empty() {
+                    return Event::Woke;
+                }
+                continue;
+            }
+            let timer = self.children.next_timer();
+            self.wait(deadline.into_iter().chain(timer).min());
+            self.look();
+        }
+    }
+}
+
+impl Drop for Linux<'_> {
+    /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
+    fn drop(&mut self) {
+        self.generations.clear();
+        self.children.end_all();
+    }
+}
+
+/// The listening sockets in the order in which they are passed on.
+pub(super) fn passed(listeners: &Listeners) -> Vec<BorrowedFd<'_>> {
+    listeners.all().iter().map(super::listen::Listener::fd).collect()
+}

@@ -1,0 +1,118 @@
+//! The receiving side of sd_notify(3): what workers say about themselves. One socket for all; the kernel says who speaks.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname, recvmsg,
+    setsockopt, socket, sockopt::PassCred,
+};
+
+/// Longest notification taken, bytes; a longer one is cut.
+const MAX_MESSAGE: usize = 4096;
+
+/// What a worker said that the supervisor cares for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// READY=1
+    pub(super) ready: bool,
+    /// WATCHDOG=1
+    pub(super) beat: bool,
+}
+
+/// A datagram socket in the abstract namespace: it needs no file and vanishes with the supervisor.
+pub(super) struct NotifySocket {
+    fd: OwnedFd,
+    name: String,
+}
+
+impl NotifySocket {
+    pub(super) fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+        setsockopt(&fd, PassCred, &true)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        let address: UnixAddr = getsockname(fd.as_raw_fd())?;
+        let name = address.as_abstract().ok_or_else(|| io::Error::other("the kernel gave no abstract name"))?;
+        let name = format!("@{}", String::from_utf8_lossy(name));
+        Ok(Self { fd, name })
+    }
+
+    /// The value of NOTIFY_SOCKET for workers.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The next message and the pid of its sender. `None` when there is none.
+    pub(super) fn receive(&self) -> Option<(i32, Said)> {
+        let mut buffer = [0_u8; MAX_MESSAGE];
+        let mut control = cmsg_space!(UnixCredentials);
+        loop {
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+            let message = recvmsg::<()>(self.fd.as_raw_fd(), &mut slices, Some(&mut control), flags);
+            let message = match message {
+                Ok(message) => message,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(_) => return None,
+            };
+            let sender = message.cmsgs().ok().and_then(|mut controls| {
+                controls.find_map(
+                    |control| {
+                        if let ControlMessageOwned::ScmCredentials(who) = control { Some(who.pid()) } else { None }
+                    },
+                )
+            });
+            let length = message.bytes;
+            if let Some(sender) = sender {
+                return Some((sender, said(buffer.get(..length).unwrap_or_default())));
+            }
+        }
+    }
+}
+
+/// Reads the newline-separated fields; unknown ones are ignored.
+fn said(message: &[u8]) -> Said {
+    let mut said = Said::default();
+    for field in message.split(|byte| *byte == b'\n') {
+        match field {
+            b"READY=1" => said.ready = true,
+            b"WATCHDOG=1" => said.beat = true,
+            _ => {}
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    #[test]
+    fn a_message_comes_with_the_pid_of_its_sender() {
+        let ours = NotifySocket::open().unwrap();
+        assert_eq!(ours.receive(), None);
+        let address = SocketAddr::from_abstract_name(ours.name().strip_prefix('@').unwrap()).unwrap();
+        let theirs = UnixDatagram::unbound().unwrap();
+        theirs.send_to_addr(b"STATUS=hello\nREADY=1\n", &address).unwrap();
+        theirs.send_to_addr(b"WATCHDOG=1", &address).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(ours.receive(), Some((me, Said { ready: true, beat: false })));
+        assert_eq!(ours.receive(), Some((me, Said { ready: false, beat: true })));
+        assert_eq!(ours.receive(), None);
+    }
+
+    #[test]
+    fn only_whole_fields_count() {
+        for nonsense in [&b""[..], b"READY=10", b"XREADY=1", b"READY=1\0", b"\xff\xfe\n\n", b"WATCHDOG=trigger"] {
+            assert_eq!(said(nonsense), Said::default());
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! From a program to a process: fork, set up, execve. Everything is built before the fork; between fork and exec only
+//! async-signal-safe calls are made, since other threads may hold the allocator's lock at that moment.
+
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use thiserror::Error;
+
+/// Where passed descriptors begin in the new process (SD_LISTEN_FDS_START).
+pub(super) const FIRST_FD: RawFd = 3;
+/// Room for any pid in the environment, filled in after the fork.
+const PID_DIGITS: &str = "0000000000";
+
+/// Why a process could not be made.
+#[derive(Debug, Error)]
+pub(super) enum SpawnError {
+    #[error("{program:?} is not an executable file in PATH")]
+    NotFound { program: String },
+    #[error("an argument or environment value holds a NUL byte")]
+    Nul,
+    #[error("{step}: {source}")]
+    Step { step: &'static str, source: io::Error },
+}
+
+/// Where a process writes what it has to say.
+#[derive(Debug)]
+pub enum Output {
+    /// To our own standard output and error.
+    Inherit,
+    /// Both to this file.
+    To(OwnedFd),
+}
+
+/// What to run.
+pub(super) struct Program<'a> {
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) directory: &'a Path,
+    /// Become 3, 4, … in the new process; nothing else from 3 up is open there.
+    pub(super) fds: Vec<BorrowedFd<'a>>,
+    pub(super) output: &'a Output,
+    /// Sets LISTEN_PID to the new process's own pid.
+    pub(super) listen_pid: bool,
+}
+
+/// A process of ours, not yet waited for.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Everything the child needs, as the kernel wants it.
+struct Prepared {
+    path: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    /// Index in `env` and offset in it where the pid goes.
+    pid_at: Option<(usize, usize)>,
+    directory: CString,
+    fds: Vec<OwnedFd>,
+    /// The first number that no passed descriptor takes.
+    above: RawFd,
+    stdin: OwnedFd,
+    output: Option<RawFd>,
+    supervisor: libc::pid_t,
+}
+
+/// Runs `program` in a process group of its own. It gets SIGTERM should this thread's process die.
+pub(super) fn spawn(program: &Program<'_>) -> Result<Process, SpawnError> {
+    let prepared = prepare(program)?;
+    let step = |step| move |errno: rustix::io::Errno| SpawnError::Step { step, source: errno.into() };
+    let (report, failed) = pipe_with(PipeFlags::CLOEXEC).map_err(step("pipe"))?;
+    let pid = fork_and_exec(prepared, failed)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(step("pidfd_open"))?;
+    let mut errno = [0_u8; 4];
+    // The pipe closes at execve; until then the new process is not the program yet.
+    match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut errno)) {
+        Ok(4) => {
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())).ok();
+            let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+            Err(SpawnError::Step { step: "execve", source })
+        }
+        Ok(_) | Err(_) => Ok(Process { pid, pidfd }),
+    }
+}
+
+fn prepare(program: &Program<'_>) -> Result<Prepared, SpawnError> {
+    let name = program.argv.first().map_or("", String::as_str);
+    let path_variable = program.env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
+    let path =
+        look_up(name, path_variable, program.directory).ok_or_else(|| SpawnError::NotFound { program: name.to_owned() })?;
+    let mut env = program.env.iter().map(|(key, value)| pair(key, value)).collect::<Result<Vec<_>, _>>()?;
+    let pid_at = program.listen_pid.then_some((env.len(), "LISTEN_PID=".len()));
+    if program.listen_pid {
+        env.push(pair(OsStr::new("LISTEN_PID"), OsStr::new(PID_DIGITS))?);
+    }
+    let step = |step| move |errno: rustix::io::Errno| SpawnError::Step { step, source: errno.into() };
+    let above = FIRST_FD + RawFd::try_from(program.fds.len()).unwrap_or(RawFd::MAX - FIRST_FD);
+    let fds: Result<Vec<_>, _> = program.fds.iter().map(|fd| fcntl_dupfd_cloexec(fd, above)).collect();
+    Ok(Prepared {
+        path: text(path.as_os_str())?,
+        argv: program.argv.iter().map(|word| text(OsStr::new(word))).collect::<Result<_, _>>()?,
+        env,
+        pid_at,
+        directory: text(program.directory.as_os_str())?,
+        fds: fds.map_err(step("dup"))?,
+        above,
+        stdin: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(step("open /dev/null"))?,
+        output: match program.output {
+            Output::Inherit => None,
+            Output::To(fd) => Some(fd.as_raw_fd()),
+        },
+        supervisor: libc::pid_t::try_from(std::process::id()).unwrap_or(0),
+    })
+}
+
+fn text(text: &OsStr) -> Result<CString, SpawnError> {
+    CString::new(text.as_bytes()).map_err(|_| SpawnError::Nul)
+}
+
+fn pair(key: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
+    CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).map_err(|_| SpawnError::Nul)
+}
+
+/// Finds the program as execvp(3) would, but with an error that can be told. A path with a slash starts at `directory`.
+fn look_up(name: &str, path: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
+    let runs = |file: &Path| fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+    if name.contains('/') {
+        return Some(directory.join(name)).filter(|file| runs(file));
+    }
+    let path = path.map_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"), OsStr::to_owned);
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| !name.is_empty() && runs(file))
+}
+
+#[expect(unsafe_code, reason = "fork and what follows it until execve")]
+fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnError> {
+    let pointers =
+        |words: &[CString]| -> Vec<*const libc::c_char> { words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect() };
+    let argv = pointers(&prepared.argv);
+    let mut env_bytes: Vec<Vec<u8>> = std::mem::take(&mut prepared.env).into_iter().map(CString::into_bytes_with_nul).collect();
+    let env: Vec<*mut libc::c_char> =
+        env_bytes.iter_mut().map(|entry| entry.as_mut_ptr().cast()).chain([ptr::null_mut()]).collect();
+    // SAFETY: fork is called on a thread that lives as long as the process (PDEATHSIG follows the thread). The child runs only
+    // `become_program`, which makes async-signal-safe calls on memory that was allocated before.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: this is the child; every pointer is NUL-terminated, lives in `prepared`, `argv` or `env_bytes`, and is not freed:
+        // `become_program` never returns.
+        unsafe { become_program(&prepared, &argv, &env, failed.as_raw_fd()) }
+    }
+    let errno = io::Error::last_os_error();
+    drop((env_bytes, failed));
+    Pid::from_raw(pid).filter(|_| pid > 0).ok_or(SpawnError::Step { step: "fork", source: errno })
+}
+
+/// The child's side. Tells the errno through `failed` when execve does not happen.
+#[expect(unsafe_code, reason = "system calls between fork and execve")]
+unsafe fn become_program(prepared: &Prepared, argv: &[*const libc::c_char], env: &[*mut libc::c_char], failed: RawFd) -> ! {
+    // SAFETY: only async-signal-safe calls; descriptors and pointers are valid as the caller promises.
+    unsafe {
+        let failed = libc::fcntl(failed, libc::F_DUPFD_CLOEXEC, prepared.above);
+        if set_up(prepared, env) {
+            libc::execve(prepared.path.as_ptr(), argv.as_ptr(), env.as_ptr().cast());
+        }
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        libc::write(failed, errno.as_ptr().cast(), errno.len());
+        libc::_exit(127)
+    }
+}
+
+/// In the order in which each step is still allowed. False when a step failed; errno tells which error.
+#[expect(unsafe_code, reason = "system calls between fork and execve")]
+unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> bool {
+    // SAFETY: as in `become_program`.
+    unsafe {
+        libc::setpgid(0, 0);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 || libc::getppid() != prepared.supervisor {
+            return false;
+        }
+        if libc::chdir(prepared.directory.as_ptr()) != 0 || libc::dup2(prepared.stdin.as_raw_fd(), 0) < 0 {
+            return false;
+        }
+        if let Some(output) = prepared.output
+            && (libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0)
+        {
+            return false;
+        }
+        let mut next = FIRST_FD;
+        for fd in &prepared.fds {
+            if libc::dup2(fd.as_raw_fd(), next) < 0 {
+                return false;
+            }
+            next += 1;
+        }
+        libc::syscall(libc::SYS_close_range, next, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if let Some((entry, at)) = prepared.pid_at {
+            write_pid(*env.get_unchecked(entry), at);
+        }
+        true
+    }
+}
+
+/// Writes our pid as decimal digits over the room kept for it.
+#[expect(unsafe_code, reason = "formats into memory allocated before the fork")]
+unsafe fn write_pid(entry: *mut libc::c_char, at: usize) {
+    let mut digits = [0_u8; PID_DIGITS.len()];
+    let mut rest = std::process::id();
+    let mut length = 0;
+    while rest > 0 && length < digits.len() {
+        digits[length] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        length += 1;
+    }
+    // SAFETY: `entry` holds `at` bytes, then as many as `digits` has, then NUL.
+    unsafe {
+        for (place, digit) in digits[..length].iter().rev().enumerate() {
+            entry.cast::<u8>().add(at + place).write(*digit);
+        }
+        entry.cast::<u8>().add(at + length).write(0);
+    }
+}

@@ -1,0 +1,62 @@
+//! The service's side of systemd's protocol: sd_notify(3). Without NOTIFY_SOCKET every call does nothing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::units::Moment;
+
+/// Longest STATUS text sent, bytes: systemd shows one line.
+const MAX_STATUS: usize = 512;
+
+/// Where systemd, or whoever set NOTIFY_SOCKET, listens.
+pub struct Systemd {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+}
+
+impl Systemd {
+    /// Talks to the socket that NOTIFY_SOCKET names: a path, or an abstract name that begins with `@`.
+    pub fn new(notify_socket: Option<&OsStr>) -> io::Result<Self> {
+        let Some(name) = notify_socket.map(OsStr::as_bytes).filter(|name| !name.is_empty()) else {
+            return Ok(Self { socket: None });
+        };
+        let address = match name.strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(OsStr::from_bytes(name))?,
+        };
+        Ok(Self { socket: Some((UnixDatagram::unbound()?, address)) })
+    }
+
+    /// The service serves; also ends a reload.
+    pub fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// A reload begins. `now` is on CLOCK_MONOTONIC, which is what `Type=notify-reload` compares with.
+    pub fn reloading(&self, now: Moment) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_nanos() / 1_000));
+    }
+
+    /// The service ends.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status(&self, line: &str) {
+        let end = line.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_STATUS).last().unwrap_or(0);
+        let line = if line.len() > MAX_STATUS { line.get(..end).unwrap_or_default() } else { line };
+        self.send(&format!("STATUS={}", line.replace('\n', " ")));
+    }
+
+    /// A lost notification is no reason to end a service: systemd's own time-outs judge.
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.socket
+            && let Err(error) = socket.send_to_addr(message.as_bytes(), address)
+        {
+            tracing::warn!(%error, message, "systemd did not take a notification");
+        }
+    }
+}

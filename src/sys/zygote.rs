@@ -1,0 +1,214 @@
+//! The supervisor's end of a zygote: a Python process that has imported the application once and forks workers from it.
+//! The other end is zygote.py; they exchange one JSON object a packet.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use crate::config::{Config, PythonApp};
+use crate::units::{Slot, WorkerId};
+
+const SCRIPT: &str = include_str!("zygote.py");
+/// Longest packet taken, bytes.
+const MAX_PACKET: usize = 64 * 1024;
+
+/// What the zygote said.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reply {
+    Imported(Imported),
+    Failed(Failed),
+    Forked { worker: u64, pid: i32 },
+    ForkFailed { worker: u64, reason: String },
+}
+
+/// The application is loaded.
+#[derive(Debug, Deserialize)]
+pub(super) struct Imported {
+    pub(super) gunicorn: String,
+    pub(super) python: String,
+    #[serde(default)]
+    pub(super) threads: Vec<String>,
+}
+
+/// The application cannot be loaded.
+#[derive(Debug, Deserialize)]
+pub(super) struct Failed {
+    pub(super) message: String,
+}
+
+/// Whether the application is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Importing,
+    Imported,
+    Dead,
+}
+
+/// A running zygote.
+pub(super) struct Zygote {
+    channel: OwnedFd,
+    process: Process,
+    stage: Stage,
+    /// Forks asked for while the application is being imported.
+    queued: VecDeque<(WorkerId, Slot)>,
+    /// Forks asked for and not answered.
+    pub(super) asked: Vec<WorkerId>,
+}
+
+/// What a zygote is started with.
+pub(super) struct Birth<'a> {
+    pub(super) config: &'a Config,
+    pub(super) app: &'a PythonApp,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) listeners: Vec<BorrowedFd<'a>>,
+    pub(super) output: &'a Output,
+}
+
+impl Zygote {
+    pub(super) fn start(birth: &Birth<'_>) -> Result<Self, SpawnError> {
+        let step = |step| move |errno: Errno| SpawnError::Step { step, source: errno.into() };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (channel, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(step("socketpair"))?;
+        rustix::io::ioctl_fionbio(&theirs, false).map_err(step("ioctl"))?;
+        let script = script().map_err(step("memfd_create"))?;
+        let mut fds = vec![theirs.as_fd(), script.as_fd()];
+        fds.extend(birth.listeners.iter().copied());
+        let program = Program {
+            argv: vec![birth.app.interpreter.to_string_lossy().into_owned(), "/dev/fd/4".to_owned()],
+            env: birth.env.clone(),
+            directory: &birth.app.directory,
+            fds,
+            output: birth.output,
+            listen_pid: false,
+        };
+        let process = spawn(&program)?;
+        let mut zygote = Self { channel, process, stage: Stage::Importing, queued: VecDeque::new(), asked: Vec::new() };
+        zygote.send(&settings(birth)).map_err(step("send"))?;
+        Ok(zygote)
+    }
+
+    pub(super) fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    pub(super) const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Asks for a worker; the answer comes as a [`Reply`].
+    pub(super) fn fork(&mut self, worker: WorkerId, slot: Slot) -> io::Result<()> {
+        match self.stage {
+            Stage::Dead => return Err(io::Error::other("the zygote has ended")),
+            Stage::Importing => {
+                self.queued.push_back((worker, slot));
+                return Ok(());
+            }
+            Stage::Imported => {}
+        }
+        self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0}}))?;
+        self.asked.push(worker);
+        Ok(())
+    }
+
+    /// The next thing it said; `None` when there is nothing more now.
+    pub(super) fn hear(&mut self) -> Option<Reply> {
+        let mut packet = vec![0_u8; MAX_PACKET];
+        loop {
+            match rustix::net::recv(&self.channel, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    self.stage = Stage::Dead;
+                    return None;
+                }
+                Ok((length, _)) => match serde_json::from_slice::<Reply>(packet.get(..length).unwrap_or_default()) {
+                    Ok(reply) => return Some(self.note(reply)),
+                    Err(error) => tracing::warn!(%error, "the zygote said something unknown"),
+                },
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return None,
+                Err(_) => {
+                    self.stage = Stage::Dead;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, reply: Reply) -> Reply {
+        match &reply {
+            Reply::Imported(_) => self.stage = Stage::Imported,
+            Reply::Failed(_) => self.stage = Stage::Dead,
+            Reply::Forked { worker, .. } | Reply::ForkFailed { worker, .. } => {
+                self.asked.retain(|asked| asked.0 != *worker);
+            }
+        }
+        reply
+    }
+
+    /// Sends on the forks that were asked for during the import; returns those that could not be sent.
+    pub(super) fn send_queued(&mut self) -> Vec<(WorkerId, io::Error)> {
+        let queued = std::mem::take(&mut self.queued);
+        queued.into_iter().filter_map(|(worker, slot)| self.fork(worker, slot).err().map(|error| (worker, error))).collect()
+    }
+
+    /// Every fork that will never be answered, once the zygote is dead.
+    pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
+        self.queued.drain(..).map(|(worker, _)| worker).chain(self.asked.drain(..)).collect()
+    }
+
+    fn send(&mut self, message: &serde_json::Value) -> rustix::io::Result<()> {
+        let packet = message.to_string();
+        rustix::io::retry_on_intr(|| rustix::net::send(&self.channel, packet.as_bytes(), SendFlags::NOSIGNAL))?;
+        Ok(())
+    }
+}
+
+impl Drop for Zygote {
+    /// Nobody needs it any more. Its workers do not: they are our children.
+    fn drop(&mut self) {
+        let signal = rustix::process::Signal::KILL;
+        rustix::process::pidfd_send_signal(&self.process.pidfd, signal).ok();
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.process.pid), rustix::process::WaitOptions::empty()))
+            .ok();
+    }
+}
+
+fn settings(birth: &Birth<'_>) -> serde_json::Value {
+    let timing = &birth.config.timing;
+    json!({"settings": {
+        "app": birth.app.app,
+        "worker_class": birth.app.worker_class.name(),
+        "directory": birth.app.directory.to_string_lossy(),
+        "connections": birth.config.connections.get(),
+        "workers": birth.config.workers.get(),
+        "graceful_timeout": timing.graceful_timeout.as_secs_f64(),
+        "timeout": timing.timeout.as_secs_f64(),
+        "listeners": birth.listeners.len(),
+        "supervisor": std::process::id(),
+    }})
+}
+
+/// The script in memory that no file backs: nobody can change it under us.
+fn script() -> rustix::io::Result<OwnedFd> {
+    let file = memfd_create("tuningfork-zygote", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = SCRIPT.as_bytes();
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
