@@ -260,7 +260,11 @@ def asgi_class():
             client.setblocking(False)
             task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Protocol(self), client))
             self.accepted.add(task)
-            task.add_done_callback(self.accepted.discard)
+            task.add_done_callback(self.settle)
+            self.listen()
+
+        def settle(self, task):
+            self.accepted.discard(task)  # it is, or was, among the protocols
             self.listen()
 
         def handle_quit_signal(self):
