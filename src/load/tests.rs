@@ -1,94 +1,14 @@
 //! The engine against real servers in this process: counts, kinds of error, order, rates.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
+use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
 use super::*;
 use crate::recording;
 use crate::replay::{Arrivals, PlanOptions, Reuse};
-
-/// What a server does on one connection; it is called again while it returns `Continue`.
-trait Serve: Fn(&mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static {}
-impl<F: Fn(&mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static> Serve for F {}
-
-trait Stream: Read + Write {}
-impl Stream for TcpStream {}
-impl Stream for UnixStream {}
-
-/// A server on loopback, a thread a connection. Threads end with the test process.
-fn serve(serve: impl Serve) -> Target {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let target = Target::Tcp(listener.local_addr().unwrap());
-    let serve = Arc::new(serve);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (serve, mut stream) = (Arc::clone(&serve), stream.unwrap());
-            std::thread::spawn(move || while serve(&mut stream).is_continue() {});
-        }
-    });
-    target
-}
-
-/// The target of the next request, or `None` when the client has gone.
-fn request(stream: &mut dyn Stream) -> Option<String> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    Some(head.split(' ').nth(1).unwrap().to_owned())
-}
-
-fn answer(stream: &mut dyn Stream, status: u16, body: &str) -> ControlFlow<()> {
-    let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    if stream.write_all(text.as_bytes()).is_ok() {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
-    }
-}
-
-fn ok(stream: &mut dyn Stream) -> ControlFlow<()> {
-    match request(stream) {
-        Some(_) => answer(stream, 200, "hello"),
-        None => ControlFlow::Break(()),
-    }
-}
-
-/// Answers every request with this status.
-fn always(status: u16) -> impl Serve {
-    move |stream: &mut dyn Stream| match request(stream) {
-        Some(_) => answer(stream, status, ""),
-        None => ControlFlow::Break(()),
-    }
-}
-
-/// Reads requests and never answers.
-fn silence(stream: &mut dyn Stream) -> ControlFlow<()> {
-    match request(stream) {
-        Some(_) => ControlFlow::Continue(()),
-        None => ControlFlow::Break(()),
-    }
-}
-
-/// A server that answers every request with these bytes and then closes.
-fn blurt(bytes: impl Into<Vec<u8>>) -> Target {
-    let bytes = bytes.into();
-    serve(move |stream: &mut dyn Stream| {
-        if request(stream).is_some() {
-            let _ = stream.write_all(&bytes);
-        }
-        ControlFlow::Break(())
-    })
-}
 
 fn plan(reuse: Reuse) -> Plan {
     let lines: Vec<_> = (0..10)
@@ -143,9 +63,13 @@ fn played(run: &Run<'_>) -> Played {
 
 /// Plays against a server that always does the same wrong thing; returns the errors and how many requests there were.
 fn errors(target: Target) -> (Errors, u64) {
+    errors_within(Duration::from_secs(5), target)
+}
+
+fn errors_within(timeout: Duration, target: Target) -> (Errors, u64) {
     let plan = plan(Reuse::KeepAlive);
     let run = Run {
-        timeout: Duration::from_millis(100),
+        timeout,
         ..run(&plan, target, even(100.0))
     };
     let played = played(&run);
@@ -207,17 +131,10 @@ fn the_plan_is_played_in_order_from_the_start_position() {
 #[test]
 fn unix_sockets_work_too() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || while ok(&mut stream).is_continue() {});
-        }
-    });
+    let target = serve_unix(&folder.path().join("app.sock"));
     for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
         let plan = plan(reuse);
-        let played = played(&run(&plan, Target::Unix(path.clone()), even(500.0)));
+        let played = played(&run(&plan, target.clone(), even(500.0)));
         assert_eq!((played.completed, played.errors), (100, Errors::default()));
     }
 }
@@ -308,16 +225,12 @@ fn waiting_counts_from_the_moment_a_request_was_due() {
     assert!(played.service.quantile(0.75) < played.latency.quantile(0.75));
 }
 
-/// Blocks this thread for at least `span`.
-fn stall(span: Duration) {
-    let (_sender, receiver): (_, Receiver<()>) = channel();
-    assert!(receiver.recv_timeout(span).is_err());
-}
+type Count = fn(&Errors) -> u64;
 
 #[test]
 fn every_kind_of_error_has_its_count() {
     let head = "HTTP/1.1 200 OK\r\n";
-    let cases: [(&str, Target, fn(&Errors) -> u64); 8] = [
+    let cases: [(&str, Target, Count); 8] = [
         ("closes at once", blurt(""), |errors| errors.closed_early),
         (
             "promises too much",
@@ -366,7 +279,7 @@ fn a_recorded_4xx_is_no_error() {
         },
     )
     .unwrap();
-    let played = played(&run(&plan, target, even(100.0)));
+    let played = played(&run(&plan, serve(always(404)), even(100.0)));
     assert_eq!(
         (played.completed, played.errors, played.statuses.class(4)),
         (20, Errors::default(), 20)
