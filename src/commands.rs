@@ -1,6 +1,7 @@
 //! The subcommands: wiring and printing, no decisions.
 
 mod configuration;
+pub mod record;
 pub mod run;
 
 use std::io;

@@ -1,1 +1,155 @@
-//! (to come)
+//! Plays a plan over real connections: one reactor on the calling thread, an absolute schedule in nanoseconds, every request timed
+//! from the moment it was due. Refuses targets beyond this host unless told otherwise, and never resolves a name.
+
+mod clock;
+mod outcome;
+mod pace;
+mod pool;
+mod reactor;
+mod socket;
+mod tally;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use outcome::{Batch, Errors, Latencies, Played, Statuses, Unfinished};
+
+use crate::replay::{Load, Plan};
+use crate::units::Rate;
+use reactor::Reactor;
+
+/// The most scheduled requests that wait for a connection; a further one is shed.
+pub const QUEUE_LIMIT: usize = 65_536;
+/// The highest rate of an open load, requests a second.
+pub const MAX_RATE: f64 = 1_000_000.0;
+/// How long requests that are outstanding at the end are awaited.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// The usual time between two calls of the watcher.
+pub const USUAL_BATCH: Duration = Duration::from_millis(500);
+
+/// What to play, where and how.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The requests.
+    pub plan: &'a Plan,
+    /// Where they go.
+    pub target: Target,
+    /// Which targets are allowed.
+    pub reach: Reach,
+    /// When they go.
+    pub load: Load,
+    /// The place in the plan where the run starts; it goes round.
+    pub from: usize,
+    /// How long requests are sent.
+    pub duration: Duration,
+    /// How long a request may take from the moment it is due.
+    pub timeout: Duration,
+    /// How many connections are open at most; further requests wait.
+    pub max_connections: NonZeroU32,
+    /// The longest response body, bytes; a longer one is an error.
+    pub max_body: u64,
+    /// A latency above this counts as slow in a [`Batch`].
+    pub slow_after: Duration,
+    /// The time between two calls of the watcher; see [`USUAL_BATCH`].
+    pub batch: Duration,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix stream socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Which targets a run may load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Loopback addresses and unix sockets.
+    ThisHost,
+    /// Any: the user has said that the target is theirs to load.
+    Anywhere,
+}
+
+/// Why a run cannot start or go on. What the target does wrong is counted in [`Errors`] instead.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The target is another host.
+    #[error("refusing to load {0}: not a loopback address")]
+    Remote(SocketAddr),
+    /// The rate is zero or beyond [`MAX_RATE`].
+    #[error("a rate of {} requests a second is not between 0 and {MAX_RATE}", .0.per_second())]
+    Rate(Rate),
+    /// A time that must be greater than zero is not.
+    #[error("{0} must be greater than zero")]
+    Zero(&'static str),
+    /// The path cannot be the address of a unix socket.
+    #[error("unix socket {path}: {source}")]
+    UnixPath {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The engine's own needs are not met.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Plays `run` on this thread. `watch` is called every [`Run::batch`] and may end the run at once; a signal makes the next call come
+/// early. After the duration, outstanding requests are awaited for [`DRAIN_LIMIT`] at most.
+pub fn play(run: &Run<'_>, watch: &mut dyn FnMut(&Batch) -> ControlFlow<()>) -> Result<Played, LoadError> {
+    check(run)?;
+    let _slack = clock::FineTimers::set();
+    let cpu = clock::thread_cpu();
+    let mut reactor = Reactor::new(run)?;
+    let ending = reactor.drive(watch)?;
+    Ok(reactor.played(ending, clock::thread_cpu().saturating_sub(cpu)))
+}
+
+fn check(run: &Run<'_>) -> Result<(), LoadError> {
+    if let Target::Tcp(address) = &run.target
+        && run.reach == Reach::ThisHost
+        && !address.ip().to_canonical().is_loopback()
+    {
+        return Err(LoadError::Remote(*address));
+    }
+    if let Load::Open { rate, .. } = run.load
+        && (rate.per_second() <= 0.0 || rate.per_second() > MAX_RATE)
+    {
+        return Err(LoadError::Rate(rate));
+    }
+    if run.timeout.is_zero() {
+        return Err(LoadError::Zero("the timeout"));
+    }
+    if run.batch.is_zero() {
+        return Err(LoadError::Zero("the batch"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+#[path = "load/tests.rs"]
+mod tests;

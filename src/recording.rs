@@ -1,1 +1,210 @@
-//! (to come)
+//! What a recording is: requests somebody really made, with the moment each arrived. Reads and writes JSON Lines, imports access
+//! logs, and replaces what must not be kept. Refuses input in which nothing is usable; a broken line only costs itself.
+//! Pure: readers, keys and seeds are passed in.
+
+mod access_log;
+mod chance;
+mod civil;
+mod import;
+mod jsonl;
+mod lines;
+mod meta;
+mod percent;
+mod request;
+mod scrub;
+
+use std::io::BufRead;
+
+pub use chance::uniform;
+pub use import::{Importer, JitterSeed};
+pub use jsonl::{read, write};
+pub use lines::MAX_LINE;
+pub use meta::{Fidelity, Meta};
+pub use request::{Header, Method, Request, Target, UnixNanos};
+pub use scrub::{Scrub, ScrubKey};
+
+/// The most requests one recording holds in memory.
+pub const MAX_REQUESTS: usize = 2_000_000;
+/// The most bytes of usable lines one recording holds in memory.
+pub const MAX_BYTES: u64 = 512 << 20;
+/// How many broken lines are remembered by number.
+pub const BROKEN_NUMBERS: usize = 3;
+
+/// Requests in order of arrival, and what was lost on the way to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recording {
+    /// What is known about where the requests come from.
+    pub meta: Meta,
+    /// The requests.
+    pub requests: Vec<Request>,
+    /// The lines that were not usable.
+    pub broken: Broken,
+}
+
+/// Lines that could not be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Broken {
+    /// How many, without the torn one.
+    pub count: u64,
+    /// The numbers of the first [`BROKEN_NUMBERS`] of them; lines count from 1.
+    pub first: Vec<u64>,
+    /// Whether the last line ends in the middle, as it does when the writer was killed.
+    pub torn: bool,
+}
+
+impl Broken {
+    fn add(&mut self, line: u64, ending: lines::Ending) {
+        if ending == lines::Ending::Torn {
+            self.torn = true;
+            return;
+        }
+        self.count += 1;
+        if self.first.len() < BROKEN_NUMBERS {
+            self.first.push(line);
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.first.extend(other.first.iter().take(BROKEN_NUMBERS - self.first.len()));
+        self.torn |= other.torn;
+    }
+}
+
+/// Why input is no recording.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// There is not one line.
+    #[error("the file is empty")]
+    Empty,
+    /// There are lines, and none can be used.
+    #[error("no usable request in {lines} lines; the first is neither JSON Lines nor an access log in common or combined format")]
+    NothingUsable {
+        /// How many were read.
+        lines: u64,
+    },
+    /// The reader wants JSON Lines and this begins otherwise.
+    #[error("not a recording in JSON Lines; `tuningfork record import` makes one from an access log")]
+    NotJsonLines,
+    /// The bytes begin like those of a compressed file.
+    #[error("the file is compressed with {with}; decompress it first")]
+    Compressed {
+        /// The program that made it.
+        with: &'static str,
+    },
+    /// A bound in memory is reached.
+    #[error("more than {limit} {what}; cut it into smaller files")]
+    TooLarge {
+        /// The bound.
+        limit: u64,
+        /// What is counted.
+        what: &'static str,
+    },
+    /// Reading failed.
+    #[error("line {line}: {source}")]
+    Read {
+        /// The line that was being read.
+        line: u64,
+        /// The reader's reason.
+        source: std::io::Error,
+    },
+}
+
+/// Counts what is kept and refuses the line that would exceed a bound.
+#[derive(Debug, Default)]
+struct Allowance {
+    requests: usize,
+    bytes: u64,
+}
+
+impl Allowance {
+    fn take(&mut self, line: usize) -> Result<(), RecordingError> {
+        self.requests += 1;
+        self.bytes = self.bytes.saturating_add(line as u64);
+        if self.requests > MAX_REQUESTS {
+            return Err(RecordingError::TooLarge {
+                limit: MAX_REQUESTS as u64,
+                what: "requests",
+            });
+        }
+        if self.bytes > MAX_BYTES {
+            return Err(RecordingError::TooLarge {
+                limit: MAX_BYTES,
+                what: "bytes",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Where a line stands among those that are not blank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    First,
+    Later,
+}
+
+/// Shows every line that is not blank to `take`, which says whether it could use it. Returns the number of lines and those that it
+/// could not.
+fn sift(
+    mut input: impl BufRead,
+    allowance: &mut Allowance,
+    mut take: impl FnMut(&[u8], Position) -> bool,
+) -> Result<(u64, Broken), RecordingError> {
+    refuse_compressed(&mut input)?;
+    let mut lines = lines::Lines::new(input);
+    let mut broken = Broken::default();
+    let mut position = Position::First;
+    loop {
+        let number = lines.read() + 1;
+        let Some(line) = lines.next().map_err(|source| RecordingError::Read { line: number, source })? else {
+            return Ok((lines.read(), broken));
+        };
+        match line.text {
+            Some(text) if text.trim_ascii().is_empty() => continue,
+            Some(text) if take(text, position) => allowance.take(text.len())?,
+            Some(_) | None => broken.add(line.number, line.ending),
+        }
+        position = Position::Later;
+    }
+}
+
+/// Looks at the first bytes without taking them.
+fn refuse_compressed(input: &mut impl BufRead) -> Result<(), RecordingError> {
+    match input.fill_buf() {
+        Ok([0x1f, 0x8b, ..]) => Err(RecordingError::Compressed { with: "gzip" }),
+        Ok([0x28, 0xb5, 0x2f, 0xfd, ..]) => Err(RecordingError::Compressed { with: "zstd" }),
+        Ok([b'B', b'Z', b'h', ..]) => Err(RecordingError::Compressed { with: "bzip2" }),
+        Ok([0xfd, b'7', b'z', b'X', b'Z', ..]) => Err(RecordingError::Compressed { with: "xz" }),
+        // A reader that fails now fails again, and is then reported with its line.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allowance_ends_at_its_bounds() {
+        let mut allowance = Allowance {
+            requests: MAX_REQUESTS - 1,
+            bytes: 0,
+        };
+        assert!(allowance.take(1).is_ok());
+        assert!(matches!(
+            allowance.take(1),
+            Err(RecordingError::TooLarge { what: "requests", .. })
+        ));
+
+        let mut allowance = Allowance {
+            requests: 0,
+            bytes: MAX_BYTES - 1,
+        };
+        assert!(allowance.take(1).is_ok());
+        assert!(matches!(
+            allowance.take(1),
+            Err(RecordingError::TooLarge { what: "bytes", .. })
+        ));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a run measured. Every scheduled request is in exactly one of `completed`, `errors` and `unfinished`.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::units::Rate;
+
+/// Latencies from 1 µs to this are told apart by three digits; longer ones count as this.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// A distribution of times in bounded memory.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub(super) fn new() -> Self {
+        let micros = u64::try_from(LONGEST.as_micros()).expect("invariant: ten minutes are few microseconds");
+        Self(Histogram::new_with_bounds(1, micros, 3).expect("invariant: 1 to ten minutes at three digits are valid bounds"))
+    }
+
+    pub(super) fn record(&mut self, latency: Duration) {
+        self.0
+            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The time that `share` (0 to 1) of all values do not exceed; zero without values.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(share))
+    }
+
+    /// The longest time, to three digits.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.0.max())
+    }
+
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.0.mean() / 1e6)
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The histogram behind it, in microseconds, for merging and export.
+    #[must_use]
+    pub const fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+}
+
+/// Requests that did not get the answer they should have, by kind. A request counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors {
+    /// No connection: refused, unreachable, no such socket.
+    pub connect: u64,
+    /// No complete answer within the timeout.
+    pub timeout: u64,
+    /// The connection ended before the answer did.
+    pub closed_early: u64,
+    /// What came was no HTTP response, or beyond a bound.
+    pub malformed: u64,
+    /// The server says that it failed.
+    pub server_5xx: u64,
+    /// 400 to 499 where the recording has less.
+    pub unexpected_status: u64,
+    /// Never sent: [`QUEUE_LIMIT`](super::QUEUE_LIMIT) requests were waiting already.
+    pub shed: u64,
+    /// Never sent: this process had no file descriptor or port left. Ours, not the target's.
+    pub exhausted: u64,
+}
+
+impl Errors {
+    /// All kinds.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.connect
+            + self.timeout
+            + self.closed_early
+            + self.malformed
+            + self.server_5xx
+            + self.unexpected_status
+            + self.shed
+            + self.exhausted
+    }
+}
+
+/// Complete responses by the first digit of their status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statuses([u64; 4]);
+
+impl Statuses {
+    pub(super) fn add(&mut self, status: u16) {
+        if let Some(count) = self.0.get_mut(usize::from(status / 100).wrapping_sub(2)) {
+            *count += 1;
+        }
+    }
+
+    /// How many had a status of `class` × 100 and up, for 2 to 5.
+    #[must_use]
+    pub fn class(&self, class: u16) -> u64 {
+        self.0.get(usize::from(class).wrapping_sub(2)).copied().unwrap_or(0)
+    }
+}
+
+/// Scheduled requests whose end was not awaited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Sent, and not answered when the run ended.
+    pub outstanding: u64,
+    /// Still waiting for a connection when sending stopped.
+    pub unsent: u64,
+}
+
+/// How a run stands. Counts are since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Since the start.
+    pub elapsed: Duration,
+    /// Requests that were due.
+    pub scheduled: u64,
+    /// Requests that were sent; one sent again on a fresh connection counts once.
+    pub sent: u64,
+    /// Answered as they should be.
+    pub completed: u64,
+    /// Not so.
+    pub failed: u64,
+    /// Completed, but with a latency above [`Run::slow_after`](super::Run::slow_after).
+    pub slow: u64,
+    /// Sent and not answered yet.
+    pub outstanding: u64,
+    /// Waiting for a connection.
+    pub queued: u64,
+}
+
+/// What a run measured.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// Requests due, a second of the sending time. For a closed load: requests its clients wanted to send.
+    pub offered: Rate,
+    /// Requests completed while sending lasted, a second of it.
+    pub achieved: Rate,
+    /// Requests that were due.
+    pub scheduled: u64,
+    /// Requests answered as they should be.
+    pub completed: u64,
+    /// From the moment a request was due (closed: its client was free) to its whole answer. Holds completed requests, and timeouts
+    /// with the time they waited.
+    pub latency: Latencies,
+    /// From the moment its connection was asked for to the whole answer; completed requests.
+    pub service: Latencies,
+    /// From the moment a request was due to the moment the engine took it up; open loads.
+    pub lateness: Latencies,
+    /// Requests that failed.
+    pub errors: Errors,
+    /// Complete responses by class.
+    pub statuses: Statuses,
+    /// Requests whose end was not awaited.
+    pub unfinished: Unfinished,
+    /// Requests sent again because their kept-alive connection turned out to be closed, which servers may do at any time (RFC 9112,
+    /// 9.3.1).
+    pub retried: u64,
+    /// Connections opened.
+    pub connections: u64,
+    /// From the first to the last moment, draining included.
+    pub elapsed: Duration,
+    /// CPU time of the engine's thread.
+    pub cpu: Duration,
+    /// Bytes received, heads and framing included.
+    pub bytes: u64,
+    /// Whether the watcher ended the run.
+    pub stopped_early: bool,
+}

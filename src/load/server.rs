@@ -1,0 +1,109 @@
+//! Servers for the engine's tests, good and bad: std sockets, a thread a connection. Threads end with the test process.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::load::Target;
+
+/// What a server does on one connection; it is called again while it returns `Continue`.
+pub(super) trait Serve: Fn(&mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static {}
+impl<F: Fn(&mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static> Serve for F {}
+
+pub(super) trait Stream: Read + Write {}
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+/// A server on loopback.
+pub(super) fn serve(serve: impl Serve) -> Target {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (serve, mut stream) = (Arc::clone(&serve), stream.unwrap());
+            std::thread::spawn(move || while serve(&mut stream).is_continue() {});
+        }
+    });
+    target
+}
+
+/// The target of the next request, or `None` when the client has gone.
+pub(super) fn request(stream: &mut dyn Stream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    Some(head.split(' ').nth(1).unwrap().to_owned())
+}
+
+pub(super) fn answer(stream: &mut dyn Stream, status: u16, body: &str) -> ControlFlow<()> {
+    let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    if stream.write_all(text.as_bytes()).is_ok() {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
+}
+
+pub(super) fn ok(stream: &mut dyn Stream) -> ControlFlow<()> {
+    match request(stream) {
+        Some(_) => answer(stream, 200, "hello"),
+        None => ControlFlow::Break(()),
+    }
+}
+
+/// Answers every request with this status.
+pub(super) fn always(status: u16) -> impl Serve {
+    move |stream: &mut dyn Stream| match request(stream) {
+        Some(_) => answer(stream, status, ""),
+        None => ControlFlow::Break(()),
+    }
+}
+
+/// Reads requests and never answers.
+pub(super) fn silence(stream: &mut dyn Stream) -> ControlFlow<()> {
+    match request(stream) {
+        Some(_) => ControlFlow::Continue(()),
+        None => ControlFlow::Break(()),
+    }
+}
+
+/// A server that answers every request with these bytes and then closes.
+pub(super) fn blurt(bytes: impl Into<Vec<u8>>) -> Target {
+    let bytes = bytes.into();
+    serve(move |stream: &mut dyn Stream| {
+        if request(stream).is_some() {
+            let _ = stream.write_all(&bytes);
+        }
+        ControlFlow::Break(())
+    })
+}
+
+/// A server behind a unix socket that answers every request.
+pub(super) fn serve_unix(path: &Path) -> Target {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || while ok(&mut stream).is_continue() {});
+        }
+    });
+    Target::Unix(path.to_owned())
+}
+
+/// Blocks this thread for at least `span`.
+pub(super) fn stall(span: Duration) {
+    let (_sender, receiver): (_, Receiver<()>) = channel();
+    assert!(receiver.recv_timeout(span).is_err());
+}

@@ -1,0 +1,107 @@
+//! The four things done to a socket, none of which ever waits: connect, send, receive, watch.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
+};
+
+use super::{LoadError, Target};
+
+/// A target as the kernel wants it.
+#[derive(Debug)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    Unix(SocketAddrUnix),
+}
+
+impl Address {
+    pub(super) fn new(target: &Target) -> Result<Self, LoadError> {
+        match target {
+            Target::Tcp(address) => Ok(Self::Tcp(*address)),
+            Target::Unix(path) => SocketAddrUnix::new(path)
+                .map(Self::Unix)
+                .map_err(|errno| LoadError::UnixPath {
+                    path: path.clone(),
+                    source: errno.into(),
+                }),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The backlog of a unix socket is full; it may be worth trying again.
+    Busy,
+    /// This process, or this host, has no socket or port left.
+    Exhausted,
+    /// Nobody listens, or nobody can be reached.
+    Unreachable,
+}
+
+/// A connection that is made, or on its way.
+pub(super) fn open(address: &Address) -> Result<OwnedFd, Refusal> {
+    let family = match address {
+        Address::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
+        Address::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        Address::Unix(_) => AddressFamily::UNIX,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(|_errno| Refusal::Exhausted)?;
+    let connected = match address {
+        Address::Tcp(address) => {
+            // Without it a request sent in two pieces would wait for an acknowledgement; failing costs only that.
+            let _ = set_tcp_nodelay(&socket, true);
+            connect(&socket, address)
+        }
+        Address::Unix(address) => connect(&socket, address),
+    };
+    match connected {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+        Err(Errno::AGAIN) if matches!(address, Address::Unix(_)) => Err(Refusal::Busy),
+        Err(Errno::AGAIN | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => Err(Refusal::Exhausted),
+        Err(_) => Err(Refusal::Unreachable),
+    }
+}
+
+/// What a send or a receive came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// So many bytes; zero received means that the peer has finished.
+    Bytes(usize),
+    /// Not now; the poller will tell.
+    Blocked,
+    /// The connection is broken.
+    Broken,
+}
+
+fn moved(result: Result<usize, Errno>) -> Moved {
+    match result {
+        Ok(count) => Moved::Bytes(count),
+        Err(Errno::AGAIN) => Moved::Blocked,
+        Err(_) => Moved::Broken,
+    }
+}
+
+/// Sends as much as fits.
+pub(super) fn push(socket: &OwnedFd, bytes: &[u8]) -> Moved {
+    moved(rustix::io::retry_on_intr(|| {
+        send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }))
+}
+
+/// Receives what is there.
+pub(super) fn pull(socket: &OwnedFd, buffer: &mut [u8]) -> Moved {
+    moved(rustix::io::retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT)).map(|(count, _)| count))
+}
+
+/// Registers a socket once and for all: edges both ways, and the peer's end.
+pub(super) fn watch(epoll: &OwnedFd, socket: &OwnedFd, label: u64) -> Result<(), Errno> {
+    let edges = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    epoll::add(epoll, socket, EventData::new_u64(label), edges)
+}

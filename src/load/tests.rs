@@ -1,0 +1,425 @@
+//! The engine against real servers in this process: counts, kinds of error, order, rates.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
+use super::*;
+use crate::recording;
+use crate::replay::{Arrivals, PlanOptions, Reuse};
+
+fn plan(reuse: Reuse) -> Plan {
+    let lines: Vec<_> = (0..10)
+        .map(|n| format!(r#"{{"t":{n},"m":"GET","u":"/{n}","s":200}}"#))
+        .collect();
+    let recording = recording::read(lines.join("\n").as_bytes()).unwrap();
+    Plan::compile(
+        &recording,
+        &PlanOptions {
+            host: "test".into(),
+            reuse,
+        },
+    )
+    .unwrap()
+}
+
+fn clients(count: u32) -> Load {
+    Load::Closed {
+        clients: NonZeroU32::new(count).unwrap(),
+    }
+}
+
+fn even(rate: f64) -> Load {
+    Load::Open {
+        rate: Rate::new(rate).unwrap(),
+        arrivals: Arrivals::Even,
+    }
+}
+
+fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
+    Run {
+        plan,
+        target,
+        reach: Reach::ThisHost,
+        load,
+        from: 0,
+        duration: Duration::from_millis(200),
+        timeout: Duration::from_secs(5),
+        max_connections: NonZeroU32::new(64).unwrap(),
+        max_body: 1 << 20,
+        slow_after: Duration::from_secs(1),
+        batch: Duration::from_millis(20),
+    }
+}
+
+fn played(run: &Run<'_>) -> Played {
+    let played = play(run, &mut |_| ControlFlow::Continue(())).unwrap();
+    let ended = played.completed + played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent;
+    assert_eq!(played.scheduled, ended, "every request ends in one way: {played:?}");
+    played
+}
+
+/// Plays against a server that always does the same wrong thing; returns the errors and how many requests there were.
+fn errors(target: Target) -> (Errors, u64) {
+    errors_within(Duration::from_secs(5), target)
+}
+
+fn errors_within(timeout: Duration, target: Target) -> (Errors, u64) {
+    let plan = plan(Reuse::KeepAlive);
+    let run = Run {
+        timeout,
+        ..run(&plan, target, even(100.0))
+    };
+    let played = played(&run);
+    assert_eq!((played.scheduled, played.completed), (20, 0));
+    (played.errors, played.scheduled)
+}
+
+#[test]
+fn an_open_load_sends_exactly_its_rate() {
+    for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
+        let plan = plan(reuse);
+        let run = run(&plan, serve(ok), even(500.0));
+        let played = played(&run);
+        assert_eq!((played.scheduled, played.completed), (100, 100));
+        assert_eq!(played.errors, Errors::default());
+        assert!((played.offered.per_second() - 500.0).abs() < 1e-6);
+        assert_eq!(
+            (played.latency.count(), played.lateness.count(), played.statuses.class(2)),
+            (100, 100, 100)
+        );
+        assert_eq!(
+            played.bytes,
+            100 * "HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhello".len() as u64
+        );
+        match reuse {
+            Reuse::PerRequest => assert_eq!(played.connections, 100),
+            Reuse::KeepAlive => assert!(played.connections < 100),
+        }
+    }
+}
+
+#[test]
+fn the_plan_is_played_in_order_from_the_start_position() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let target = serve(move |stream: &mut dyn Stream| {
+        let Some(target) = request(stream) else {
+            return ControlFlow::Break(());
+        };
+        log.lock().unwrap().push(target);
+        answer(stream, 200, "")
+    });
+    let plan = plan(Reuse::KeepAlive);
+    let played = played(&Run {
+        from: 7,
+        ..run(&plan, target, clients(1))
+    });
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len() as u64, played.completed);
+    assert!(seen.len() > 10, "went round");
+    assert!(
+        seen.iter()
+            .enumerate()
+            .all(|(n, target)| *target == format!("/{}", (n + 7) % 10))
+    );
+    assert_eq!(played.connections, 1);
+}
+
+#[test]
+fn unix_sockets_work_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = serve_unix(&folder.path().join("app.sock"));
+    for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
+        let plan = plan(reuse);
+        let played = played(&run(&plan, target.clone(), even(500.0)));
+        assert_eq!((played.completed, played.errors), (100, Errors::default()));
+    }
+}
+
+#[test]
+fn a_full_unix_backlog_is_waited_for_until_the_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    // Never accepts: the backlog holds some, the others are told to try again.
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 2).unwrap();
+    let plan = plan(Reuse::PerRequest);
+    let played = played(&Run {
+        timeout: Duration::from_millis(100),
+        ..run(&plan, Target::Unix(path), clients(10))
+    });
+    assert_eq!(played.errors.total(), played.errors.timeout);
+    assert!(played.errors.timeout >= 10);
+}
+
+#[test]
+fn a_closed_load_never_has_more_outstanding_than_clients() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (inside, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let target = serve(move |stream: &mut dyn Stream| {
+        if request(stream).is_none() {
+            return ControlFlow::Break(());
+        }
+        peak.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::yield_now();
+        inside.fetch_sub(1, Ordering::SeqCst);
+        answer(stream, 200, "")
+    });
+    for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
+        let plan = plan(reuse);
+        let mut outstanding = 0;
+        let played = play(&run(&plan, target.clone(), clients(4)), &mut |batch| {
+            outstanding = outstanding.max(batch.outstanding + batch.queued);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert!(played.completed > 4 && outstanding <= 4);
+        assert_eq!(played.errors, Errors::default());
+        assert_eq!(played.lateness.count(), 0);
+    }
+    assert!(most.load(Ordering::SeqCst) <= 4);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_and_are_not_lost() {
+    let plan = plan(Reuse::KeepAlive);
+    let run = Run {
+        max_connections: NonZeroU32::MIN,
+        ..run(&plan, serve(ok), even(500.0))
+    };
+    let played = played(&run);
+    assert_eq!(played.connections, 1);
+    assert_eq!(played.completed + played.unfinished.unsent, 100);
+}
+
+#[test]
+fn waiting_counts_from_the_moment_a_request_was_due() {
+    let first = AtomicUsize::new(0);
+    let target = serve(move |stream: &mut dyn Stream| {
+        if request(stream).is_none() {
+            return ControlFlow::Break(());
+        }
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            stall(Duration::from_millis(200));
+        }
+        answer(stream, 200, "")
+    });
+    let plan = plan(Reuse::KeepAlive);
+    let run = Run {
+        max_connections: NonZeroU32::MIN,
+        duration: Duration::from_millis(400),
+        ..run(&plan, target, even(100.0))
+    };
+    let played = played(&run);
+    // One request stalls for 200 ms. The twenty due meanwhile waited 190, 180, … ms: half of all took longer than 10 ms, though
+    // all but one were served at once.
+    assert!(played.latency.max() >= Duration::from_millis(200));
+    assert!(
+        played.latency.quantile(0.75) >= Duration::from_millis(80),
+        "{:?}",
+        played.latency.quantile(0.75)
+    );
+    assert!(played.service.quantile(0.75) < played.latency.quantile(0.75));
+}
+
+type Count = fn(&Errors) -> u64;
+
+#[test]
+fn every_kind_of_error_has_its_count() {
+    let head = "HTTP/1.1 200 OK\r\n";
+    let cases: [(&str, Target, Count); 8] = [
+        ("closes at once", blurt(""), |errors| errors.closed_early),
+        (
+            "promises too much",
+            blurt(format!("{head}Content-Length: 9\r\n\r\nshort")),
+            |errors| errors.closed_early,
+        ),
+        (
+            "promises too little",
+            blurt(format!("{head}Content-Length: 2\r\n\r\nlonger")),
+            |errors| errors.malformed,
+        ),
+        ("another protocol", blurt("SSH-2.0-OpenSSH_9.9\r\n\r\n"), |errors| {
+            errors.malformed
+        }),
+        (
+            "an endless head",
+            blurt(format!("{head}{}", "A: b\r\n".repeat(20_000))),
+            |errors| errors.malformed,
+        ),
+        (
+            "an endless body",
+            blurt(format!("{head}\r\n{}", "x".repeat((1 << 20) + 1))),
+            |errors| errors.malformed,
+        ),
+        ("fails", serve(always(503)), |errors| errors.server_5xx),
+        ("404 for a recorded 200", serve(always(404)), |errors| {
+            errors.unexpected_status
+        }),
+    ];
+    for (what, target, count) in cases {
+        let (errors, all) = errors(target);
+        assert_eq!((count(&errors), errors.total()), (all, all), "{what}");
+    }
+    let (errors, all) = errors_within(Duration::from_millis(100), serve(silence));
+    assert_eq!((errors.timeout, errors.total()), (all, all));
+}
+
+#[test]
+fn a_recorded_4xx_is_no_error() {
+    let recording = recording::read(br#"{"t":1,"m":"GET","u":"/gone","s":404}"#.as_slice()).unwrap();
+    let plan = Plan::compile(
+        &recording,
+        &PlanOptions {
+            host: "a".into(),
+            reuse: Reuse::KeepAlive,
+        },
+    )
+    .unwrap();
+    let played = played(&run(&plan, serve(always(404)), even(100.0)));
+    assert_eq!(
+        (played.completed, played.errors, played.statuses.class(4)),
+        (20, Errors::default(), 20)
+    );
+}
+
+#[test]
+fn a_dead_target_costs_errors_and_little_else() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let dead = Target::Tcp(listener.local_addr().unwrap());
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    for target in [dead, Target::Unix(folder.path().join("none.sock"))] {
+        let (found, all) = errors(target.clone());
+        assert_eq!(
+            found,
+            Errors {
+                connect: all,
+                ..Errors::default()
+            }
+        );
+        let plan = plan(Reuse::KeepAlive);
+        let played = played(&run(&plan, target, clients(2)));
+        // Two clients that pause 10 ms after each refusal.
+        assert!((2..=42).contains(&played.errors.connect), "{:?}", played.errors);
+    }
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_costs_a_retry_not_an_error() {
+    let target = serve(|stream: &mut dyn Stream| {
+        let _ = ok(stream);
+        ControlFlow::Break(())
+    });
+    let plan = plan(Reuse::KeepAlive);
+    let played = played(&run(&plan, target, clients(1)));
+    assert!(played.completed > 1);
+    assert_eq!(played.errors, Errors::default());
+    assert!(played.connections >= played.completed);
+}
+
+#[test]
+fn beyond_the_queue_requests_are_shed() {
+    let plan = plan(Reuse::KeepAlive);
+    let run = Run {
+        max_connections: NonZeroU32::MIN,
+        ..run(&plan, serve(silence), even(400_000.0))
+    };
+    let mut queued = 0;
+    let played = play(&run, &mut |batch| {
+        queued = queued.max(batch.queued);
+        // The server never answers; once something was shed there is nothing more to see.
+        if batch.failed > 0 || batch.elapsed > run.duration {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })
+    .unwrap();
+    assert!(
+        played.errors.shed > 0 && played.errors.shed == played.errors.total(),
+        "{:?}",
+        played.errors
+    );
+    assert!(queued <= QUEUE_LIMIT as u64);
+    assert!(played.stopped_early);
+    assert_eq!(played.unfinished.outstanding, 1);
+}
+
+#[test]
+fn large_answers_in_every_framing_are_read_whole() {
+    let body = "x".repeat(900_000);
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\nT: u\r\n\r\n", body.len());
+    for (text, reuse) in [
+        (format!("HTTP/1.1 200 OK\r\n\r\n{body}"), Reuse::PerRequest),
+        (
+            format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"),
+            Reuse::KeepAlive,
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+            Reuse::KeepAlive,
+        ),
+    ] {
+        let plan = plan(reuse);
+        let played = played(&run(&plan, blurt(text), even(50.0)));
+        assert_eq!((played.completed, played.errors), (10, Errors::default()));
+        assert!(played.bytes >= 9_000_000);
+    }
+}
+
+#[test]
+fn the_watcher_sees_counts_and_can_end_the_run() {
+    let plan = plan(Reuse::KeepAlive);
+    let run = Run {
+        duration: Duration::from_mins(1),
+        ..run(&plan, serve(ok), even(1_000.0))
+    };
+    let mut calls = 0;
+    let played = play(&run, &mut |batch| {
+        calls += 1;
+        assert!(batch.scheduled >= batch.completed && batch.elapsed >= run.batch);
+        if calls == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })
+    .unwrap();
+    assert!(played.stopped_early && calls == 3);
+    assert!(played.elapsed < Duration::from_secs(30) && played.completed > 0);
+}
+
+#[test]
+fn what_cannot_be_played_is_refused() {
+    let plan = plan(Reuse::KeepAlive);
+    let local = Target::Tcp("127.0.0.1:1".parse().unwrap());
+    let refusal = |run: Run<'_>| play(&run, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    let remote = Target::Tcp("192.0.2.1:80".parse().unwrap());
+    assert_eq!(
+        refusal(run(&plan, remote, even(1.0))),
+        "refusing to load 192.0.2.1:80: not a loopback address"
+    );
+    assert_eq!(
+        refusal(run(&plan, local.clone(), even(0.0))),
+        "a rate of 0 requests a second is not between 0 and 1000000"
+    );
+    assert_eq!(
+        refusal(Run {
+            timeout: Duration::ZERO,
+            ..run(&plan, local, even(1.0))
+        }),
+        "the timeout must be greater than zero"
+    );
+    let long = Target::Unix("x".repeat(200).into());
+    assert!(refusal(run(&plan, long, even(1.0))).starts_with("unix socket xxx"));
+    let mapped = Target::Tcp("[::ffff:127.0.0.1]:1".parse().unwrap());
+    let empty = Run {
+        duration: Duration::ZERO,
+        ..run(&plan, mapped, even(1.0))
+    };
+    assert_eq!(played(&empty).scheduled, 0);
+}

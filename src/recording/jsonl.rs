@@ -1,0 +1,272 @@
+//! Recordings as JSON Lines, one request a line, in the keys `t m u c n h b s d rb`; the first line may be `{"meta": …}`. Unknown
+//! keys are ignored, so that later versions can add some.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, Write};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::civil::{format_unix, parse_unix};
+use super::{Allowance, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, sift};
+
+/// Reads JSON Lines. Lines that cannot be used are counted and passed over; requests keep the order of the file.
+pub fn read(input: impl BufRead) -> Result<Recording, RecordingError> {
+    let mut meta = Meta::default();
+    let mut requests = Vec::new();
+    let mut begins_an_object = true;
+    let (lines, broken) = sift(input, &mut Allowance::default(), |line, position| {
+        if position == Position::First {
+            begins_an_object = is_json(line);
+        }
+        match parse(line, position) {
+            Some(Entry::Request(request)) => requests.push(request),
+            Some(Entry::Meta(said)) => meta = said,
+            None => return false,
+        }
+        true
+    })?;
+    match (requests.is_empty(), lines) {
+        (false, _) => Ok(Recording { meta, requests, broken }),
+        (true, 0) => Err(RecordingError::Empty),
+        (true, _) if !begins_an_object => Err(RecordingError::NotJsonLines),
+        (true, lines) => Err(RecordingError::NothingUsable { lines }),
+    }
+}
+
+/// Writes the meta line and every request.
+pub fn write(recording: &Recording, mut output: impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut output, &MetaLine { meta: &recording.meta })?;
+    output.write_all(b"\n")?;
+    for request in &recording.requests {
+        serde_json::to_writer(&mut output, &LineOut::from(request))?;
+        output.write_all(b"\n")?;
+    }
+    output.flush()
+}
+
+#[derive(Serialize, Deserialize)]
+struct MetaLine<M> {
+    meta: M,
+}
+
+/// What one line holds.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Meta(Meta),
+    Request(Request),
+}
+
+/// Whether a file that begins with this line is meant to be JSON Lines.
+pub(super) fn is_json(first_line: &[u8]) -> bool {
+    first_line.trim_ascii_start().starts_with(b"{")
+}
+
+/// A line's content, or `None` if it is broken. Only the first line may be the meta line.
+pub(super) fn parse(line: &[u8], position: Position) -> Option<Entry> {
+    if let Some(request) = parse_request(line) {
+        return Some(Entry::Request(request));
+    }
+    let meta = serde_json::from_slice::<MetaLine<Meta>>(line)
+        .ok()
+        .filter(|_| position == Position::First)?;
+    Some(Entry::Meta(meta.meta))
+}
+
+#[derive(Deserialize)]
+struct LineIn<'a> {
+    #[serde(borrow)]
+    t: &'a RawValue,
+    #[serde(borrow)]
+    m: Cow<'a, str>,
+    #[serde(borrow)]
+    u: Cow<'a, str>,
+    c: Option<Box<str>>,
+    n: Option<u64>,
+    #[serde(borrow, default)]
+    h: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    b: Option<Cow<'a, str>>,
+    s: Option<u16>,
+    d: Option<f64>,
+    rb: Option<u64>,
+}
+
+fn parse_request(line: &[u8]) -> Option<Request> {
+    let line: LineIn<'_> = serde_json::from_slice(line).ok()?;
+    let headers = line
+        .h
+        .iter()
+        .map(|(name, value)| Header::new(name, value))
+        .collect::<Option<_>>()?;
+    let body = line.b.map_or(Ok(Vec::new()), |body| BASE64.decode(body.as_bytes())).ok()?;
+    let duration = line.d.map(Duration::try_from_secs_f64).transpose().ok()?;
+    Some(Request {
+        at: parse_unix(line.t.get().as_bytes())?,
+        method: Method::new(&line.m)?,
+        target: Target::new(&line.u)?,
+        connection: line.c,
+        ordinal: line.n,
+        headers,
+        body,
+        status: line.s,
+        duration,
+        response_bytes: line.rb,
+    })
+}
+
+#[derive(Serialize)]
+struct LineOut<'a> {
+    t: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    c: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u64>,
+    m: &'a str,
+    u: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    h: Vec<(&'a str, &'a str)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    d: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rb: Option<u64>,
+}
+
+impl<'a> From<&'a Request> for LineOut<'a> {
+    fn from(request: &'a Request) -> Self {
+        Self {
+            t: RawValue::from_string(format_unix(request.at)).expect("invariant: a decimal number is JSON"),
+            c: request.connection.as_deref(),
+            n: request.ordinal,
+            m: request.method.as_str(),
+            u: request.target.as_str(),
+            h: request.headers.iter().map(|header| (header.name(), header.value())).collect(),
+            b: (!request.body.is_empty()).then(|| BASE64.encode(&request.body)),
+            s: request.status,
+            d: request.duration.map(|duration| duration.as_secs_f64()),
+            rb: request.response_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::{Broken, UnixNanos};
+
+    const META: &str = r#"{"meta":{"source":"nginx-json","ts_resolution_ns":1000000,"later":1}}"#;
+    const FULL: &str = r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST","u":"/x?y","h":[["Host","a"],["host","b"]],"b":"eA==","s":200,"d":0.0123,"rb":512}"#;
+    const SHORT: &str = r#"{"t":1700000001,"m":"GET","u":"/","new":[1]}"#;
+
+    fn text(lines: &[&str]) -> Vec<u8> {
+        lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+    }
+
+    #[test]
+    fn reads_what_the_format_says() {
+        let recording = read(text(&[META, FULL, "", SHORT]).as_slice()).unwrap();
+        assert_eq!(recording.meta.source.as_deref(), Some("nginx-json"));
+        assert_eq!(recording.broken, Broken::default());
+        let full = &recording.requests[0];
+        assert_eq!(full.at, UnixNanos(1_700_000_000_123_456_789));
+        assert_eq!((full.method.as_str(), full.target.as_str()), ("POST", "/x?y"));
+        assert_eq!((full.connection.as_deref(), full.ordinal), (Some("41.977"), Some(3)));
+        assert_eq!(full.headers[1].name(), "host");
+        assert_eq!(full.body, b"x");
+        assert_eq!((full.status, full.response_bytes), (Some(200), Some(512)));
+        assert_eq!(full.duration, Some(Duration::from_micros(12_300)));
+    }
+
+    #[test]
+    fn broken_lines_are_counted_and_the_rest_is_read() {
+        let bad = [
+            "{",
+            r#"{"t":1e9,"m":"GET","u":"/"}"#,
+            r#"{"t":"1","m":"GET","u":"/"}"#,
+            r#"{"t":1,"m":"G T","u":"/"}"#,
+            r#"{"t":1,"m":"GET","u":"/ HTTP/1.1\r\nX: y"}"#,
+            r#"{"t":1,"m":"GET","u":"/","b":"?"}"#,
+            r#"{"t":1,"m":"GET","u":"/","d":-1}"#,
+            META,
+        ];
+        let recording = read(text(&[&[SHORT], bad.as_slice(), &[FULL]].concat()).as_slice()).unwrap();
+        assert_eq!(recording.requests.len(), 2);
+        assert_eq!(
+            recording.broken,
+            Broken {
+                count: 8,
+                first: vec![2, 3, 4],
+                torn: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_torn_last_line_is_forgiven() {
+        let mut input = text(&[SHORT]);
+        input.extend_from_slice(&FULL.as_bytes()[..40]);
+        let recording = read(input.as_slice()).unwrap();
+        assert_eq!(
+            (recording.requests.len(), recording.broken),
+            (
+                1,
+                Broken {
+                    count: 0,
+                    first: vec![],
+                    torn: true
+                }
+            )
+        );
+        // Whole, but without a line feed: nothing is missing.
+        assert!(!read(SHORT.as_bytes()).unwrap().broken.torn);
+    }
+
+    #[test]
+    fn what_holds_no_request_is_refused() {
+        assert!(matches!(read(b"".as_slice()), Err(RecordingError::Empty)));
+        assert!(matches!(
+            read(b"\n \n".as_slice()),
+            Err(RecordingError::NothingUsable { lines: 2 })
+        ));
+        assert!(matches!(
+            read(text(&[META]).as_slice()),
+            Err(RecordingError::NothingUsable { lines: 1 })
+        ));
+        assert!(matches!(read(b"1.2.3.4 - - [".as_slice()), Err(RecordingError::NotJsonLines)));
+        assert!(matches!(
+            read([0x1f, 0x8b, 8].as_slice()),
+            Err(RecordingError::Compressed { with: "gzip" })
+        ));
+    }
+
+    #[test]
+    fn writing_and_reading_give_the_same() {
+        let recording = read(text(&[META, FULL, SHORT]).as_slice()).unwrap();
+        let mut written = Vec::new();
+        write(&recording, &mut written).unwrap();
+        assert_eq!(read(written.as_slice()).unwrap(), recording);
+        let line = String::from_utf8(written).unwrap().lines().nth(1).unwrap().to_owned();
+        assert!(
+            line.starts_with(r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST""#),
+            "{line}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..FULL.len()) {
+            let _ = read(bytes.as_slice());
+            let mut line = FULL.as_bytes().to_vec();
+            line.splice(at..at, bytes);
+            let _ = read(line.as_slice());
+        }
+    }
+}

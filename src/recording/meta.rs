@@ -1,0 +1,42 @@
+//! What a recording says about itself on its first line.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the requests come from, and how far to trust which part of them. Everything is optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Meta {
+    /// The kind of input it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What `t` marks: "arrival", "end" or "logged" (somewhere between the two).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts_meaning: Option<String>,
+    /// The step of the original clock, nanoseconds. Below it the times are made up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts_resolution_ns: Option<u64>,
+    /// How personal data was replaced; absent: not at all, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<String>,
+    /// Which parts are real.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<Fidelity>,
+}
+
+/// How much of each part the source knew, in words: "all", "none", or what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fidelity {
+    /// Request headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<String>,
+    /// Request bodies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<String>,
+    /// What `c` identifies: "connection" or "client".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<String>,
+    /// What is known of the responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responses: Option<String>,
+}

@@ -1,0 +1,392 @@
+//! Compiles a recording: sorted, filtered to what may be sent, every request as final bytes, equal ones stored once. Refuses a plan
+//! without requests and one beyond the bounds.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use super::framing::ResponseBody;
+use super::wire::{Reuse, encode};
+use crate::recording::{Header, Recording, Request};
+use crate::units::Rate;
+
+/// The most requests of a plan; 24 bytes each.
+pub const MAX_PLANNED: usize = 2_000_000;
+/// The most bytes of distinct requests.
+pub const MAX_ARENA: usize = 512 << 20;
+
+/// What compiling depends on beside the recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// The Host header of requests that recorded none.
+    pub host: String,
+    /// How connections are used; it decides the Connection header.
+    pub reuse: Reuse,
+}
+
+/// Requests ready to be sent, in order of arrival. Never empty.
+#[derive(Debug)]
+pub struct Plan {
+    requests: Vec<PlannedRequest>,
+    arena: Vec<u8>,
+    reuse: Reuse,
+    dropped: Dropped,
+}
+
+/// One request of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRequest {
+    /// Nanoseconds after the plan's first request.
+    at: u64,
+    offset: u32,
+    length: u32,
+    /// 0 if the recording does not tell.
+    status: u16,
+    body: ResponseBody,
+}
+
+impl PlannedRequest {
+    /// When it was made, after the plan's first request.
+    #[must_use]
+    pub const fn at(&self) -> Duration {
+        Duration::from_nanos(self.at)
+    }
+
+    /// The status the recording holds.
+    #[must_use]
+    pub fn recorded_status(&self) -> Option<u16> {
+        (self.status > 0).then_some(self.status)
+    }
+
+    /// Whether its response can have a body.
+    #[must_use]
+    pub const fn response_body(&self) -> ResponseBody {
+        self.body
+    }
+}
+
+/// Recorded requests that a plan leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Their method may change something on the server: anything but GET, HEAD and OPTIONS.
+    pub unsafe_method: u64,
+    /// They turn the connection into something else: CONNECT, or an Upgrade header.
+    pub upgrade: u64,
+}
+
+impl Dropped {
+    /// How many in all.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.unsafe_method + self.upgrade
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "dropped: {} not GET, HEAD or OPTIONS, {} CONNECT or Upgrade",
+            self.unsafe_method, self.upgrade
+        )
+    }
+}
+
+/// Why a recording makes no plan.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing is left to send.
+    #[error("nothing to replay in {recorded} recorded requests ({dropped})")]
+    Empty {
+        /// How many were recorded.
+        recorded: usize,
+        /// Why they are not sent.
+        dropped: Dropped,
+    },
+    /// The host is no header value.
+    #[error("not a host name: {0:?}")]
+    Host(String),
+    /// A bound is reached.
+    #[error("more than {limit} {what} to replay; cut the recording into smaller ones")]
+    TooLarge {
+        /// The bound.
+        limit: usize,
+        /// What is counted.
+        what: &'static str,
+    },
+}
+
+impl Plan {
+    /// Compiles `recording`. Ties in time are broken by connection, place on it, and place in the recording.
+    pub fn compile(recording: &Recording, options: &PlanOptions) -> Result<Self, PlanError> {
+        let host_fits = !options.host.is_empty() && !options.host.contains(' ') && Header::new("Host", &options.host).is_some();
+        if !host_fits {
+            return Err(PlanError::Host(options.host.clone()));
+        }
+        let mut dropped = Dropped::default();
+        let mut kept: Vec<&Request> = recording.requests.iter().filter(|request| dropped.keeps(request)).collect();
+        if kept.len() > MAX_PLANNED {
+            return Err(PlanError::TooLarge {
+                limit: MAX_PLANNED,
+                what: "requests",
+            });
+        }
+        kept.sort_by_key(|request| (request.at, request.connection.as_deref(), request.ordinal));
+        let Some(first) = kept.first().map(|request| request.at.0) else {
+            return Err(PlanError::Empty {
+                recorded: recording.requests.len(),
+                dropped,
+            });
+        };
+        let mut arena = Arena::default();
+        let mut requests = Vec::with_capacity(kept.len());
+        for request in kept {
+            let (offset, length) = arena.place(request, options)?;
+            requests.push(PlannedRequest {
+                at: request.at.0.abs_diff(first),
+                offset,
+                length,
+                status: request.status.unwrap_or(0),
+                body: if request.method.as_str() == "HEAD" {
+                    ResponseBody::Never
+                } else {
+                    ResponseBody::Possible
+                },
+            });
+        }
+        Ok(Self {
+            requests,
+            arena: arena.bytes,
+            reuse: options.reuse,
+            dropped,
+        })
+    }
+
+    /// The requests, in order.
+    #[must_use]
+    pub fn requests(&self) -> &[PlannedRequest] {
+        &self.requests
+    }
+
+    /// The index of the request `sent` places after `from`, round the plan.
+    #[must_use]
+    pub fn index(&self, from: usize, sent: u64) -> usize {
+        let length = self.requests.len();
+        // A plan is shorter than the address space, so the remainder fits.
+        let ahead = usize::try_from(sent % length as u64).unwrap_or(0);
+        (from % length + ahead) % length
+    }
+
+    /// The bytes of one of this plan's requests.
+    #[must_use]
+    pub fn bytes(&self, request: &PlannedRequest) -> &[u8] {
+        let from = request.offset as usize;
+        self.arena.get(from..from + request.length as usize).unwrap_or(&[])
+    }
+
+    /// How connections are used.
+    #[must_use]
+    pub const fn reuse(&self) -> Reuse {
+        self.reuse
+    }
+
+    /// What was left out.
+    #[must_use]
+    pub const fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Bytes of all distinct requests.
+    #[must_use]
+    pub fn distinct_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// From the first request to the last.
+    #[must_use]
+    pub fn span(&self) -> Duration {
+        self.requests.last().map_or(Duration::ZERO, PlannedRequest::at)
+    }
+
+    /// The time one turn through the plan takes when it repeats: the span and one mean gap.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        let gaps = self.requests.len().saturating_sub(1).max(1);
+        self.span() + self.span().div_f64(gaps as f64)
+    }
+
+    /// Requests a second over the period; zero if all were made at one moment.
+    #[must_use]
+    pub fn recorded_rate(&self) -> Rate {
+        let seconds = self.period().as_secs_f64();
+        if seconds > 0.0 {
+            Rate::new(self.requests.len() as f64 / seconds).unwrap_or_default()
+        } else {
+            Rate::default()
+        }
+    }
+}
+
+impl Dropped {
+    fn keeps(&mut self, request: &Request) -> bool {
+        if request.method.as_str() == "CONNECT" || request.headers.iter().any(|header| header.is("upgrade")) {
+            self.upgrade += 1;
+            return false;
+        }
+        if !request.method.is_safe() {
+            self.unsafe_method += 1;
+            return false;
+        }
+        true
+    }
+}
+
+/// Request bytes, equal ones once.
+#[derive(Default)]
+struct Arena {
+    bytes: Vec<u8>,
+    /// By hash: where it lies. Requests whose hashes collide are stored twice, which costs only space.
+    places: HashMap<u64, (u32, u32)>,
+}
+
+impl Arena {
+    fn place(&mut self, request: &Request, options: &PlanOptions) -> Result<(u32, u32), PlanError> {
+        let from = self.bytes.len();
+        encode(request, &options.host, options.reuse, &mut self.bytes);
+        let hash = SipHasher13::new().hash(&self.bytes[from..]);
+        if let Some((offset, length)) = self.places.get(&hash) {
+            let stored = *offset as usize..*offset as usize + *length as usize;
+            if self.bytes[stored] == self.bytes[from..] {
+                self.bytes.truncate(from);
+                return Ok((*offset, *length));
+            }
+        }
+        if self.bytes.len() > MAX_ARENA {
+            return Err(PlanError::TooLarge {
+                limit: MAX_ARENA,
+                what: "bytes",
+            });
+        }
+        let fits = |size: usize| u32::try_from(size).expect("invariant: MAX_ARENA is below 4 GiB");
+        let place = (fits(from), fits(self.bytes.len() - from));
+        self.places.insert(hash, place);
+        Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::read;
+
+    fn compile(lines: &[&str], reuse: Reuse) -> Result<Plan, PlanError> {
+        let recording = read(lines.join("\n").as_bytes()).unwrap();
+        Plan::compile(
+            &recording,
+            &PlanOptions {
+                host: "app.test".into(),
+                reuse,
+            },
+        )
+    }
+
+    fn texts(plan: &Plan) -> Vec<String> {
+        plan.requests()
+            .iter()
+            .map(|request| String::from_utf8(plan.bytes(request).to_vec()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn requests_are_sorted_and_complete() {
+        let plan = compile(
+            &[
+                r#"{"t":12.5,"m":"HEAD","u":"/late","s":404}"#,
+                r#"{"t":10,"c":"2","n":2,"m":"GET","u":"/c"}"#,
+                r#"{"t":10,"c":"2","n":1,"m":"GET","u":"/b"}"#,
+                r#"{"t":10,"c":"1","m":"GET","u":"/a","h":[["accept","x"],["Connection","keep-alive"],["X-A","1"],["x-a","2"]]}"#,
+            ],
+            Reuse::PerRequest,
+        )
+        .unwrap();
+        let texts = texts(&plan);
+        assert_eq!(
+            texts[0],
+            "GET /a HTTP/1.1\r\nHost: app.test\r\naccept: x\r\nX-A: 1\r\nx-a: 2\r\nConnection: close\r\n\r\n"
+        );
+        assert!(texts[1].starts_with("GET /b ") && texts[2].starts_with("GET /c ") && texts[3].starts_with("HEAD /late "));
+        let last = &plan.requests()[3];
+        assert_eq!((last.at(), last.recorded_status()), (Duration::from_millis(2_500), Some(404)));
+        assert_eq!(last.response_body(), ResponseBody::Never);
+        assert_eq!(plan.period(), Duration::from_nanos(2_500_000_000 + 833_333_333));
+    }
+
+    #[test]
+    fn a_recorded_host_is_kept_and_a_body_measured() {
+        let line = r#"{"t":1,"m":"GET","u":"/","h":[["HOST","a.example"],["Host","b"],["content-length","99"]],"b":"eHl6"}"#;
+        let plan = compile(&[line], Reuse::KeepAlive).unwrap();
+        assert_eq!(
+            texts(&plan)[0],
+            "GET / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nxyz"
+        );
+    }
+
+    #[test]
+    fn equal_requests_are_stored_once() {
+        let lines = [
+            r#"{"t":1,"m":"GET","u":"/a"}"#,
+            r#"{"t":2,"m":"GET","u":"/b"}"#,
+            r#"{"t":3,"m":"GET","u":"/a"}"#,
+        ];
+        let plan = compile(&lines, Reuse::KeepAlive).unwrap();
+        let [first, second, third] = plan.requests() else {
+            panic!("three")
+        };
+        assert_eq!(plan.bytes(first), plan.bytes(third));
+        assert_eq!(plan.distinct_bytes(), plan.bytes(first).len() + plan.bytes(second).len());
+    }
+
+    #[test]
+    fn only_harmless_requests_are_planned() {
+        let lines = [
+            r#"{"t":1,"m":"POST","u":"/a"}"#,
+            r#"{"t":1,"m":"get","u":"/a"}"#,
+            r#"{"t":1,"m":"CONNECT","u":"a:443"}"#,
+            r#"{"t":1,"m":"GET","u":"/ws","h":[["Upgrade","websocket"]]}"#,
+            r#"{"t":1,"m":"OPTIONS","u":"*"}"#,
+        ];
+        let plan = compile(&lines, Reuse::KeepAlive).unwrap();
+        assert_eq!(plan.requests().len(), 1);
+        assert_eq!(
+            plan.dropped(),
+            Dropped {
+                unsafe_method: 2,
+                upgrade: 2
+            }
+        );
+        assert_eq!(plan.recorded_rate(), Rate::default());
+
+        let dropped = Dropped {
+            unsafe_method: 1,
+            upgrade: 0,
+        };
+        assert_eq!(
+            compile(&lines[..1], Reuse::KeepAlive).unwrap_err(),
+            PlanError::Empty { recorded: 1, dropped }
+        );
+    }
+
+    #[test]
+    fn a_host_cannot_smuggle_headers() {
+        let recording = read(br#"{"t":1,"m":"GET","u":"/a"}"#.as_slice()).unwrap();
+        for host in ["", "a b", "a\r\nX: y"] {
+            let options = PlanOptions {
+                host: host.into(),
+                reuse: Reuse::KeepAlive,
+            };
+            assert_eq!(Plan::compile(&recording, &options).unwrap_err(), PlanError::Host(host.into()));
+        }
+    }
+}
