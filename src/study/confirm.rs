@@ -44,14 +44,31 @@ impl Duel {
     pub fn of(study: &Study) -> Option<Self> {
         let baseline = study.space.baseline();
         let standing = Standing::of(study);
-        let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
-        let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
+        let confirming: Vec<_> = study
+            .trials()
+            .iter()
+            .filter(|trial| trial.suggestion.purpose == Purpose::Confirm)
+            .collect();
+        let fixed = confirming
+            .iter()
+            .map(|trial| trial.suggestion.candidate)
+            .find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
         let logs = |candidate: Candidate| -> Vec<f64> {
             let of_candidate = confirming.iter().filter(|trial| trial.suggestion.candidate == candidate);
-            of_candidate.filter_map(|trial| trial.measurement()).filter(|found| found.is_usable()).map(|found| found.capacity.ln()).collect()
+            of_candidate
+                .filter_map(|trial| trial.measurement())
+                .filter(|found| found.is_usable())
+                .map(|found| found.capacity.ln())
+                .collect()
         };
-        Some(Self { baseline, best, attempts: confirming.len(), baseline_logs: logs(baseline), best_logs: logs(best) })
+        Some(Self {
+            baseline,
+            best,
+            attempts: confirming.len(),
+            baseline_logs: logs(baseline),
+            best_logs: logs(best),
+        })
     }
 
     /// Who is measured next, or `None` if enough is known. `more` says whether the budget allows more than the least.
@@ -73,15 +90,24 @@ impl Duel {
     }
 
     fn is_settled(&self, study: &Study) -> bool {
-        self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
+        self.ratio(study)
+            .is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
     /// Capacity of the best over that of the baseline, with its interval; `None` if either was never measured.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
-        let pairs: Vec<f64> = self.best_logs.iter().zip(&self.baseline_logs).map(|(best, baseline)| best - baseline).collect();
+        let pairs: Vec<f64> = self
+            .best_logs
+            .iter()
+            .zip(&self.baseline_logs)
+            .map(|(best, baseline)| best - baseline)
+            .collect();
         let Spread { sd, weight } = study.pace.scatter();
-        let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
+        let of_pair = Spread {
+            sd: sd * std::f64::consts::SQRT_2,
+            weight,
+        };
         if !pairs.is_empty() {
             return of_pair.interval(&pairs);
         }

@@ -31,15 +31,21 @@ impl Model {
     /// The model of a study, or `None` before a trial measured demands.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
-        let trials: Vec<(Candidate, &Measurement)> =
-            study.measured().filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0).collect();
+        let trials: Vec<(Candidate, &Measurement)> = study
+            .measured()
+            .filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0)
+            .collect();
         let cores = f64::from(study.space.cores.get());
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
         let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
         Some(Self {
             cores,
-            demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
+            demand: Demand {
+                cpu,
+                beside: crate::stats::mean(&beside)?,
+                time_in_worker: time_in_worker(&trials)?,
+            },
             crowding,
             external: external_limit(&trials),
             memory_a_worker,
@@ -53,7 +59,12 @@ impl Model {
         let workers = f64::from(candidate.workers.get());
         let cpu = self.demand.cpu * (1.0 + self.crowding * (workers / self.cores - 1.0).max(0.0));
         let bounds = Bounds::new(candidate, self.cores, Demand { cpu, ..self.demand });
-        soft_minimum(&[OF_CORES * bounds.cores, OF_WORKERS * bounds.workers, OF_SLOTS * bounds.slots, OF_EXTERNAL * self.external])
+        soft_minimum(&[
+            OF_CORES * bounds.cores,
+            OF_WORKERS * bounds.workers,
+            OF_SLOTS * bounds.slots,
+            OF_EXTERNAL * self.external,
+        ])
     }
 
     /// The memory expected of `candidate`, bytes.
@@ -65,7 +76,10 @@ impl Model {
 
 /// CPU per request with a worker a core, and its growth: ridge regression of ln D on w/c − 1 towards [`CROWDING`].
 fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64)> {
-    let busy: Vec<_> = trials.iter().filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY)).collect();
+    let busy: Vec<_> = trials
+        .iter()
+        .filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY))
+        .collect();
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
     let points: Vec<(f64, f64)> = chosen
         .iter()
@@ -88,14 +102,20 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
 
 /// CPU time per request on the host that is not the workers'.
 fn beside(measured: &Measurement, cores: f64) -> f64 {
-    let other = measured.cpu_mean().map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
+    let other = measured
+        .cpu_mean()
+        .map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
     other.max(measured.generator_cpu).max(0.0) / measured.throughput
 }
 
 /// The shortest plausible time in a worker: what the light probe saw, or what full slots and Little's law imply.
 fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
     let times = trials.iter().map(|(candidate, measured)| {
-        let implied = if measured.label() == Label::Slots && measured.capacity > 0.0 { candidate.slots() as f64 / measured.capacity } else { 0.0 };
+        let implied = if measured.label() == Label::Slots && measured.capacity > 0.0 {
+            candidate.slots() as f64 / measured.capacity
+        } else {
+            0.0
+        };
         measured.time_in_worker.max(implied)
     });
     times.min_by(f64::total_cmp)
@@ -109,7 +129,10 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
             && measured.worker_busy < 0.85
             && measured.slots_busy < 0.8
     };
-    let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
+    let held = trials
+        .iter()
+        .filter(|(_, measured)| spare(measured))
+        .map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
 }
 

@@ -82,17 +82,17 @@ impl Pace {
                 batch: 0.25,
                 warmup_window: 0.75,
                 warmup_tolerance: 0.06,
-                warmup_cap: 4.5,
-                light: 1.5,
+                warmup_cap: 3.75,
+                light: 1.25,
                 settle: 0.5,
-                fail_from: 1.0,
-                pass_from: 1.75,
-                probe: 3.0,
-                probe_cap: 8.0,
+                fail_from: 0.75,
+                pass_from: 1.5,
+                probe: 2.5,
+                probe_cap: 6.0,
                 completions: 100,
                 drain: 5.0,
                 precision: 1.07,
-                probes: 6,
+                probes: 5,
             },
             Self::Normal => Timing {
                 batch: 0.5,
@@ -117,8 +117,22 @@ impl Pace {
     #[must_use]
     pub const fn effort(self) -> Effort {
         match self {
-            Self::Quick => Effort { jumps: 2, grid: 1, neighbours: 2, repeats: 0, least_pairs: 2, most_pairs: 2 },
-            Self::Normal => Effort { jumps: 3, grid: 3, neighbours: 6, repeats: 2, least_pairs: 3, most_pairs: 5 },
+            Self::Quick => Effort {
+                jumps: 2,
+                grid: 1,
+                neighbours: 2,
+                repeats: 0,
+                least_pairs: 2,
+                most_pairs: 2,
+            },
+            Self::Normal => Effort {
+                jumps: 3,
+                grid: 3,
+                neighbours: 6,
+                repeats: 2,
+                least_pairs: 3,
+                most_pairs: 5,
+            },
         }
     }
 
@@ -126,8 +140,14 @@ impl Pace {
     #[must_use]
     pub const fn budget(self) -> Budget {
         match self {
-            Self::Quick => Budget { trials: 14, seconds: 105.0 },
-            Self::Normal => Budget { trials: 40, seconds: 900.0 },
+            Self::Quick => Budget {
+                trials: 14,
+                seconds: 105.0,
+            },
+            Self::Normal => Budget {
+                trials: 40,
+                seconds: 900.0,
+            },
         }
     }
 

@@ -113,7 +113,8 @@ impl Judge {
     pub fn observe(&mut self, batch: &Batch) -> Decision {
         let seen = &mut self.seen;
         // What was outstanding before the first batch, by conservation of requests.
-        self.first_outstanding.get_or_insert((batch.outstanding + batch.completed).saturating_sub(batch.due));
+        self.first_outstanding
+            .get_or_insert((batch.outstanding + batch.completed).saturating_sub(batch.due));
         seen.seconds += batch.seconds;
         seen.due += batch.due;
         seen.completed += batch.completed;
@@ -126,13 +127,23 @@ impl Judge {
         self.early = self.decided();
         let seen = &self.seen;
         let complete = seen.seconds >= self.timing.probe && seen.completed >= self.timing.completions;
-        if self.early.is_some() || complete || seen.seconds >= self.timing.probe_cap { Decision::Stop } else { Decision::GoOn }
+        if self.early.is_some() || complete || seen.seconds >= self.timing.probe_cap {
+            Decision::Stop
+        } else {
+            Decision::GoOn
+        }
     }
 
     /// The answer, from all batches seen.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.early.unwrap_or_else(|| self.final_verdict())
+    }
+
+    /// The rate that was really offered, requests a second: the recording's bursts make it differ from the one asked for.
+    #[must_use]
+    pub fn offered(&self) -> f64 {
+        self.seen.due as f64 / self.seen.seconds.max(1e-3)
     }
 
     fn decided(&self) -> Option<Verdict> {
@@ -204,7 +215,10 @@ mod tests {
     use crate::units::{Connections, Workers};
 
     fn judge(slo: &str) -> Judge {
-        let candidate = Candidate { workers: Workers::new(2).unwrap(), connections: Connections::new(10).unwrap() };
+        let candidate = Candidate {
+            workers: Workers::new(2).unwrap(),
+            connections: Connections::new(10).unwrap(),
+        };
         Judge::new(&slo.parse().unwrap(), Pace::Normal.timing(), candidate, 200.0)
     }
 
@@ -220,7 +234,14 @@ mod tests {
     }
 
     fn steady(late: u64) -> Batch {
-        Batch { seconds: 0.5, due: 100, completed: 100, late, outstanding: 8, ..Batch::default() }
+        Batch {
+            seconds: 0.5,
+            due: 100,
+            completed: 100,
+            late,
+            outstanding: 8,
+            ..Batch::default()
+        }
     }
 
     #[test]
@@ -231,39 +252,69 @@ mod tests {
     #[test]
     fn fails_early_when_plainly_outside() {
         assert_eq!(play("p90<700ms", |_| steady(30)), (Verdict::Missed(Miss::Late), 2.5));
-        assert_eq!(play("p90<700ms", |_| Batch { failed: 5, ..steady(5) }), (Verdict::Missed(Miss::Errors), 2.5));
+        assert_eq!(
+            play("p90<700ms", |_| Batch { failed: 5, ..steady(5) }),
+            (Verdict::Missed(Miss::Errors), 2.5)
+        );
     }
 
     #[test]
     fn takes_its_time_near_the_limit() {
         assert_eq!(play("p90<700ms", |_| steady(9)), (Verdict::Held, 8.0));
         assert_eq!(play("p90<700ms", |_| steady(11)), (Verdict::Missed(Miss::Late), 8.0));
-        assert_eq!(play("max<700ms", |number| steady(u64::from(number == 9))), (Verdict::Missed(Miss::Late), 8.0));
+        assert_eq!(
+            play("max<700ms", |number| steady(u64::from(number == 9))),
+            (Verdict::Missed(Miss::Late), 8.0)
+        );
     }
 
     #[test]
     fn sees_a_queue_before_it_makes_anyone_late() {
-        let growing = |number| Batch { completed: 80, outstanding: 8 + 20 * number, ..steady(0) };
+        let growing = |number| Batch {
+            completed: 80,
+            outstanding: 8 + 20 * number,
+            ..steady(0)
+        };
         assert_eq!(play("p90<10s", growing), (Verdict::Missed(Miss::Growing), 8.0));
-        let exploding = |number| Batch { completed: 20, outstanding: 80 * number, ..steady(0) };
+        let exploding = |number| Batch {
+            completed: 20,
+            outstanding: 80 * number,
+            ..steady(0)
+        };
         assert_eq!(play("p90<700ms", exploding), (Verdict::Missed(Miss::Growing), 2.5));
     }
 
     #[test]
     fn an_application_that_never_answers_ends_the_probe() {
-        let silent = |number| Batch { seconds: 0.5, due: 1, outstanding: number, overdue: number, ..Batch::default() };
+        let silent = |number| Batch {
+            seconds: 0.5,
+            due: 1,
+            outstanding: number,
+            overdue: number,
+            ..Batch::default()
+        };
         assert!(matches!(play("p90<700ms", silent).0, Verdict::Missed(_)));
     }
 
     #[test]
     fn waits_for_enough_completions_of_a_slow_application() {
-        let slow = |_| Batch { seconds: 0.5, due: 5, completed: 5, outstanding: 3, ..Batch::default() };
+        let slow = |_| Batch {
+            seconds: 0.5,
+            due: 5,
+            completed: 5,
+            outstanding: 3,
+            ..Batch::default()
+        };
         assert_eq!(play("p90<700ms", slow), (Verdict::Held, 20.0));
     }
 
     #[test]
     fn one_stray_error_proves_nothing() {
-        let stray = |number| Batch { failed: u64::from(number == 3), late: u64::from(number == 3), ..steady(0) };
+        let stray = |number| Batch {
+            failed: u64::from(number == 3),
+            late: u64::from(number == 3),
+            ..steady(0)
+        };
         assert_eq!(play("p90<700ms,errors<0.1%", stray).0, Verdict::Held);
     }
 }

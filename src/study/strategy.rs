@@ -85,10 +85,15 @@ impl Strategy for GridThenNeighbours {
         }
         let searching = study.count(Purpose::Confirm) == 0;
         let affordable = can_afford(study, 2 * study.pace.effort().least_pairs);
-        if searching && affordable && let Some(suggestion) = Search::new(study).suggest() {
+        if searching
+            && affordable
+            && let Some(suggestion) = Search::new(study).suggest()
+        {
             return Next::Try(suggestion);
         }
-        let Some(duel) = Duel::of(study) else { return Next::Stop(Stop::NothingMeetsSlo) };
+        let Some(duel) = Duel::of(study) else {
+            return Next::Stop(Stop::NothingMeetsSlo);
+        };
         match duel.next(study, can_afford(study, 2)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
             None if can_afford(study, 0) => Next::Stop(Stop::Converged),
@@ -99,8 +104,15 @@ impl Strategy for GridThenNeighbours {
     fn about(&self, study: &Study) -> usize {
         let effort = study.pace.effort();
         let open = effort.jumps + effort.grid + effort.neighbours + effort.repeats;
-        let done = [Purpose::Jump, Purpose::Grid, Purpose::Neighbour, Purpose::Repeat].map(|purpose| study.count(purpose)).iter().sum();
-        let search = if study.count(Purpose::Confirm) == 0 { open.max(done) } else { done };
+        let done = [Purpose::Jump, Purpose::Grid, Purpose::Neighbour, Purpose::Repeat]
+            .map(|purpose| study.count(purpose))
+            .iter()
+            .sum();
+        let search = if study.count(Purpose::Confirm) == 0 {
+            open.max(done)
+        } else {
+            done
+        };
         let first = 1 + usize::from(study.space.configured().is_some());
         let confirm = study.count(Purpose::Confirm).max(2 * effort.least_pairs);
         (first + search + confirm).min(study.budget.trials).max(study.trials().len())
@@ -124,32 +136,56 @@ fn lost(study: &Study) -> Option<Stop> {
     if endings.len() >= 2 && endings.iter().all(|ending| *ending == Ending::OnlyErrors) {
         return Some(Stop::OnlyErrors);
     }
-    let useless = trials.iter().all(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()));
+    let useless = trials
+        .iter()
+        .all(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()));
     (useless && trials.len() >= LOST_TRIALS).then_some(Stop::NothingMeetsSlo)
 }
 
 /// The baseline and the configured candidate; then, if neither held anything, the gentlest: a worker a core, one connection each.
 fn opening(study: &Study) -> Option<Suggestion> {
-    let first = |candidate, purpose| Suggestion { candidate, purpose, expected: None, rival: None };
+    let first = |candidate, purpose| Suggestion {
+        candidate,
+        purpose,
+        expected: None,
+        rival: None,
+    };
     if study.count(Purpose::Baseline) == 0 {
         return Some(first(study.space.baseline(), Purpose::Baseline));
     }
     if let Some(configured) = study.space.configured()
         && study.count(Purpose::Configured) == 0
     {
-        return Some(Suggestion { expected: None, ..first(configured, Purpose::Configured) });
+        return Some(Suggestion {
+            expected: None,
+            ..first(configured, Purpose::Configured)
+        });
     }
     let gentle = [u32::from(study.space.cores.get()), 1].into_iter().filter_map(Workers::new);
-    let mut gentle = gentle.map(|workers| Candidate { workers: workers.min(study.space.max_workers), connections: Connections::ONE });
+    let mut gentle = gentle.map(|workers| Candidate {
+        workers: workers.min(study.space.max_workers),
+        connections: Connections::ONE,
+    });
     let held = study.measured().any(|(_, measured)| measured.is_usable());
-    let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
+    let next = if held {
+        None
+    } else {
+        gentle.find(|candidate| !study.has_tried(*candidate))
+    };
     next.map(|candidate| first(candidate, Purpose::Grid))
 }
 
 /// A candidate that was measured before, in full.
 fn again(study: &Study, candidate: Candidate, purpose: Purpose) -> Suggestion {
-    let expected = Standing::of(study).place(candidate).map(crate::study::standing::Place::capacity);
-    Suggestion { candidate, purpose, expected, rival: None }
+    let expected = Standing::of(study)
+        .place(candidate)
+        .map(crate::study::standing::Place::capacity);
+    Suggestion {
+        candidate,
+        purpose,
+        expected,
+        rival: None,
+    }
 }
 
 /// What the search knows after the opening.
@@ -170,11 +206,19 @@ impl<'a> Search<'a> {
         };
         let predicted = |candidate: Candidate| (candidate, model.as_ref().map_or(0.0, |model| model.capacity(candidate)));
         let candidates = study.space.candidates().into_iter().filter(fits).map(predicted).collect();
-        Self { study, standing: Standing::of(study), model, candidates }
+        Self {
+            study,
+            standing: Standing::of(study),
+            model,
+            candidates,
+        }
     }
 
     fn suggest(&self) -> Option<Suggestion> {
-        self.jump().or_else(|| self.grid()).or_else(|| self.neighbour()).or_else(|| self.repeat())
+        self.jump()
+            .or_else(|| self.grid())
+            .or_else(|| self.neighbour())
+            .or_else(|| self.repeat())
     }
 
     /// Among those predicted best, the one with the fewest slots and workers near cores + 1.
@@ -182,9 +226,14 @@ impl<'a> Search<'a> {
         if self.model.is_none() || self.study.count(Purpose::Jump) >= self.study.pace.effort().jumps {
             return None;
         }
-        let best = self.candidates.iter().map(|(_, predicted)| *predicted).max_by(f64::total_cmp)?;
+        let best = self
+            .candidates
+            .iter()
+            .map(|(_, predicted)| *predicted)
+            .max_by(f64::total_cmp)?;
         let near = f64::from(self.study.space.cores.get()) + 1.0;
-        let size = |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
+        let size =
+            |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
         let good = self.candidates.iter().filter(|(_, predicted)| *predicted >= AS_GOOD * best);
         let chosen = good.min_by(|one, other| size(one.0).total_cmp(&size(other.0)))?;
         (!self.study.has_tried(chosen.0)).then(|| self.first_time(*chosen, Purpose::Jump))
@@ -196,12 +245,20 @@ impl<'a> Search<'a> {
             return None;
         }
         let cores = self.study.space.cores.get();
-        let rungs = [cores, cores.saturating_add(1), cores.saturating_mul(2).saturating_add(1), cores.saturating_mul(4)];
+        let rungs = [
+            cores,
+            cores.saturating_add(1),
+            cores.saturating_mul(2).saturating_add(1),
+            cores.saturating_mul(4),
+        ];
         let on_grid = |candidate: &Candidate| {
             let connections = candidate.connections.get();
             rungs.contains(&candidate.workers.get()) && [1, 10, 100, 1000].contains(&connections)
         };
-        let points = self.candidates.iter().filter(|(candidate, _)| on_grid(candidate) && !self.is_near_a_trial(*candidate));
+        let points = self
+            .candidates
+            .iter()
+            .filter(|(candidate, _)| on_grid(candidate) && !self.is_near_a_trial(*candidate));
         self.most_promising(points.copied(), Purpose::Grid)
     }
 
@@ -217,7 +274,10 @@ impl<'a> Search<'a> {
         let near: Vec<Candidate> = moves
             .iter()
             .filter_map(|(up, along)| {
-                Some(Candidate { workers: rung(&workers, leader.workers, *up)?, connections: rung(&connections, leader.connections, *along)? })
+                Some(Candidate {
+                    workers: rung(&workers, leader.workers, *up)?,
+                    connections: rung(&connections, leader.connections, *along)?,
+                })
             })
             .collect();
         let untried = |candidate: Candidate| near.contains(&candidate) && !self.study.has_tried(candidate);
@@ -235,7 +295,12 @@ impl<'a> Search<'a> {
     fn most_promising(&self, points: impl Iterator<Item = (Candidate, f64)>, purpose: Purpose) -> Option<Suggestion> {
         let bar = self.standing.leader().map_or(0.0, |leader| HOPELESS * leader.capacity());
         // Predictions within a percent are equal; then the fewer slots, the better.
-        let key = |(candidate, predicted): &(Candidate, f64)| ((predicted.max(1e-9).ln() * 100.0).floor(), std::cmp::Reverse(candidate.slots()));
+        let key = |(candidate, predicted): &(Candidate, f64)| {
+            (
+                (predicted.max(1e-9).ln() * 100.0).floor(),
+                std::cmp::Reverse(candidate.slots()),
+            )
+        };
         let promising = points.filter(|(_, predicted)| self.model.is_none() || *predicted >= bar);
         let best = promising.max_by(|one, other| {
             let (one, other) = (key(one), key(other));
@@ -246,7 +311,12 @@ impl<'a> Search<'a> {
 
     fn first_time(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {
         let rival = self.standing.leader().map(crate::study::standing::Place::capacity);
-        Suggestion { candidate, purpose, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
+        Suggestion {
+            candidate,
+            purpose,
+            expected: Some(predicted).filter(|rate| *rate > 0.0),
+            rival,
+        }
     }
 
     fn is_near_a_trial(&self, candidate: Candidate) -> bool {

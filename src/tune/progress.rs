@@ -45,17 +45,34 @@ impl Shown {
     #[must_use]
     pub fn on_stderr() -> Self {
         let moves = std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(Some(1), if moves { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
-        let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed:>4} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(
+            Some(1),
+            if moves {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::hidden()
+            },
+        );
+        let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed:>4} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("█▌ "));
-        Self { bar, label: String::new(), moves }
+        Self {
+            bar,
+            label: String::new(),
+            moves,
+        }
     }
 }
 
 impl Progress for Shown {
     fn started(&mut self, number: usize, about: usize, suggestion: &Suggestion) {
         let candidate = suggestion.candidate;
-        self.label = format!("trial {number} of about {about}: {} × {} ({})", candidate.workers, candidate.connections, suggestion.purpose.word());
+        self.label = format!(
+            "trial {number} of about {about}: {} × {} ({})",
+            candidate.workers,
+            candidate.connections,
+            suggestion.purpose.word()
+        );
         self.bar.set_length(about as u64);
         self.bar.set_position(number.saturating_sub(1) as u64);
         self.bar.enable_steady_tick(TICK);
@@ -91,7 +108,10 @@ impl Drop for Shown {
 
 fn result(trial: &Trial) -> String {
     match &trial.outcome {
-        Outcome::Measured(measured) if measured.capacity > 0.0 => format!("{:.1} req/s within the objective, {:.0} s", measured.capacity, measured.seconds),
+        Outcome::Measured(measured) if measured.capacity > 0.0 => format!(
+            "{:.1} req/s within the objective, {:.0} s",
+            measured.capacity, measured.seconds
+        ),
         Outcome::Measured(measured) => format!("{}, {:.0} s", measured.ending.words(), measured.seconds),
         Outcome::Failed { reason, .. } => format!("failed: {reason}"),
     }
