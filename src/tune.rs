@@ -1,1 +1,76 @@
-//! (to come)
+//! The study loop: ask the strategy, run the trial, write it down, ask again. Knows nothing of processes or sockets: a [`Testbed`] does.
+
+pub mod journal;
+pub mod progress;
+pub mod trial;
+
+pub use journal::{Header, Journal, JournalError};
+pub use progress::Progress;
+
+use crate::study::{Measurement, Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};
+
+/// Runs one candidate and measures it.
+pub trait Testbed {
+    /// Starts the candidate afresh, measures it and stops it, telling `watch` what it is doing.
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut dyn FnMut(Step)) -> Result<Measurement, TrialError>;
+}
+
+/// What a trial is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Workers are starting.
+    Starting,
+    /// A light load runs until CPU per request is steady.
+    WarmingUp,
+    /// A light load is measured.
+    Light,
+    /// This many requests a second are offered.
+    Probing(f64),
+    /// The load is stopped until the application is empty.
+    Draining,
+    /// Workers are stopping.
+    Stopping,
+}
+
+/// Why a trial has no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TrialError {
+    /// Somebody stopped the study.
+    #[error("interrupted")]
+    Interrupted,
+    /// The candidate could not be started or did not survive; the search goes on without it.
+    #[error("{reason}")]
+    Failed {
+        /// Why, in words.
+        reason: String,
+        /// What the attempt cost.
+        seconds: f64,
+    },
+}
+
+/// Runs `study` to its end, writing every trial to `journal` before the next one starts. The result says why it ended; the trials are in `study`.
+pub fn run_study(
+    study: &mut Study,
+    strategy: &dyn Strategy,
+    testbed: &mut dyn Testbed,
+    journal: &mut Journal,
+    progress: &mut dyn Progress,
+) -> Result<Stop, JournalError> {
+    loop {
+        let suggestion = match strategy.suggest(study) {
+            Next::Try(suggestion) => suggestion,
+            Next::Stop(stop) => return Ok(stop),
+        };
+        let number = study.trials().len() + 1;
+        progress.started(number, strategy.about(study).max(number), &suggestion);
+        let outcome = match testbed.run(&suggestion, &mut |step| progress.step(step)) {
+            Ok(measurement) => Outcome::Measured(Box::new(measurement)),
+            Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason, seconds },
+            Err(TrialError::Interrupted) => return Ok(Stop::Interrupted),
+        };
+        let trial = Trial { suggestion, outcome };
+        journal.append(&trial)?;
+        progress.finished(number, &trial);
+        study.record(trial);
+    }
+}

@@ -1,0 +1,94 @@
+//! A histogram of latencies in bounded memory: a microsecond to an hour at three significant digits. Longer ones count as an hour.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+const LONGEST_MICROS: u64 = 3_600_000_000;
+const DIGITS: u8 = 3;
+
+/// Latencies of many requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Latencies {
+    /// No latency yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).expect("invariant: the bounds are in hdrhistogram's range"))
+    }
+
+    /// Counts one request.
+    pub fn record(&mut self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_MICROS);
+        self.0.saturating_record(micros.clamp(1, LONGEST_MICROS));
+    }
+
+    /// Adds another window's requests.
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("invariant: all histograms have the same bounds");
+    }
+
+    /// How many requests.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that a share `quantile` of the requests did not exceed, in seconds; 0 of nothing.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> f64 {
+        seconds(self.0.value_at_quantile(quantile) as f64)
+    }
+
+    /// The longest latency, in seconds; 0 of nothing.
+    #[must_use]
+    pub fn max(&self) -> f64 {
+        seconds(self.0.max() as f64)
+    }
+
+    /// The mean latency, in seconds; 0 of nothing.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        seconds(self.0.mean())
+    }
+}
+
+fn seconds(micros: f64) -> f64 {
+    micros / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_right_to_three_digits() {
+        let mut latencies = Latencies::new();
+        for millis in 1..=1000 {
+            latencies.record(Duration::from_millis(millis));
+        }
+        assert_eq!(latencies.count(), 1000);
+        assert!((latencies.quantile(0.9) - 0.9).abs() < 0.001);
+        assert!((latencies.mean() - 0.5005).abs() < 0.001);
+        assert!((latencies.max() - 1.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn extremes_are_kept_within_the_bounds() {
+        let mut latencies = Latencies::new();
+        latencies.record(Duration::ZERO);
+        latencies.record(Duration::from_secs(1_000_000));
+        assert_eq!(latencies.count(), 2);
+        assert!(latencies.max() < 3_700.0);
+        let mut sum = Latencies::new();
+        sum.add(&latencies);
+        assert_eq!(sum.count(), 2);
+    }
+}

@@ -1,0 +1,166 @@
+//! The last phase: best and baseline again, in turn, on fresh boots; and what their ratio is.
+//!
+//! Only measurements of this phase count for the ratio where there are any: the search's own are biased, because the luckiest won.
+
+use crate::stats::{Interval, Spread};
+use crate::study::standing::Standing;
+use crate::study::{Candidate, Purpose, Study};
+
+/// The two that are compared, and their measurements in turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duel {
+    /// Gunicorn's rule of thumb.
+    pub baseline: Candidate,
+    /// The best found. May be the baseline.
+    pub best: Candidate,
+    attempts: usize,
+    baseline_logs: Vec<f64>,
+    best_logs: Vec<f64>,
+}
+
+/// How best and baseline compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The best is better.
+    Better,
+    /// The interval of the ratio contains 1.
+    NoDifference,
+    /// The best did not stand up to repetition.
+    Worse,
+    /// The baseline holds no rate within the objective, so there is no ratio.
+    OnlyBest,
+    /// Nothing better than the baseline was found.
+    BaselineIsBest,
+}
+
+/// An interval narrower than this (half, as a share) needs no more pairs.
+const NARROW: f64 = 0.05;
+/// Nor one that lies above this ratio as a whole.
+const PLAIN_GAIN: f64 = 1.1;
+
+impl Duel {
+    /// The duel of `study`: the one under way, or the one its standing calls for; `None` if nothing holds any rate.
+    #[must_use]
+    pub fn of(study: &Study) -> Option<Self> {
+        let baseline = study.space.baseline();
+        let standing = Standing::of(study);
+        let confirming: Vec<_> = study
+            .trials()
+            .iter()
+            .filter(|trial| trial.suggestion.purpose == Purpose::Confirm)
+            .collect();
+        let fixed = confirming
+            .iter()
+            .map(|trial| trial.suggestion.candidate)
+            .find(|candidate| *candidate != baseline);
+        let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
+        let logs = |candidate: Candidate| -> Vec<f64> {
+            let of_candidate = confirming.iter().filter(|trial| trial.suggestion.candidate == candidate);
+            of_candidate
+                .filter_map(|trial| trial.measurement())
+                .filter(|found| found.is_usable())
+                .map(|found| found.capacity.ln())
+                .collect()
+        };
+        Some(Self {
+            baseline,
+            best,
+            attempts: confirming.len(),
+            baseline_logs: logs(baseline),
+            best_logs: logs(best),
+        })
+    }
+
+    /// Who is measured next, or `None` if enough is known. `more` says whether the budget allows more than the least.
+    #[must_use]
+    pub fn next(&self, study: &Study, more: bool) -> Option<Candidate> {
+        let effort = study.pace.effort();
+        if self.best == self.baseline {
+            return None;
+        }
+        if Standing::of(study).place(self.baseline).is_none() {
+            return (self.attempts < effort.least_pairs).then_some(self.best);
+        }
+        let pairs = self.attempts / 2;
+        let within_pair = !self.attempts.is_multiple_of(2);
+        let wanted = pairs < effort.least_pairs || (more && pairs < effort.most_pairs && !self.is_settled(study));
+        // Best first, then mirrored pair by pair: a slow drift of the host cancels.
+        let best_first = self.attempts % 4 == 0 || self.attempts % 4 == 3;
+        (wanted || within_pair).then_some(if best_first { self.best } else { self.baseline })
+    }
+
+    fn is_settled(&self, study: &Study) -> bool {
+        self.ratio(study)
+            .is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
+    }
+
+    /// Capacity of the best over that of the baseline, with its interval; `None` if either was never measured.
+    #[must_use]
+    pub fn ratio(&self, study: &Study) -> Option<Interval> {
+        let pairs: Vec<f64> = self
+            .best_logs
+            .iter()
+            .zip(&self.baseline_logs)
+            .map(|(best, baseline)| best - baseline)
+            .collect();
+        let Spread { sd, weight } = study.pace.scatter();
+        let of_pair = Spread {
+            sd: sd * std::f64::consts::SQRT_2,
+            weight,
+        };
+        if !pairs.is_empty() {
+            return of_pair.interval(&pairs);
+        }
+        let standing = Standing::of(study);
+        let level = |candidate| Some(standing.place(candidate)?.capacity().ln());
+        of_pair.interval(&[level(self.best)? - level(self.baseline)?])
+    }
+
+    /// The capacity of the best with its interval, by its measurements in this phase, or before there are any by those of the search.
+    #[must_use]
+    pub fn best_capacity(&self, study: &Study) -> Option<Interval> {
+        capacity(study, self.best, &self.best_logs)
+    }
+
+    /// The same of the baseline.
+    #[must_use]
+    pub fn baseline_capacity(&self, study: &Study) -> Option<Interval> {
+        capacity(study, self.baseline, &self.baseline_logs)
+    }
+
+    /// How they compare.
+    #[must_use]
+    pub fn outcome(&self, study: &Study) -> Outcome {
+        if self.best == self.baseline {
+            return Outcome::BaselineIsBest;
+        }
+        match self.ratio(study) {
+            None => Outcome::OnlyBest,
+            Some(ratio) if ratio.low > 1.0 => Outcome::Better,
+            Some(ratio) if ratio.high < 1.0 => Outcome::Worse,
+            Some(_) => Outcome::NoDifference,
+        }
+    }
+
+    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline. `None` if what would be
+    /// recommended failed too often when repeated.
+    #[must_use]
+    pub fn recommended(&self, study: &Study) -> Option<Candidate> {
+        let standing = Standing::of(study);
+        let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
+        let chosen = match (self.outcome(study), best, baseline) {
+            (Outcome::NoDifference, Some(best), Some(baseline)) => Some(crate::study::standing::smaller(best, baseline)),
+            (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, Some(best), _) => Some(best),
+            (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, None, baseline)
+            | (Outcome::Worse | Outcome::BaselineIsBest, _, baseline) => baseline,
+        };
+        chosen.map(|place| place.candidate)
+    }
+}
+
+fn capacity(study: &Study, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
+    if !logs.is_empty() {
+        return study.pace.scatter().interval(logs);
+    }
+    study.pace.scatter().interval(&Standing::of(study).place(candidate)?.logs)
+}

@@ -1,0 +1,364 @@
+//! What one trial found out about one candidate, and what binds it. The journal keeps it whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Latencies;
+use crate::study::{Candidate, Slo};
+
+/// What happened in the measured part of a probe, as counters at both of its ends tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Its length.
+    pub seconds: f64,
+    /// Latency of every request answered without error, from the moment it was due.
+    pub latencies: Latencies,
+    /// Requests that failed, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Utilisation of every core the application may use.
+    pub cores: Vec<CoreShare>,
+    /// CPU time of the workers, seconds.
+    pub workers_cpu: f64,
+    /// CPU time of the load generator, seconds.
+    pub generator_cpu: f64,
+    /// How late the generator sent, 99th percentile, seconds.
+    pub lateness_p99: f64,
+    /// Workers that ended without being asked to.
+    pub crashes: u32,
+}
+
+/// Shares of one core's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CoreShare {
+    /// The number in `cpuN`.
+    pub cpu: u16,
+    /// Ordinary code.
+    pub user: f64,
+    /// The kernel, interrupts included.
+    pub system: f64,
+    /// Idle while a disk read is outstanding.
+    pub iowait: f64,
+    /// Taken by another guest.
+    pub steal: f64,
+}
+
+impl CoreShare {
+    /// The share in which the core worked for this host.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// The result of a trial. Times are seconds, shares are of 1, CPU is cores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The highest rate held within the objective, requests a second; 0 if none was.
+    pub capacity: f64,
+    /// How the trial ended.
+    pub ending: Ending,
+    /// Answered requests a second in the window described: that of the highest held rate, or of the light probe.
+    pub throughput: f64,
+    /// Median latency.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest latency.
+    pub max: f64,
+    /// The latency the objective bounds.
+    pub bounded: f64,
+    /// Share of requests that failed.
+    pub errors: f64,
+    /// Failed requests by kind.
+    pub errors_by_kind: BTreeMap<String, u64>,
+    /// Utilisation by core.
+    pub cores: Vec<CoreShare>,
+    /// Cores' worth of CPU the workers used.
+    pub workers_cpu: f64,
+    /// CPU time of the workers for one request.
+    pub cpu_seconds_per_request: f64,
+    /// How long a request is inside a worker when nothing queues (light probe).
+    pub time_in_worker: f64,
+    /// Share of the workers' time on a core: 1 means that each keeps a core busy, as a GIL allows at most.
+    pub worker_busy: f64,
+    /// Share of the slots (workers × connections) in use.
+    pub slots_busy: f64,
+    /// Proportional set size of the workers, bytes.
+    pub memory_bytes: u64,
+    /// Cores' worth of CPU the load generator used.
+    pub generator_cpu: f64,
+    /// How late the load generator sent, 99th percentile.
+    pub lateness_p99: f64,
+    /// What the trial cost.
+    pub seconds: f64,
+    /// The rates tried.
+    pub probes: Vec<ProbeNote>,
+    /// What should make a reader doubt it.
+    pub flags: Vec<Flag>,
+}
+
+/// One rate that was offered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeNote {
+    /// Requests a second.
+    pub rate: f64,
+    /// Whether it was held.
+    pub held: bool,
+    /// Why not, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Some rate was held.
+    Held,
+    /// No offered rate was.
+    NothingHeld,
+    /// The light probe was beyond the objective's latency already.
+    TooSlow,
+    /// The light probe had too many errors.
+    Errors,
+    /// Every request of the light probe failed.
+    OnlyErrors,
+    /// Not worth measuring: the light probe shows that it cannot reach the best so far, but at most this many requests a second.
+    Outclassed(f64),
+}
+
+impl Ending {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::Held => "held".to_owned(),
+            Self::NothingHeld => "no rate held".to_owned(),
+            Self::TooSlow => "too slow even under light load".to_owned(),
+            Self::Errors => "too many errors even under light load".to_owned(),
+            Self::OnlyErrors => "only errors".to_owned(),
+            Self::Outclassed(bound) => format!("at most {bound:.0} req/s: not pursued"),
+        }
+    }
+}
+
+/// A reason for doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flag {
+    /// The load generator sent late.
+    GeneratorLate,
+    /// Another guest took more than 2 % of the cores.
+    Steal,
+    /// A worker ended on its own.
+    WorkerCrashed,
+    /// CPU per request still changed when the warm-up had to end.
+    NotSteady,
+    /// The application did not empty itself when the load stopped.
+    DoesNotRecover,
+    /// Every offered rate was held: the capacity may be higher.
+    NotBracketed,
+}
+
+impl Flag {
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::GeneratorLate => "load generator late",
+            Self::Steal => "CPU stolen by the hypervisor",
+            Self::WorkerCrashed => "worker crashed",
+            Self::NotSteady => "not steady",
+            Self::DoesNotRecover => "does not recover",
+            Self::NotBracketed => "could hold more",
+        }
+    }
+
+    /// Whether the measurement should not be taken at its word.
+    #[must_use]
+    pub const fn voids(self) -> bool {
+        match self {
+            Self::GeneratorLate | Self::Steal | Self::WorkerCrashed => true,
+            Self::NotSteady | Self::DoesNotRecover | Self::NotBracketed => false,
+        }
+    }
+}
+
+/// What binds a candidate at its capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Label {
+    /// The host's cores.
+    Cpu,
+    /// Each worker keeps one core busy, and cores are left.
+    Worker,
+    /// Every slot is taken.
+    Slots,
+    /// Something else: a lock, a database, a service, the objective itself.
+    Other,
+}
+
+impl Label {
+    /// In words, as the answer to "what stops it from doing more?".
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Cpu => "the cores: all of them are busy",
+            Self::Worker => "the workers: each keeps one core busy, and cores are left for more workers",
+            Self::Slots => "the slots: all connections of all workers are taken, mostly waiting",
+            Self::Other => {
+                "something outside: neither cores, workers nor connections are used up (a database, a lock, a service, or the latency bound itself)"
+            }
+        }
+    }
+}
+
+/// Utilisations from which a resource counts as used up.
+const CPU_FULL: f64 = 0.93;
+const WORKER_FULL: f64 = 0.9;
+const SLOTS_FULL: f64 = 0.9;
+
+impl Measurement {
+    /// A measurement described by `window`; the trial fills in what a window does not know (capacity, ending, memory, probes, seconds, flags).
+    #[must_use]
+    pub fn of_window(window: &Window, slo: &Slo, candidate: Candidate) -> Self {
+        let answered = window.latencies.count();
+        let failed: u64 = window.errors.values().sum();
+        let seconds = window.seconds.max(1e-3);
+        let throughput = answered as f64 / seconds;
+        let workers = f64::from(candidate.workers.get());
+        Self {
+            capacity: 0.0,
+            ending: Ending::NothingHeld,
+            throughput,
+            p50: window.latencies.quantile(0.5),
+            p90: window.latencies.quantile(0.9),
+            p99: window.latencies.quantile(0.99),
+            max: window.latencies.max(),
+            bounded: window.latencies.quantile(slo.quantile().share()),
+            errors: failed as f64 / (failed + answered).max(1) as f64,
+            errors_by_kind: window.errors.clone(),
+            cores: window.cores.clone(),
+            workers_cpu: window.workers_cpu / seconds,
+            cpu_seconds_per_request: window.workers_cpu / answered.max(1) as f64,
+            time_in_worker: 0.0,
+            worker_busy: window.workers_cpu / seconds / workers,
+            // Little's law: requests inside = throughput × residence.
+            slots_busy: (throughput * window.latencies.mean() / candidate.slots() as f64).min(1.0),
+            memory_bytes: 0,
+            generator_cpu: window.generator_cpu / seconds,
+            lateness_p99: window.lateness_p99,
+            seconds: 0.0,
+            probes: Vec::new(),
+            flags: Vec::new(),
+        }
+    }
+
+    /// Mean share in which the cores were busy; `None` if they were not measured.
+    #[must_use]
+    pub fn cpu_mean(&self) -> Option<f64> {
+        crate::stats::mean(&self.cores.iter().map(CoreShare::busy).collect::<Vec<_>>())
+    }
+
+    /// The share of the least busy core.
+    #[must_use]
+    pub fn cpu_lowest(&self) -> Option<f64> {
+        self.cores.iter().map(CoreShare::busy).min_by(f64::total_cmp)
+    }
+
+    /// The highest share of any core that another guest took.
+    #[must_use]
+    pub fn steal(&self) -> f64 {
+        self.cores.iter().map(|core| core.steal).fold(0.0, f64::max)
+    }
+
+    /// What binds the candidate, by the utilisations at its capacity.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        if self.cpu_mean().is_some_and(|busy| busy >= CPU_FULL) {
+            Label::Cpu
+        } else if self.worker_busy >= WORKER_FULL {
+            Label::Worker
+        } else if self.slots_busy >= SLOTS_FULL {
+            Label::Slots
+        } else {
+            Label::Other
+        }
+    }
+
+    /// Whether nothing disturbed it.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.flags.iter().any(|flag| flag.voids())
+    }
+
+    /// Whether a configuration that gave this may be recommended: it held a rate, and no worker crashed.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.capacity > 0.0 && !self.flags.contains(&Flag::WorkerCrashed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::units::{Connections, Workers};
+
+    fn window() -> Window {
+        let mut window = Window {
+            seconds: 10.0,
+            workers_cpu: 15.0,
+            generator_cpu: 1.0,
+            ..Window::default()
+        };
+        for _ in 0..990 {
+            window.latencies.record(Duration::from_millis(100));
+        }
+        window.errors.insert("HTTP 500".to_owned(), 10);
+        window.cores = vec![
+            CoreShare {
+                cpu: 0,
+                user: 0.7,
+                system: 0.2,
+                ..CoreShare::default()
+            },
+            CoreShare {
+                cpu: 1,
+                user: 0.5,
+                ..CoreShare::default()
+            },
+        ];
+        window
+    }
+
+    fn measured(workers: u32, connections: u32) -> Measurement {
+        let candidate = Candidate {
+            workers: Workers::new(workers).unwrap(),
+            connections: Connections::new(connections).unwrap(),
+        };
+        Measurement::of_window(&window(), &"p90<700ms".parse().unwrap(), candidate)
+    }
+
+    #[test]
+    fn describes_a_window() {
+        let measured = measured(3, 10);
+        assert!((measured.throughput - 99.0).abs() < 1e-9 && (measured.errors - 0.01).abs() < 1e-9);
+        assert!((measured.cpu_mean().unwrap() - 0.7).abs() < 1e-9 && (measured.cpu_lowest().unwrap() - 0.5).abs() < 1e-9);
+        assert!((measured.bounded - 0.1).abs() < 1e-3 && (measured.workers_cpu - 1.5).abs() < 1e-9);
+        assert_eq!(measured.label(), Label::Other);
+    }
+
+    #[test]
+    fn names_the_binding_resource() {
+        assert_eq!(measured(1, 50).label(), Label::Worker);
+        assert_eq!(measured(5, 2).label(), Label::Slots);
+        let mut busy = measured(5, 2);
+        busy.cores.iter_mut().for_each(|core| core.user = 0.9);
+        assert_eq!(busy.label(), Label::Cpu);
+    }
+}

@@ -1,0 +1,162 @@
+//! Predicts the capacity and the memory of candidates that were not tried from those that were. A first guess that measurements overrule.
+
+use crate::study::queueing::{Bounds, Demand, soft_minimum};
+use crate::study::{Candidate, Ending, Label, Measurement, Study};
+
+/// What the trials so far say about one request and one worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Model {
+    cores: f64,
+    demand: Demand,
+    /// By what share CPU per request grows for every further worker a core.
+    crowding: f64,
+    /// A limit that none of the three bounds explains.
+    external: f64,
+    memory_a_worker: f64,
+    memory_a_slot: f64,
+}
+
+/// A priori CPU per request grows by 2 % for every further worker a core; the weight of that belief against the trials.
+const CROWDING: f64 = 0.02;
+const CROWDING_WEIGHT: f64 = 0.15;
+/// Measured demands count from trials that kept the host this busy, if there are any: a demand at low load flatters or shames.
+const BUSY: f64 = 0.8;
+/// What is reached of each bound in practice.
+const OF_CORES: f64 = 0.97;
+const OF_WORKERS: f64 = 0.96;
+const OF_SLOTS: f64 = 0.98;
+const OF_EXTERNAL: f64 = 1.03;
+
+impl Model {
+    /// The model of a study, or `None` before a trial measured demands.
+    #[must_use]
+    pub fn fit(study: &Study) -> Option<Self> {
+        let trials: Vec<(Candidate, &Measurement)> = study
+            .measured()
+            .filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0)
+            .collect();
+        let cores = f64::from(study.space.cores.get());
+        let (cpu, crowding) = fit_cpu(&trials, cores)?;
+        let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
+        let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
+        Some(Self {
+            cores,
+            demand: Demand {
+                cpu,
+                beside: crate::stats::mean(&beside)?,
+                time_in_worker: time_in_worker(&trials)?,
+            },
+            crowding,
+            external: external_limit(&trials),
+            memory_a_worker,
+            memory_a_slot,
+        })
+    }
+
+    /// The capacity expected of `candidate`, requests a second.
+    #[must_use]
+    pub fn capacity(&self, candidate: Candidate) -> f64 {
+        let workers = f64::from(candidate.workers.get());
+        let cpu = self.demand.cpu * (1.0 + self.crowding * (workers / self.cores - 1.0).max(0.0));
+        let bounds = Bounds::new(candidate, self.cores, Demand { cpu, ..self.demand });
+        soft_minimum(&[
+            OF_CORES * bounds.cores,
+            OF_WORKERS * bounds.workers,
+            OF_SLOTS * bounds.slots,
+            OF_EXTERNAL * self.external,
+        ])
+    }
+
+    /// The memory expected of `candidate`, bytes.
+    #[must_use]
+    pub fn memory(&self, candidate: Candidate) -> f64 {
+        f64::from(candidate.workers.get()) * self.memory_a_worker + candidate.slots() as f64 * self.memory_a_slot
+    }
+}
+
+/// CPU per request with a worker a core, and its growth: ridge regression of ln D on w/c − 1 towards [`CROWDING`].
+fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64)> {
+    let busy: Vec<_> = trials
+        .iter()
+        .filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY))
+        .collect();
+    let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
+    let points: Vec<(f64, f64)> = chosen
+        .iter()
+        .filter(|(_, measured)| measured.cpu_seconds_per_request > 0.0)
+        .map(|(candidate, measured)| {
+            let crowd = (f64::from(candidate.workers.get()) / cores - 1.0).max(0.0);
+            (crowd, measured.cpu_seconds_per_request.ln())
+        })
+        .collect();
+    let crowd = crate::stats::mean(&points.iter().map(|point| point.0).collect::<Vec<_>>())?;
+    let demand = crate::stats::mean(&points.iter().map(|point| point.1).collect::<Vec<_>>())?;
+    let (mut cross, mut square) = (CROWDING * CROWDING_WEIGHT, CROWDING_WEIGHT);
+    for (x, y) in &points {
+        cross += (x - crowd) * (y - demand);
+        square += (x - crowd).powi(2);
+    }
+    let slope = (cross / square).max(0.0);
+    Some(((demand - slope * crowd).exp(), slope))
+}
+
+/// CPU time per request on the host that is not the workers'.
+fn beside(measured: &Measurement, cores: f64) -> f64 {
+    let other = measured
+        .cpu_mean()
+        .map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
+    other.max(measured.generator_cpu).max(0.0) / measured.throughput
+}
+
+/// The shortest plausible time in a worker: what the light probe saw, or what full slots and Little's law imply.
+fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
+    let times = trials.iter().map(|(candidate, measured)| {
+        let implied = if measured.label() == Label::Slots && measured.capacity > 0.0 {
+            candidate.slots() as f64 / measured.capacity
+        } else {
+            0.0
+        };
+        measured.time_in_worker.max(implied)
+    });
+    times.min_by(f64::total_cmp)
+}
+
+/// The best capacity among trials that used up neither cores, workers nor slots: something else held them.
+fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
+    let spare = |measured: &Measurement| {
+        measured.ending == Ending::Held
+            && measured.cpu_mean().is_some_and(|busy| busy < 0.85)
+            && measured.worker_busy < 0.85
+            && measured.slots_busy < 0.8
+    };
+    let held = trials
+        .iter()
+        .filter(|(_, measured)| spare(measured))
+        .map(|(_, measured)| measured.capacity);
+    held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+}
+
+/// Memory a worker and memory a slot, by least squares without a constant. A negative part is taken as none, and the other fitted alone.
+fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
+    let (mut ww, mut ws, mut ss, mut wm, mut sm) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (candidate, measured) in trials.iter().filter(|(_, measured)| measured.memory_bytes > 0) {
+        let (workers, slots) = (f64::from(candidate.workers.get()), candidate.slots() as f64);
+        let memory = measured.memory_bytes as f64;
+        ww += workers * workers;
+        ws += workers * slots;
+        ss += slots * slots;
+        wm += workers * memory;
+        sm += slots * memory;
+    }
+    if ww <= 0.0 {
+        return (0.0, 0.0);
+    }
+    let determinant = ww * ss - ws * ws;
+    if determinant > 1e-6 * ww * ss {
+        let (worker, slot) = ((wm * ss - sm * ws) / determinant, (sm * ww - wm * ws) / determinant);
+        if worker >= 0.0 && slot >= 0.0 {
+            return (worker, slot);
+        }
+    }
+    (wm / ww, 0.0)
+}

@@ -1,0 +1,117 @@
+//! Which rate to offer next: steps until one rate is held and one is not, then geometric bisection between them.
+
+/// Where the highest rate that is held may lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateSearch {
+    start: f64,
+    step: f64,
+    precision: f64,
+    probes_left: usize,
+    held: Option<f64>,
+    missed: Option<f64>,
+}
+
+/// Every further step in the same direction is this much longer, up to a half of the rate.
+const STEP_GROWTH: f64 = 1.5;
+const LONGEST_STEP: f64 = 0.5;
+
+impl RateSearch {
+    /// A search that starts at `start` (requests a second, above 0), with a first step of `step` (a share of it), and ends when the bracket
+    /// is narrower than the ratio `precision` or after `probes`.
+    #[must_use]
+    pub const fn new(start: f64, step: f64, precision: f64, probes: usize) -> Self {
+        Self {
+            start,
+            step,
+            precision,
+            probes_left: probes,
+            held: None,
+            missed: None,
+        }
+    }
+
+    /// The rate to offer next, or `None` when the search is over.
+    #[must_use]
+    pub fn offer(&self) -> Option<f64> {
+        if self.probes_left == 0 {
+            return None;
+        }
+        match (self.held, self.missed) {
+            (None, None) => Some(self.start),
+            (Some(held), None) => Some(held * (1.0 + self.step)),
+            (None, Some(missed)) => Some(missed * (1.0 - self.step)),
+            (Some(held), Some(missed)) => (missed / held > self.precision).then(|| (held * missed).sqrt()),
+        }
+    }
+
+    /// Takes the answer for the rate that [`Self::offer`] gave.
+    pub fn record(&mut self, rate: f64, held: bool) {
+        let first = self.held.is_none() && self.missed.is_none();
+        if held {
+            self.held = Some(self.held.map_or(rate, |best| best.max(rate)));
+        } else {
+            self.missed = Some(self.missed.map_or(rate, |best| best.min(rate)));
+        }
+        if !first {
+            self.step = (self.step * STEP_GROWTH).min(LONGEST_STEP);
+        }
+        self.probes_left = self.probes_left.saturating_sub(1);
+    }
+
+    /// The highest rate that was held.
+    #[must_use]
+    pub const fn held(&self) -> Option<f64> {
+        self.held
+    }
+
+    /// The lowest rate that was not.
+    #[must_use]
+    pub const fn missed(&self) -> Option<f64> {
+        self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Searches a server that holds up to `capacity`; what was found and with how many probes.
+    fn search(start: f64, capacity: f64) -> (Option<f64>, usize) {
+        let mut search = RateSearch::new(start, 0.12, 1.05, 9);
+        let mut probes = 0;
+        while let Some(rate) = search.offer() {
+            search.record(rate, rate <= capacity);
+            probes += 1;
+        }
+        (search.held(), probes)
+    }
+
+    #[test]
+    fn finds_the_capacity_within_the_precision() {
+        for percent in 50..=200_u32 {
+            let capacity = f64::from(percent);
+            let (held, probes) = search(100.0, capacity);
+            let held = held.unwrap();
+            assert!(held <= capacity && held * 1.05 > capacity, "{capacity}: {held}");
+            assert!(probes <= 9);
+        }
+    }
+
+    #[test]
+    fn needs_few_probes_from_a_good_start() {
+        assert_eq!(search(100.0, 103.0).1, 4);
+        assert_eq!(search(100.0, 97.0).1, 4);
+    }
+
+    #[test]
+    fn gives_up_on_a_server_that_holds_nothing() {
+        assert_eq!(search(100.0, 0.0), (None, 9));
+    }
+
+    #[test]
+    fn keeps_what_was_held_when_probes_run_out() {
+        let (held, probes) = search(1.0, 1e9);
+        assert_eq!(probes, 9);
+        assert!(held.unwrap() > 5.0);
+    }
+}

@@ -1,0 +1,222 @@
+//! The result of a study as plain data: what the terminal and the JSON file both show.
+
+use serde::Serialize;
+
+use crate::stats::Interval;
+use crate::study::certificate::Certificate;
+use crate::study::confirm::{Duel, Outcome as DuelOutcome};
+use crate::study::standing::Standing;
+use crate::study::{Candidate, Label, Measurement, Outcome, Slo, Stop, Study, Trial};
+
+/// Everything a study has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What to configure; `None` if nothing can be recommended.
+    pub recommended: Option<Candidate>,
+    /// What it is compared with.
+    pub baseline: Side,
+    /// The best found.
+    pub best: Option<Side>,
+    /// How best and baseline compare; `None` if nothing holds any rate.
+    pub outcome: Option<DuelOutcome>,
+    /// Capacity of the best over that of the baseline.
+    pub ratio: Option<Interval>,
+    /// How close the recommendation is to the host's limit.
+    pub certificate: Certificate,
+    /// If nothing meets the objective: the trial (counted from 1) that came nearest.
+    pub nearest: Option<usize>,
+    /// The trials in order.
+    pub trials: Vec<Trial>,
+    /// What had to hold.
+    pub slo: Slo,
+    /// Cores the application could use.
+    pub cores: u16,
+    /// Why the study ended.
+    pub stop: Stop,
+}
+
+/// One of the two that are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Side {
+    /// The configuration.
+    pub candidate: Candidate,
+    /// Its capacity, requests a second; `None` if it holds no rate.
+    pub capacity: Option<Interval>,
+    /// Its last usable measurement, or its last one.
+    pub measurement: Option<Measurement>,
+}
+
+impl Report {
+    /// The report on `study`, which ended because of `stop`.
+    #[must_use]
+    pub fn new(study: &Study, stop: Stop) -> Self {
+        let duel = Duel::of(study);
+        let baseline = study.space.baseline();
+        let recommended = duel.as_ref().and_then(|duel| duel.recommended(study));
+        let side = |candidate, capacity| Side {
+            candidate,
+            capacity,
+            measurement: last(study, candidate),
+        };
+        Self {
+            recommended,
+            baseline: side(baseline, duel.as_ref().and_then(|duel| duel.baseline_capacity(study))),
+            best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
+            outcome: duel.as_ref().map(|duel| duel.outcome(study)),
+            ratio: duel
+                .as_ref()
+                .filter(|duel| duel.best != duel.baseline)
+                .and_then(|duel| duel.ratio(study)),
+            certificate: Certificate::of(study, recommended),
+            nearest: if Standing::of(study).leader().is_none() {
+                nearest(study)
+            } else {
+                None
+            },
+            trials: study.trials().to_vec(),
+            slo: study.slo,
+            cores: study.space.cores.get(),
+            stop,
+        }
+    }
+
+    /// Whether the study was cut short.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.stop == Stop::Interrupted
+    }
+
+    /// What `--json` writes.
+    #[must_use]
+    pub fn summary(&self) -> Summary<'_> {
+        let counts = |side: &Side| (side.candidate, side.capacity);
+        Summary {
+            recommended: self.recommended,
+            baseline: Baseline {
+                candidate: self.baseline.candidate,
+                capacity: self.baseline.capacity.map(|capacity| capacity.value),
+            },
+            best: self.best.as_ref().map(counts).map(|(candidate, capacity)| Best {
+                candidate,
+                capacity: capacity.map(|capacity| capacity.value),
+                low: capacity.map(|capacity| capacity.low),
+                high: capacity.map(|capacity| capacity.high),
+            }),
+            ratio: self.ratio,
+            certificate: &self.certificate,
+            trials: self
+                .trials
+                .iter()
+                .zip(1..)
+                .map(|(trial, number)| TrialSummary::new(number, trial))
+                .collect(),
+            slo: self.slo,
+            cores: self.cores,
+            stopped_because: self.stop.words(),
+            partial: self.is_partial(),
+        }
+    }
+}
+
+fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
+    let of_candidate: Vec<&Measurement> = study
+        .measured()
+        .filter(|(tried, _)| *tried == candidate)
+        .map(|(_, found)| found)
+        .collect();
+    let usable = of_candidate.iter().rev().find(|found| found.is_usable());
+    usable.or(of_candidate.last()).map(|found| (*found).clone())
+}
+
+/// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency.
+fn nearest(study: &Study) -> Option<usize> {
+    let distance = |found: &Measurement| ((found.errors - study.slo.error_share()).max(0.0), found.bounded);
+    let numbered = study
+        .trials()
+        .iter()
+        .zip(1..)
+        .filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
+    numbered
+        .min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)))
+        .map(|(number, _)| number)
+}
+
+/// The keys of `--json`. Stable: other programs read them.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    recommended: Option<Candidate>,
+    baseline: Baseline,
+    best: Option<Best>,
+    ratio: Option<Interval>,
+    certificate: &'a Certificate,
+    trials: Vec<TrialSummary<'a>>,
+    slo: Slo,
+    cores: u16,
+    stopped_because: &'static str,
+    partial: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Baseline {
+    #[serde(flatten)]
+    candidate: Candidate,
+    capacity: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Best {
+    #[serde(flatten)]
+    candidate: Candidate,
+    capacity: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct TrialSummary<'a> {
+    trial: usize,
+    purpose: &'static str,
+    why: &'static str,
+    #[serde(flatten)]
+    candidate: Candidate,
+    valid: bool,
+    label: Option<Label>,
+    #[serde(flatten)]
+    result: ResultSummary<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum ResultSummary<'a> {
+    Measured(&'a Measurement),
+    Failed {
+        capacity: Option<f64>,
+        seconds: f64,
+        error: &'a str,
+    },
+}
+
+impl<'a> TrialSummary<'a> {
+    fn new(trial: usize, tried: &'a Trial) -> Self {
+        let result = match &tried.outcome {
+            Outcome::Measured(measurement) => ResultSummary::Measured(measurement),
+            Outcome::Failed { reason, seconds } => ResultSummary::Failed {
+                capacity: None,
+                seconds: *seconds,
+                error: reason,
+            },
+        };
+        Self {
+            trial,
+            purpose: "measure",
+            why: tried.suggestion.purpose.word(),
+            candidate: tried.suggestion.candidate,
+            valid: tried.measurement().is_some_and(Measurement::is_valid),
+            label: tried
+                .measurement()
+                .filter(|found| found.capacity > 0.0)
+                .map(Measurement::label),
+            result,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Which candidates may be tried: two ladders, and hard limits that are never tried beyond.
+
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Connections, Workers};
+
+/// One configuration that could be recommended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Worker processes.
+    pub workers: Workers,
+    /// Connections each serves at the same time.
+    pub connections: Connections,
+}
+
+impl Candidate {
+    /// Requests that can be inside the workers at the same time.
+    #[must_use]
+    pub fn slots(self) -> u64 {
+        u64::from(self.workers.get()) * u64::from(self.connections.get())
+    }
+}
+
+/// Which of the two numbers make a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dimensions {
+    /// Workers and connections.
+    WorkersAndConnections,
+    /// A worker serves one request at a time, as `sync` does: connections are 1.
+    WorkersOnly,
+}
+
+/// The candidates of a study.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Cores the application may use.
+    pub cores: NonZeroU16,
+    /// Which numbers vary.
+    pub dimensions: Dimensions,
+    /// What the configuration file says about connections; the baseline has as many.
+    pub connections: Connections,
+    /// What the configuration file says about workers, unless it leaves them to us.
+    pub workers: Option<Workers>,
+    /// The most workers to try.
+    pub max_workers: Workers,
+    /// The most connections to try.
+    pub max_connections: Connections,
+    /// The most workers × connections, for what each connection holds elsewhere (a database's connection limit).
+    pub max_slots: Option<u64>,
+    /// The most memory of all workers together, bytes (proportional set size).
+    pub max_memory: Option<u64>,
+}
+
+/// The ladder of connections; Gunicorn's default of 1000 is on it.
+const CONNECTIONS: [u32; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+/// Beyond the first few, each rung of the workers' ladder is this much higher: a step that shows above the noise.
+const WORKER_STEP: f64 = 1.25;
+
+impl Space {
+    /// A space of ordinary limits for `cores` cores: workers up to 4 × cores + 1 (64 × cores where each serves one request at a time, as waits
+    /// can then only overlap across workers), connections up to 1000.
+    #[must_use]
+    pub fn ordinary(cores: NonZeroU16, dimensions: Dimensions, connections: Connections) -> Self {
+        let most = match dimensions {
+            Dimensions::WorkersAndConnections => u32::from(cores.get()) * 4 + 1,
+            Dimensions::WorkersOnly => (u32::from(cores.get()) * 64).min(512),
+        };
+        Self {
+            cores,
+            dimensions,
+            connections,
+            workers: None,
+            max_workers: Workers::new(most.clamp(9, u32::from(Workers::MAX))).unwrap_or(Workers::folk(cores)),
+            max_connections: Connections::new(1000).unwrap_or(Connections::ONE),
+            max_slots: None,
+            max_memory: None,
+        }
+    }
+
+    /// What every result is compared with: Gunicorn's rule of thumb for workers, the configured connections, cut to the limits.
+    #[must_use]
+    pub fn baseline(&self) -> Candidate {
+        self.cut(Candidate {
+            workers: Workers::folk(self.cores),
+            connections: self.connections,
+        })
+    }
+
+    /// What the configuration file says, if it says something other than the baseline.
+    #[must_use]
+    pub fn configured(&self) -> Option<Candidate> {
+        let workers = self.workers?;
+        Some(self.cut(Candidate {
+            workers,
+            connections: self.connections,
+        }))
+        .filter(|candidate| *candidate != self.baseline())
+    }
+
+    fn cut(&self, candidate: Candidate) -> Candidate {
+        let slots = self
+            .max_slots
+            .map_or(u32::MAX, |slots| u32::try_from(slots.max(1)).unwrap_or(u32::MAX));
+        let workers = candidate.workers.min(self.max_workers);
+        let workers = Workers::new(slots.min(u32::from(workers.get()))).unwrap_or(workers);
+        let connections = match self.dimensions {
+            Dimensions::WorkersAndConnections => candidate.connections.min(self.max_connections),
+            Dimensions::WorkersOnly => Connections::ONE,
+        };
+        let room = self.max_slots.map_or(u64::MAX, |slots| slots / u64::from(workers.get()));
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        Candidate {
+            workers,
+            connections: connections.min(Connections::new(room.clamp(1, Connections::MAX)).unwrap_or(Connections::ONE)),
+        }
+    }
+
+    /// Numbers of workers worth trying, ascending: geometric, with cores, cores + 1, 2 × cores + 1 and the configured number among them.
+    #[must_use]
+    pub fn worker_ladder(&self) -> Vec<Workers> {
+        let cores = u32::from(self.cores.get());
+        let mut rungs: Vec<u32> = vec![cores, cores + 1, 2 * cores + 1, u32::from(self.max_workers.get())];
+        rungs.extend(self.workers.map(|workers| u32::from(workers.get())));
+        let mut rung = 1_u32;
+        while rung <= u32::from(self.max_workers.get()) {
+            rungs.push(rung);
+            rung = (rung + 1).max(stepped(rung));
+        }
+        rungs.sort_unstable();
+        rungs.dedup();
+        rungs
+            .into_iter()
+            .filter_map(Workers::new)
+            .filter(|workers| *workers <= self.max_workers)
+            .collect()
+    }
+
+    /// Numbers of connections worth trying, ascending.
+    #[must_use]
+    pub fn connection_ladder(&self) -> Vec<Connections> {
+        let mut rungs: Vec<Connections> = match self.dimensions {
+            Dimensions::WorkersOnly => vec![Connections::ONE],
+            Dimensions::WorkersAndConnections => CONNECTIONS
+                .into_iter()
+                .filter_map(Connections::new)
+                .chain([self.connections, self.max_connections])
+                .collect(),
+        };
+        rungs.retain(|connections| *connections <= self.max_connections);
+        rungs.sort_unstable();
+        rungs.dedup();
+        rungs
+    }
+
+    /// Every candidate within the limits, in order of workers, then connections.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let connections = self.connection_ladder();
+        let pairs = self.worker_ladder().into_iter().flat_map(|workers| {
+            connections.iter().map(move |connections| Candidate {
+                workers,
+                connections: *connections,
+            })
+        });
+        pairs
+            .filter(|candidate| self.max_slots.is_none_or(|most| candidate.slots() <= most))
+            .collect()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a worker count times 1.25 fits"
+)]
+fn stepped(rung: u32) -> u32 {
+    (f64::from(rung) * WORKER_STEP) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(cores: u16, dimensions: Dimensions) -> Space {
+        Space::ordinary(NonZeroU16::new(cores).unwrap(), dimensions, Connections::new(10).unwrap())
+    }
+
+    fn counts(space: &Space) -> Vec<u16> {
+        space.worker_ladder().into_iter().map(Workers::get).collect()
+    }
+
+    #[test]
+    fn the_workers_ladder_contains_the_rules_of_thumb() {
+        assert_eq!(
+            counts(&space(2, Dimensions::WorkersAndConnections)),
+            [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        );
+        let mut sixteen = space(16, Dimensions::WorkersAndConnections);
+        sixteen.workers = Workers::new(21);
+        assert_eq!(
+            counts(&sixteen),
+            [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 17, 18, 21, 22, 27, 33, 41, 51, 63, 65]
+        );
+    }
+
+    #[test]
+    fn one_request_at_a_time_leaves_one_dimension() {
+        let space = space(2, Dimensions::WorkersOnly);
+        assert!(
+            space
+                .candidates()
+                .iter()
+                .all(|candidate| candidate.connections == Connections::ONE)
+        );
+        assert_eq!(space.baseline().connections, Connections::ONE);
+        assert_eq!(space.max_workers.get(), 128);
+    }
+
+    #[test]
+    fn limits_hold_for_every_candidate_and_for_the_baseline() {
+        let mut space = space(4, Dimensions::WorkersAndConnections);
+        space.max_workers = Workers::new(6).unwrap();
+        space.max_slots = Some(30);
+        space.workers = Workers::new(12);
+        assert!(
+            space
+                .candidates()
+                .iter()
+                .all(|candidate| candidate.slots() <= 30 && candidate.workers.get() <= 6)
+        );
+        assert_eq!((space.baseline().workers.get(), space.baseline().connections.get()), (6, 5));
+        assert_eq!(space.configured(), None);
+    }
+}

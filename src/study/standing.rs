@@ -1,0 +1,120 @@
+//! Who leads: repeated measurements of a candidate taken together, and candidates that cannot be told apart.
+
+use crate::stats::{self, Spread};
+use crate::study::{Candidate, Study};
+
+/// What is known about one candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The configuration.
+    pub candidate: Candidate,
+    /// Logarithms of its measured capacities.
+    pub logs: Vec<f64>,
+    /// Its memory, bytes: the most that was measured.
+    pub memory: u64,
+}
+
+impl Place {
+    /// The geometric mean of its capacities, requests a second.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        self.level().exp()
+    }
+
+    fn level(&self) -> f64 {
+        stats::mean(&self.logs).unwrap_or(f64::NEG_INFINITY)
+    }
+}
+
+/// The candidates that may be recommended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    places: Vec<Place>,
+    spread: Spread,
+}
+
+/// Candidates this close are equals, however quiet the host.
+const EQUAL: f64 = 0.02;
+/// Memory this close is equal.
+const SAME_MEMORY: f64 = 1.03;
+
+impl Standing {
+    /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable enough to have a place.
+    #[must_use]
+    pub fn of(study: &Study) -> Self {
+        let mut places: Vec<Place> = Vec::new();
+        for trial in study.trials() {
+            let candidate = trial.suggestion.candidate;
+            let Some(measured) = trial.measurement().filter(|measured| measured.is_usable()) else {
+                continue;
+            };
+            let log = measured.capacity.ln();
+            match places.iter_mut().find(|place| place.candidate == candidate) {
+                Some(place) => {
+                    place.logs.push(log);
+                    place.memory = place.memory.max(measured.memory_bytes);
+                }
+                None => places.push(Place {
+                    candidate,
+                    logs: vec![log],
+                    memory: measured.memory_bytes,
+                }),
+            }
+        }
+        places.retain(|place| failures(study, place.candidate) < place.logs.len());
+        let spread = study.pace.scatter().updated(places.iter().map(|place| place.logs.as_slice()));
+        Self { places, spread }
+    }
+
+    /// What is known about `candidate`, if it has a place.
+    #[must_use]
+    pub fn place(&self, candidate: Candidate) -> Option<&Place> {
+        self.places.iter().find(|place| place.candidate == candidate)
+    }
+
+    /// The highest mean capacity.
+    #[must_use]
+    pub fn leader(&self) -> Option<&Place> {
+        self.places.iter().max_by(|one, other| one.level().total_cmp(&other.level()))
+    }
+
+    /// Among those that cannot be told from the leader: the least memory, then the fewest slots.
+    #[must_use]
+    pub fn finalist(&self) -> Option<&Place> {
+        let leader = self.leader()?;
+        let tolerance = EQUAL.max(self.spread.sd / (leader.logs.len() as f64).sqrt());
+        let equals: Vec<&Place> = self
+            .places
+            .iter()
+            .filter(|place| place.level() >= leader.level() - tolerance)
+            .collect();
+        let least = equals.iter().map(|place| place.memory).min()? as f64 * SAME_MEMORY;
+        equals
+            .into_iter()
+            .filter(|place| place.memory as f64 <= least)
+            .min_by_key(|place| place.candidate.slots())
+    }
+
+    /// How much one trial scatters, as far as repetitions tell.
+    #[must_use]
+    pub const fn spread(&self) -> Spread {
+        self.spread
+    }
+}
+
+/// Which of two places needs plainly less memory, or the second.
+#[must_use]
+pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
+    if one.memory as f64 * SAME_MEMORY < other.memory as f64 {
+        one
+    } else {
+        other
+    }
+}
+
+fn failures(study: &Study, candidate: Candidate) -> usize {
+    let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
+    of_candidate
+        .filter(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()))
+        .count()
+}

@@ -1,0 +1,327 @@
+//! The script of a trial: warm up, a light probe for the demands, then a search for the highest rate held within the objective.
+//! Decides everything about the load and nothing about how it is played: that is the [`Stage`].
+
+use std::time::Duration;
+
+use crate::study::queueing::{Bounds, Demand};
+use crate::study::{
+    Batch, Candidate, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion, Verdict, Warmup,
+    Window,
+};
+use crate::tune::{Step, TrialError};
+use crate::units::Rate;
+
+/// A running candidate that load can be put on.
+pub trait Stage {
+    /// Plays `probe`, asking `decide` about every batch after settling, until it says stop or the time is up. The window covers what came
+    /// after settling. New requests stop at the end; those outstanding go on.
+    fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError>;
+
+    /// Waits without load, for at most `seconds`, until nothing is outstanding.
+    fn drain(&mut self, seconds: f64) -> Result<Drained, TrialError>;
+
+    /// Proportional set size of all workers now, bytes.
+    fn memory(&mut self) -> Result<u64, TrialError>;
+
+    /// Seconds since the candidate was ordered to start.
+    fn elapsed(&mut self) -> f64;
+}
+
+/// A load to play. Spans are in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// How requests arrive.
+    pub load: Load,
+    /// How long it plays before anything counts.
+    pub settle: f64,
+    /// The longest it plays after that.
+    pub seconds: f64,
+    /// How long a batch is.
+    pub batch: f64,
+    /// A request that takes longer, from the moment it was due, is late.
+    pub late: Duration,
+}
+
+/// How requests arrive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// This many clients, each sending its next request when the last was answered.
+    Closed {
+        /// How many.
+        clients: u32,
+    },
+    /// The recording's own arrivals, sped up or slowed down to this mean rate, whatever the answers.
+    Open {
+        /// Requests a second.
+        rate: Rate,
+    },
+}
+
+/// Whether an application emptied itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is outstanding.
+    Empty,
+    /// Requests are still outstanding.
+    Stuck,
+}
+
+/// What all trials of a study have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// What must hold.
+    pub slo: Slo,
+    /// How long things take.
+    pub pace: Pace,
+    /// Cores the application may use.
+    pub cores: u16,
+}
+
+/// The search starts a little below the bound: above it a collapsed server may not recover.
+const BELOW_BOUND: f64 = 0.92;
+const BELOW_EXPECTED: f64 = 0.97;
+const FIRST_STEP: f64 = 0.12;
+/// A bound from the light probe this far below the rival's capacity ends the trial.
+const OUTCLASSED: f64 = 1.05;
+/// Predictions are trusted up to this much above the light probe's bound.
+const TRUSTED: f64 = 1.1;
+/// Share of the latency bound by which the generator may be late, and what it may always be (scheduling on a busy host), seconds.
+const LATENESS: f64 = 0.05;
+const LATENESS_ALWAYS: f64 = 0.005;
+const STEAL: f64 = 0.02;
+
+/// Measures the candidate on `stage`.
+pub fn measure(
+    stage: &mut dyn Stage,
+    terms: &Terms,
+    suggestion: &Suggestion,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Measurement, TrialError> {
+    Script {
+        stage,
+        terms,
+        suggestion,
+        watch,
+        probes: Vec::new(),
+        flags: Vec::new(),
+        memory: 0,
+    }
+    .run()
+}
+
+struct Script<'a> {
+    stage: &'a mut dyn Stage,
+    terms: &'a Terms,
+    suggestion: &'a Suggestion,
+    watch: &'a mut dyn FnMut(Step),
+    probes: Vec<ProbeNote>,
+    flags: Vec<Flag>,
+    memory: u64,
+}
+
+impl Script<'_> {
+    fn run(mut self) -> Result<Measurement, TrialError> {
+        self.warm_up()?;
+        (self.watch)(Step::Light);
+        let timing = self.terms.pace.timing();
+        let window = self.stage.probe(&self.closed(0.0, timing.light), &mut |_| Decision::GoOn)?;
+        self.note(&window);
+        self.memory = self.stage.memory()?;
+        let light = self.describe(&window);
+        let inside = f64::from(self.clients()).min(self.candidate().slots() as f64);
+        let time_in_worker = if light.throughput > 0.0 {
+            inside / light.throughput
+        } else {
+            0.0
+        };
+        let (mut measured, capacity, ending) = match self.hopeless(&light, time_in_worker) {
+            Some(ending) => (light, 0.0, ending),
+            None => match self.search(&light, time_in_worker)? {
+                Some((window, rate)) => (self.describe(&window), rate, Ending::Held),
+                None => (light, 0.0, Ending::NothingHeld),
+            },
+        };
+        measured.capacity = capacity;
+        measured.ending = ending;
+        measured.time_in_worker = time_in_worker;
+        measured.memory_bytes = self.memory;
+        measured.probes = self.probes;
+        measured.flags = self.flags;
+        measured.seconds = self.stage.elapsed();
+        Ok(measured)
+    }
+
+    fn warm_up(&mut self) -> Result<(), TrialError> {
+        (self.watch)(Step::WarmingUp);
+        let timing = self.terms.pace.timing();
+        let mut warmup = Warmup::new(timing);
+        let window = self
+            .stage
+            .probe(&self.closed(0.0, timing.warmup_cap), &mut |batch| warmup.observe(batch))?;
+        if !warmup.is_steady() {
+            self.flags.push(Flag::NotSteady);
+        }
+        self.note(&window);
+        Ok(())
+    }
+
+    /// Why the light probe already settles the matter, if it does.
+    fn hopeless(&self, light: &Measurement, time_in_worker: f64) -> Option<Ending> {
+        let answered = light.throughput > 0.0;
+        if !answered && light.errors > 0.0 {
+            Some(Ending::OnlyErrors)
+        } else if light.errors > self.terms.slo.error_share() && light.errors_by_kind.values().sum::<u64>() > 1 {
+            Some(Ending::Errors)
+        } else if !answered || light.bounded > self.terms.slo.latency().as_secs_f64() {
+            Some(Ending::TooSlow)
+        } else {
+            let bound = self.bound(light, time_in_worker);
+            self.suggestion
+                .rival
+                .filter(|rival| bound * OUTCLASSED < *rival)
+                .map(|_| Ending::Outclassed(bound))
+        }
+    }
+
+    /// The highest rate held and its window.
+    fn search(&mut self, light: &Measurement, time_in_worker: f64) -> Result<Option<(Window, f64)>, TrialError> {
+        let timing = self.terms.pace.timing();
+        let mut search = self.rates(light, self.bound(light, time_in_worker));
+        let settle = timing.settle.max(2.0 * light.bounded).min(timing.probe_cap);
+        let mut best = None;
+        let mut may_repeat = true;
+        while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
+            (self.watch)(Step::Probing(offered));
+            let mut judge = Judge::new(&self.terms.slo, timing, self.candidate(), offered);
+            let probe = Probe {
+                load: Load::Open { rate },
+                settle,
+                ..self.closed(settle, timing.probe_cap)
+            };
+            let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
+            let verdict = judge.verdict();
+            let crashed = self.note(&window);
+            let disturbed = self.disturbance(&window);
+            let why = match verdict {
+                Verdict::Held => None,
+                Verdict::Missed(miss) => Some(disturbed.map_or(miss.words(), Flag::words).to_owned()),
+            };
+            self.probes.push(ProbeNote {
+                rate: offered,
+                held: verdict == Verdict::Held,
+                why,
+            });
+            if verdict == Verdict::Held {
+                self.memory = self.memory.max(self.stage.memory()?);
+                // What was really offered, not what was asked for: in a short window they differ by several percent.
+                let reached = judge.offered();
+                if best.as_ref().is_none_or(|(_, rate)| *rate < reached) {
+                    best = Some((window, reached));
+                }
+            } else if self.drain()? == Drained::Stuck {
+                break;
+            }
+            // A disturbance can only make a probe fail, so only failures are tried again, and only once.
+            if may_repeat && disturbed.is_some() && verdict != Verdict::Held {
+                may_repeat = false;
+                continue;
+            }
+            if let Some(flag) = disturbed {
+                self.flag(flag);
+            }
+            search.record(offered, verdict == Verdict::Held);
+            if crashed {
+                break;
+            }
+        }
+        if search.missed().is_none() {
+            self.flag(Flag::NotBracketed);
+        }
+        Ok(best)
+    }
+
+    fn rates(&self, light: &Measurement, bound: f64) -> RateSearch {
+        let timing = self.terms.pace.timing();
+        let bound = if bound.is_finite() { bound } else { light.throughput };
+        // A step just inside the precision: two probes are then enough where the expectation is right.
+        let narrow = (timing.precision - 1.0) * 0.99;
+        match self.suggestion.expected {
+            Some(expected) => RateSearch::new(
+                BELOW_EXPECTED * expected.min(TRUSTED * bound),
+                narrow,
+                timing.precision,
+                timing.probes,
+            ),
+            None => RateSearch::new(BELOW_BOUND * bound, FIRST_STEP, timing.precision, timing.probes),
+        }
+    }
+
+    fn bound(&self, light: &Measurement, time_in_worker: f64) -> f64 {
+        let beside = light.generator_cpu / light.throughput.max(f64::MIN_POSITIVE);
+        let demand = Demand {
+            cpu: light.cpu_seconds_per_request,
+            beside,
+            time_in_worker,
+        };
+        Bounds::new(self.candidate(), f64::from(self.terms.cores), demand).tightest()
+    }
+
+    fn drain(&mut self) -> Result<Drained, TrialError> {
+        (self.watch)(Step::Draining);
+        let drained = self.stage.drain(self.terms.pace.timing().drain)?;
+        if drained == Drained::Stuck {
+            self.flag(Flag::DoesNotRecover);
+        }
+        Ok(drained)
+    }
+
+    /// Notes a crash, and says whether there was one.
+    fn note(&mut self, window: &Window) -> bool {
+        if window.crashes > 0 {
+            self.flag(Flag::WorkerCrashed);
+        }
+        window.crashes > 0
+    }
+
+    fn flag(&mut self, flag: Flag) {
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
+    }
+
+    fn disturbance(&self, window: &Window) -> Option<Flag> {
+        let allowed = (LATENESS * self.terms.slo.latency().as_secs_f64()).max(LATENESS_ALWAYS);
+        if window.lateness_p99 > allowed {
+            Some(Flag::GeneratorLate)
+        } else {
+            window.cores.iter().any(|core| core.steal > STEAL).then_some(Flag::Steal)
+        }
+    }
+
+    fn describe(&self, window: &Window) -> Measurement {
+        Measurement::of_window(window, &self.terms.slo, self.candidate())
+    }
+
+    fn closed(&self, settle: f64, seconds: f64) -> Probe {
+        let batch = self.terms.pace.timing().batch;
+        Probe {
+            load: Load::Closed { clients: self.clients() },
+            settle,
+            seconds,
+            batch,
+            late: self.terms.slo.latency(),
+        }
+    }
+
+    /// Enough clients to keep every core and a pair of workers awake, too few to queue.
+    fn clients(&self) -> u32 {
+        u32::from(self.terms.cores).max(2)
+    }
+
+    fn candidate(&self) -> Candidate {
+        self.suggestion.candidate
+    }
+}
+
+#[cfg(test)]
+mod tests;
