@@ -1,1 +1,3 @@
-//! (to come)
+//! One file a subcommand: wiring and printing, no decisions.
+
+pub mod tune_output;

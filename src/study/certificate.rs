@@ -54,7 +54,11 @@ impl Certificate {
             return Self::refused(
                 Some(share),
                 Some(bound),
-                format!("it reaches {:.0} % of the cores' limit; {}", share * 100.0, binding(&trials)),
+                format!(
+                    "it reaches {:.0} % of the cores' limit; what binds: {}",
+                    share * 100.0,
+                    binding(&trials)
+                ),
             );
         }
         Self {
@@ -109,15 +113,13 @@ fn unbound(study: &Study, trials: &[&Measurement]) -> String {
         .measured()
         .any(|(_, found)| found.cpu_mean().is_some_and(|share| share > BUSY));
     if busy {
-        "the cores were busy only with many more workers than cores, where CPU per request is no measure".to_owned()
+        "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
+            .to_owned()
     } else {
-        format!("the cores were never busy; {}", binding(trials))
+        format!("the cores were never busy; what binds: {}", binding(trials))
     }
 }
 
-fn binding(trials: &[&Measurement]) -> String {
-    format!(
-        "what binds is {}",
-        trials.last().map_or(Label::Other, |found| found.label()).words()
-    )
+fn binding(trials: &[&Measurement]) -> &'static str {
+    trials.last().map_or(Label::Other, |found| found.label()).name()
 }

@@ -85,7 +85,7 @@ impl Duel {
         let within_pair = !self.attempts.is_multiple_of(2);
         let wanted = pairs < effort.least_pairs || (more && pairs < effort.most_pairs && !self.is_settled(study));
         // Best first, then mirrored pair by pair: a slow drift of the host cancels.
-        let best_first = self.attempts % 4 == 0 || self.attempts % 4 == 3;
+        let best_first = matches!(self.attempts % 4, 0 | 3);
         (wanted || within_pair).then_some(if best_first { self.best } else { self.baseline })
     }
 

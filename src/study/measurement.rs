@@ -202,15 +202,26 @@ pub enum Label {
 }
 
 impl Label {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "the cores",
+            Self::Worker => "the workers",
+            Self::Slots => "the connections",
+            Self::Other => "something outside",
+        }
+    }
+
     /// In words, as the answer to "what stops it from doing more?".
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Cpu => "the cores: all of them are busy",
-            Self::Worker => "the workers: each keeps one core busy, and cores are left for more workers",
-            Self::Slots => "the slots: all connections of all workers are taken, mostly waiting",
+            Self::Cpu => "all cores are busy",
+            Self::Worker => "each worker keeps one core busy, and cores are left for more workers",
+            Self::Slots => "all connections of all workers are taken, mostly waiting",
             Self::Other => {
-                "something outside: neither cores, workers nor connections are used up (a database, a lock, a service, or the latency bound itself)"
+                "neither cores, workers nor connections are used up, so something outside them binds (a database, a lock, a service, or the latency bound itself)"
             }
         }
     }

@@ -86,6 +86,12 @@ impl Report {
         self.stop == Stop::Interrupted
     }
 
+    /// Whether the best is better than the baseline.
+    #[must_use]
+    pub fn outcome_is_gain(&self) -> bool {
+        matches!(self.outcome, Some(DuelOutcome::Better | DuelOutcome::OnlyBest))
+    }
+
     /// What `--json` writes.
     #[must_use]
     pub fn summary(&self) -> Summary<'_> {

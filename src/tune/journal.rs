@@ -107,12 +107,13 @@ impl Journal {
             .append(true)
             .create_new(true)
             .open(path)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AlreadyExists => JournalError::Exists(path.to_owned()),
-                _ => JournalError::Io {
-                    path: path.to_owned(),
-                    source,
-                },
+            .map_err(|source| {
+                let path = path.to_owned();
+                if source.kind() == io::ErrorKind::AlreadyExists {
+                    JournalError::Exists(path)
+                } else {
+                    JournalError::Io { path, source }
+                }
             })?;
         let mut journal = Self {
             path: path.to_owned(),

@@ -34,22 +34,15 @@ fn measured(change: impl FnOnce(&mut Measurement)) -> Outcome {
 fn mean_regret_is_small_for_every_application() {
     for pace in [Pace::Quick, Pace::Normal] {
         for app in &APPS {
-            let runs: Vec<(f64, f64)> = (0..SEEDS)
+            let mut regrets: Vec<f64> = (0..SEEDS)
                 .map(|seed| {
-                    let (study, report) = simulate(app, pace, seed);
-                    (app.regret(report.recommended), study.trials().len() as f64)
+                    let (_, report) = simulate(app, pace, seed);
+                    app.regret(report.recommended)
                 })
                 .collect();
-            let mut regrets: Vec<f64> = runs.iter().map(|run| run.0).collect();
             regrets.sort_by(f64::total_cmp);
             let mean = regrets.iter().sum::<f64>() / SEEDS as f64;
             let high = regrets[regrets.len() * 9 / 10];
-            let trials = runs.iter().map(|run| run.1).sum::<f64>() / SEEDS as f64;
-            let start = app.regret(Some(app.space().baseline()));
-            println!(
-                "{pace:?} {}: regret mean {mean:.3} p90 {high:.3}, trials {trials:.1}, baseline {start:.3}",
-                app.name
-            );
             // The reserve kept below a memory limit costs a worker.
             let bound = if app.max_memory.is_some() { 0.05 } else { 0.025 };
             assert!(
@@ -95,7 +88,7 @@ fn gives_no_certificate_where_something_outside_binds() {
     };
     let (_, report) = simulate(&locked, Pace::Normal, 1);
     assert!(!report.certificate.given);
-    insta::assert_snapshot!(report.certificate.reason.unwrap(), @"the cores were never busy; what binds is something outside: neither cores, workers nor connections are used up (a database, a lock, a service, or the latency bound itself)");
+    insta::assert_snapshot!(report.certificate.reason.unwrap(), @"the cores were never busy; what binds: something outside");
 }
 
 #[test]
@@ -149,7 +142,7 @@ fn a_candidate_whose_workers_crash_is_not_recommended() {
                 found.flags.push(Flag::WorkerCrashed);
                 Outcome::Measured(found)
             }
-            outcome => outcome,
+            outcome @ (Outcome::Measured(_) | Outcome::Failed { .. }) => outcome,
         },
         app,
     );

@@ -52,7 +52,7 @@ fn a_journal_cut_anywhere_goes_on_from_its_last_whole_line() {
     let bytes = std::fs::read(&path).unwrap();
     for cut in (0..=bytes.len()).step_by(97).chain([bytes.len() - 1, bytes.len()]) {
         std::fs::write(&path, &bytes[..cut]).unwrap();
-        let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+        let whole = memchr::memchr_iter(b'\n', &bytes[..cut]).count();
         let mut resumed = Journal::resume(&path, &header()).unwrap();
         let trials = whole.saturating_sub(1);
         assert_eq!(resumed.trials, study.trials()[..trials], "cut at {cut}");

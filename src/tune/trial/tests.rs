@@ -128,9 +128,9 @@ impl Stage for Server {
                 batch.failed += u64::from(failed);
                 batch.cpu_seconds += self.service;
                 if failed {
-                    *window.errors.entry("HTTP 500".to_owned()).or_default() += 1
+                    *window.errors.entry("HTTP 500".to_owned()).or_default() += 1;
                 } else {
-                    window.latencies.record(latency)
+                    window.latencies.record(latency);
                 }
             }
             if batch.seconds + TICK / 2.0 >= probe.batch {
@@ -208,24 +208,12 @@ fn finds_the_capacity_of_a_busy_server() {
                 ..Server::new(2, 0.01, 0.05)
             };
             let found = trial(&mut server, pace, &suggestion(None, None));
-            println!(
-                "{pace:?} {seed}: {:.0} in {:.1} s, {} probes",
-                found.capacity,
-                found.seconds,
-                found.probes.len()
-            );
             let (low, high) = if pace == Pace::Quick { (165.0, 220.0) } else { (175.0, 210.0) };
             assert!(
                 (low..=high).contains(&found.capacity),
                 "{pace:?} {seed}: {} {:?}",
                 found.capacity,
                 found.probes
-            );
-            println!(
-                "{pace:?} {seed}: {:.0} in {:.1} s, {} probes",
-                found.capacity,
-                found.seconds,
-                found.probes.len()
             );
             assert!(found.seconds < seconds, "{pace:?} {seed}: {} s", found.seconds);
             assert_eq!((found.ending, found.flags.as_slice()), (Ending::Held, [].as_slice()));
