@@ -3,6 +3,7 @@
 mod configuration;
 pub mod record;
 pub mod run;
+pub mod tune_output;
 
 use std::io;
 use std::path::PathBuf;

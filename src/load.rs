@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Latencies, Played, Statuses, Unfinished};
+pub use outcome::{Batch, Errors, Played, Statuses, Unfinished};
 
 use crate::replay::{Load, Plan};
 use crate::units::Rate;

@@ -122,16 +122,10 @@ impl Allowance {
         self.requests += 1;
         self.bytes = self.bytes.saturating_add(line as u64);
         if self.requests > MAX_REQUESTS {
-            return Err(RecordingError::TooLarge {
-                limit: MAX_REQUESTS as u64,
-                what: "requests",
-            });
+            return Err(RecordingError::TooLarge { limit: MAX_REQUESTS as u64, what: "requests" });
         }
         if self.bytes > MAX_BYTES {
-            return Err(RecordingError::TooLarge {
-                limit: MAX_BYTES,
-                what: "bytes",
-            });
+            return Err(RecordingError::TooLarge { limit: MAX_BYTES, what: "bytes" });
         }
         Ok(())
     }
@@ -187,24 +181,12 @@ mod tests {
 
     #[test]
     fn the_allowance_ends_at_its_bounds() {
-        let mut allowance = Allowance {
-            requests: MAX_REQUESTS - 1,
-            bytes: 0,
-        };
+        let mut allowance = Allowance { requests: MAX_REQUESTS - 1, bytes: 0 };
         assert!(allowance.take(1).is_ok());
-        assert!(matches!(
-            allowance.take(1),
-            Err(RecordingError::TooLarge { what: "requests", .. })
-        ));
+        assert!(matches!(allowance.take(1), Err(RecordingError::TooLarge { what: "requests", .. })));
 
-        let mut allowance = Allowance {
-            requests: 0,
-            bytes: MAX_BYTES - 1,
-        };
+        let mut allowance = Allowance { requests: 0, bytes: MAX_BYTES - 1 };
         assert!(allowance.take(1).is_ok());
-        assert!(matches!(
-            allowance.take(1),
-            Err(RecordingError::TooLarge { what: "bytes", .. })
-        ));
+        assert!(matches!(allowance.take(1), Err(RecordingError::TooLarge { what: "bytes", .. })));
     }
 }

@@ -24,11 +24,7 @@ pub fn deviation(values: &[f64]) -> Option<f64> {
 #[must_use]
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     let logs: Vec<f64> = values.iter().filter(|value| **value > 0.0).map(|value| value.ln()).collect();
-    if logs.len() < values.len() {
-        None
-    } else {
-        mean(&logs).map(f64::exp)
-    }
+    if logs.len() < values.len() { None } else { mean(&logs).map(f64::exp) }
 }
 
 #[cfg(test)]

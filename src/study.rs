@@ -122,13 +122,7 @@ impl Study {
     /// A study without trials.
     #[must_use]
     pub const fn new(slo: Slo, space: Space, pace: Pace, budget: Budget) -> Self {
-        Self {
-            slo,
-            space,
-            pace,
-            budget,
-            trials: Vec::new(),
-        }
+        Self { slo, space, pace, budget, trials: Vec::new() }
     }
 
     /// Adds the next trial.
@@ -144,9 +138,7 @@ impl Study {
 
     /// The trials that gave numbers.
     pub fn measured(&self) -> impl Iterator<Item = (Candidate, &Measurement)> {
-        self.trials
-            .iter()
-            .filter_map(|trial| Some((trial.suggestion.candidate, trial.measurement()?)))
+        self.trials.iter().filter_map(|trial| Some((trial.suggestion.candidate, trial.measurement()?)))
     }
 
     /// How many trials had this purpose.

@@ -57,17 +57,8 @@ impl fmt::Display for ImportReport {
             write!(f, "\n  {}: {requests} requests", path.display())?;
             if broken.count > 0 {
                 let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-                let more = if broken.count > broken.first.len() as u64 {
-                    ", …"
-                } else {
-                    ""
-                };
-                write!(
-                    f,
-                    ", {} broken lines passed over (line {}{more})",
-                    broken.count,
-                    first.join(", ")
-                )?;
+                let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
+                write!(f, ", {} broken lines passed over (line {}{more})", broken.count, first.join(", "))?;
             }
             if broken.torn {
                 write!(f, ", the last line is cut off")?;
@@ -87,13 +78,9 @@ pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<Imp
     let mut read = Vec::with_capacity(inputs.len());
     for path in inputs {
         let input = open(path).map_err(|source| file(path, source))?;
-        let (requests, broken) =
-            importer
-                .read(BufReader::with_capacity(1 << 18, input))
-                .map_err(|source| ImportError::Input {
-                    path: path.clone(),
-                    source,
-                })?;
+        let (requests, broken) = importer
+            .read(BufReader::with_capacity(1 << 18, input))
+            .map_err(|source| ImportError::Input { path: path.clone(), source })?;
         read.push((path.clone(), requests, broken));
     }
     let recording = importer.finish()?;
@@ -106,10 +93,7 @@ pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<Imp
 }
 
 fn file(path: &Path, source: io::Error) -> ImportError {
-    ImportError::File {
-        path: path.to_owned(),
-        source,
-    }
+    ImportError::File { path: path.to_owned(), source }
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn Read>> {
@@ -145,12 +129,7 @@ fn save(recording: &Recording, output: &Path) -> io::Result<()> {
 }
 
 fn save_draft(recording: &Recording, draft: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(draft)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
     let mut writer = BufWriter::new(file);
     write(recording, &mut writer)?;
     writer.flush()?;
@@ -175,11 +154,7 @@ mod tests {
     #[test]
     fn logs_become_a_private_recording_and_a_report() {
         let folder = tempfile::tempdir().unwrap();
-        let (log, torn, output) = (
-            folder.path().join("a.log"),
-            folder.path().join("b.log"),
-            folder.path().join("out.jsonl"),
-        );
+        let (log, torn, output) = (folder.path().join("a.log"), folder.path().join("b.log"), folder.path().join("out.jsonl"));
         fs::write(&log, [LINE, "broken\n", LINE].concat()).unwrap();
         fs::write(&torn, [LINE, &LINE[..30]].concat()).unwrap();
         let report = import(&[log.clone(), torn], &output, JitterSeed(1)).unwrap();
@@ -190,13 +165,7 @@ mod tests {
              cut off\ntimes: the log's whole seconds, spread within each"
         );
         assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            recording::read(BufReader::new(File::open(&output).unwrap()))
-                .unwrap()
-                .requests
-                .len(),
-            3
-        );
+        assert_eq!(recording::read(BufReader::new(File::open(&output).unwrap())).unwrap().requests.len(), 3);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no draft is left");
     }
 
@@ -214,11 +183,6 @@ mod tests {
         assert!(!output.exists());
         fs::write(&empty, LINE).unwrap();
         let nowhere = folder.path().join("none/out.jsonl");
-        assert!(
-            import(&[empty], &nowhere, JitterSeed(1))
-                .unwrap_err()
-                .to_string()
-                .contains("none/out.jsonl")
-        );
+        assert!(import(&[empty], &nowhere, JitterSeed(1)).unwrap_err().to_string().contains("none/out.jsonl"));
     }
 }

@@ -2,58 +2,8 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
+use crate::stats::Latencies;
 use crate::units::Rate;
-
-/// Latencies from 1 µs to this are told apart by three digits; longer ones count as this.
-const LONGEST: Duration = Duration::from_mins(10);
-
-/// A distribution of times in bounded memory.
-#[derive(Clone, Debug)]
-pub struct Latencies(Histogram<u64>);
-
-impl Latencies {
-    pub(super) fn new() -> Self {
-        let micros = u64::try_from(LONGEST.as_micros()).expect("invariant: ten minutes are few microseconds");
-        Self(Histogram::new_with_bounds(1, micros, 3).expect("invariant: 1 to ten minutes at three digits are valid bounds"))
-    }
-
-    pub(super) fn record(&mut self, latency: Duration) {
-        self.0
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// The time that `share` (0 to 1) of all values do not exceed; zero without values.
-    #[must_use]
-    pub fn quantile(&self, share: f64) -> Duration {
-        Duration::from_micros(self.0.value_at_quantile(share))
-    }
-
-    /// The longest time, to three digits.
-    #[must_use]
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.max())
-    }
-
-    /// The mean.
-    #[must_use]
-    pub fn mean(&self) -> Duration {
-        Duration::from_secs_f64(self.0.mean() / 1e6)
-    }
-
-    /// How many values there are.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// The histogram behind it, in microseconds, for merging and export.
-    #[must_use]
-    pub const fn histogram(&self) -> &Histogram<u64> {
-        &self.0
-    }
-}
 
 /// Requests that did not get the answer they should have, by kind. A request counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,18 +19,8 @@ pub(super) struct Due {
 /// The source of due requests.
 #[derive(Debug)]
 pub(super) enum Pace<'a> {
-    Open {
-        schedule: Schedule<'a>,
-        start: Moment,
-        next: Due,
-    },
-    Closed {
-        plan: &'a Plan,
-        from: usize,
-        clients: usize,
-        sent: u64,
-        pausing: VecDeque<Moment>,
-    },
+    Open { schedule: Schedule<'a>, start: Moment, next: Due },
+    Closed { plan: &'a Plan, from: usize, clients: usize, sent: u64, pausing: VecDeque<Moment> },
 }
 
 impl<'a> Pace<'a> {
@@ -44,13 +34,7 @@ impl<'a> Pace<'a> {
             }
             Load::Closed { clients } => {
                 let clients = usize::try_from(clients.get()).unwrap_or(usize::MAX);
-                Self::Closed {
-                    plan,
-                    from,
-                    clients,
-                    sent: 0,
-                    pausing: VecDeque::new(),
-                }
+                Self::Closed { plan, from, clients, sent: 0, pausing: VecDeque::new() }
             }
         })
     }
@@ -63,13 +47,7 @@ impl<'a> Pace<'a> {
                 *next = due(schedule, *start);
                 Some(taken)
             }
-            Self::Closed {
-                plan,
-                from,
-                clients,
-                sent,
-                pausing,
-            } => {
+            Self::Closed { plan, from, clients, sent, pausing } => {
                 while pausing.front().is_some_and(|until| *until <= now) {
                     pausing.pop_front();
                 }
@@ -107,8 +85,5 @@ impl<'a> Pace<'a> {
 
 fn due(schedule: &mut Schedule<'_>, start: Moment) -> Due {
     let (index, after) = schedule.advance();
-    Due {
-        index,
-        at: start.after(after),
-    }
+    Due { index, at: start.after(after) }
 }

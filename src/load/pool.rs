@@ -78,16 +78,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(limit: u32, max_body: u64) -> Self {
-        Self {
-            connections: Vec::new(),
-            vacant: Vec::new(),
-            idle: Vec::new(),
-            first: None,
-            last: None,
-            busy: 0,
-            limit,
-            max_body,
-        }
+        Self { connections: Vec::new(), vacant: Vec::new(), idle: Vec::new(), first: None, last: None, busy: 0, limit, max_body }
     }
 
     /// How many carry a request.
@@ -133,13 +124,7 @@ impl Pool {
         if self.connections.len() < self.limit as usize {
             let place = Place::try_from(self.connections.len()).ok()?;
             let response = Response::new(self.max_body);
-            self.connections.push(Connection {
-                state: State::Vacant,
-                response,
-                life: 0,
-                earlier: None,
-                later: None,
-            });
+            self.connections.push(Connection { state: State::Vacant, response, life: 0, earlier: None, later: None });
             return Some(place);
         }
         let oldest = *self.idle.first()?;

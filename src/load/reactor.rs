@@ -116,16 +116,9 @@ impl<'a> Reactor<'a> {
     pub(super) fn played(self, ending: Ending, cpu: Duration) -> Played {
         let now = clock::now();
         let sending = now.since(self.start).min(self.run.duration);
-        let unfinished = Unfinished {
-            outstanding: self.pool.busy() as u64,
-            unsent: self.queue.len() as u64,
-        };
+        let unfinished = Unfinished { outstanding: self.pool.busy() as u64, unsent: self.queue.len() as u64 };
         let stopped_early = ending == Ending::Stopped;
-        Played {
-            unfinished,
-            stopped_early,
-            ..self.tally.played(now.since(self.start), sending, cpu)
-        }
+        Played { unfinished, stopped_early, ..self.tally.played(now.since(self.start), sending, cpu) }
     }
 
     fn batch(&self, now: Moment) -> Batch {
@@ -144,10 +137,7 @@ impl<'a> Reactor<'a> {
             }
             self.tally.scheduled();
             if self.queue.len() < QUEUE_LIMIT {
-                self.queue.push_back(Flight {
-                    due,
-                    attempt: Attempt::First,
-                });
+                self.queue.push_back(Flight { due, attempt: Attempt::First });
                 self.send_queued(now);
             } else {
                 self.tally.fail(Failure::Shed);
@@ -182,11 +172,7 @@ impl<'a> Reactor<'a> {
                     return;
                 }
                 Err(refusal) => {
-                    self.tally.fail(if refusal == Refusal::Exhausted {
-                        Failure::Exhausted
-                    } else {
-                        Failure::Connect
-                    });
+                    self.tally.fail(if refusal == Refusal::Exhausted { Failure::Exhausted } else { Failure::Connect });
                     self.pace.found_nobody(started);
                     return;
                 }
@@ -197,17 +183,7 @@ impl<'a> Reactor<'a> {
         }
         let request = &self.run.plan.requests()[flight.due.index];
         self.pool.get(place).response.begin(request.response_body());
-        self.pool.begin(
-            place,
-            Busy {
-                socket,
-                flight,
-                started,
-                sent: 0,
-                usage,
-                answering: false,
-            },
-        );
+        self.pool.begin(place, Busy { socket, flight, started, sent: 0, usage, answering: false });
         self.transmit(place);
     }
 
@@ -329,10 +305,7 @@ impl<'a> Reactor<'a> {
         };
         if busy.usage == Usage::Reused && !busy.answering && busy.flight.attempt == Attempt::First {
             self.tally.retried();
-            self.queue.push_front(Flight {
-                attempt: Attempt::Second,
-                ..busy.flight
-            });
+            self.queue.push_front(Flight { attempt: Attempt::Second, ..busy.flight });
         } else if busy.usage == Usage::Fresh && busy.sent == 0 {
             self.tally.fail(Failure::Connect);
             self.pace.found_nobody(clock::now());
@@ -346,11 +319,7 @@ impl<'a> Reactor<'a> {
             self.pool.end(place);
             self.tally.time_out(now.since(due));
         }
-        while let Some(flight) = self
-            .queue
-            .front()
-            .filter(|flight| flight.due.at.after(self.run.timeout) <= now)
-        {
+        while let Some(flight) = self.queue.front().filter(|flight| flight.due.at.after(self.run.timeout) <= now) {
             self.tally.time_out(now.since(flight.due.at));
             self.queue.pop_front();
         }
@@ -371,9 +340,7 @@ impl<'a> Reactor<'a> {
 
     fn wait(&mut self, until: Moment) -> Result<Woken, LoadError> {
         let timeout = until.since(clock::now());
-        let timeout = Timespec::try_from(timeout)
-            .map_err(|_| Errno::INVAL)
-            .map_err(system("epoll_pwait2"))?;
+        let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL).map_err(system("epoll_pwait2"))?;
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
             Ok(_) => Ok(Woken::ByTimeOrEvent),
             Err(Errno::INTR) => Ok(Woken::BySignal),
@@ -383,8 +350,5 @@ impl<'a> Reactor<'a> {
 }
 
 fn system(doing: &'static str) -> impl Fn(Errno) -> LoadError {
-    move |errno| LoadError::System {
-        doing,
-        source: io::Error::from(errno),
-    }
+    move |errno| LoadError::System { doing, source: io::Error::from(errno) }
 }

@@ -49,11 +49,7 @@ pub(super) fn request(stream: &mut dyn Stream) -> Option<String> {
 
 pub(super) fn answer(stream: &mut dyn Stream, status: u16, body: &str) -> ControlFlow<()> {
     let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    if stream.write_all(text.as_bytes()).is_ok() {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
-    }
+    if stream.write_all(text.as_bytes()).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 pub(super) fn ok(stream: &mut dyn Stream) -> ControlFlow<()> {

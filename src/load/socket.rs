@@ -25,10 +25,7 @@ impl Address {
             Target::Tcp(address) => Ok(Self::Tcp(*address)),
             Target::Unix(path) => SocketAddrUnix::new(path)
                 .map(Self::Unix)
-                .map_err(|errno| LoadError::UnixPath {
-                    path: path.clone(),
-                    source: errno.into(),
-                }),
+                .map_err(|errno| LoadError::UnixPath { path: path.clone(), source: errno.into() }),
         }
     }
 }
@@ -90,9 +87,7 @@ fn moved(result: Result<usize, Errno>) -> Moved {
 
 /// Sends as much as fits.
 pub(super) fn push(socket: &OwnedFd, bytes: &[u8]) -> Moved {
-    moved(rustix::io::retry_on_intr(|| {
-        send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-    }))
+    moved(rustix::io::retry_on_intr(|| send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
 /// Receives what is there.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::outcome::{Batch, Errors, Latencies, Played, Statuses, Unfinished};
+use super::outcome::{Batch, Errors, Played, Statuses, Unfinished};
 use crate::replay::{Answer, PlannedRequest};
+use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
 
 /// Why a request failed without an answer.

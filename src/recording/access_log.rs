@@ -32,9 +32,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Fields<'_>> {
     let request = rest.quoted()?;
     let status = rest.word()?;
     let bytes = rest.word()?;
-    let status = u16::try_from(number(status)?)
-        .ok()
-        .filter(|status| (100..=999).contains(status))?;
+    let status = u16::try_from(number(status)?).ok().filter(|status| (100..=999).contains(status))?;
     let response_bytes = match bytes {
         b"-" => None,
         digits => Some(u64::try_from(number(digits)?).ok()?),
@@ -42,16 +40,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Fields<'_>> {
     let referer = rest.quoted();
     let agent = referer.and_then(|_| rest.quoted());
     let micros = rest.word().and_then(number).and_then(|micros| u64::try_from(micros).ok());
-    (!client.is_empty()).then_some(Fields {
-        client,
-        date,
-        request,
-        status,
-        response_bytes,
-        referer,
-        agent,
-        micros,
-    })
+    (!client.is_empty()).then_some(Fields { client, date, request, status, response_bytes, referer, agent, micros })
 }
 
 /// Method and target of an unescaped request line, or `None` if it is not one of HTTP/1 or later.
@@ -199,15 +188,7 @@ mod tests {
     fn request_lines() {
         assert_eq!(split_request(b"GET /a HTTP/1.1"), Some((b"GET".as_slice(), b"/a".as_slice())));
         assert_eq!(split_request(b"GET /a HTTP/2"), Some((b"GET".as_slice(), b"/a".as_slice())));
-        for wrong in [
-            "-",
-            "",
-            "GET /",
-            "GET HTTP/1.1",
-            "\x16\x03\x01",
-            "GET / HTTP/x",
-            "GET / FTP/1.1",
-        ] {
+        for wrong in ["-", "", "GET /", "GET HTTP/1.1", "\x16\x03\x01", "GET / HTTP/x", "GET / FTP/1.1"] {
             assert_eq!(split_request(wrong.as_bytes()), None, "{wrong}");
         }
     }

@@ -7,9 +7,7 @@ use jiff::tz::Offset;
 use super::request::UnixNanos;
 
 const NANOS: i64 = 1_000_000_000;
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// `1700000000.123456789` as nanoseconds; digits beyond the ninth decimal are dropped. `None` for anything else, exponents too.
 pub(super) fn parse_unix(text: &[u8]) -> Option<UnixNanos> {
@@ -93,20 +91,7 @@ mod tests {
         assert_eq!(parsed("1700000000"), Some(1_700_000_000_000_000_000));
         assert_eq!(parsed("-0.5"), Some(-500_000_000));
         assert_eq!(parsed("1.0000000019"), Some(1_000_000_001));
-        for wrong in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "1e9",
-            "1.5e3",
-            "-",
-            "--1",
-            "1.2.3",
-            "99999999999",
-            "0x1",
-            "NaN",
-        ] {
+        for wrong in ["", ".", "1.", ".5", "1e9", "1.5e3", "-", "--1", "1.2.3", "99999999999", "0x1", "NaN"] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }

@@ -67,11 +67,7 @@ impl Importer {
             if position == Position::First {
                 is_json = jsonl::is_json(line);
             }
-            if is_json {
-                self.take_json(line, position)
-            } else {
-                self.take_access(line)
-            }
+            if is_json { self.take_json(line, position) } else { self.take_access(line) }
         })?;
         self.allowance = allowance;
         self.lines += lines;
@@ -87,11 +83,7 @@ impl Importer {
         requests.append(&mut self.whole_seconds);
         requests.sort_by_key(|request| request.at);
         match (requests.is_empty(), self.lines) {
-            (false, _) => Ok(Recording {
-                meta,
-                requests,
-                broken: self.broken,
-            }),
+            (false, _) => Ok(Recording { meta, requests, broken: self.broken }),
             (true, 0) => Err(RecordingError::Empty),
             (true, lines) => Err(RecordingError::NothingUsable { lines }),
         }
@@ -131,10 +123,7 @@ impl Importer {
             target: Target::from_bytes(target)?,
             connection: Some(self.scrub.client(fields.client)),
             ordinal: None,
-            headers: headers
-                .into_iter()
-                .filter_map(|(name, value)| logged_header(name, value?))
-                .collect(),
+            headers: headers.into_iter().filter_map(|(name, value)| logged_header(name, value?)).collect(),
             body: Vec::new(),
             status: Some(fields.status),
             duration: fields.micros.map(Duration::from_micros),
@@ -154,40 +143,19 @@ impl Importer {
         let logged = self.whole_seconds.len();
         let scrub = Some(Scrub::NAME.to_owned());
         if logged == 0 {
-            return Meta {
-                scrub,
-                ..self.exact_meta.clone().unwrap_or_default()
-            };
+            return Meta { scrub, ..self.exact_meta.clone().unwrap_or_default() };
         }
         if !self.exact.is_empty() {
-            return Meta {
-                source: Some("mixed".into()),
-                scrub,
-                ..Meta::default()
-            };
+            return Meta { source: Some("mixed".into()), scrub, ..Meta::default() };
         }
         let every = |count: usize| count == logged;
         Meta {
-            source: Some(
-                if every(self.with_agent) {
-                    "access-log-combined"
-                } else {
-                    "access-log-common"
-                }
-                .into(),
-            ),
+            source: Some(if every(self.with_agent) { "access-log-combined" } else { "access-log-common" }.into()),
             ts_meaning: Some(if every(self.with_duration) { "arrival" } else { "logged" }.into()),
             ts_resolution_ns: Some(SECOND.unsigned_abs()),
             scrub,
             fidelity: Some(Fidelity {
-                headers: Some(
-                    if every(self.with_agent) {
-                        "Referer, User-Agent"
-                    } else {
-                        "none"
-                    }
-                    .into(),
-                ),
+                headers: Some(if every(self.with_agent) { "Referer, User-Agent" } else { "none" }.into()),
                 bodies: Some("none".into()),
                 connections: Some("client".into()),
                 responses: Some("status, bytes".into()),
@@ -213,14 +181,9 @@ fn spread(requests: &mut [Request], seed: JitterSeed) {
         places.sort_by(f64::total_cmp);
         index += second.len() as u64;
         for (request, place) in second.iter_mut().zip(&places) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a place is below one, so the product is below a second"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "a place is below one, so the product is below a second")]
             let within = (place * SECOND as f64) as i64;
-            let took = request
-                .duration
-                .map_or(0, |duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX));
+            let took = request.duration.map_or(0, |duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX));
             request.at = UnixNanos(request.at.0.saturating_add(within).saturating_sub(took));
         }
     }
@@ -246,18 +209,12 @@ mod tests {
 
     #[test]
     fn a_combined_log_becomes_a_recording() {
-        let log = [
-            line("10.1.2.3", 7, "GET /b HTTP/1.1"),
-            line("10.1.2.3", 3, "HEAD /a?token=s3cret HTTP/1.1"),
-        ]
-        .concat();
+        let log = [line("10.1.2.3", 7, "GET /b HTTP/1.1"), line("10.1.2.3", 3, "HEAD /a?token=s3cret HTTP/1.1")].concat();
         let recording = import(&log).unwrap();
         let targets: Vec<_> = recording.requests.iter().map(|request| request.target.as_str()).collect();
         assert!(targets[0].starts_with("/a?token=") && !targets[0].contains("s3cret"));
         assert_eq!(targets[1], "/b");
-        let [first, second] = recording.requests.as_slice() else {
-            panic!("two requests")
-        };
+        let [first, second] = recording.requests.as_slice() else { panic!("two requests") };
         assert_eq!(first.connection, second.connection);
         assert_eq!((first.ordinal, first.status), (None, Some(200)));
         assert_eq!(first.headers, [Header::new("User-Agent", "agent").unwrap()]);
@@ -274,19 +231,11 @@ mod tests {
     fn one_second_is_filled_in_the_order_of_the_file() {
         let log: String = (0..100).map(|n| line("::1", 3, &format!("GET /{n} HTTP/1.1"))).collect();
         let recording = import(&log).unwrap();
-        let in_order = recording
-            .requests
-            .iter()
-            .enumerate()
-            .all(|(n, request)| request.target.as_str() == format!("/{n}"));
+        let in_order = recording.requests.iter().enumerate().all(|(n, request)| request.target.as_str() == format!("/{n}"));
         assert!(in_order);
         assert!(recording.requests.is_sorted_by(|a, b| a.at < b.at));
         assert_eq!(recording.requests[0].at.0 / SECOND, recording.requests[99].at.0 / SECOND);
-        assert_eq!(
-            import(&log).unwrap().requests,
-            recording.requests,
-            "the same seed gives the same times"
-        );
+        assert_eq!(import(&log).unwrap().requests, recording.requests, "the same seed gives the same times");
     }
 
     #[test]
@@ -300,34 +249,20 @@ mod tests {
 
     #[test]
     fn broken_requests_cost_themselves_only() {
-        let mut log = [r"-", r"\x16\x03\x01", r"GET /a b\x0D\x0A HTTP/1.1", "GET /", ""]
-            .map(|request| line("::1", 3, request))
-            .concat();
+        let mut log =
+            [r"-", r"\x16\x03\x01", r"GET /a b\x0D\x0A HTTP/1.1", "GET /", ""].map(|request| line("::1", 3, request)).concat();
         log.push_str(&line("::1", 4, "GET /ok HTTP/1.1"));
         log.push_str("::1 - - [17/May");
         let recording = import(&log).unwrap();
         assert_eq!(recording.requests.len(), 1);
-        assert_eq!(
-            recording.broken,
-            Broken {
-                count: 5,
-                first: vec![1, 2, 3],
-                torn: true
-            }
-        );
+        assert_eq!(recording.broken, Broken { count: 5, first: vec![1, 2, 3], torn: true });
     }
 
     #[test]
     fn nothing_usable_is_refused() {
         assert!(matches!(import(""), Err(RecordingError::Empty)));
-        assert!(matches!(
-            import("hello\nworld\n"),
-            Err(RecordingError::NothingUsable { lines: 2 })
-        ));
-        assert!(matches!(
-            importer().read([0x1f, 0x8b].as_slice()),
-            Err(RecordingError::Compressed { .. })
-        ));
+        assert!(matches!(import("hello\nworld\n"), Err(RecordingError::NothingUsable { lines: 2 })));
+        assert!(matches!(importer().read([0x1f, 0x8b].as_slice()), Err(RecordingError::Compressed { .. })));
     }
 
     #[test]

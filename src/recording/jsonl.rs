@@ -70,9 +70,7 @@ pub(super) fn parse(line: &[u8], position: Position) -> Option<Entry> {
     if let Some(request) = parse_request(line) {
         return Some(Entry::Request(request));
     }
-    let meta = serde_json::from_slice::<MetaLine<Meta>>(line)
-        .ok()
-        .filter(|_| position == Position::First)?;
+    let meta = serde_json::from_slice::<MetaLine<Meta>>(line).ok().filter(|_| position == Position::First)?;
     Some(Entry::Meta(meta.meta))
 }
 
@@ -96,11 +94,7 @@ struct LineIn<'a> {
 
 fn parse_request(line: &[u8]) -> Option<Request> {
     let line: LineIn<'_> = serde_json::from_slice(line).ok()?;
-    let headers = line
-        .h
-        .iter()
-        .map(|(name, value)| Header::new(name, value))
-        .collect::<Option<_>>()?;
+    let headers = line.h.iter().map(|(name, value)| Header::new(name, value)).collect::<Option<_>>()?;
     let body = line.b.map_or(Ok(Vec::new()), |body| BASE64.decode(body.as_bytes())).ok()?;
     let duration = line.d.map(Duration::try_from_secs_f64).transpose().ok()?;
     Some(Request {
@@ -199,14 +193,7 @@ mod tests {
         ];
         let recording = read(text(&[&[SHORT], bad.as_slice(), &[FULL]].concat()).as_slice()).unwrap();
         assert_eq!(recording.requests.len(), 2);
-        assert_eq!(
-            recording.broken,
-            Broken {
-                count: 8,
-                first: vec![2, 3, 4],
-                torn: false
-            }
-        );
+        assert_eq!(recording.broken, Broken { count: 8, first: vec![2, 3, 4], torn: false });
     }
 
     #[test]
@@ -214,17 +201,7 @@ mod tests {
         let mut input = text(&[SHORT]);
         input.extend_from_slice(&FULL.as_bytes()[..40]);
         let recording = read(input.as_slice()).unwrap();
-        assert_eq!(
-            (recording.requests.len(), recording.broken),
-            (
-                1,
-                Broken {
-                    count: 0,
-                    first: vec![],
-                    torn: true
-                }
-            )
-        );
+        assert_eq!((recording.requests.len(), recording.broken), (1, Broken { count: 0, first: vec![], torn: true }));
         // Whole, but without a line feed: nothing is missing.
         assert!(!read(SHORT.as_bytes()).unwrap().broken.torn);
     }
@@ -232,19 +209,10 @@ mod tests {
     #[test]
     fn what_holds_no_request_is_refused() {
         assert!(matches!(read(b"".as_slice()), Err(RecordingError::Empty)));
-        assert!(matches!(
-            read(b"\n \n".as_slice()),
-            Err(RecordingError::NothingUsable { lines: 2 })
-        ));
-        assert!(matches!(
-            read(text(&[META]).as_slice()),
-            Err(RecordingError::NothingUsable { lines: 1 })
-        ));
+        assert!(matches!(read(b"\n \n".as_slice()), Err(RecordingError::NothingUsable { lines: 2 })));
+        assert!(matches!(read(text(&[META]).as_slice()), Err(RecordingError::NothingUsable { lines: 1 })));
         assert!(matches!(read(b"1.2.3.4 - - [".as_slice()), Err(RecordingError::NotJsonLines)));
-        assert!(matches!(
-            read([0x1f, 0x8b, 8].as_slice()),
-            Err(RecordingError::Compressed { with: "gzip" })
-        ));
+        assert!(matches!(read([0x1f, 0x8b, 8].as_slice()), Err(RecordingError::Compressed { with: "gzip" })));
     }
 
     #[test]
@@ -254,10 +222,7 @@ mod tests {
         write(&recording, &mut written).unwrap();
         assert_eq!(read(written.as_slice()).unwrap(), recording);
         let line = String::from_utf8(written).unwrap().lines().nth(1).unwrap().to_owned();
-        assert!(
-            line.starts_with(r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST""#),
-            "{line}"
-        );
+        assert!(line.starts_with(r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST""#), "{line}");
     }
 
     proptest! {

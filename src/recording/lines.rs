@@ -35,11 +35,7 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: Vec::new(),
-            number: 0,
-        }
+        Self { input, buffer: Vec::new(), number: 0 }
     }
 
     /// How many lines were read.
@@ -80,11 +76,7 @@ impl<R: BufRead> Lines<R> {
     fn line(&mut self, seen: usize, ending: Ending) -> Line<'_> {
         self.number += 1;
         let text = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
-        Line {
-            number: self.number,
-            text: (seen <= MAX_LINE).then_some(text),
-            ending,
-        }
+        Line { number: self.number, text: (seen <= MAX_LINE).then_some(text), ending }
     }
 }
 
@@ -122,22 +114,8 @@ mod tests {
         let mut input = vec![b'x'; MAX_LINE + 1];
         input.extend_from_slice(b"\nnext\n");
         let mut lines = Lines::new(BufReader::new(input.as_slice()));
-        assert_eq!(
-            lines.next().unwrap(),
-            Some(Line {
-                number: 1,
-                text: None,
-                ending: Ending::Whole
-            })
-        );
-        assert_eq!(
-            lines.next().unwrap(),
-            Some(Line {
-                number: 2,
-                text: Some(b"next"),
-                ending: Ending::Whole
-            })
-        );
+        assert_eq!(lines.next().unwrap(), Some(Line { number: 1, text: None, ending: Ending::Whole }));
+        assert_eq!(lines.next().unwrap(), Some(Line { number: 2, text: Some(b"next"), ending: Ending::Whole }));
         assert!(lines.buffer.capacity() <= 2 * MAX_LINE);
     }
 }

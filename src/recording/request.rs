@@ -122,10 +122,7 @@ impl Header {
     #[must_use]
     pub fn new(name: &str, value: &str) -> Option<Self> {
         let fits = is_token(name.as_bytes()) && value.bytes().all(|byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t');
-        fits.then(|| Self {
-            name: name.into(),
-            value: value.into(),
-        })
+        fits.then(|| Self { name: name.into(), value: value.into() })
     }
 
     /// The name, in the case it was sent.
@@ -148,10 +145,7 @@ impl Header {
 }
 
 fn is_token(text: &[u8]) -> bool {
-    !text.is_empty()
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 #[cfg(test)]
@@ -173,10 +167,7 @@ mod tests {
 
     #[test]
     fn bytes_above_ascii_are_percent_encoded() {
-        assert_eq!(
-            Target::from_bytes(b"/caf\xe9?x").map(|target| target.as_str().to_owned()),
-            Some("/caf%E9?x".into())
-        );
+        assert_eq!(Target::from_bytes(b"/caf\xe9?x").map(|target| target.as_str().to_owned()), Some("/caf%E9?x".into()));
         assert_eq!(Target::from_bytes(b"\x16\x03\x01"), None);
     }
 }

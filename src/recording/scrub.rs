@@ -61,9 +61,7 @@ impl Scrub {
     /// A scrub with its key.
     #[must_use]
     pub fn new(key: ScrubKey) -> Self {
-        Self {
-            hasher: SipHasher24::new_with_key(&key.0),
-        }
+        Self { hasher: SipHasher24::new_with_key(&key.0) }
     }
 
     /// A name for a client that does not tell its address.
@@ -107,9 +105,7 @@ impl Scrub {
                 && (is_secret_name(name) || is_secret_value(value))
             {
                 let from = at + name.len() + 1;
-                scrubbed
-                    .get_or_insert_with(|| text.to_owned())
-                    .replace_range(from..from + value.len(), &self.value(value));
+                scrubbed.get_or_insert_with(|| text.to_owned()).replace_range(from..from + value.len(), &self.value(value));
             }
             at += pair.len();
         }
@@ -156,11 +152,7 @@ fn words(name: &str) -> impl Iterator<Item = String> {
         if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
             spaced.push(' ');
         }
-        spaced.push(if letter.is_ascii_alphanumeric() {
-            letter.to_ascii_lowercase()
-        } else {
-            ' '
-        });
+        spaced.push(if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { ' ' });
         before = letter;
     }
     spaced.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter()
@@ -169,9 +161,7 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 /// An e-mail address, or a JSON web token whatever its name.
 fn is_secret_value(value: &str) -> bool {
     let value = percent_decode(value);
-    let mail = value
-        .split_once('@')
-        .is_some_and(|(local, host)| !local.is_empty() && host.contains('.'));
+    let mail = value.split_once('@').is_some_and(|(local, host)| !local.is_empty() && host.contains('.'));
     mail || (value.starts_with("eyJ") && value.matches('.').count() == 2)
 }
 
@@ -218,16 +208,7 @@ mod tests {
 
     #[test]
     fn names_are_told_apart() {
-        for secret in [
-            "token",
-            "csrfmiddlewaretoken",
-            "X-Amz-Signature",
-            "api_key",
-            "userMail",
-            "KEY",
-            "user[name]",
-            "code",
-        ] {
+        for secret in ["token", "csrfmiddlewaretoken", "X-Amz-Signature", "api_key", "userMail", "KEY", "user[name]", "code"] {
             assert!(is_secret_name(secret), "{secret}");
         }
         for plain in ["keyword", "page", "decode", "zipcodes", "author", "sort", "monkey"] {

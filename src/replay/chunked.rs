@@ -51,10 +51,7 @@ pub(super) struct Fed {
 }
 
 impl Chunked {
-    pub(super) const START: Self = Self {
-        state: State::Size { size: 0, digits: 0 },
-        extras: 0,
-    };
+    pub(super) const START: Self = Self { state: State::Size { size: 0, digits: 0 }, extras: 0 };
 
     /// Takes as much of `input` as belongs to the body.
     pub(super) fn feed(&mut self, input: &[u8]) -> Result<Fed, FramingError> {
@@ -66,31 +63,19 @@ impl Chunked {
                 let taken = left.min(available);
                 content += taken;
                 consumed += usize::try_from(taken).unwrap_or(input.len());
-                self.state = if taken == left {
-                    State::DataReturn
-                } else {
-                    State::Data { left: left - taken }
-                };
+                self.state = if taken == left { State::DataReturn } else { State::Data { left: left - taken } };
                 continue;
             }
             consumed += 1;
             if self.state == State::LastEnd && *byte == b'\n' {
-                return Ok(Fed {
-                    consumed,
-                    content,
-                    finished: true,
-                });
+                return Ok(Fed { consumed, content, finished: true });
             }
             self.state = self.step(*byte).ok_or(FramingError::Chunk)?;
             if self.extras > MAX_EXTRAS {
                 return Err(FramingError::Chunk);
             }
         }
-        Ok(Fed {
-            consumed,
-            content,
-            finished: false,
-        })
+        Ok(Fed { consumed, content, finished: false })
     }
 
     fn step(&mut self, byte: u8) -> Option<State> {
@@ -98,10 +83,7 @@ impl Chunked {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16)?;
                 let size = size.checked_mul(16)?.checked_add(u64::from(digit))?;
-                Some(State::Size {
-                    size,
-                    digits: digits.checked_add(1)?,
-                })
+                Some(State::Size { size, digits: digits.checked_add(1)? })
             }
             (State::Size { digits: 0, .. }, _) => None,
             (State::Size { size, .. } | State::Extension { size }, b'\r') => Some(State::SizeEnd { size }),

@@ -160,29 +160,18 @@ impl Response {
     #[must_use]
     pub fn finish(&self) -> Option<Answer> {
         match self.state {
-            State::UntilClose | State::Complete => Some(Answer {
-                reusable: false,
-                ..self.answer()
-            }),
+            State::UntilClose | State::Complete => Some(Answer { reusable: false, ..self.answer() }),
             State::Head | State::Length { .. } | State::Chunked(_) => None,
         }
     }
 
     fn answer(&self) -> Answer {
-        Answer {
-            status: self.status,
-            content: self.content,
-            reusable: self.reusable,
-        }
+        Answer { status: self.status, content: self.content, reusable: self.reusable }
     }
 
     fn count(&mut self, content: u64) -> Result<(), FramingError> {
         self.content = self.content.saturating_add(content);
-        if self.content > self.max_content {
-            Err(FramingError::BodyTooLong(self.max_content))
-        } else {
-            Ok(())
-        }
+        if self.content > self.max_content { Err(FramingError::BodyTooLong(self.max_content)) } else { Ok(()) }
     }
 
     /// Collects a head until it is whole; one that comes whole is never copied.
@@ -227,11 +216,7 @@ impl Response {
             101 => Err(FramingError::Interim),
             100..=199 => {
                 self.interim += 1;
-                if self.interim > MAX_INTERIM {
-                    Err(FramingError::Interim)
-                } else {
-                    Ok(())
-                }
+                if self.interim > MAX_INTERIM { Err(FramingError::Interim) } else { Ok(()) }
             }
             200..=599 => {
                 let said = Said::of(head.headers)?;
@@ -266,13 +251,11 @@ impl Response {
 
 /// Where the empty line after a head ends.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes.get(from..)?)
-        .map(|at| from + at)
-        .find_map(|feed| match bytes.get(feed + 1..)? {
-            [b'\n', ..] => Some(feed + 2),
-            [b'\r', b'\n', ..] => Some(feed + 3),
-            _ => None,
-        })
+    memchr::memchr_iter(b'\n', bytes.get(from..)?).map(|at| from + at).find_map(|feed| match bytes.get(feed + 1..)? {
+        [b'\n', ..] => Some(feed + 2),
+        [b'\r', b'\n', ..] => Some(feed + 3),
+        _ => None,
+    })
 }
 
 /// What a head says about framing.
@@ -314,10 +297,7 @@ impl Said {
     fn take_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
         for part in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-            let length = str::from_utf8(part)
-                .ok()
-                .filter(|_| digits)
-                .and_then(|part| part.parse().ok());
+            let length = str::from_utf8(part).ok().filter(|_| digits).and_then(|part| part.parse().ok());
             let length: u64 = length.ok_or(FramingError::Length)?;
             if self.length.is_some_and(|before| before != length) {
                 return Err(FramingError::Length);

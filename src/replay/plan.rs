@@ -86,11 +86,7 @@ impl Dropped {
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "dropped: {} not GET, HEAD or OPTIONS, {} CONNECT or Upgrade",
-            self.unsafe_method, self.upgrade
-        )
+        write!(f, "dropped: {} not GET, HEAD or OPTIONS, {} CONNECT or Upgrade", self.unsafe_method, self.upgrade)
     }
 }
 
@@ -128,17 +124,11 @@ impl Plan {
         let mut dropped = Dropped::default();
         let mut kept: Vec<&Request> = recording.requests.iter().filter(|request| dropped.keeps(request)).collect();
         if kept.len() > MAX_PLANNED {
-            return Err(PlanError::TooLarge {
-                limit: MAX_PLANNED,
-                what: "requests",
-            });
+            return Err(PlanError::TooLarge { limit: MAX_PLANNED, what: "requests" });
         }
         kept.sort_by_key(|request| (request.at, request.connection.as_deref(), request.ordinal));
         let Some(first) = kept.first().map(|request| request.at.0) else {
-            return Err(PlanError::Empty {
-                recorded: recording.requests.len(),
-                dropped,
-            });
+            return Err(PlanError::Empty { recorded: recording.requests.len(), dropped });
         };
         let mut arena = Arena::default();
         let mut requests = Vec::with_capacity(kept.len());
@@ -149,19 +139,10 @@ impl Plan {
                 offset,
                 length,
                 status: request.status.unwrap_or(0),
-                body: if request.method.as_str() == "HEAD" {
-                    ResponseBody::Never
-                } else {
-                    ResponseBody::Possible
-                },
+                body: if request.method.as_str() == "HEAD" { ResponseBody::Never } else { ResponseBody::Possible },
             });
         }
-        Ok(Self {
-            requests,
-            arena: arena.bytes,
-            reuse: options.reuse,
-            dropped,
-        })
+        Ok(Self { requests, arena: arena.bytes, reuse: options.reuse, dropped })
     }
 
     /// The requests, in order.
@@ -221,11 +202,7 @@ impl Plan {
     #[must_use]
     pub fn recorded_rate(&self) -> Rate {
         let seconds = self.period().as_secs_f64();
-        if seconds > 0.0 {
-            Rate::new(self.requests.len() as f64 / seconds).unwrap_or_default()
-        } else {
-            Rate::default()
-        }
+        if seconds > 0.0 { Rate::new(self.requests.len() as f64 / seconds).unwrap_or_default() } else { Rate::default() }
     }
 }
 
@@ -264,10 +241,7 @@ impl Arena {
             }
         }
         if self.bytes.len() > MAX_ARENA {
-            return Err(PlanError::TooLarge {
-                limit: MAX_ARENA,
-                what: "bytes",
-            });
+            return Err(PlanError::TooLarge { limit: MAX_ARENA, what: "bytes" });
         }
         let fits = |size: usize| u32::try_from(size).expect("invariant: MAX_ARENA is below 4 GiB");
         let place = (fits(from), fits(self.bytes.len() - from));
@@ -283,20 +257,11 @@ mod tests {
 
     fn compile(lines: &[&str], reuse: Reuse) -> Result<Plan, PlanError> {
         let recording = read(lines.join("\n").as_bytes()).unwrap();
-        Plan::compile(
-            &recording,
-            &PlanOptions {
-                host: "app.test".into(),
-                reuse,
-            },
-        )
+        Plan::compile(&recording, &PlanOptions { host: "app.test".into(), reuse })
     }
 
     fn texts(plan: &Plan) -> Vec<String> {
-        plan.requests()
-            .iter()
-            .map(|request| String::from_utf8(plan.bytes(request).to_vec()).unwrap())
-            .collect()
+        plan.requests().iter().map(|request| String::from_utf8(plan.bytes(request).to_vec()).unwrap()).collect()
     }
 
     #[test]
@@ -312,10 +277,7 @@ mod tests {
         )
         .unwrap();
         let texts = texts(&plan);
-        assert_eq!(
-            texts[0],
-            "GET /a HTTP/1.1\r\nHost: app.test\r\naccept: x\r\nX-A: 1\r\nx-a: 2\r\nConnection: close\r\n\r\n"
-        );
+        assert_eq!(texts[0], "GET /a HTTP/1.1\r\nHost: app.test\r\naccept: x\r\nX-A: 1\r\nx-a: 2\r\nConnection: close\r\n\r\n");
         assert!(texts[1].starts_with("GET /b ") && texts[2].starts_with("GET /c ") && texts[3].starts_with("HEAD /late "));
         let last = &plan.requests()[3];
         assert_eq!((last.at(), last.recorded_status()), (Duration::from_millis(2_500), Some(404)));
@@ -335,15 +297,9 @@ mod tests {
 
     #[test]
     fn equal_requests_are_stored_once() {
-        let lines = [
-            r#"{"t":1,"m":"GET","u":"/a"}"#,
-            r#"{"t":2,"m":"GET","u":"/b"}"#,
-            r#"{"t":3,"m":"GET","u":"/a"}"#,
-        ];
+        let lines = [r#"{"t":1,"m":"GET","u":"/a"}"#, r#"{"t":2,"m":"GET","u":"/b"}"#, r#"{"t":3,"m":"GET","u":"/a"}"#];
         let plan = compile(&lines, Reuse::KeepAlive).unwrap();
-        let [first, second, third] = plan.requests() else {
-            panic!("three")
-        };
+        let [first, second, third] = plan.requests() else { panic!("three") };
         assert_eq!(plan.bytes(first), plan.bytes(third));
         assert_eq!(plan.distinct_bytes(), plan.bytes(first).len() + plan.bytes(second).len());
     }
@@ -359,33 +315,18 @@ mod tests {
         ];
         let plan = compile(&lines, Reuse::KeepAlive).unwrap();
         assert_eq!(plan.requests().len(), 1);
-        assert_eq!(
-            plan.dropped(),
-            Dropped {
-                unsafe_method: 2,
-                upgrade: 2
-            }
-        );
+        assert_eq!(plan.dropped(), Dropped { unsafe_method: 2, upgrade: 2 });
         assert_eq!(plan.recorded_rate(), Rate::default());
 
-        let dropped = Dropped {
-            unsafe_method: 1,
-            upgrade: 0,
-        };
-        assert_eq!(
-            compile(&lines[..1], Reuse::KeepAlive).unwrap_err(),
-            PlanError::Empty { recorded: 1, dropped }
-        );
+        let dropped = Dropped { unsafe_method: 1, upgrade: 0 };
+        assert_eq!(compile(&lines[..1], Reuse::KeepAlive).unwrap_err(), PlanError::Empty { recorded: 1, dropped });
     }
 
     #[test]
     fn a_host_cannot_smuggle_headers() {
         let recording = read(br#"{"t":1,"m":"GET","u":"/a"}"#.as_slice()).unwrap();
         for host in ["", "a b", "a\r\nX: y"] {
-            let options = PlanOptions {
-                host: host.into(),
-                reuse: Reuse::KeepAlive,
-            };
+            let options = PlanOptions { host: host.into(), reuse: Reuse::KeepAlive };
             assert_eq!(Plan::compile(&recording, &options).unwrap_err(), PlanError::Host(host.into()));
         }
     }

@@ -62,14 +62,7 @@ impl<'a> Schedule<'a> {
             Arrivals::Recorded if plan.span().is_zero() => Arrivals::Even,
             Arrivals::Recorded | Arrivals::Even | Arrivals::Poisson { .. } => arrivals,
         };
-        gap.is_finite().then_some(Self {
-            plan,
-            from: from % plan.requests().len(),
-            sent: 0,
-            gap,
-            arrivals,
-            drawn: 0.0,
-        })
+        gap.is_finite().then_some(Self { plan, from: from % plan.requests().len(), sent: 0, gap, arrivals, drawn: 0.0 })
     }
 
     /// The next request: its index in the plan, and when it is due after the start.
@@ -113,54 +106,29 @@ mod tests {
     use crate::replay::{PlanOptions, Reuse};
 
     fn plan(times: &[f64]) -> Plan {
-        let lines: Vec<_> = times
-            .iter()
-            .map(|t| format!("{{\"t\":{t},\"m\":\"GET\",\"u\":\"/{t}\"}}"))
-            .collect();
+        let lines: Vec<_> = times.iter().map(|t| format!("{{\"t\":{t},\"m\":\"GET\",\"u\":\"/{t}\"}}")).collect();
         let recording = read(lines.join("\n").as_bytes()).unwrap();
-        Plan::compile(
-            &recording,
-            &PlanOptions {
-                host: "a".into(),
-                reuse: Reuse::KeepAlive,
-            },
-        )
-        .unwrap()
+        Plan::compile(&recording, &PlanOptions { host: "a".into(), reuse: Reuse::KeepAlive }).unwrap()
     }
 
     fn first(plan: &Plan, from: usize, rate: f64, arrivals: Arrivals, count: usize) -> Vec<(usize, u128)> {
         let mut schedule = Schedule::new(plan, from, Rate::new(rate).unwrap(), arrivals).unwrap();
-        (0..count)
-            .map(|_| schedule.advance())
-            .map(|(index, at)| (index, at.as_micros()))
-            .collect()
+        (0..count).map(|_| schedule.advance()).map(|(index, at)| (index, at.as_micros())).collect()
     }
 
     #[test]
     fn even_arrivals_wrap_round_from_the_start_position() {
         let plan = plan(&[0.0, 1.0, 5.0]);
-        assert_eq!(
-            first(&plan, 2, 1000.0, Arrivals::Even, 4),
-            [(2, 0), (0, 1_000), (1, 2_000), (2, 3_000)]
-        );
-        assert_eq!(
-            first(&plan, 5, 1000.0, Arrivals::Even, 1),
-            first(&plan, 2, 1000.0, Arrivals::Even, 1)
-        );
+        assert_eq!(first(&plan, 2, 1000.0, Arrivals::Even, 4), [(2, 0), (0, 1_000), (1, 2_000), (2, 3_000)]);
+        assert_eq!(first(&plan, 5, 1000.0, Arrivals::Even, 1), first(&plan, 2, 1000.0, Arrivals::Even, 1));
     }
 
     #[test]
     fn recorded_arrivals_keep_their_proportions() {
         // Gaps of 1 and 3 seconds, then a mean gap of 2: three requests in 6 s. At 1/s the factor is one half.
         let plan = plan(&[0.0, 1.0, 4.0]);
-        assert_eq!(
-            first(&plan, 0, 1.0, Arrivals::Recorded, 4),
-            [(0, 0), (1, 500_000), (2, 2_000_000), (0, 3_000_000)]
-        );
-        assert_eq!(
-            first(&plan, 1, 1.0, Arrivals::Recorded, 3),
-            [(1, 0), (2, 1_500_000), (0, 2_500_000)]
-        );
+        assert_eq!(first(&plan, 0, 1.0, Arrivals::Recorded, 4), [(0, 0), (1, 500_000), (2, 2_000_000), (0, 3_000_000)]);
+        assert_eq!(first(&plan, 1, 1.0, Arrivals::Recorded, 3), [(1, 0), (2, 1_500_000), (0, 2_500_000)]);
     }
 
     #[test]
@@ -179,10 +147,7 @@ mod tests {
     #[test]
     fn degenerate_plans_and_rates() {
         let plan = plan(&[5.0, 5.0]);
-        assert_eq!(
-            first(&plan, 0, 10.0, Arrivals::Recorded, 3),
-            [(0, 0), (1, 100_000), (0, 200_000)]
-        );
+        assert_eq!(first(&plan, 0, 10.0, Arrivals::Recorded, 3), [(0, 0), (1, 100_000), (0, 200_000)]);
         assert!(Schedule::new(&plan, 0, Rate::default(), Arrivals::Even).is_none());
     }
 }

@@ -30,19 +30,9 @@ const REPLACED: [&str; 10] = [
 
 /// Appends the request to `out`. A recorded Host is kept; `host` stands in where none was recorded.
 pub(super) fn encode(request: &Request, host: &str, reuse: Reuse, out: &mut Vec<u8>) {
-    let host = request
-        .headers
-        .iter()
-        .find(|header| header.is("host"))
-        .map_or(host, |header| header.value());
-    let sent = request
-        .headers
-        .iter()
-        .filter(|header| !REPLACED.iter().any(|name| header.is(name)));
-    put(
-        out,
-        format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target.as_str()),
-    );
+    let host = request.headers.iter().find(|header| header.is("host")).map_or(host, |header| header.value());
+    let sent = request.headers.iter().filter(|header| !REPLACED.iter().any(|name| header.is(name)));
+    put(out, format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target.as_str()));
     for header in sent {
         put(out, format_args!("{}: {}\r\n", header.name(), header.value()));
     }

@@ -50,10 +50,7 @@ impl Spread {
             squares += group.iter().map(|value| (value - centre).powi(2)).sum::<f64>();
             weight += group.len().saturating_sub(1) as f64;
         }
-        Self {
-            sd: (squares / weight).sqrt(),
-            weight,
-        }
+        Self { sd: (squares / weight).sqrt(), weight }
     }
 
     /// The interval of the geometric mean of quantities with these logarithms, whose scatter updates the belief; `None` of nothing.
@@ -62,11 +59,7 @@ impl Spread {
         let centre = super::mean(logs)?;
         let spread = self.updated([logs]);
         let half = student(spread.weight) * spread.sd / (logs.len() as f64).sqrt();
-        Some(Interval {
-            value: centre.exp(),
-            low: (centre - half).exp(),
-            high: (centre + half).exp(),
-        })
+        Some(Interval { value: centre.exp(), low: (centre - half).exp(), high: (centre + half).exp() })
     }
 }
 
@@ -89,11 +82,7 @@ fn student(freedom: f64) -> f64 {
         (30.0, 2.042),
         (60.0, 2.000),
     ];
-    TABLE
-        .iter()
-        .rev()
-        .find(|(row, _)| *row <= freedom)
-        .map_or(TABLE[0].1, |(_, quantile)| *quantile)
+    TABLE.iter().rev().find(|(row, _)| *row <= freedom).map_or(TABLE[0].1, |(_, quantile)| *quantile)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ impl Default for Latencies {
     }
 }
 
+#[expect(clippy::missing_panics_doc, reason = "the bounds are constants that hdrhistogram accepts")]
 impl Latencies {
     /// No latency yet.
     #[must_use]

@@ -44,42 +44,25 @@ impl Certificate {
         };
         let share = capacity / bound;
         if trials.len() < BOOTS {
-            return Self::refused(
-                Some(share),
-                Some(bound),
-                "the recommended configuration was measured only once".to_owned(),
-            );
+            return Self::refused(Some(share), Some(bound), "the recommended configuration was measured only once".to_owned());
         }
         if share < NEAR {
             return Self::refused(
                 Some(share),
                 Some(bound),
-                format!("it reaches {:.0} % of the cores' limit; {}", share * 100.0, binding(&trials)),
+                format!("it reaches {:.0} % of the cores' limit; what binds: {}", share * 100.0, binding(&trials)),
             );
         }
-        Self {
-            given: true,
-            share: Some(share),
-            bound: Some(bound),
-            reason: None,
-        }
+        Self { given: true, share: Some(share), bound: Some(bound), reason: None }
     }
 
     const fn refused(share: Option<f64>, bound: Option<f64>, reason: String) -> Self {
-        Self {
-            given: false,
-            share,
-            bound,
-            reason: Some(reason),
-        }
+        Self { given: false, share, bound, reason: Some(reason) }
     }
 }
 
 fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {
-    study
-        .measured()
-        .filter(move |(tried, found)| *tried == candidate && found.is_usable())
-        .map(|(_, found)| found)
+    study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found)
 }
 
 /// c / (D + what the generator and the rest of the host use per request), with D from busy trials: the least mean over numbers of workers.
@@ -91,33 +74,23 @@ fn bound(study: &Study) -> Option<f64> {
             continue;
         };
         // All the CPU that was used while a request was served: utilisation law, D = U/X.
-        demands
-            .entry(candidate.workers.get())
-            .or_default()
-            .push(busy * cores / found.throughput);
+        demands.entry(candidate.workers.get()).or_default().push(busy * cores / found.throughput);
     }
     let staffed = demands.keys().any(|workers| f64::from(*workers) <= STAFFED * cores);
-    let least = demands
-        .values()
-        .filter_map(|demands| stats::mean(demands))
-        .min_by(f64::total_cmp)?;
+    let least = demands.values().filter_map(|demands| stats::mean(demands)).min_by(f64::total_cmp)?;
     (staffed && least > 0.0).then(|| cores / least)
 }
 
 fn unbound(study: &Study, trials: &[&Measurement]) -> String {
-    let busy = study
-        .measured()
-        .any(|(_, found)| found.cpu_mean().is_some_and(|share| share > BUSY));
+    let busy = study.measured().any(|(_, found)| found.cpu_mean().is_some_and(|share| share > BUSY));
     if busy {
-        "the cores were busy only with many more workers than cores, where CPU per request is no measure".to_owned()
+        "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
+            .to_owned()
     } else {
-        format!("the cores were never busy; {}", binding(trials))
+        format!("the cores were never busy; what binds: {}", binding(trials))
     }
 }
 
-fn binding(trials: &[&Measurement]) -> String {
-    format!(
-        "what binds is {}",
-        trials.last().map_or(Label::Other, |found| found.label()).words()
-    )
+fn binding(trials: &[&Measurement]) -> &'static str {
+    trials.last().map_or(Label::Other, |found| found.label()).name()
 }

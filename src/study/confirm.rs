@@ -44,15 +44,8 @@ impl Duel {
     pub fn of(study: &Study) -> Option<Self> {
         let baseline = study.space.baseline();
         let standing = Standing::of(study);
-        let confirming: Vec<_> = study
-            .trials()
-            .iter()
-            .filter(|trial| trial.suggestion.purpose == Purpose::Confirm)
-            .collect();
-        let fixed = confirming
-            .iter()
-            .map(|trial| trial.suggestion.candidate)
-            .find(|candidate| *candidate != baseline);
+        let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
+        let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
         let logs = |candidate: Candidate| -> Vec<f64> {
             let of_candidate = confirming.iter().filter(|trial| trial.suggestion.candidate == candidate);
@@ -62,13 +55,7 @@ impl Duel {
                 .map(|found| found.capacity.ln())
                 .collect()
         };
-        Some(Self {
-            baseline,
-            best,
-            attempts: confirming.len(),
-            baseline_logs: logs(baseline),
-            best_logs: logs(best),
-        })
+        Some(Self { baseline, best, attempts: confirming.len(), baseline_logs: logs(baseline), best_logs: logs(best) })
     }
 
     /// Who is measured next, or `None` if enough is known. `more` says whether the budget allows more than the least.
@@ -85,29 +72,20 @@ impl Duel {
         let within_pair = !self.attempts.is_multiple_of(2);
         let wanted = pairs < effort.least_pairs || (more && pairs < effort.most_pairs && !self.is_settled(study));
         // Best first, then mirrored pair by pair: a slow drift of the host cancels.
-        let best_first = self.attempts % 4 == 0 || self.attempts % 4 == 3;
+        let best_first = matches!(self.attempts % 4, 0 | 3);
         (wanted || within_pair).then_some(if best_first { self.best } else { self.baseline })
     }
 
     fn is_settled(&self, study: &Study) -> bool {
-        self.ratio(study)
-            .is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
+        self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
     /// Capacity of the best over that of the baseline, with its interval; `None` if either was never measured.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
-        let pairs: Vec<f64> = self
-            .best_logs
-            .iter()
-            .zip(&self.baseline_logs)
-            .map(|(best, baseline)| best - baseline)
-            .collect();
+        let pairs: Vec<f64> = self.best_logs.iter().zip(&self.baseline_logs).map(|(best, baseline)| best - baseline).collect();
         let Spread { sd, weight } = study.pace.scatter();
-        let of_pair = Spread {
-            sd: sd * std::f64::consts::SQRT_2,
-            weight,
-        };
+        let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
         if !pairs.is_empty() {
             return of_pair.interval(&pairs);
         }

@@ -202,15 +202,26 @@ pub enum Label {
 }
 
 impl Label {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "the cores",
+            Self::Worker => "the workers",
+            Self::Slots => "the connections",
+            Self::Other => "something outside",
+        }
+    }
+
     /// In words, as the answer to "what stops it from doing more?".
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Cpu => "the cores: all of them are busy",
-            Self::Worker => "the workers: each keeps one core busy, and cores are left for more workers",
-            Self::Slots => "the slots: all connections of all workers are taken, mostly waiting",
+            Self::Cpu => "all cores are busy",
+            Self::Worker => "each worker keeps one core busy, and cores are left for more workers",
+            Self::Slots => "all connections of all workers are taken, mostly waiting",
             Self::Other => {
-                "something outside: neither cores, workers nor connections are used up (a database, a lock, a service, or the latency bound itself)"
+                "neither cores, workers nor connections are used up, so something outside them binds (a database, a lock, a service, or the latency bound itself)"
             }
         }
     }
@@ -310,37 +321,21 @@ mod tests {
     use crate::units::{Connections, Workers};
 
     fn window() -> Window {
-        let mut window = Window {
-            seconds: 10.0,
-            workers_cpu: 15.0,
-            generator_cpu: 1.0,
-            ..Window::default()
-        };
+        let mut window = Window { seconds: 10.0, workers_cpu: 15.0, generator_cpu: 1.0, ..Window::default() };
         for _ in 0..990 {
             window.latencies.record(Duration::from_millis(100));
         }
         window.errors.insert("HTTP 500".to_owned(), 10);
         window.cores = vec![
-            CoreShare {
-                cpu: 0,
-                user: 0.7,
-                system: 0.2,
-                ..CoreShare::default()
-            },
-            CoreShare {
-                cpu: 1,
-                user: 0.5,
-                ..CoreShare::default()
-            },
+            CoreShare { cpu: 0, user: 0.7, system: 0.2, ..CoreShare::default() },
+            CoreShare { cpu: 1, user: 0.5, ..CoreShare::default() },
         ];
         window
     }
 
     fn measured(workers: u32, connections: u32) -> Measurement {
-        let candidate = Candidate {
-            workers: Workers::new(workers).unwrap(),
-            connections: Connections::new(connections).unwrap(),
-        };
+        let candidate =
+            Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(connections).unwrap() };
         Measurement::of_window(&window(), &"p90<700ms".parse().unwrap(), candidate)
     }
 

@@ -31,21 +31,15 @@ impl Model {
     /// The model of a study, or `None` before a trial measured demands.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
-        let trials: Vec<(Candidate, &Measurement)> = study
-            .measured()
-            .filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0)
-            .collect();
+        let trials: Vec<(Candidate, &Measurement)> =
+            study.measured().filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0).collect();
         let cores = f64::from(study.space.cores.get());
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
         let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
         Some(Self {
             cores,
-            demand: Demand {
-                cpu,
-                beside: crate::stats::mean(&beside)?,
-                time_in_worker: time_in_worker(&trials)?,
-            },
+            demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
             crowding,
             external: external_limit(&trials),
             memory_a_worker,
@@ -76,10 +70,7 @@ impl Model {
 
 /// CPU per request with a worker a core, and its growth: ridge regression of ln D on w/c − 1 towards [`CROWDING`].
 fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64)> {
-    let busy: Vec<_> = trials
-        .iter()
-        .filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY))
-        .collect();
+    let busy: Vec<_> = trials.iter().filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY)).collect();
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
     let points: Vec<(f64, f64)> = chosen
         .iter()
@@ -102,9 +93,7 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
 
 /// CPU time per request on the host that is not the workers'.
 fn beside(measured: &Measurement, cores: f64) -> f64 {
-    let other = measured
-        .cpu_mean()
-        .map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
+    let other = measured.cpu_mean().map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
     other.max(measured.generator_cpu).max(0.0) / measured.throughput
 }
 
@@ -129,10 +118,7 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
             && measured.worker_busy < 0.85
             && measured.slots_busy < 0.8
     };
-    let held = trials
-        .iter()
-        .filter(|(_, measured)| spare(measured))
-        .map(|(_, measured)| measured.capacity);
+    let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
 }
 

@@ -117,22 +117,8 @@ impl Pace {
     #[must_use]
     pub const fn effort(self) -> Effort {
         match self {
-            Self::Quick => Effort {
-                jumps: 2,
-                grid: 1,
-                neighbours: 2,
-                repeats: 0,
-                least_pairs: 2,
-                most_pairs: 2,
-            },
-            Self::Normal => Effort {
-                jumps: 3,
-                grid: 3,
-                neighbours: 6,
-                repeats: 2,
-                least_pairs: 3,
-                most_pairs: 5,
-            },
+            Self::Quick => Effort { jumps: 2, grid: 1, neighbours: 2, repeats: 0, least_pairs: 2, most_pairs: 2 },
+            Self::Normal => Effort { jumps: 3, grid: 3, neighbours: 6, repeats: 2, least_pairs: 3, most_pairs: 5 },
         }
     }
 
@@ -140,14 +126,8 @@ impl Pace {
     #[must_use]
     pub const fn budget(self) -> Budget {
         match self {
-            Self::Quick => Budget {
-                trials: 14,
-                seconds: 105.0,
-            },
-            Self::Normal => Budget {
-                trials: 40,
-                seconds: 900.0,
-            },
+            Self::Quick => Budget { trials: 14, seconds: 105.0 },
+            Self::Normal => Budget { trials: 40, seconds: 900.0 },
         }
     }
 

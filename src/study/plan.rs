@@ -7,11 +7,7 @@ use crate::units::Rate;
 /// Hosts needed so that each of them runs at most at a share `1 − headroom` of `capacity` during `peak`. `None` if a host has no capacity left
 /// then: capacity 0, or a headroom outside 0..1.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be within u32 first"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be within u32 first")]
 pub fn hosts(peak: Rate, capacity: Rate, headroom: f64) -> Option<NonZeroU32> {
     let usable = capacity.per_second() * (1.0 - headroom);
     if !(0.0..1.0).contains(&headroom) || usable <= 0.0 {
@@ -19,9 +15,7 @@ pub fn hosts(peak: Rate, capacity: Rate, headroom: f64) -> Option<NonZeroU32> {
     }
     // A peak that fits to a millionth fits: 3 × 100 / 100 must not become 4 by rounding.
     let needed = (peak.per_second() / usable - 1e-6).ceil().max(1.0);
-    (needed <= f64::from(u32::MAX))
-        .then(|| NonZeroU32::new(needed as u32))
-        .flatten()
+    (needed <= f64::from(u32::MAX)).then(|| NonZeroU32::new(needed as u32)).flatten()
 }
 
 #[cfg(test)]

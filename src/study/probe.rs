@@ -113,8 +113,7 @@ impl Judge {
     pub fn observe(&mut self, batch: &Batch) -> Decision {
         let seen = &mut self.seen;
         // What was outstanding before the first batch, by conservation of requests.
-        self.first_outstanding
-            .get_or_insert((batch.outstanding + batch.completed).saturating_sub(batch.due));
+        self.first_outstanding.get_or_insert((batch.outstanding + batch.completed).saturating_sub(batch.due));
         seen.seconds += batch.seconds;
         seen.due += batch.due;
         seen.completed += batch.completed;
@@ -127,11 +126,7 @@ impl Judge {
         self.early = self.decided();
         let seen = &self.seen;
         let complete = seen.seconds >= self.timing.probe && seen.completed >= self.timing.completions;
-        if self.early.is_some() || complete || seen.seconds >= self.timing.probe_cap {
-            Decision::Stop
-        } else {
-            Decision::GoOn
-        }
+        if self.early.is_some() || complete || seen.seconds >= self.timing.probe_cap { Decision::Stop } else { Decision::GoOn }
     }
 
     /// The answer, from all batches seen.
@@ -215,10 +210,7 @@ mod tests {
     use crate::units::{Connections, Workers};
 
     fn judge(slo: &str) -> Judge {
-        let candidate = Candidate {
-            workers: Workers::new(2).unwrap(),
-            connections: Connections::new(10).unwrap(),
-        };
+        let candidate = Candidate { workers: Workers::new(2).unwrap(), connections: Connections::new(10).unwrap() };
         Judge::new(&slo.parse().unwrap(), Pace::Normal.timing(), candidate, 200.0)
     }
 
@@ -234,14 +226,7 @@ mod tests {
     }
 
     fn steady(late: u64) -> Batch {
-        Batch {
-            seconds: 0.5,
-            due: 100,
-            completed: 100,
-            late,
-            outstanding: 8,
-            ..Batch::default()
-        }
+        Batch { seconds: 0.5, due: 100, completed: 100, late, outstanding: 8, ..Batch::default() }
     }
 
     #[test]
@@ -252,69 +237,39 @@ mod tests {
     #[test]
     fn fails_early_when_plainly_outside() {
         assert_eq!(play("p90<700ms", |_| steady(30)), (Verdict::Missed(Miss::Late), 2.5));
-        assert_eq!(
-            play("p90<700ms", |_| Batch { failed: 5, ..steady(5) }),
-            (Verdict::Missed(Miss::Errors), 2.5)
-        );
+        assert_eq!(play("p90<700ms", |_| Batch { failed: 5, ..steady(5) }), (Verdict::Missed(Miss::Errors), 2.5));
     }
 
     #[test]
     fn takes_its_time_near_the_limit() {
         assert_eq!(play("p90<700ms", |_| steady(9)), (Verdict::Held, 8.0));
         assert_eq!(play("p90<700ms", |_| steady(11)), (Verdict::Missed(Miss::Late), 8.0));
-        assert_eq!(
-            play("max<700ms", |number| steady(u64::from(number == 9))),
-            (Verdict::Missed(Miss::Late), 8.0)
-        );
+        assert_eq!(play("max<700ms", |number| steady(u64::from(number == 9))), (Verdict::Missed(Miss::Late), 8.0));
     }
 
     #[test]
     fn sees_a_queue_before_it_makes_anyone_late() {
-        let growing = |number| Batch {
-            completed: 80,
-            outstanding: 8 + 20 * number,
-            ..steady(0)
-        };
+        let growing = |number| Batch { completed: 80, outstanding: 8 + 20 * number, ..steady(0) };
         assert_eq!(play("p90<10s", growing), (Verdict::Missed(Miss::Growing), 8.0));
-        let exploding = |number| Batch {
-            completed: 20,
-            outstanding: 80 * number,
-            ..steady(0)
-        };
+        let exploding = |number| Batch { completed: 20, outstanding: 80 * number, ..steady(0) };
         assert_eq!(play("p90<700ms", exploding), (Verdict::Missed(Miss::Growing), 2.5));
     }
 
     #[test]
     fn an_application_that_never_answers_ends_the_probe() {
-        let silent = |number| Batch {
-            seconds: 0.5,
-            due: 1,
-            outstanding: number,
-            overdue: number,
-            ..Batch::default()
-        };
+        let silent = |number| Batch { seconds: 0.5, due: 1, outstanding: number, overdue: number, ..Batch::default() };
         assert!(matches!(play("p90<700ms", silent).0, Verdict::Missed(_)));
     }
 
     #[test]
     fn waits_for_enough_completions_of_a_slow_application() {
-        let slow = |_| Batch {
-            seconds: 0.5,
-            due: 5,
-            completed: 5,
-            outstanding: 3,
-            ..Batch::default()
-        };
+        let slow = |_| Batch { seconds: 0.5, due: 5, completed: 5, outstanding: 3, ..Batch::default() };
         assert_eq!(play("p90<700ms", slow), (Verdict::Held, 20.0));
     }
 
     #[test]
     fn one_stray_error_proves_nothing() {
-        let stray = |number| Batch {
-            failed: u64::from(number == 3),
-            late: u64::from(number == 3),
-            ..steady(0)
-        };
+        let stray = |number| Batch { failed: u64::from(number == 3), late: u64::from(number == 3), ..steady(0) };
         assert_eq!(play("p90<700ms,errors<0.1%", stray).0, Verdict::Held);
     }
 }

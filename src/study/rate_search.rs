@@ -20,14 +20,7 @@ impl RateSearch {
     /// is narrower than the ratio `precision` or after `probes`.
     #[must_use]
     pub const fn new(start: f64, step: f64, precision: f64, probes: usize) -> Self {
-        Self {
-            start,
-            step,
-            precision,
-            probes_left: probes,
-            held: None,
-            missed: None,
-        }
+        Self { start, step, precision, probes_left: probes, held: None, missed: None }
     }
 
     /// The rate to offer next, or `None` when the search is over.

@@ -53,26 +53,15 @@ impl Report {
         let duel = Duel::of(study);
         let baseline = study.space.baseline();
         let recommended = duel.as_ref().and_then(|duel| duel.recommended(study));
-        let side = |candidate, capacity| Side {
-            candidate,
-            capacity,
-            measurement: last(study, candidate),
-        };
+        let side = |candidate, capacity| Side { candidate, capacity, measurement: last(study, candidate) };
         Self {
             recommended,
             baseline: side(baseline, duel.as_ref().and_then(|duel| duel.baseline_capacity(study))),
             best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
             outcome: duel.as_ref().map(|duel| duel.outcome(study)),
-            ratio: duel
-                .as_ref()
-                .filter(|duel| duel.best != duel.baseline)
-                .and_then(|duel| duel.ratio(study)),
+            ratio: duel.as_ref().filter(|duel| duel.best != duel.baseline).and_then(|duel| duel.ratio(study)),
             certificate: Certificate::of(study, recommended),
-            nearest: if Standing::of(study).leader().is_none() {
-                nearest(study)
-            } else {
-                None
-            },
+            nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },
             trials: study.trials().to_vec(),
             slo: study.slo,
             cores: study.space.cores.get(),
@@ -84,6 +73,12 @@ impl Report {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.stop == Stop::Interrupted
+    }
+
+    /// Whether the best is better than the baseline.
+    #[must_use]
+    pub fn outcome_is_gain(&self) -> bool {
+        matches!(self.outcome, Some(DuelOutcome::Better | DuelOutcome::OnlyBest))
     }
 
     /// What `--json` writes.
@@ -104,12 +99,7 @@ impl Report {
             }),
             ratio: self.ratio,
             certificate: &self.certificate,
-            trials: self
-                .trials
-                .iter()
-                .zip(1..)
-                .map(|(trial, number)| TrialSummary::new(number, trial))
-                .collect(),
+            trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
             slo: self.slo,
             cores: self.cores,
             stopped_because: self.stop.words(),
@@ -119,11 +109,8 @@ impl Report {
 }
 
 fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
-    let of_candidate: Vec<&Measurement> = study
-        .measured()
-        .filter(|(tried, _)| *tried == candidate)
-        .map(|(_, found)| found)
-        .collect();
+    let of_candidate: Vec<&Measurement> =
+        study.measured().filter(|(tried, _)| *tried == candidate).map(|(_, found)| found).collect();
     let usable = of_candidate.iter().rev().find(|found| found.is_usable());
     usable.or(of_candidate.last()).map(|found| (*found).clone())
 }
@@ -131,14 +118,8 @@ fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
 /// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency.
 fn nearest(study: &Study) -> Option<usize> {
     let distance = |found: &Measurement| ((found.errors - study.slo.error_share()).max(0.0), found.bounded);
-    let numbered = study
-        .trials()
-        .iter()
-        .zip(1..)
-        .filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
-    numbered
-        .min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)))
-        .map(|(number, _)| number)
+    let numbered = study.trials().iter().zip(1..).filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
+    numbered.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))).map(|(number, _)| number)
 }
 
 /// The keys of `--json`. Stable: other programs read them.
@@ -189,22 +170,14 @@ struct TrialSummary<'a> {
 #[serde(untagged)]
 enum ResultSummary<'a> {
     Measured(&'a Measurement),
-    Failed {
-        capacity: Option<f64>,
-        seconds: f64,
-        error: &'a str,
-    },
+    Failed { capacity: Option<f64>, seconds: f64, error: &'a str },
 }
 
 impl<'a> TrialSummary<'a> {
     fn new(trial: usize, tried: &'a Trial) -> Self {
         let result = match &tried.outcome {
             Outcome::Measured(measurement) => ResultSummary::Measured(measurement),
-            Outcome::Failed { reason, seconds } => ResultSummary::Failed {
-                capacity: None,
-                seconds: *seconds,
-                error: reason,
-            },
+            Outcome::Failed { reason, seconds } => ResultSummary::Failed { capacity: None, seconds: *seconds, error: reason },
         };
         Self {
             trial,
@@ -212,10 +185,7 @@ impl<'a> TrialSummary<'a> {
             why: tried.suggestion.purpose.word(),
             candidate: tried.suggestion.candidate,
             valid: tried.measurement().is_some_and(Measurement::is_valid),
-            label: tried
-                .measurement()
-                .filter(|found| found.capacity > 0.0)
-                .map(Measurement::label),
+            label: tried.measurement().filter(|found| found.capacity > 0.0).map(Measurement::label),
             result,
         }
     }

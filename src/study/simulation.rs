@@ -63,70 +63,19 @@ const PLAIN: App = App {
 
 /// The applications the search is judged on.
 pub(crate) const APPS: [App; 8] = [
-    App {
-        name: "I/O-bound gevent, 16 cores",
-        cores: 16,
-        wait: 0.4,
-        ..PLAIN
-    },
-    App {
-        name: "I/O-bound gevent, 2 cores",
-        wait: 0.4,
-        ..PLAIN
-    },
-    App {
-        name: "CPU-bound, 2 cores",
-        cpu: 0.050,
-        wait: 0.005,
-        crowding: 0.08,
-        ..PLAIN
-    },
-    App {
-        name: "CPU-bound, 8 cores",
-        cores: 8,
-        cpu: 0.030,
-        wait: 0.010,
-        crowding: 0.05,
-        ..PLAIN
-    },
-    App {
-        name: "mixed, 4 cores",
-        cores: 4,
-        wait: 0.05,
-        ..PLAIN
-    },
-    App {
-        name: "long waits, 4 cores",
-        cores: 4,
-        cpu: 0.004,
-        wait: 1.5,
-        ..PLAIN
-    },
-    App {
-        name: "memory-limited, 8 cores",
-        cores: 8,
-        wait: 0.1,
-        memory: 400 << 20,
-        max_memory: Some(4 << 30),
-        ..PLAIN
-    },
-    App {
-        name: "one request at a time, 2 cores",
-        wait: 0.060,
-        dimensions: Dimensions::WorkersOnly,
-        ..PLAIN
-    },
+    App { name: "I/O-bound gevent, 16 cores", cores: 16, wait: 0.4, ..PLAIN },
+    App { name: "I/O-bound gevent, 2 cores", wait: 0.4, ..PLAIN },
+    App { name: "CPU-bound, 2 cores", cpu: 0.050, wait: 0.005, crowding: 0.08, ..PLAIN },
+    App { name: "CPU-bound, 8 cores", cores: 8, cpu: 0.030, wait: 0.010, crowding: 0.05, ..PLAIN },
+    App { name: "mixed, 4 cores", cores: 4, wait: 0.05, ..PLAIN },
+    App { name: "long waits, 4 cores", cores: 4, cpu: 0.004, wait: 1.5, ..PLAIN },
+    App { name: "memory-limited, 8 cores", cores: 8, wait: 0.1, memory: 400 << 20, max_memory: Some(4 << 30), ..PLAIN },
+    App { name: "one request at a time, 2 cores", wait: 0.060, dimensions: Dimensions::WorkersOnly, ..PLAIN },
 ];
 
 /// An application where the rule of thumb is right: other numbers of workers waste CPU or leave waits uncovered.
-pub(crate) const FOLK_IS_RIGHT: App = App {
-    name: "folk rule, 2 cores",
-    cpu: 0.010,
-    wait: 0.005,
-    crowding: 0.02,
-    dimensions: Dimensions::WorkersOnly,
-    ..PLAIN
-};
+pub(crate) const FOLK_IS_RIGHT: App =
+    App { name: "folk rule, 2 cores", cpu: 0.010, wait: 0.005, crowding: 0.02, dimensions: Dimensions::WorkersOnly, ..PLAIN };
 
 impl App {
     pub(crate) fn space(&self) -> Space {
@@ -169,15 +118,8 @@ impl App {
 
     /// The best candidate of its space.
     pub(crate) fn best(&self) -> f64 {
-        let allowed = self
-            .space()
-            .candidates()
-            .into_iter()
-            .filter(|candidate| self.allows(*candidate));
-        allowed
-            .map(|candidate| self.capacity(candidate))
-            .max_by(f64::total_cmp)
-            .unwrap()
+        let allowed = self.space().candidates().into_iter().filter(|candidate| self.allows(*candidate));
+        allowed.map(|candidate| self.capacity(candidate)).max_by(f64::total_cmp).unwrap()
     }
 
     /// By what share `candidate` falls short of the best.
@@ -191,24 +133,13 @@ impl App {
     pub(crate) fn measure(&self, pace: Pace, suggestion: &Suggestion, chance: &mut Chance) -> Outcome {
         let candidate = suggestion.candidate;
         if !self.allows(candidate) {
-            return Outcome::Failed {
-                reason: "killed: out of memory".to_owned(),
-                seconds: 5.0,
-            };
+            return Outcome::Failed { reason: "killed: out of memory".to_owned(), seconds: 5.0 };
         }
-        let outlier = if chance.even() < 0.02 {
-            -0.05 - 0.25 * chance.even()
-        } else {
-            0.0
-        };
+        let outlier = if chance.even() < 0.02 { -0.05 - 0.25 * chance.even() } else { 0.0 };
         let capacity = self.capacity(candidate) * (0.03 * chance.normal() + outlier).exp();
         let (demand, cores) = (self.demand(candidate) * (0.01 * chance.normal()).exp(), f64::from(self.cores));
         let busy = (capacity * demand / cores).min(1.0);
-        let core = |cpu| CoreShare {
-            cpu,
-            user: busy,
-            ..CoreShare::default()
-        };
+        let core = |cpu| CoreShare { cpu, user: busy, ..CoreShare::default() };
         Outcome::Measured(Box::new(Measurement {
             capacity,
             ending: Ending::Held,
@@ -221,11 +152,7 @@ impl App {
             slots_busy: (capacity * (demand + self.wait) / candidate.slots() as f64).min(1.0),
             memory_bytes: self.memory(candidate),
             seconds: if pace == Pace::Quick { 9.0 } else { 30.0 },
-            probes: vec![ProbeNote {
-                rate: capacity,
-                held: true,
-                why: None,
-            }],
+            probes: vec![ProbeNote { rate: capacity, held: true, why: None }],
             ..blank()
         }))
     }
@@ -233,25 +160,16 @@ impl App {
 
 /// A measurement without numbers.
 pub(crate) fn blank() -> Measurement {
-    let candidate = Candidate {
-        workers: Workers::new(1).unwrap(),
-        connections: Connections::ONE,
-    };
+    let candidate = Candidate { workers: Workers::new(1).unwrap(), connections: Connections::ONE };
     let window = crate::study::Window::default();
-    Measurement {
-        flags: Vec::<Flag>::new(),
-        ..Measurement::of_window(&window, &"p90<700ms".parse().unwrap(), candidate)
-    }
+    Measurement { flags: Vec::<Flag>::new(), ..Measurement::of_window(&window, &"p90<700ms".parse().unwrap(), candidate) }
 }
 
 /// Runs `study` to its end with outcomes from `measure`.
 pub(crate) fn run(strategy: &dyn Strategy, study: &mut Study, mut measure: impl FnMut(&Suggestion) -> Outcome) -> Stop {
     loop {
         match strategy.suggest(study) {
-            Next::Try(suggestion) => study.record(Trial {
-                outcome: measure(&suggestion),
-                suggestion,
-            }),
+            Next::Try(suggestion) => study.record(Trial { outcome: measure(&suggestion), suggestion }),
             Next::Stop(stop) => return stop,
         }
         assert!(study.trials().len() <= study.budget.trials + 12, "a study must end");

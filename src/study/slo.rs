@@ -109,9 +109,7 @@ impl Quantile {
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::P50, Self::P90, Self::P95, Self::P99, Self::Max]
-            .into_iter()
-            .find(|quantile| quantile.name() == name)
+        [Self::P50, Self::P90, Self::P95, Self::P99, Self::Max].into_iter().find(|quantile| quantile.name() == name)
     }
 }
 
@@ -137,11 +135,7 @@ impl FromStr for Slo {
             }
         }
         let (quantile, latency) = bound.ok_or(SloError::NoLatency)?;
-        Ok(Self {
-            quantile,
-            latency,
-            error_percent: errors.unwrap_or(DEFAULT_ERROR_PERCENT),
-        })
+        Ok(Self { quantile, latency, error_percent: errors.unwrap_or(DEFAULT_ERROR_PERCENT) })
     }
 }
 
@@ -152,9 +146,7 @@ fn parse_percent(text: &str) -> Option<f64> {
 
 fn parse_latency(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("s", 1.0)];
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
+    let (number, unit) = UNITS.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
     let seconds: f64 = number.trim_end().parse::<f64>().ok()? * unit;
     let latency = (seconds <= LONGEST).then(|| Duration::try_from_secs_f64(seconds).ok())??;
     (!latency.is_zero()).then_some(latency)
@@ -199,12 +191,7 @@ mod tests {
 
     #[test]
     fn reads_and_prints_the_same_objective() {
-        for text in [
-            "p90<700ms,errors<0.1%",
-            "max<2s,errors<0%",
-            "p99<250us,errors<12.5%",
-            "p50<0.5us,errors<0.7%",
-        ] {
+        for text in ["p90<700ms,errors<0.1%", "max<2s,errors<0%", "p99<250us,errors<12.5%", "p50<0.5us,errors<0.7%"] {
             assert_eq!(round_trip(text), text);
         }
         assert_eq!(round_trip(" errors < 1 % , P95 < 1.5s "), "p95<1500ms,errors<1%");

@@ -83,27 +83,18 @@ impl Space {
     /// What every result is compared with: Gunicorn's rule of thumb for workers, the configured connections, cut to the limits.
     #[must_use]
     pub fn baseline(&self) -> Candidate {
-        self.cut(Candidate {
-            workers: Workers::folk(self.cores),
-            connections: self.connections,
-        })
+        self.cut(Candidate { workers: Workers::folk(self.cores), connections: self.connections })
     }
 
     /// What the configuration file says, if it says something other than the baseline.
     #[must_use]
     pub fn configured(&self) -> Option<Candidate> {
         let workers = self.workers?;
-        Some(self.cut(Candidate {
-            workers,
-            connections: self.connections,
-        }))
-        .filter(|candidate| *candidate != self.baseline())
+        Some(self.cut(Candidate { workers, connections: self.connections })).filter(|candidate| *candidate != self.baseline())
     }
 
     fn cut(&self, candidate: Candidate) -> Candidate {
-        let slots = self
-            .max_slots
-            .map_or(u32::MAX, |slots| u32::try_from(slots.max(1)).unwrap_or(u32::MAX));
+        let slots = self.max_slots.map_or(u32::MAX, |slots| u32::try_from(slots.max(1)).unwrap_or(u32::MAX));
         let workers = candidate.workers.min(self.max_workers);
         let workers = Workers::new(slots.min(u32::from(workers.get()))).unwrap_or(workers);
         let connections = match self.dimensions {
@@ -131,11 +122,7 @@ impl Space {
         }
         rungs.sort_unstable();
         rungs.dedup();
-        rungs
-            .into_iter()
-            .filter_map(Workers::new)
-            .filter(|workers| *workers <= self.max_workers)
-            .collect()
+        rungs.into_iter().filter_map(Workers::new).filter(|workers| *workers <= self.max_workers).collect()
     }
 
     /// Numbers of connections worth trying, ascending.
@@ -143,11 +130,9 @@ impl Space {
     pub fn connection_ladder(&self) -> Vec<Connections> {
         let mut rungs: Vec<Connections> = match self.dimensions {
             Dimensions::WorkersOnly => vec![Connections::ONE],
-            Dimensions::WorkersAndConnections => CONNECTIONS
-                .into_iter()
-                .filter_map(Connections::new)
-                .chain([self.connections, self.max_connections])
-                .collect(),
+            Dimensions::WorkersAndConnections => {
+                CONNECTIONS.into_iter().filter_map(Connections::new).chain([self.connections, self.max_connections]).collect()
+            }
         };
         rungs.retain(|connections| *connections <= self.max_connections);
         rungs.sort_unstable();
@@ -159,23 +144,15 @@ impl Space {
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         let connections = self.connection_ladder();
-        let pairs = self.worker_ladder().into_iter().flat_map(|workers| {
-            connections.iter().map(move |connections| Candidate {
-                workers,
-                connections: *connections,
-            })
-        });
-        pairs
-            .filter(|candidate| self.max_slots.is_none_or(|most| candidate.slots() <= most))
-            .collect()
+        let pairs = self
+            .worker_ladder()
+            .into_iter()
+            .flat_map(|workers| connections.iter().map(move |connections| Candidate { workers, connections: *connections }));
+        pairs.filter(|candidate| self.max_slots.is_none_or(|most| candidate.slots() <= most)).collect()
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a worker count times 1.25 fits"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a worker count times 1.25 fits")]
 fn stepped(rung: u32) -> u32 {
     (f64::from(rung) * WORKER_STEP) as u32
 }
@@ -194,27 +171,16 @@ mod tests {
 
     #[test]
     fn the_workers_ladder_contains_the_rules_of_thumb() {
-        assert_eq!(
-            counts(&space(2, Dimensions::WorkersAndConnections)),
-            [1, 2, 3, 4, 5, 6, 7, 8, 9]
-        );
+        assert_eq!(counts(&space(2, Dimensions::WorkersAndConnections)), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         let mut sixteen = space(16, Dimensions::WorkersAndConnections);
         sixteen.workers = Workers::new(21);
-        assert_eq!(
-            counts(&sixteen),
-            [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 17, 18, 21, 22, 27, 33, 41, 51, 63, 65]
-        );
+        assert_eq!(counts(&sixteen), [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 17, 18, 21, 22, 27, 33, 41, 51, 63, 65]);
     }
 
     #[test]
     fn one_request_at_a_time_leaves_one_dimension() {
         let space = space(2, Dimensions::WorkersOnly);
-        assert!(
-            space
-                .candidates()
-                .iter()
-                .all(|candidate| candidate.connections == Connections::ONE)
-        );
+        assert!(space.candidates().iter().all(|candidate| candidate.connections == Connections::ONE));
         assert_eq!(space.baseline().connections, Connections::ONE);
         assert_eq!(space.max_workers.get(), 128);
     }
@@ -225,12 +191,7 @@ mod tests {
         space.max_workers = Workers::new(6).unwrap();
         space.max_slots = Some(30);
         space.workers = Workers::new(12);
-        assert!(
-            space
-                .candidates()
-                .iter()
-                .all(|candidate| candidate.slots() <= 30 && candidate.workers.get() <= 6)
-        );
+        assert!(space.candidates().iter().all(|candidate| candidate.slots() <= 30 && candidate.workers.get() <= 6));
         assert_eq!((space.baseline().workers.get(), space.baseline().connections.get()), (6, 5));
         assert_eq!(space.configured(), None);
     }

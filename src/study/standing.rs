@@ -54,11 +54,7 @@ impl Standing {
                     place.logs.push(log);
                     place.memory = place.memory.max(measured.memory_bytes);
                 }
-                None => places.push(Place {
-                    candidate,
-                    logs: vec![log],
-                    memory: measured.memory_bytes,
-                }),
+                None => places.push(Place { candidate, logs: vec![log], memory: measured.memory_bytes }),
             }
         }
         places.retain(|place| failures(study, place.candidate) < place.logs.len());
@@ -83,16 +79,9 @@ impl Standing {
     pub fn finalist(&self) -> Option<&Place> {
         let leader = self.leader()?;
         let tolerance = EQUAL.max(self.spread.sd / (leader.logs.len() as f64).sqrt());
-        let equals: Vec<&Place> = self
-            .places
-            .iter()
-            .filter(|place| place.level() >= leader.level() - tolerance)
-            .collect();
+        let equals: Vec<&Place> = self.places.iter().filter(|place| place.level() >= leader.level() - tolerance).collect();
         let least = equals.iter().map(|place| place.memory).min()? as f64 * SAME_MEMORY;
-        equals
-            .into_iter()
-            .filter(|place| place.memory as f64 <= least)
-            .min_by_key(|place| place.candidate.slots())
+        equals.into_iter().filter(|place| place.memory as f64 <= least).min_by_key(|place| place.candidate.slots())
     }
 
     /// How much one trial scatters, as far as repetitions tell.
@@ -105,16 +94,10 @@ impl Standing {
 /// Which of two places needs plainly less memory, or the second.
 #[must_use]
 pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
-    if one.memory as f64 * SAME_MEMORY < other.memory as f64 {
-        one
-    } else {
-        other
-    }
+    if one.memory as f64 * SAME_MEMORY < other.memory as f64 { one } else { other }
 }
 
 fn failures(study: &Study, candidate: Candidate) -> usize {
     let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
-    of_candidate
-        .filter(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()))
-        .count()
+    of_candidate.filter(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable())).count()
 }

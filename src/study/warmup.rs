@@ -31,13 +31,7 @@ impl Warmup {
     /// A warm-up that has not begun.
     #[must_use]
     pub fn new(timing: Timing) -> Self {
-        Self {
-            timing,
-            seconds: 0.0,
-            window: Window::default(),
-            last: None,
-            steady: false,
-        }
+        Self { timing, seconds: 0.0, window: Window::default(), last: None, steady: false }
     }
 
     /// Takes the next batch, and says whether the application is steady (or will not become so).
@@ -51,11 +45,7 @@ impl Warmup {
             self.steady = self.last.is_some_and(|last| self.agree(last, window));
             self.last = Some(window);
         }
-        if self.steady || self.seconds >= self.timing.warmup_cap {
-            Decision::Stop
-        } else {
-            Decision::GoOn
-        }
+        if self.steady || self.seconds >= self.timing.warmup_cap { Decision::Stop } else { Decision::GoOn }
     }
 
     /// Whether two successive windows agreed.
@@ -83,12 +73,7 @@ mod tests {
         let mut now = 0.0;
         loop {
             now += 0.5;
-            let batch = Batch {
-                seconds: 0.5,
-                completed: 1500,
-                cpu_seconds: 1500.0 * cost(now),
-                ..Batch::default()
-            };
+            let batch = Batch { seconds: 0.5, completed: 1500, cpu_seconds: 1500.0 * cost(now), ..Batch::default() };
             if warmup.observe(&batch) == Decision::Stop {
                 return (now, warmup.is_steady());
             }
@@ -114,11 +99,7 @@ mod tests {
     #[test]
     fn silence_is_not_steady() {
         let mut warmup = Warmup::new(Pace::Quick.timing());
-        while warmup.observe(&Batch {
-            seconds: 0.25,
-            ..Batch::default()
-        }) == Decision::GoOn
-        {}
+        while warmup.observe(&Batch { seconds: 0.25, ..Batch::default() }) == Decision::GoOn {}
         assert!(!warmup.is_steady());
     }
 }

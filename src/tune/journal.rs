@@ -34,10 +34,7 @@ impl Header {
         let parts = [
             (self.tuningfork_journal == other.tuningfork_journal, "journal version"),
             (self.slo == other.slo, "objective (--slo)"),
-            (
-                self.space == other.space,
-                "search space (cores, limits, or configured workers and connections)",
-            ),
+            (self.space == other.space, "search space (cores, limits, or configured workers and connections)"),
             (self.pace == other.pace, "pace"),
             (self.fingerprint == other.fingerprint, "traffic or application"),
         ];
@@ -103,21 +100,15 @@ const LARGEST: u64 = 256 * 1024 * 1024;
 impl Journal {
     /// A new journal at `path`, which must not exist.
     pub fn create(path: &Path, header: &Header) -> Result<Self, JournalError> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AlreadyExists => JournalError::Exists(path.to_owned()),
-                _ => JournalError::Io {
-                    path: path.to_owned(),
-                    source,
-                },
-            })?;
-        let mut journal = Self {
-            path: path.to_owned(),
-            file,
-        };
+        let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(|source| {
+            let path = path.to_owned();
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                JournalError::Exists(path)
+            } else {
+                JournalError::Io { path, source }
+            }
+        })?;
+        let mut journal = Self { path: path.to_owned(), file };
         journal.write(header)?;
         journal.keep_name()?;
         Ok(journal)
@@ -125,43 +116,25 @@ impl Journal {
 
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
-        let io = |source| JournalError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() > LARGEST {
-            return Err(JournalError::Damaged {
-                path: path.to_owned(),
-                line: 1,
-                reason: "too large".to_owned(),
-            });
+            return Err(JournalError::Damaged { path: path.to_owned(), line: 1, reason: "too large".to_owned() });
         }
         let bytes = std::fs::read(path).map_err(io)?;
         // A line counts when its end is written.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut lines = bytes[..whole]
-            .split(|byte| *byte == b'\n')
-            .take_while(|line| !line.is_empty())
-            .zip(1..);
-        let mut journal = Self {
-            path: path.to_owned(),
-            file,
-        };
+        let mut lines = bytes[..whole].split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).zip(1..);
+        let mut journal = Self { path: path.to_owned(), file };
         let torn = whole < bytes.len();
         let Some((first, line)) = lines.next() else {
             return journal.restart(header);
         };
         let differences = journal.parse::<Header>(first, line)?.differences(header);
         if !differences.is_empty() {
-            return Err(JournalError::OtherStudy {
-                path: path.to_owned(),
-                differences,
-            });
+            return Err(JournalError::OtherStudy { path: path.to_owned(), differences });
         }
-        let trials = lines
-            .map(|(text, line)| journal.parse(text, line))
-            .collect::<Result<_, _>>()?;
+        let trials = lines.map(|(text, line)| journal.parse(text, line)).collect::<Result<_, _>>()?;
         if torn {
             journal.cut(whole as u64)?;
         }
@@ -183,39 +156,23 @@ impl Journal {
     fn restart(mut self, header: &Header) -> Result<Resumed, JournalError> {
         self.cut(0)?;
         self.write(header)?;
-        Ok(Resumed {
-            journal: self,
-            trials: Vec::new(),
-            torn: true,
-        })
+        Ok(Resumed { journal: self, trials: Vec::new(), torn: true })
     }
 
     fn cut(&mut self, length: u64) -> Result<(), JournalError> {
-        self.file
-            .set_len(length)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| self.io(source))
+        self.file.set_len(length).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))
     }
 
     fn write<T: Serialize>(&mut self, value: &T) -> Result<(), JournalError> {
         let mut line = serde_json::to_vec(value).map_err(|error| self.io(error.into()))?;
         line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| self.io(source))
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))
     }
 
     /// A new file's name is safe only when its directory is (fsync(2)).
     fn keep_name(&self) -> Result<(), JournalError> {
-        let parent = self
-            .path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|source| self.io(source))
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|directory| directory.sync_all()).map_err(|source| self.io(source))
     }
 
     fn parse<T: for<'de> Deserialize<'de>>(&self, text: &[u8], line: usize) -> Result<T, JournalError> {
@@ -227,10 +184,7 @@ impl Journal {
     }
 
     fn io(&self, source: io::Error) -> JournalError {
-        JournalError::Io {
-            path: self.path.clone(),
-            source,
-        }
+        JournalError::Io { path: self.path.clone(), source }
     }
 }
 

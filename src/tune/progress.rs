@@ -47,20 +47,12 @@ impl Shown {
         let moves = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             Some(1),
-            if moves {
-                ProgressDrawTarget::stderr()
-            } else {
-                ProgressDrawTarget::hidden()
-            },
+            if moves { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
         );
         let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed:>4} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("█▌ "));
-        Self {
-            bar,
-            label: String::new(),
-            moves,
-        }
+        Self { bar, label: String::new(), moves }
     }
 }
 
@@ -108,10 +100,9 @@ impl Drop for Shown {
 
 fn result(trial: &Trial) -> String {
     match &trial.outcome {
-        Outcome::Measured(measured) if measured.capacity > 0.0 => format!(
-            "{:.1} req/s within the objective, {:.0} s",
-            measured.capacity, measured.seconds
-        ),
+        Outcome::Measured(measured) if measured.capacity > 0.0 => {
+            format!("{:.1} req/s within the objective, {:.0} s", measured.capacity, measured.seconds)
+        }
         Outcome::Measured(measured) => format!("{}, {:.0} s", measured.ending.words(), measured.seconds),
         Outcome::Failed { reason, .. } => format!("failed: {reason}"),
     }

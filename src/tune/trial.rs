@@ -97,16 +97,7 @@ pub fn measure(
     suggestion: &Suggestion,
     watch: &mut dyn FnMut(Step),
 ) -> Result<Measurement, TrialError> {
-    Script {
-        stage,
-        terms,
-        suggestion,
-        watch,
-        probes: Vec::new(),
-        flags: Vec::new(),
-        memory: 0,
-    }
-    .run()
+    Script { stage, terms, suggestion, watch, probes: Vec::new(), flags: Vec::new(), memory: 0 }.run()
 }
 
 struct Script<'a> {
@@ -129,11 +120,7 @@ impl Script<'_> {
         self.memory = self.stage.memory()?;
         let light = self.describe(&window);
         let inside = f64::from(self.clients()).min(self.candidate().slots() as f64);
-        let time_in_worker = if light.throughput > 0.0 {
-            inside / light.throughput
-        } else {
-            0.0
-        };
+        let time_in_worker = if light.throughput > 0.0 { inside / light.throughput } else { 0.0 };
         let (mut measured, capacity, ending) = match self.hopeless(&light, time_in_worker) {
             Some(ending) => (light, 0.0, ending),
             None => match self.search(&light, time_in_worker)? {
@@ -155,9 +142,7 @@ impl Script<'_> {
         (self.watch)(Step::WarmingUp);
         let timing = self.terms.pace.timing();
         let mut warmup = Warmup::new(timing);
-        let window = self
-            .stage
-            .probe(&self.closed(0.0, timing.warmup_cap), &mut |batch| warmup.observe(batch))?;
+        let window = self.stage.probe(&self.closed(0.0, timing.warmup_cap), &mut |batch| warmup.observe(batch))?;
         if !warmup.is_steady() {
             self.flags.push(Flag::NotSteady);
         }
@@ -176,10 +161,7 @@ impl Script<'_> {
             Some(Ending::TooSlow)
         } else {
             let bound = self.bound(light, time_in_worker);
-            self.suggestion
-                .rival
-                .filter(|rival| bound * OUTCLASSED < *rival)
-                .map(|_| Ending::Outclassed(bound))
+            self.suggestion.rival.filter(|rival| bound * OUTCLASSED < *rival).map(|_| Ending::Outclassed(bound))
         }
     }
 
@@ -193,11 +175,7 @@ impl Script<'_> {
         while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
             (self.watch)(Step::Probing(offered));
             let mut judge = Judge::new(&self.terms.slo, timing, self.candidate(), offered);
-            let probe = Probe {
-                load: Load::Open { rate },
-                settle,
-                ..self.closed(settle, timing.probe_cap)
-            };
+            let probe = Probe { load: Load::Open { rate }, settle, ..self.closed(settle, timing.probe_cap) };
             let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
             let verdict = judge.verdict();
             let crashed = self.note(&window);
@@ -206,11 +184,7 @@ impl Script<'_> {
                 Verdict::Held => None,
                 Verdict::Missed(miss) => Some(disturbed.map_or(miss.words(), Flag::words).to_owned()),
             };
-            self.probes.push(ProbeNote {
-                rate: offered,
-                held: verdict == Verdict::Held,
-                why,
-            });
+            self.probes.push(ProbeNote { rate: offered, held: verdict == Verdict::Held, why });
             if verdict == Verdict::Held {
                 self.memory = self.memory.max(self.stage.memory()?);
                 // What was really offered, not what was asked for: in a short window they differ by several percent.
@@ -246,23 +220,16 @@ impl Script<'_> {
         // A step just inside the precision: two probes are then enough where the expectation is right.
         let narrow = (timing.precision - 1.0) * 0.99;
         match self.suggestion.expected {
-            Some(expected) => RateSearch::new(
-                BELOW_EXPECTED * expected.min(TRUSTED * bound),
-                narrow,
-                timing.precision,
-                timing.probes,
-            ),
+            Some(expected) => {
+                RateSearch::new(BELOW_EXPECTED * expected.min(TRUSTED * bound), narrow, timing.precision, timing.probes)
+            }
             None => RateSearch::new(BELOW_BOUND * bound, FIRST_STEP, timing.precision, timing.probes),
         }
     }
 
     fn bound(&self, light: &Measurement, time_in_worker: f64) -> f64 {
         let beside = light.generator_cpu / light.throughput.max(f64::MIN_POSITIVE);
-        let demand = Demand {
-            cpu: light.cpu_seconds_per_request,
-            beside,
-            time_in_worker,
-        };
+        let demand = Demand { cpu: light.cpu_seconds_per_request, beside, time_in_worker };
         Bounds::new(self.candidate(), f64::from(self.terms.cores), demand).tightest()
     }
 
@@ -304,13 +271,7 @@ impl Script<'_> {
 
     fn closed(&self, settle: f64, seconds: f64) -> Probe {
         let batch = self.terms.pace.timing().batch;
-        Probe {
-            load: Load::Closed { clients: self.clients() },
-            settle,
-            seconds,
-            batch,
-            late: self.terms.slo.latency(),
-        }
+        Probe { load: Load::Closed { clients: self.clients() }, settle, seconds, batch, late: self.terms.slo.latency() }
     }
 
     /// Enough clients to keep every core and a pair of workers awake, too few to queue.

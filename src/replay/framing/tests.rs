@@ -33,32 +33,16 @@ fn complete(text: &str) -> Answer {
 
 #[test]
 fn lengths_codings_and_statuses_decide_where_it_ends() {
-    let answer = |status, content, reusable| Answer {
-        status,
-        content,
-        reusable,
-    };
+    let answer = |status, content, reusable| Answer { status, content, reusable };
     let cases = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", answer(200, 3, true)),
         ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", answer(200, 0, true)),
         ("HTTP/1.1 204 No Content\r\n\r\n", answer(204, 0, true)),
-        (
-            "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
-            answer(304, 0, true),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nab",
-            answer(200, 2, true),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n",
-            answer(200, 0, false),
-        ),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", answer(304, 0, true)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nab", answer(200, 2, true)),
+        ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n", answer(200, 0, false)),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", answer(200, 0, false)),
-        (
-            "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n",
-            answer(200, 0, true),
-        ),
+        ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n", answer(200, 0, true)),
         (
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 404 NF\r\nContent-Length: 1\r\n\r\nx",
             answer(404, 1, true),
@@ -67,14 +51,8 @@ fn lengths_codings_and_statuses_decide_where_it_ends() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n",
             answer(200, 13, true),
         ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n000\r\nDigest: x\r\nB: c\r\n\r\n",
-            answer(200, 1, true),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 7\r\n\r\n0\r\n\r\n",
-            answer(200, 0, false),
-        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n000\r\nDigest: x\r\nB: c\r\n\r\n", answer(200, 1, true)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 7\r\n\r\n0\r\n\r\n", answer(200, 0, false)),
         ("HTTP/1.1 200 OK\nContent-Length: 1\n\na", answer(200, 1, true)),
     ];
     for (text, expected) in cases {
@@ -93,13 +71,7 @@ fn a_head_request_has_no_body() {
 fn without_length_or_coding_it_ends_with_the_connection() {
     let answer = whole("HTTP/1.1 200 OK\r\n\r\nabc").unwrap().unwrap();
     assert_eq!((answer.content, answer.reusable), (3, false));
-    assert_eq!(
-        whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc")
-            .unwrap()
-            .unwrap()
-            .content,
-        3
-    );
+    assert_eq!(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc").unwrap().unwrap().content, 3);
 }
 
 #[test]
@@ -120,10 +92,7 @@ fn what_is_cut_short_is_no_answer() {
 fn garbage_has_a_name() {
     let huge = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LIMIT + 1);
     let many = "HTTP/1.1 100 Continue\r\n\r\n".repeat(usize::from(MAX_INTERIM) + 1);
-    let trailers = format!(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}",
-        "A: b\r\n".repeat(5_000)
-    );
+    let trailers = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}", "A: b\r\n".repeat(5_000));
     let cases = [
         ("SSH-2.0-OpenSSH\r\n\r\n", FramingError::Head),
         ("HTTP/2 200 OK\r\n\r\n", FramingError::Head),
@@ -134,31 +103,13 @@ fn garbage_has_a_name() {
         (many.as_str(), FramingError::Interim),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", FramingError::Length),
         ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", FramingError::Length),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            FramingError::Length,
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            FramingError::Length,
-        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", FramingError::Length),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", FramingError::Length),
         (huge.as_str(), FramingError::BodyTooLong(LIMIT)),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            FramingError::Chunk,
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
-            FramingError::Chunk,
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
-            FramingError::Chunk,
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-            FramingError::Chunk,
-        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", FramingError::Chunk),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n", FramingError::Chunk),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", FramingError::Chunk),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", FramingError::Chunk),
         (trailers.as_str(), FramingError::Chunk),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", FramingError::Surplus),
     ];
@@ -181,10 +132,7 @@ fn an_endless_head_is_refused_in_bounded_memory() {
     assert!(response.head.capacity() <= 2 * MAX_HEAD + 2);
 
     let body = "x".repeat(2 * MAX_HEAD);
-    assert_eq!(
-        whole(&format!("HTTP/1.1 200 OK\r\nA: {body}\r\n\r\n")),
-        Err(FramingError::HeadTooLong)
-    );
+    assert_eq!(whole(&format!("HTTP/1.1 200 OK\r\nA: {body}\r\n\r\n")), Err(FramingError::HeadTooLong));
 }
 
 #[test]

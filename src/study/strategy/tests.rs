@@ -9,9 +9,7 @@ const SEEDS: u64 = 40;
 fn simulate(app: &App, pace: Pace, seed: u64) -> (Study, Report) {
     let mut study = app.study(pace);
     let mut chance = Chance(seed);
-    let stop = run(&GridThenNeighbours, &mut study, |suggestion| {
-        app.measure(pace, suggestion, &mut chance)
-    });
+    let stop = run(&GridThenNeighbours, &mut study, |suggestion| app.measure(pace, suggestion, &mut chance));
     let report = Report::new(&study, stop);
     (study, report)
 }
@@ -34,29 +32,18 @@ fn measured(change: impl FnOnce(&mut Measurement)) -> Outcome {
 fn mean_regret_is_small_for_every_application() {
     for pace in [Pace::Quick, Pace::Normal] {
         for app in &APPS {
-            let runs: Vec<(f64, f64)> = (0..SEEDS)
+            let mut regrets: Vec<f64> = (0..SEEDS)
                 .map(|seed| {
-                    let (study, report) = simulate(app, pace, seed);
-                    (app.regret(report.recommended), study.trials().len() as f64)
+                    let (_, report) = simulate(app, pace, seed);
+                    app.regret(report.recommended)
                 })
                 .collect();
-            let mut regrets: Vec<f64> = runs.iter().map(|run| run.0).collect();
             regrets.sort_by(f64::total_cmp);
             let mean = regrets.iter().sum::<f64>() / SEEDS as f64;
             let high = regrets[regrets.len() * 9 / 10];
-            let trials = runs.iter().map(|run| run.1).sum::<f64>() / SEEDS as f64;
-            let start = app.regret(Some(app.space().baseline()));
-            println!(
-                "{pace:?} {}: regret mean {mean:.3} p90 {high:.3}, trials {trials:.1}, baseline {start:.3}",
-                app.name
-            );
             // The reserve kept below a memory limit costs a worker.
             let bound = if app.max_memory.is_some() { 0.05 } else { 0.025 };
-            assert!(
-                mean <= bound && high <= 0.08,
-                "{pace:?} {}: regret {mean:.3}, p90 {high:.3}",
-                app.name
-            );
+            assert!(mean <= bound && high <= 0.08, "{pace:?} {}: regret {mean:.3}, p90 {high:.3}", app.name);
         }
     }
 }
@@ -80,22 +67,16 @@ fn sees_the_gain_where_there_is_one() {
         let (_, report) = simulate(&APPS[0], Pace::Quick, seed);
         let ratio = report.ratio.unwrap();
         assert_eq!(report.outcome, Some(DuelOutcome::Better));
-        assert!(
-            ratio.low > 1.4 && ratio.low < ratio.value && ratio.value < ratio.high,
-            "{ratio:?}"
-        );
+        assert!(ratio.low > 1.4 && ratio.low < ratio.value && ratio.value < ratio.high, "{ratio:?}");
     }
 }
 
 #[test]
 fn gives_no_certificate_where_something_outside_binds() {
-    let locked = App {
-        external: 100.0,
-        ..APPS[3]
-    };
+    let locked = App { external: 100.0, ..APPS[3] };
     let (_, report) = simulate(&locked, Pace::Normal, 1);
     assert!(!report.certificate.given);
-    insta::assert_snapshot!(report.certificate.reason.unwrap(), @"the cores were never busy; what binds is something outside: neither cores, workers nor connections are used up (a database, a lock, a service, or the latency bound itself)");
+    insta::assert_snapshot!(report.certificate.reason.unwrap(), @"the cores were never busy; what binds: something outside");
 }
 
 #[test]
@@ -104,12 +85,7 @@ fn a_study_resumed_from_any_prefix_goes_on_the_same_way() {
         let (study, _) = simulate(app, Pace::Normal, 7);
         let mut resumed = app.study(Pace::Normal);
         for trial in study.trials() {
-            assert_eq!(
-                GridThenNeighbours.suggest(&resumed),
-                Next::Try(trial.suggestion),
-                "{}",
-                app.name
-            );
+            assert_eq!(GridThenNeighbours.suggest(&resumed), Next::Try(trial.suggestion), "{}", app.name);
             let line = serde_json::to_string(trial).unwrap();
             resumed.record(serde_json::from_str(&line).unwrap());
         }
@@ -123,20 +99,14 @@ fn candidates_that_fail_are_passed_over() {
     let app = &APPS[2];
     let (study, report) = every(
         |suggestion| match suggestion.candidate.workers.get() {
-            4.. => Outcome::Failed {
-                reason: "worker 2 exited with status 3".to_owned(),
-                seconds: 2.0,
-            },
+            4.. => Outcome::Failed { reason: "worker 2 exited with status 3".to_owned(), seconds: 2.0 },
             _ => app.measure(Pace::Normal, suggestion, &mut chance),
         },
         app,
     );
     assert!(study.trials().iter().any(|trial| trial.measurement().is_none()));
     assert!(report.recommended.unwrap().workers.get() < 4);
-    assert_eq!(
-        (report.outcome, report.baseline.capacity, report.ratio),
-        (Some(DuelOutcome::OnlyBest), None, None)
-    );
+    assert_eq!((report.outcome, report.baseline.capacity, report.ratio), (Some(DuelOutcome::OnlyBest), None, None));
 }
 
 #[test]
@@ -149,7 +119,7 @@ fn a_candidate_whose_workers_crash_is_not_recommended() {
                 found.flags.push(Flag::WorkerCrashed);
                 Outcome::Measured(found)
             }
-            outcome => outcome,
+            outcome @ (Outcome::Measured(_) | Outcome::Failed { .. }) => outcome,
         },
         app,
     );
@@ -158,14 +128,8 @@ fn a_candidate_whose_workers_crash_is_not_recommended() {
 
 #[test]
 fn gives_up_on_an_application_that_answers_only_errors() {
-    let (study, report) = every(
-        |_| measured(|found| (found.ending, found.errors) = (Ending::OnlyErrors, 1.0)),
-        &APPS[1],
-    );
-    assert_eq!(
-        (report.stop, report.recommended, study.trials().len()),
-        (Stop::OnlyErrors, None, 2)
-    );
+    let (study, report) = every(|_| measured(|found| (found.ending, found.errors) = (Ending::OnlyErrors, 1.0)), &APPS[1]);
+    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::OnlyErrors, None, 2));
 }
 
 #[test]
@@ -176,26 +140,14 @@ fn shows_the_nearest_when_nothing_meets_the_objective() {
         measured(|found| (found.ending, found.bounded) = (Ending::TooSlow, latency))
     };
     let (study, report) = every(slower, &APPS[1]);
-    assert_eq!(
-        (report.stop, report.recommended, report.best),
-        (Stop::NothingMeetsSlo, None, None)
-    );
+    assert_eq!((report.stop, report.recommended, report.best), (Stop::NothingMeetsSlo, None, None));
     assert_eq!(report.nearest, Some(study.trials().len()));
 }
 
 #[test]
 fn gives_up_when_nothing_starts() {
-    let (study, report) = every(
-        |_| Outcome::Failed {
-            reason: "no module named shop".to_owned(),
-            seconds: 0.2,
-        },
-        &APPS[1],
-    );
-    assert_eq!(
-        (report.stop, report.recommended, study.trials().len()),
-        (Stop::NothingStarts, None, 3)
-    );
+    let (study, report) = every(|_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.2 }, &APPS[1]);
+    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NothingStarts, None, 3));
 }
 
 #[test]
@@ -205,38 +157,21 @@ fn the_configured_candidate_is_tried_and_the_budget_kept() {
     study.space.workers = Workers::new(40);
     study.budget.seconds = 300.0;
     let mut chance = Chance(5);
-    let stop = run(&GridThenNeighbours, &mut study, |suggestion| {
-        app.measure(Pace::Normal, suggestion, &mut chance)
-    });
+    let stop = run(&GridThenNeighbours, &mut study, |suggestion| app.measure(Pace::Normal, suggestion, &mut chance));
     assert_eq!(study.count(Purpose::Configured), 1);
     assert_eq!(stop, Stop::Budget);
-    assert!(
-        study.seconds() <= 330.0 && study.count(Purpose::Confirm) == 6,
-        "{}",
-        study.seconds()
-    );
+    assert!(study.seconds() <= 330.0 && study.count(Purpose::Confirm) == 6, "{}", study.seconds());
 }
 
 #[test]
 fn equals_are_settled_by_memory() {
     let mut study = APPS[1].study(Pace::Normal);
-    for (workers, connections, capacity, memory) in [
-        (5, 10, 100.0, 500),
-        (3, 100, 101.0, 300),
-        (2, 200, 99.0, 201),
-        (2, 100, 98.5, 200),
-        (1, 100, 70.0, 100),
-    ] {
-        let candidate = Candidate {
-            workers: Workers::new(workers).unwrap(),
-            connections: Connections::new(connections).unwrap(),
-        };
-        let suggestion = Suggestion {
-            candidate,
-            purpose: Purpose::Grid,
-            expected: None,
-            rival: None,
-        };
+    for (workers, connections, capacity, memory) in
+        [(5, 10, 100.0, 500), (3, 100, 101.0, 300), (2, 200, 99.0, 201), (2, 100, 98.5, 200), (1, 100, 70.0, 100)]
+    {
+        let candidate =
+            Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(connections).unwrap() };
+        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, expected: None, rival: None };
         let outcome = measured(|found| (found.capacity, found.memory_bytes) = (capacity, memory));
         study.record(Trial { suggestion, outcome });
     }
@@ -262,27 +197,13 @@ fn few_trials_are_enough() {
 #[test]
 fn certifies_what_uses_up_the_cores() {
     let mut study = APPS[1].study(Pace::Normal);
-    let candidate = Candidate {
-        workers: Workers::new(2).unwrap(),
-        connections: Connections::new(100).unwrap(),
-    };
+    let candidate = Candidate { workers: Workers::new(2).unwrap(), connections: Connections::new(100).unwrap() };
     let mut certificates = Vec::new();
     for capacity in [195.0, 197.0] {
-        let suggestion = Suggestion {
-            candidate,
-            purpose: Purpose::Grid,
-            expected: None,
-            rival: None,
-        };
+        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, expected: None, rival: None };
         let outcome = measured(|found| {
             (found.capacity, found.throughput) = (capacity, capacity);
-            found.cores = (0..2)
-                .map(|cpu| CoreShare {
-                    cpu,
-                    user: capacity / 200.0,
-                    ..CoreShare::default()
-                })
-                .collect();
+            found.cores = (0..2).map(|cpu| CoreShare { cpu, user: capacity / 200.0, ..CoreShare::default() }).collect();
         });
         study.record(Trial { suggestion, outcome });
         certificates.push(Certificate::of(&study, Some(candidate)));

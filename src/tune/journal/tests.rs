@@ -18,9 +18,7 @@ fn header() -> Header {
 fn finished() -> Study {
     let mut study = APPS[1].study(Pace::Quick);
     let mut chance = Chance(1);
-    run(&GridThenNeighbours, &mut study, |suggestion| {
-        APPS[1].measure(Pace::Quick, suggestion, &mut chance)
-    });
+    run(&GridThenNeighbours, &mut study, |suggestion| APPS[1].measure(Pace::Quick, suggestion, &mut chance));
     study
 }
 
@@ -36,10 +34,7 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");
     let study = written(&path);
-    let later = Header {
-        started: "later".to_owned(),
-        ..header()
-    };
+    let later = Header { started: "later".to_owned(), ..header() };
     let resumed = Journal::resume(&path, &later).unwrap();
     assert_eq!((resumed.trials.as_slice(), resumed.torn), (study.trials(), false));
 }
@@ -52,7 +47,7 @@ fn a_journal_cut_anywhere_goes_on_from_its_last_whole_line() {
     let bytes = std::fs::read(&path).unwrap();
     for cut in (0..=bytes.len()).step_by(97).chain([bytes.len() - 1, bytes.len()]) {
         std::fs::write(&path, &bytes[..cut]).unwrap();
-        let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+        let whole = memchr::memchr_iter(b'\n', &bytes[..cut]).count();
         let mut resumed = Journal::resume(&path, &header()).unwrap();
         let trials = whole.saturating_sub(1);
         assert_eq!(resumed.trials, study.trials()[..trials], "cut at {cut}");
@@ -70,19 +65,9 @@ fn never_overwrites_and_never_mixes_studies() {
     let path = folder.path().join("study.jsonl");
     written(&path);
     assert!(matches!(Journal::create(&path, &header()), Err(JournalError::Exists(_))));
-    let other = Header {
-        slo: "p99<1s".parse().unwrap(),
-        fingerprint: "beef".to_owned(),
-        ..header()
-    };
-    let refusal = Journal::resume(&path, &other)
-        .unwrap_err()
-        .to_string()
-        .replace(folder.path().to_str().unwrap(), "");
-    assert_eq!(
-        refusal,
-        "/study.jsonl belongs to another study: different objective (--slo), traffic or application"
-    );
+    let other = Header { slo: "p99<1s".parse().unwrap(), fingerprint: "beef".to_owned(), ..header() };
+    let refusal = Journal::resume(&path, &other).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
+    assert_eq!(refusal, "/study.jsonl belongs to another study: different objective (--slo), traffic or application");
     let missing = Journal::resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
 }
@@ -97,10 +82,7 @@ fn refuses_a_file_that_is_something_else() {
     }
     let good = serde_json::to_string(&header()).unwrap();
     std::fs::write(&path, format!("{good}\n{{\"trial\":1}}\n")).unwrap();
-    assert!(matches!(
-        Journal::resume(&path, &header()),
-        Err(JournalError::Damaged { line: 2, .. })
-    ));
+    assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: 2, .. })));
 }
 
 /// Answers from a simulated application, and is interrupted in trial `until`.
@@ -126,10 +108,7 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let path = folder.path().join("study.jsonl");
     let mut study = APPS[1].study(Pace::Quick);
     let mut journal = Journal::create(&path, &header()).unwrap();
-    let mut testbed = Simulated {
-        chance: Chance(1),
-        until: 4,
-    };
+    let mut testbed = Simulated { chance: Chance(1), until: 4 };
     let stop = run_study(&mut study, &GridThenNeighbours, &mut testbed, &mut journal, &mut Silent).unwrap();
     assert_eq!((stop, study.trials().len()), (Stop::Interrupted, 4));
     let report = crate::study::Report::new(&study, stop);
@@ -139,14 +118,7 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let mut again = APPS[1].study(Pace::Quick);
     resumed.trials.into_iter().for_each(|trial| again.record(trial));
     testbed.until = usize::MAX;
-    let stop = run_study(
-        &mut again,
-        &GridThenNeighbours,
-        &mut testbed,
-        &mut resumed.journal,
-        &mut Silent,
-    )
-    .unwrap();
+    let stop = run_study(&mut again, &GridThenNeighbours, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
     assert_eq!((stop, again.trials()), (Stop::Converged, finished().trials()));
     assert_eq!(GridThenNeighbours.suggest(&again), Next::Stop(stop));
 }

@@ -35,28 +35,10 @@ impl Server {
         let free = (0..stations).map(|_| Reverse(0)).collect();
         let (failing, collapses_at, steal, crashes) = (0.0, u64::MAX, 0.0, 0);
         let (chance, now, collapsed, under_way, rates) = (Chance(1), 0.0, false, BinaryHeap::new(), Vec::new());
-        Self {
-            stations,
-            service,
-            wait,
-            failing,
-            collapses_at,
-            steal,
-            crashes,
-            chance,
-            now,
-            collapsed,
-            free,
-            under_way,
-            rates,
-        }
+        Self { stations, service, wait, failing, collapses_at, steal, crashes, chance, now, collapsed, free, under_way, rates }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "seconds of a test in microseconds"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test in microseconds")]
     fn accept(&mut self, due: f64) {
         self.collapsed |= self.under_way.len() as u64 > self.collapses_at;
         let slower = if self.collapsed { 10.0 } else { 1.0 };
@@ -64,16 +46,11 @@ impl Server {
         let end = (due * MICROS).max(free as f64) + self.service * slower * MICROS * (0.5 + self.chance.even());
         self.free.push(Reverse(end as u64));
         let failed = self.chance.even() < self.failing;
-        self.under_way
-            .push(Reverse(((end + self.wait * MICROS) as u64, (due * MICROS) as u64, failed)));
+        self.under_way.push(Reverse(((end + self.wait * MICROS) as u64, (due * MICROS) as u64, failed)));
     }
 
     /// The requests that end until `now`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "seconds of a test in microseconds"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test in microseconds")]
     fn finish(&mut self) -> Vec<(u64, u64, bool)> {
         let now = (self.now * MICROS) as u64;
         let mut ended = Vec::new();
@@ -128,9 +105,9 @@ impl Stage for Server {
                 batch.failed += u64::from(failed);
                 batch.cpu_seconds += self.service;
                 if failed {
-                    *window.errors.entry("HTTP 500".to_owned()).or_default() += 1
+                    *window.errors.entry("HTTP 500".to_owned()).or_default() += 1;
                 } else {
-                    window.latencies.record(latency)
+                    window.latencies.record(latency);
                 }
             }
             if batch.seconds + TICK / 2.0 >= probe.batch {
@@ -145,14 +122,8 @@ impl Stage for Server {
             }
         }
         let busy = window.workers_cpu / window.seconds / f64::from(self.stations);
-        window.cores = (0..self.stations)
-            .map(|cpu| CoreShare {
-                cpu,
-                user: busy,
-                steal: self.steal,
-                ..CoreShare::default()
-            })
-            .collect();
+        window.cores =
+            (0..self.stations).map(|cpu| CoreShare { cpu, user: busy, steal: self.steal, ..CoreShare::default() }).collect();
         window.crashes = self.crashes;
         Ok(window)
     }
@@ -161,11 +132,7 @@ impl Stage for Server {
         let last = self.under_way.iter().map(|request| request.0.0).max().unwrap_or(0) as f64 / MICROS + 0.001;
         self.now = last.clamp(self.now, self.now + seconds);
         self.finish();
-        Ok(if self.under_way.is_empty() {
-            Drained::Empty
-        } else {
-            Drained::Stuck
-        })
+        Ok(if self.under_way.is_empty() { Drained::Empty } else { Drained::Stuck })
     }
 
     fn memory(&mut self) -> Result<u64, TrialError> {
@@ -178,24 +145,12 @@ impl Stage for Server {
 }
 
 fn suggestion(expected: Option<f64>, rival: Option<f64>) -> Suggestion {
-    let candidate = Candidate {
-        workers: Workers::new(4).unwrap(),
-        connections: Connections::new(100).unwrap(),
-    };
-    Suggestion {
-        candidate,
-        purpose: Purpose::Baseline,
-        expected,
-        rival,
-    }
+    let candidate = Candidate { workers: Workers::new(4).unwrap(), connections: Connections::new(100).unwrap() };
+    Suggestion { candidate, purpose: Purpose::Baseline, expected, rival }
 }
 
 fn trial(server: &mut Server, pace: Pace, suggestion: &Suggestion) -> Measurement {
-    let terms = Terms {
-        slo: "p90<700ms,errors<0.1%".parse().unwrap(),
-        pace,
-        cores: server.stations,
-    };
+    let terms = Terms { slo: "p90<700ms,errors<0.1%".parse().unwrap(), pace, cores: server.stations };
     measure(server, &terms, suggestion, &mut |_| ()).unwrap()
 }
 
@@ -203,30 +158,10 @@ fn trial(server: &mut Server, pace: Pace, suggestion: &Suggestion) -> Measuremen
 fn finds_the_capacity_of_a_busy_server() {
     for seed in 0..10 {
         for (pace, seconds) in [(Pace::Quick, 20.0), (Pace::Normal, 75.0)] {
-            let mut server = Server {
-                chance: Chance(seed),
-                ..Server::new(2, 0.01, 0.05)
-            };
+            let mut server = Server { chance: Chance(seed), ..Server::new(2, 0.01, 0.05) };
             let found = trial(&mut server, pace, &suggestion(None, None));
-            println!(
-                "{pace:?} {seed}: {:.0} in {:.1} s, {} probes",
-                found.capacity,
-                found.seconds,
-                found.probes.len()
-            );
             let (low, high) = if pace == Pace::Quick { (165.0, 220.0) } else { (175.0, 210.0) };
-            assert!(
-                (low..=high).contains(&found.capacity),
-                "{pace:?} {seed}: {} {:?}",
-                found.capacity,
-                found.probes
-            );
-            println!(
-                "{pace:?} {seed}: {:.0} in {:.1} s, {} probes",
-                found.capacity,
-                found.seconds,
-                found.probes.len()
-            );
+            assert!((low..=high).contains(&found.capacity), "{pace:?} {seed}: {} {:?}", found.capacity, found.probes);
             assert!(found.seconds < seconds, "{pace:?} {seed}: {} s", found.seconds);
             assert_eq!((found.ending, found.flags.as_slice()), (Ending::Held, [].as_slice()));
             assert!((found.cpu_seconds_per_request - 0.01).abs() < 1e-4);
@@ -238,12 +173,7 @@ fn finds_the_capacity_of_a_busy_server() {
 fn a_good_expectation_saves_probes() {
     let blind = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion(None, None));
     let guided = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion(Some(195.0), None));
-    assert!(
-        guided.seconds <= blind.seconds && guided.probes.len() <= 3,
-        "{:?} {:?}",
-        guided.probes,
-        blind.probes
-    );
+    assert!(guided.seconds <= blind.seconds && guided.probes.len() <= 3, "{:?} {:?}", guided.probes, blind.probes);
     assert_eq!(guided.label(), Label::Cpu);
 }
 
@@ -258,61 +188,31 @@ fn a_plainly_weaker_candidate_ends_after_the_light_probe() {
 fn an_application_that_is_slow_or_broken_ends_after_the_light_probe() {
     let slow = trial(&mut Server::new(2, 0.01, 1.0), Pace::Normal, &suggestion(None, None));
     assert_eq!(slow.ending, Ending::TooSlow);
-    let broken = trial(
-        &mut Server {
-            failing: 1.0,
-            ..Server::new(2, 0.01, 0.05)
-        },
-        Pace::Normal,
-        &suggestion(None, None),
-    );
+    let broken = trial(&mut Server { failing: 1.0, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!((broken.ending, broken.errors), (Ending::OnlyErrors, 1.0));
-    let flaky = trial(
-        &mut Server {
-            failing: 0.1,
-            ..Server::new(2, 0.01, 0.05)
-        },
-        Pace::Normal,
-        &suggestion(None, None),
-    );
+    let flaky = trial(&mut Server { failing: 0.1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!(flaky.ending, Ending::Errors);
 }
 
 #[test]
 fn a_server_that_collapses_is_emptied_before_the_next_rate() {
-    let mut server = Server {
-        collapses_at: 60,
-        ..Server::new(2, 0.01, 0.05)
-    };
+    let mut server = Server { collapses_at: 60, ..Server::new(2, 0.01, 0.05) };
     let found = trial(&mut server, Pace::Normal, &suggestion(Some(300.0), None));
     assert!((150.0..=215.0).contains(&found.capacity), "{:?}", found.probes);
 }
 
 #[test]
 fn a_disturbed_failure_is_tried_once_more_and_then_flagged() {
-    let mut server = Server {
-        steal: 0.05,
-        ..Server::new(2, 0.01, 0.05)
-    };
+    let mut server = Server { steal: 0.05, ..Server::new(2, 0.01, 0.05) };
     let found = trial(&mut server, Pace::Normal, &suggestion(None, None));
     assert!(found.flags.contains(&Flag::Steal) && !found.is_valid());
     let missed = found.probes.iter().find(|probe| !probe.held).unwrap().rate;
-    assert_eq!(
-        server.rates.iter().filter(|rate| rate.to_bits() == missed.to_bits()).count(),
-        2
-    );
+    assert_eq!(server.rates.iter().filter(|rate| rate.to_bits() == missed.to_bits()).count(), 2);
 }
 
 #[test]
 fn a_crash_ends_the_trial() {
-    let found = trial(
-        &mut Server {
-            crashes: 1,
-            ..Server::new(2, 0.01, 0.05)
-        },
-        Pace::Normal,
-        &suggestion(None, None),
-    );
+    let found = trial(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!(found.probes.len(), 1);
     assert!(found.flags.contains(&Flag::WorkerCrashed) && !found.is_usable());
 }
@@ -337,30 +237,15 @@ fn an_interruption_ends_the_trial_at_once() {
             self.0.elapsed()
         }
     }
-    let terms = Terms {
-        slo: "p90<700ms".parse().unwrap(),
-        pace: Pace::Quick,
-        cores: 2,
-    };
-    let ended = measure(
-        &mut Cut(Server::new(2, 0.01, 0.05)),
-        &terms,
-        &suggestion(None, None),
-        &mut |_| (),
-    );
+    let terms = Terms { slo: "p90<700ms".parse().unwrap(), pace: Pace::Quick, cores: 2 };
+    let ended = measure(&mut Cut(Server::new(2, 0.01, 0.05)), &terms, &suggestion(None, None), &mut |_| ());
     assert_eq!(ended, Err(TrialError::Interrupted));
 }
 
 #[test]
 fn histograms_of_windows_add_up() {
     let mut server = Server::new(2, 0.01, 0.05);
-    let probe = Probe {
-        load: Load::Closed { clients: 2 },
-        settle: 0.0,
-        seconds: 1.0,
-        batch: 0.25,
-        late: Duration::from_secs(1),
-    };
+    let probe = Probe { load: Load::Closed { clients: 2 }, settle: 0.0, seconds: 1.0, batch: 0.25, late: Duration::from_secs(1) };
     let mut sum = Latencies::new();
     for _ in 0..2 {
         sum.add(&server.probe(&probe, &mut |_| Decision::GoOn).unwrap().latencies);

@@ -1,0 +1,115 @@
+//! Baseline and best side by side, and what each core did under both.
+
+use comfy_table::CellAlignment;
+
+use crate::commands::tune_output::Paper;
+use crate::commands::tune_output::table::{heading, latency, memory, percent, plain_table, rate, share, trimmed};
+use crate::stats::Interval;
+use crate::study::report::Side;
+use crate::study::{Measurement, Report};
+
+/// The comparison; empty if there is nothing to compare.
+pub(super) fn sides(report: &Report, paper: Paper) -> String {
+    let Some(best) = report.best.as_ref().filter(|best| best.candidate != report.baseline.candidate) else {
+        return strips(&[("baseline", &report.baseline)], paper);
+    };
+    let (baseline, name) = (&report.baseline, if report.outcome_is_gain() { "best" } else { "challenger" });
+    let mut table = plain_table(paper);
+    table.set_header(["", "baseline", name, "ratio"].map(|name| heading(name, paper)));
+    let mut row = |name: &str, of: &dyn Fn(&Side) -> String, ratio: Option<String>| {
+        table.add_row([name.to_owned(), of(baseline), of(best), ratio.unwrap_or_default()]);
+    };
+    row("workers × connections", &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections), None);
+    row("req/s within the objective", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio));
+    row(report.slo.quantile().name(), &|side| of(side, |found| latency(found.bounded)), None);
+    row("errors", &|side| of(side, |found| percent(found.errors)), None);
+    row(
+        "CPU mean, least busy core",
+        &|side| of(side, |found| format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))),
+        None,
+    );
+    row("CPU per request", &|side| of(side, |found| latency(found.cpu_seconds_per_request)), None);
+    row("memory", &|side| of(side, |found| memory(found.memory_bytes)), None);
+    row("load generator's CPU", &|side| of(side, |found| format!("{:.2} cores", found.generator_cpu)), None);
+    if let Some(names) = table.column_mut(0) {
+        names.set_padding((0, 1));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n\n{}", trimmed(&table), strips(&[("baseline", baseline), (name, best)], paper))
+}
+
+fn of(side: &Side, show: impl Fn(&Measurement) -> String) -> String {
+    side.measurement.as_ref().map_or_else(|| "–".to_owned(), show)
+}
+
+fn capacity(capacity: Interval) -> String {
+    format!("{} ({} to {})", rate(capacity.value), rate(capacity.low), rate(capacity.high))
+}
+
+fn ratio(ratio: Interval) -> String {
+    format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
+}
+
+/// Cores shown one by one; on larger hosts, neighbours share a bar.
+const MOST_BARS: usize = 16;
+
+/// How busy each core was, as a bar a core and a column a side.
+fn strips(sides: &[(&str, &Side)], paper: Paper) -> String {
+    let measured: Vec<(&str, Vec<Bar>)> = sides
+        .iter()
+        .filter_map(|(name, side)| Some((*name, bars(side.measurement.as_ref()?))))
+        .filter(|(_, bars)| !bars.is_empty())
+        .collect();
+    let Some(rows) = measured.iter().map(|(_, bars)| bars.len()).max() else {
+        return String::new();
+    };
+    let width = (usize::from(paper.width) / measured.len()).saturating_sub(22).clamp(10, 24);
+    let titles: Vec<String> = measured.iter().map(|(name, _)| format!("{:<1$}", format!("cores, {name}"), width + 20)).collect();
+    let mut lines = vec![titles.concat()];
+    for row in 0..rows {
+        let cells =
+            measured.iter().map(|(_, bars)| bars.get(row).map_or_else(|| " ".repeat(width + 20), |bar| bar.draw(width, paper)));
+        lines.push(cells.collect());
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// One core, or the mean of several.
+struct Bar {
+    name: String,
+    user: f64,
+    system: f64,
+}
+
+fn bars(found: &Measurement) -> Vec<Bar> {
+    let each = found.cores.len().div_ceil(MOST_BARS).max(1);
+    let bar = |cores: &[crate::study::CoreShare]| {
+        let count = cores.len() as f64;
+        let (first, last) = (cores[0].cpu, cores[cores.len() - 1].cpu);
+        let name = if first == last { format!("cpu{first}") } else { format!("cpu{first}-{last}") };
+        let mean = |part: fn(&crate::study::CoreShare) -> f64| cores.iter().map(part).sum::<f64>() / count;
+        Bar { name, user: mean(|core| core.user), system: mean(|core| core.system) }
+    };
+    found.cores.chunks(each).map(bar).collect()
+}
+
+impl Bar {
+    fn draw(&self, width: usize, paper: Paper) -> String {
+        let (user, both) = (cells(self.user, width), cells(self.user + self.system, width));
+        let (dark, light, rest) = ("█".repeat(user), "▓".repeat(both - user), "·".repeat(width - both));
+        let bar = if paper.colour {
+            format!("\u{1b}[36m{dark}{light}\u{1b}[2m{rest}\u{1b}[0m")
+        } else {
+            format!("{dark}{light}{rest}")
+        };
+        let text = format!("{:.0} %", (self.user + self.system) * 100.0);
+        format!("{:<9}{bar} {text:>5}     ", self.name)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=width first")]
+fn cells(share: f64, width: usize) -> usize {
+    (share.clamp(0.0, 1.0) * width as f64).round() as usize
+}

@@ -1,0 +1,134 @@
+//! The table of trials.
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
+
+use crate::commands::tune_output::Paper;
+use crate::study::{Ending, Outcome, Report, Trial};
+
+const HEADERS: [&str; 12] = ["#", "workers", "conns", "req/s", "p50", "p90", "p99", "errors", "CPU", "low", "memory", "note"];
+
+/// Below this width the note goes below its trial's numbers.
+const ROOMY: u16 = 96;
+
+/// All trials in order; empty if there are none.
+pub(super) fn trials(report: &Report, paper: Paper) -> String {
+    if report.trials.is_empty() {
+        return String::new();
+    }
+    let roomy = paper.width >= ROOMY;
+    let shown = if roomy { HEADERS.len() } else { HEADERS.len() - 1 };
+    let mut table = plain_table(paper);
+    table.set_header(HEADERS[..shown].iter().map(|name| heading(name, paper)));
+    let mut notes = Vec::new();
+    for (trial, number) in report.trials.iter().zip(1_usize..) {
+        let chosen = Some(trial.suggestion.candidate) == report.recommended;
+        let note = note(trial);
+        let cells: Vec<Cell> =
+            numbers(number, trial).into_iter().map(|text| emphasised(Cell::new(text), chosen && paper.colour)).collect();
+        if roomy {
+            table.add_row(cells.into_iter().chain([emphasised(Cell::new(&note), chosen && paper.colour)]));
+        } else {
+            notes.push(format!("{number}: {note}"));
+            table.add_row(cells);
+        }
+    }
+    for column in table.column_iter_mut().take(HEADERS.len() - 1) {
+        column.set_padding((0, 1)).set_cell_alignment(CellAlignment::Right);
+    }
+    let below = if roomy { String::new() } else { format!("\n{}", paper.wrap(&notes.join("; "))) };
+    let legend = format!(
+        "req/s: the highest rate held within {}; CPU: mean of {} cores; low: the least busy core.",
+        report.slo, report.cores
+    );
+    format!("{}{below}\n{}", trimmed(&table), paper.wrap(&legend))
+}
+
+/// A table without lines, in the paper's width.
+pub(super) fn plain_table(paper: Paper) -> Table {
+    let mut table = Table::new();
+    let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(paper.width);
+    if paper.colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
+}
+
+pub(super) fn heading(name: &str, paper: Paper) -> Cell {
+    emphasised(Cell::new(name), paper.colour)
+}
+
+fn emphasised(cell: Cell, strong: bool) -> Cell {
+    if strong { cell.add_attribute(Attribute::Bold) } else { cell }
+}
+
+/// The table without the blanks around it.
+pub(super) fn trimmed(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn numbers(number: usize, trial: &Trial) -> Vec<String> {
+    let candidate = trial.suggestion.candidate;
+    let mut cells = vec![number.to_string(), candidate.workers.to_string(), candidate.connections.to_string()];
+    match &trial.outcome {
+        Outcome::Measured(found) => cells.extend([
+            if found.capacity > 0.0 { rate(found.capacity) } else { "–".to_owned() },
+            latency(found.p50),
+            latency(found.p90),
+            latency(found.p99),
+            percent(found.errors),
+            share(found.cpu_mean()),
+            share(found.cpu_lowest()),
+            memory(found.memory_bytes),
+        ]),
+        Outcome::Failed { .. } => cells.extend((0..8).map(|_| "–".to_owned())),
+    }
+    cells
+}
+
+fn note(trial: &Trial) -> String {
+    let mut parts = vec![trial.suggestion.purpose.word().to_owned()];
+    match &trial.outcome {
+        Outcome::Measured(found) => {
+            if found.ending != Ending::Held {
+                parts.push(found.ending.words());
+            }
+            parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
+        }
+        Outcome::Failed { reason, .. } => parts.push(format!("failed: {reason}")),
+    }
+    parts.join(", ")
+}
+
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second < 100.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+}
+
+pub(super) fn latency(seconds: f64) -> String {
+    match seconds * 1e3 {
+        millis if millis <= 0.0 => "–".to_owned(),
+        millis if millis < 1.0 => format!("{:.0}µs", millis * 1e3),
+        millis if millis < 10.0 => format!("{millis:.1}ms"),
+        millis if millis < 10_000.0 => format!("{millis:.0}ms"),
+        _ => format!("{seconds:.1}s"),
+    }
+}
+
+pub(super) fn percent(share: f64) -> String {
+    if share == 0.0 { "0%".to_owned() } else { format!("{:.2}%", share * 100.0) }
+}
+
+pub(super) fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_owned(), |share| format!("{:.0}%", share * 100.0))
+}
+
+pub(super) fn memory(bytes: u64) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    match bytes as f64 / MIB {
+        _ if bytes == 0 => "–".to_owned(),
+        mib if mib < 1000.0 => format!("{mib:.0}M"),
+        mib => format!("{:.1}G", mib / 1024.0),
+    }
+}
