@@ -13,7 +13,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,8 +26,8 @@ use reactor::Reactor;
 pub const QUEUE_LIMIT: usize = 65_536;
 /// The highest rate of an open load, requests a second.
 pub const MAX_RATE: f64 = 1_000_000.0;
-/// How long requests that are outstanding at the end are awaited.
-pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How long requests that are outstanding at the end are usually awaited; see [`Run::drain`].
+pub const USUAL_DRAIN: Duration = Duration::from_secs(5);
 /// The usual time between two calls of the watcher.
 pub const USUAL_BATCH: Duration = Duration::from_millis(500);
 
@@ -45,8 +44,12 @@ pub struct Run<'a> {
     pub load: Load,
     /// The place in the plan where the run starts; it goes round.
     pub from: usize,
-    /// How long requests are sent.
+    /// How long requests are sent before anything counts: what ended by then is forgotten.
+    pub settle: Duration,
+    /// How long requests are sent, settling included.
     pub duration: Duration,
+    /// How long requests that are outstanding when sending stops are awaited.
+    pub drain: Duration,
     /// How long a request may take from the moment it is due.
     pub timeout: Duration,
     /// How many connections are open at most; further requests wait.
@@ -116,9 +119,20 @@ pub enum LoadError {
     },
 }
 
-/// Plays `run` on this thread. `watch` is called every [`Run::batch`] and may end the run at once; a signal makes the next call come
-/// early. After the duration, outstanding requests are awaited for [`DRAIN_LIMIT`] at most.
-pub fn play(run: &Run<'_>, watch: &mut dyn FnMut(&Batch) -> ControlFlow<()>) -> Result<Played, LoadError> {
+/// What a watcher wants of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// Play on.
+    GoOn,
+    /// Send nothing more, and await what is outstanding.
+    StopSending,
+    /// End at once.
+    BreakOff,
+}
+
+/// Plays `run` on this thread. `watch` is called at the end of settling and then every [`Run::batch`] while requests are sent or
+/// awaited, and may end the run; a signal makes the next call come early.
+pub fn play(run: &Run<'_>, watch: &mut dyn FnMut(&Batch) -> Onward) -> Result<Played, LoadError> {
     check(run)?;
     let _slack = clock::FineTimers::set();
     let cpu = clock::thread_cpu();

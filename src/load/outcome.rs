@@ -1,4 +1,5 @@
-//! What a run measured. Every scheduled request is in exactly one of `completed`, `errors` and `unfinished`.
+//! What a run measured. Without settling, every scheduled request is in exactly one of `completed`, `errors` and `unfinished`; with it,
+//! those due before and ended after its end are counted too.
 
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub struct Unfinished {
     pub unsent: u64,
 }
 
-/// How a run stands. Counts are since its start.
+/// How a run stands. Counts are since the end of settling; elapsed time is since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Since the start.
@@ -87,6 +88,8 @@ pub struct Batch {
     pub outstanding: u64,
     /// Waiting for a connection.
     pub queued: u64,
+    /// Those outstanding or waiting that were due longer ago than [`Run::slow_after`](super::Run::slow_after).
+    pub overdue: u64,
 }
 
 /// What a run measured.

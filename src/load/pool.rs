@@ -185,6 +185,17 @@ impl Pool {
         self.first.and_then(|place| Some((place, self.due(place)?)))
     }
 
+    /// How many requests on connections were due before `moment`. Looks at no others.
+    pub(super) fn due_before(&self, moment: Moment) -> u64 {
+        let mut count = 0;
+        let mut next = self.first;
+        while let Some(place) = next.filter(|place| self.due(*place).is_some_and(|due| due < moment)) {
+            count += 1;
+            next = self.connections[place as usize].later;
+        }
+        count
+    }
+
     fn due(&self, place: Place) -> Option<Moment> {
         match &self.connections[place as usize].state {
             State::Busy(busy) => Some(busy.flight.due.at),

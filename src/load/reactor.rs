@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use super::outcome::{Batch, Played, Unfinished};
 use super::pace::Pace;
 use super::pool::{Attempt, Busy, Flight, Place, Pool, State, Usage};
 use super::socket::{self, Address, Moved, Refusal};
-use super::tally::{Failure, Tally};
-use super::{DRAIN_LIMIT, LoadError, QUEUE_LIMIT, Run};
+use super::tally::{Failure, Tally, Waiting};
+use super::{LoadError, Onward, QUEUE_LIMIT, Run};
 use crate::replay::{Answer, Progress, Reuse};
 use crate::units::Moment;
 
@@ -61,6 +60,9 @@ pub(super) struct Reactor<'a> {
     unread: Vec<u64>,
     tally: Tally,
     start: Moment,
+    /// What ended before this is forgotten.
+    counted_from: Moment,
+    /// When sending stops.
     end: Moment,
 }
 
@@ -82,28 +84,45 @@ impl<'a> Reactor<'a> {
             queue: VecDeque::new(),
             busy_until: start,
             unread: Vec::new(),
-            tally: Tally::new(end, run.slow_after),
+            tally: Tally::new(run.slow_after),
             start,
+            counted_from: start.after(run.settle.min(run.duration)),
             end,
         })
     }
 
     /// Plays to the end, or until the watcher breaks off.
-    pub(super) fn drive(&mut self, watch: &mut dyn FnMut(&Batch) -> ControlFlow<()>) -> Result<Ending, LoadError> {
-        let mut next_batch = self.start.after(self.run.batch);
-        let drained = self.end.after(DRAIN_LIMIT);
+    pub(super) fn drive(&mut self, watch: &mut dyn FnMut(&Batch) -> Onward) -> Result<Ending, LoadError> {
+        let mut next_batch = self.start.after(self.run.batch).min(self.counted_from);
+        let mut settling = self.counted_from > self.start;
+        let mut ending = Ending::Complete;
         loop {
             let now = clock::now();
             self.release(now);
             self.expire(now);
-            if now >= next_batch {
-                if watch(&self.batch(now)).is_break() {
-                    return Ok(Ending::Stopped);
-                }
-                next_batch = now.after(self.run.batch);
+            if settling && now >= self.counted_from {
+                settling = false;
+                self.tally = Tally::new(self.run.slow_after);
+                self.counted_from = now;
+                next_batch = now;
             }
+            if now >= next_batch {
+                next_batch = now.after(self.run.batch);
+                if settling {
+                    next_batch = next_batch.min(self.counted_from);
+                }
+                match watch(&self.batch(now)) {
+                    Onward::BreakOff => return Ok(Ending::Stopped),
+                    Onward::StopSending if now < self.end => {
+                        self.end = now;
+                        ending = Ending::Stopped;
+                    }
+                    Onward::StopSending | Onward::GoOn => {}
+                }
+            }
+            let drained = self.end.after(self.run.drain);
             if now >= self.end && (self.pool.busy() == 0 || now >= drained) {
-                return Ok(Ending::Complete);
+                return Ok(ending);
             }
             let limit = if now < self.end { self.end } else { drained };
             if self.wait(self.wakes_at(now).min(next_batch).min(limit))? == Woken::BySignal {
@@ -115,14 +134,20 @@ impl<'a> Reactor<'a> {
 
     pub(super) fn played(self, ending: Ending, cpu: Duration) -> Played {
         let now = clock::now();
-        let sending = now.since(self.start).min(self.run.duration);
+        let sending = now.min(self.end).since(self.counted_from);
         let unfinished = Unfinished { outstanding: self.pool.busy() as u64, unsent: self.queue.len() as u64 };
         let stopped_early = ending == Ending::Stopped;
         Played { unfinished, stopped_early, ..self.tally.played(now.since(self.start), sending, cpu) }
     }
 
     fn batch(&self, now: Moment) -> Batch {
-        self.tally.batch(now.since(self.start), self.pool.busy(), self.queue.len())
+        let overdue = |due: Moment| now.since(due) > self.run.slow_after;
+        let flying = self.pool.due_before(Moment::from_nanos(
+            now.as_nanos().saturating_sub(u64::try_from(self.run.slow_after.as_nanos()).unwrap_or(u64::MAX)),
+        ));
+        let queued = self.queue.iter().take_while(|flight| overdue(flight.due.at)).count() as u64;
+        let waiting = Waiting { outstanding: self.pool.busy() as u64, queued: self.queue.len() as u64, overdue: flying + queued };
+        self.tally.batch(now.since(self.start), waiting)
     }
 
     /// Takes up what is due and sends what can be sent.
@@ -288,7 +313,7 @@ impl<'a> Reactor<'a> {
             return;
         };
         let request = &self.run.plan.requests()[busy.flight.due.index];
-        self.tally.complete(request, answer, busy.flight.due.at, busy.started, now);
+        self.tally.complete(request, answer, busy.flight.due.at, busy.started, now, self.end);
         let all_sent = busy.sent == self.run.plan.bytes(request).len();
         if answer.reusable && all_sent && self.run.plan.reuse() == Reuse::KeepAlive {
             self.pool.rest(place);
@@ -335,7 +360,7 @@ impl<'a> Reactor<'a> {
         let may_send = now < self.end && !self.queue.is_empty() && self.pool.has_room();
         let retry = may_send.then_some(self.busy_until);
         let moments = [self.pace.wakes_at(self.end), flying, queued, retry];
-        moments.into_iter().flatten().min().unwrap_or(self.end.after(DRAIN_LIMIT))
+        moments.into_iter().flatten().min().unwrap_or(self.end.after(self.run.drain))
     }
 
     fn wait(&mut self, until: Moment) -> Result<Woken, LoadError> {

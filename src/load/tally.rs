@@ -17,10 +17,16 @@ pub(super) enum Failure {
     Exhausted,
 }
 
+/// Requests that have not ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) outstanding: u64,
+    pub(super) queued: u64,
+    pub(super) overdue: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// When sending stops.
-    end: Moment,
     slow_after: Duration,
     scheduled: u64,
     sent: u64,
@@ -38,9 +44,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(end: Moment, slow_after: Duration) -> Self {
+    pub(super) fn new(slow_after: Duration) -> Self {
         Self {
-            end,
             slow_after,
             scheduled: 0,
             sent: 0,
@@ -83,7 +88,15 @@ impl Tally {
     }
 
     /// A whole answer has come. Whether it is the right one depends on the status the recording holds.
-    pub(super) fn complete(&mut self, request: &PlannedRequest, answer: Answer, due: Moment, started: Moment, now: Moment) {
+    pub(super) fn complete(
+        &mut self,
+        request: &PlannedRequest,
+        answer: Answer,
+        due: Moment,
+        started: Moment,
+        now: Moment,
+        end: Moment,
+    ) {
         self.statuses.add(answer.status);
         if answer.status >= 500 {
             self.errors.server_5xx += 1;
@@ -95,7 +108,7 @@ impl Tally {
         }
         let latency = now.since(due);
         self.completed += 1;
-        self.completed_while_sending += u64::from(now <= self.end);
+        self.completed_while_sending += u64::from(now <= end);
         self.slow += u64::from(latency > self.slow_after);
         self.latency.record(latency);
         self.service.record(now.since(started));
@@ -118,7 +131,7 @@ impl Tally {
         self.latency.record(waited);
     }
 
-    pub(super) fn batch(&self, elapsed: Duration, outstanding: usize, queued: usize) -> Batch {
+    pub(super) fn batch(&self, elapsed: Duration, waiting: Waiting) -> Batch {
         Batch {
             elapsed,
             scheduled: self.scheduled,
@@ -126,8 +139,9 @@ impl Tally {
             completed: self.completed,
             failed: self.errors.total(),
             slow: self.slow,
-            outstanding: outstanding as u64,
-            queued: queued as u64,
+            outstanding: waiting.outstanding,
+            queued: waiting.queued,
+            overdue: waiting.overdue,
         }
     }
 

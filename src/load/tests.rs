@@ -1,6 +1,7 @@
 //! The engine against real servers in this process: counts, kinds of error, order, rates.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,9 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         reach: Reach::ThisHost,
         load,
         from: 0,
+        settle: Duration::ZERO,
         duration: Duration::from_millis(200),
+        drain: USUAL_DRAIN,
         timeout: Duration::from_secs(5),
         max_connections: NonZeroU32::new(64).unwrap(),
         max_body: 1 << 20,
@@ -41,7 +44,7 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
 }
 
 fn played(run: &Run<'_>) -> Played {
-    let played = play(run, &mut |_| ControlFlow::Continue(())).unwrap();
+    let played = play(run, &mut |_| Onward::GoOn).unwrap();
     let ended = played.completed + played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent;
     assert_eq!(played.scheduled, ended, "every request ends in one way: {played:?}");
     played
@@ -140,7 +143,7 @@ fn a_closed_load_never_has_more_outstanding_than_clients() {
         let mut outstanding = 0;
         let played = play(&run(&plan, target.clone(), clients(4)), &mut |batch| {
             outstanding = outstanding.max(batch.outstanding + batch.queued);
-            ControlFlow::Continue(())
+            Onward::GoOn
         })
         .unwrap();
         assert!(played.completed > 4 && outstanding <= 4);
@@ -249,7 +252,7 @@ fn beyond_the_queue_requests_are_shed() {
     let played = play(&run, &mut |batch| {
         queued = queued.max(batch.queued);
         // The server never answers; once something was shed there is nothing more to see.
-        if batch.failed > 0 || batch.elapsed > run.duration { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if batch.failed > 0 || batch.elapsed > run.duration { Onward::BreakOff } else { Onward::GoOn }
     })
     .unwrap();
     assert!(played.errors.shed > 0 && played.errors.shed == played.errors.total(), "{:?}", played.errors);
@@ -282,7 +285,7 @@ fn the_watcher_sees_counts_and_can_end_the_run() {
     let played = play(&run, &mut |batch| {
         calls += 1;
         assert!(batch.scheduled >= batch.completed && batch.elapsed >= run.batch);
-        if calls == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if calls == 3 { Onward::BreakOff } else { Onward::GoOn }
     })
     .unwrap();
     assert!(played.stopped_early && calls == 3);
@@ -293,7 +296,7 @@ fn the_watcher_sees_counts_and_can_end_the_run() {
 fn what_cannot_be_played_is_refused() {
     let plan = plan(Reuse::KeepAlive);
     let local = Target::Tcp("127.0.0.1:1".parse().unwrap());
-    let refusal = |run: Run<'_>| play(&run, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    let refusal = |run: Run<'_>| play(&run, &mut |_| Onward::GoOn).unwrap_err().to_string();
     let remote = Target::Tcp("192.0.2.1:80".parse().unwrap());
     assert_eq!(refusal(run(&plan, remote, even(1.0))), "refusing to load 192.0.2.1:80: not a loopback address");
     assert_eq!(refusal(run(&plan, local.clone(), even(0.0))), "a rate of 0 requests a second is not between 0 and 1000000");
@@ -303,4 +306,48 @@ fn what_cannot_be_played_is_refused() {
     let mapped = Target::Tcp("[::ffff:127.0.0.1]:1".parse().unwrap());
     let empty = Run { duration: Duration::ZERO, ..run(&plan, mapped, even(1.0)) };
     assert_eq!(played(&empty).scheduled, 0);
+}
+
+#[test]
+fn what_ended_while_settling_is_forgotten_and_the_rest_is_counted_at_its_rate() {
+    let plan = plan(Reuse::KeepAlive);
+    let (settle, duration) = (Duration::from_millis(100), Duration::from_millis(300));
+    let run = Run { settle, duration, ..run(&plan, serve(ok), even(500.0)) };
+    let mut first = None;
+    let played = play(&run, &mut |batch| {
+        if batch.elapsed >= run.settle {
+            first.get_or_insert(*batch);
+        }
+        Onward::GoOn
+    })
+    .unwrap();
+    let first = first.expect("the watcher is called when settling ends");
+    assert_eq!((first.scheduled, first.completed), (0, 0), "counting starts there");
+    assert!((90..=100).contains(&played.scheduled), "{played:?}");
+    assert!((played.offered.per_second() - 500.0).abs() < 50.0, "{played:?}");
+}
+
+#[test]
+fn outstanding_requests_are_awaited_after_sending_is_stopped() {
+    let slow = |stream: &mut dyn Stream| match request(stream) {
+        Some(_) => {
+            stall(Duration::from_millis(200));
+            answer(stream, 200, "")
+        }
+        None => ControlFlow::Break(()),
+    };
+    let plan = plan(Reuse::PerRequest);
+    let run = Run {
+        duration: Duration::from_mins(1),
+        slow_after: Duration::from_millis(30),
+        ..run(&plan, serve(slow), clients(8))
+    };
+    let mut overdue = 0;
+    let played = play(&run, &mut |batch| {
+        overdue = overdue.max(batch.overdue);
+        if batch.overdue > 0 { Onward::StopSending } else { Onward::GoOn }
+    })
+    .unwrap();
+    assert!(played.stopped_early && overdue > 0);
+    assert_eq!((played.completed, played.unfinished), (8, Unfinished::default()), "{played:?}");
 }
