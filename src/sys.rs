@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cpu;
 pub mod host;
 pub mod launch;
+pub mod limits;
 pub mod linux;
 pub mod listen;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! The study loop: ask the strategy, run the trial, write it down, ask again. Knows nothing of processes or sockets: a [`Testbed`] does.
 
 pub mod journal;
+pub mod live;
 pub mod progress;
 pub mod trial;
 
@@ -12,7 +13,7 @@ use crate::study::{Measurement, Next, Outcome, Stop, Strategy, Study, Suggestion
 /// Runs one candidate and measures it.
 pub trait Testbed {
     /// Starts the candidate afresh, measures it and stops it, telling `watch` what it is doing.
-    fn run(&mut self, suggestion: &Suggestion, watch: &mut dyn FnMut(Step)) -> Result<Measurement, TrialError>;
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError>;
 }
 
 /// What a trial is doing.

@@ -93,8 +93,11 @@ impl<'a> Reactor<'a> {
 
     /// Plays to the end, or until the watcher breaks off.
     pub(super) fn drive(&mut self, watch: &mut dyn FnMut(&Batch) -> Onward) -> Result<Ending, LoadError> {
-        let mut next_batch = self.start.after(self.run.batch).min(self.counted_from);
         let mut settling = self.counted_from > self.start;
+        let mut next_batch = self.start.after(self.run.batch);
+        if settling {
+            next_batch = next_batch.min(self.counted_from);
+        }
         let mut ending = Ending::Complete;
         loop {
             let now = clock::now();

@@ -337,11 +337,8 @@ fn outstanding_requests_are_awaited_after_sending_is_stopped() {
         None => ControlFlow::Break(()),
     };
     let plan = plan(Reuse::PerRequest);
-    let run = Run {
-        duration: Duration::from_mins(1),
-        slow_after: Duration::from_millis(30),
-        ..run(&plan, serve(slow), clients(8))
-    };
+    let run =
+        Run { duration: Duration::from_mins(1), slow_after: Duration::from_millis(30), ..run(&plan, serve(slow), clients(8)) };
     let mut overdue = 0;
     let played = play(&run, &mut |batch| {
         overdue = overdue.max(batch.overdue);

@@ -12,7 +12,9 @@ use crate::study::{Candidate, Slo};
 pub struct Window {
     /// Its length.
     pub seconds: f64,
-    /// Latency of every request answered without error, from the moment it was due.
+    /// Requests answered without error while it lasted.
+    pub completed: u64,
+    /// Latency of every request of it that was answered or gave up, from the moment it was due.
     pub latencies: Latencies,
     /// Requests that failed, by kind.
     pub errors: BTreeMap<String, u64>,
@@ -236,7 +238,7 @@ impl Measurement {
     /// A measurement described by `window`; the trial fills in what a window does not know (capacity, ending, memory, probes, seconds, flags).
     #[must_use]
     pub fn of_window(window: &Window, slo: &Slo, candidate: Candidate) -> Self {
-        let answered = window.latencies.count();
+        let answered = window.completed;
         let failed: u64 = window.errors.values().sum();
         let seconds = window.seconds.max(1e-3);
         let throughput = answered as f64 / seconds;
@@ -321,7 +323,7 @@ mod tests {
     use crate::units::{Connections, Workers};
 
     fn window() -> Window {
-        let mut window = Window { seconds: 10.0, workers_cpu: 15.0, generator_cpu: 1.0, ..Window::default() };
+        let mut window = Window { seconds: 10.0, completed: 990, workers_cpu: 15.0, generator_cpu: 1.0, ..Window::default() };
         for _ in 0..990 {
             window.latencies.record(Duration::from_millis(100));
         }

@@ -17,6 +17,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use thiserror::Error;
 
+use super::limits;
+
 /// Where passed descriptors begin in the new process (SD_LISTEN_FDS_START).
 pub(super) const FIRST_FD: RawFd = 3;
 /// Room for any pid in the environment, filled in after the fork.
@@ -75,6 +77,8 @@ struct Prepared {
     stdin: OwnedFd,
     output: Option<RawFd>,
     supervisor: libc::pid_t,
+    /// The limit of open files that we were started with.
+    open_files: libc::rlimit,
 }
 
 /// Runs `program` in a process group of its own. It gets SIGTERM should this thread's process die.
@@ -123,6 +127,7 @@ fn prepare(program: &Program<'_>) -> Result<Prepared, SpawnError> {
             Output::To(fd) => Some(fd.as_raw_fd()),
         },
         supervisor: libc::pid_t::try_from(std::process::id()).unwrap_or(0),
+        open_files: limits::at_start(),
     })
 }
 
@@ -192,6 +197,7 @@ unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> bool {
             libc::signal(signal, libc::SIG_DFL);
         }
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const prepared.open_files);
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 || libc::getppid() != prepared.supervisor {
             return false;
         }

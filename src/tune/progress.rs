@@ -9,7 +9,7 @@ use crate::study::{Outcome, Suggestion, Trial};
 use crate::tune::Step;
 
 /// Watches a study.
-pub trait Progress {
+pub trait Progress: Send {
     /// Trial `number` (from 1) of about `about` starts.
     fn started(&mut self, number: usize, about: usize, suggestion: &Suggestion);
 

@@ -95,7 +95,7 @@ pub fn measure(
     stage: &mut dyn Stage,
     terms: &Terms,
     suggestion: &Suggestion,
-    watch: &mut dyn FnMut(Step),
+    watch: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Measurement, TrialError> {
     Script { stage, terms, suggestion, watch, probes: Vec::new(), flags: Vec::new(), memory: 0 }.run()
 }
@@ -104,7 +104,7 @@ struct Script<'a> {
     stage: &'a mut dyn Stage,
     terms: &'a Terms,
     suggestion: &'a Suggestion,
-    watch: &'a mut dyn FnMut(Step),
+    watch: &'a mut (dyn FnMut(Step) + Send),
     probes: Vec<ProbeNote>,
     flags: Vec<Flag>,
     memory: u64,

@@ -107,6 +107,7 @@ impl Stage for Server {
                 if failed {
                     *window.errors.entry("HTTP 500".to_owned()).or_default() += 1;
                 } else {
+                    window.completed += 1;
                     window.latencies.record(latency);
                 }
             }

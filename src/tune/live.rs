@@ -1,0 +1,152 @@
+//! The testbed that is this host: starts a candidate on a socket of its own by the same code as `run`, and plays the traffic against it.
+//! Never touches the running service's listener.
+
+mod backstage;
+mod stage;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use crate::config::{Address, Config, Listen};
+use crate::load::Target;
+use crate::replay::Plan;
+use crate::serve::serve;
+use crate::study::{Measurement, Suggestion};
+use crate::supervisor::Outcome;
+use crate::supervisor::event::{Haste, Settings, Wish};
+use crate::sys::linux::{Linux, Surroundings};
+use crate::sys::listen::Listeners;
+use crate::sys::remote::{self, Remote};
+use crate::sys::signals::Signals;
+use crate::sys::spawn::Output;
+use crate::sys::{clock, limits};
+use crate::tune::trial::{Terms, measure};
+use crate::tune::{Step, Testbed, TrialError};
+use backstage::{Backstage, Prompter};
+use stage::LiveStage;
+
+/// Connections the generator leaves to the rest of this process.
+const SPARE_FDS: u64 = 256;
+
+/// What every trial of a study shares.
+pub struct Live<'a> {
+    config: &'a Config,
+    plan: &'a Plan,
+    terms: Terms,
+    signals: &'a mut Signals,
+    output: &'a Output,
+    env: Vec<(OsString, OsString)>,
+    private: PrivateFolder,
+}
+
+impl<'a> Live<'a> {
+    /// A testbed that starts `config`'s application with other numbers. `output` takes what workers write.
+    pub fn new(
+        config: &'a Config,
+        plan: &'a Plan,
+        terms: Terms,
+        signals: &'a mut Signals,
+        output: &'a Output,
+        env: Vec<(OsString, OsString)>,
+    ) -> io::Result<Self> {
+        Ok(Self { config, plan, terms, signals, output, env, private: PrivateFolder::make()? })
+    }
+
+    /// Of the same family as the configured address, so that what is measured is what will run.
+    fn private_listen(&self) -> Listen {
+        let address = match self.config.listen.addresses.first() {
+            Some(Address::Unix(_)) => Address::Unix(self.private.0.join("trial.sock")),
+            Some(Address::Tcp { .. } | Address::Fd(_)) | None => Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
+        };
+        Listen { addresses: vec![address], owner: None, mode: 0o600, ..self.config.listen.clone() }
+    }
+}
+
+impl Testbed for Live<'_> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError> {
+        let started = clock::now();
+        let fail = |reason: String| TrialError::Failed { reason, seconds: clock::now().since(started).as_secs_f64() };
+        watch(Step::Starting);
+        let config = Arc::new(self.config.with(suggestion.candidate.workers, suggestion.candidate.connections));
+        let listeners = Listeners::bind(&self.private_listen()).map_err(|error| fail(error.to_string()))?;
+        let target = target(&listeners).ok_or_else(|| fail("the trial's socket has no address".to_owned()))?;
+        let (remote, inbox) = remote::pair().map_err(|error| fail(error.to_string()))?;
+        let settings = Settings { workers: config.workers, timing: config.timing };
+        let loader = Box::new(move |_| Ok(Arc::clone(&config)));
+        let (signals, output, env) = (&mut *self.signals, self.output, self.env.clone());
+        let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env };
+        let mut host = Linux::new(around).map_err(|error| fail(error.to_string()))?;
+        let backstage = Backstage::default();
+        let mut stage = LiveStage::new(self.plan, target, &backstage, started, connections());
+        let terms = self.terms;
+        // The supervisor stays on this thread, which lives as long as the process: its children are tied to it.
+        let (outcome, measured) = thread::scope(|scope| {
+            let script = scope.spawn(|| {
+                let _stop = StopAtEnd { remote, backstage: &backstage };
+                stage.await_ready().and_then(|()| measure(&mut stage, &terms, suggestion, watch))
+            });
+            let outcome = serve(&mut host, settings, &mut Prompter::new(&backstage));
+            backstage.end();
+            (outcome, script.join())
+        });
+        drop(host);
+        let measured = measured.map_err(|_| fail("the measuring thread panicked".to_owned()))?;
+        match (measured, outcome) {
+            (Err(TrialError::Failed { .. }), Outcome::AppNotLoaded { reason } | Outcome::WorkersNotBooting { reason }) => {
+                Err(fail(reason))
+            }
+            (measured, Outcome::Stopped | Outcome::AppNotLoaded { .. } | Outcome::WorkersNotBooting { .. }) => measured,
+        }
+    }
+}
+
+/// Asks the candidate to leave when the script ends, however it ends.
+struct StopAtEnd<'a> {
+    remote: Remote,
+    backstage: &'a Backstage,
+}
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.backstage.expect_the_end();
+        // Nothing is in flight that anybody waits for.
+        self.remote.ask(Wish::Stop(Haste::Quick));
+    }
+}
+
+fn target(listeners: &Listeners) -> Option<Target> {
+    match listeners.all().first()?.address() {
+        Address::Unix(path) => Some(Target::Unix(path.clone())),
+        Address::Tcp { host, port } => Some(Target::Tcp((host.parse::<std::net::IpAddr>().ok()?, *port).into())),
+        Address::Fd(_) => None,
+    }
+}
+
+/// As many as this process may open.
+fn connections() -> u32 {
+    u32::try_from(limits::open_files().saturating_sub(SPARE_FDS)).unwrap_or(u32::MAX).max(1)
+}
+
+/// A directory for the trial's socket that only we can enter. Removed at the end.
+struct PrivateFolder(PathBuf);
+
+impl PrivateFolder {
+    fn make() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("tuningfork-tune-{}", std::process::id()));
+        // Left by a process of the same id that was killed.
+        fs::remove_dir_all(&path).ok();
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}

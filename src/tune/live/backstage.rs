@@ -1,0 +1,120 @@
+//! What the supervisor's thread tells the measuring thread about the candidate, and the other way round.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::serve::Audience;
+use crate::supervisor::Supervisor;
+use crate::supervisor::event::{Reason, Transition};
+use crate::sys::linux::Linux;
+
+/// Where the candidate stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Workers are starting.
+    #[default]
+    Starting,
+    /// All of them serve.
+    Ready,
+    /// The supervisor has ended.
+    Over,
+}
+
+#[derive(Debug, Default)]
+struct Scene {
+    phase: Phase,
+    pids: Vec<u32>,
+    crashes: u32,
+    ending: bool,
+    interrupted: bool,
+}
+
+/// The shared state. Each lock is held for a few instructions.
+#[derive(Debug, Default)]
+pub(super) struct Backstage {
+    scene: Mutex<Scene>,
+    changed: Condvar,
+}
+
+impl Backstage {
+    fn scene(&self) -> MutexGuard<'_, Scene> {
+        self.scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the candidate is ready or gone.
+    pub(super) fn await_ready(&self) -> Phase {
+        let waiting = self.changed.wait_while(self.scene(), |scene| scene.phase == Phase::Starting);
+        waiting.unwrap_or_else(PoisonError::into_inner).phase
+    }
+
+    /// The supervisor has ended.
+    pub(super) fn end(&self) {
+        self.scene().phase = Phase::Over;
+        self.changed.notify_all();
+    }
+
+    /// From now on a stop is what we asked for.
+    pub(super) fn expect_the_end(&self) {
+        self.scene().ending = true;
+    }
+
+    /// Whether somebody else asked for a stop.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.scene().interrupted
+    }
+
+    /// The workers' processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.scene().pids.clone()
+    }
+
+    /// Workers that ended without being asked to, since the start.
+    pub(super) fn crashes(&self) -> u32 {
+        self.scene().crashes
+    }
+}
+
+/// Keeps the shared state true.
+pub(super) struct Prompter<'a>(&'a Backstage);
+
+impl<'a> Prompter<'a> {
+    pub(super) const fn new(backstage: &'a Backstage) -> Self {
+        Self(backstage)
+    }
+}
+
+impl Audience<Linux<'_>> for Prompter<'_> {
+    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+        if transitions.is_empty() {
+            return;
+        }
+        let mut scene = self.0.scene();
+        scene.pids = supervisor.workers().filter_map(|view| host.pid(view.worker)).collect();
+        for transition in transitions {
+            match transition {
+                Transition::BecameReady => {
+                    scene.phase = Phase::Ready;
+                    self.0.changed.notify_all();
+                }
+                Transition::Stopping { .. } if !scene.ending => scene.interrupted = true,
+                Transition::WorkerExited { reason, .. } => scene.crashes += u32::from(is_crash(*reason)),
+                Transition::WorkerStarted { .. }
+                | Transition::WorkerReady { .. }
+                | Transition::WorkerStopping { .. }
+                | Transition::WorkerKilled { .. }
+                | Transition::SlotWaits { .. }
+                | Transition::ReloadStarted { .. }
+                | Transition::ReloadFinished { .. }
+                | Transition::ReloadFailed { .. }
+                | Transition::TargetChanged { .. }
+                | Transition::Stopping { .. } => {}
+            }
+        }
+    }
+}
+
+const fn is_crash(reason: Reason) -> bool {
+    match reason {
+        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
+        Reason::Reload | Reason::Scale | Reason::Stop => false,
+    }
+}

@@ -1,0 +1,252 @@
+//! The running candidate as the trial's script sees it: plays probes, and reads the counters at both ends of each.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::backstage::{Backstage, Phase};
+use crate::load::{self, Errors, Onward, Played, Reach, Run, Target, play};
+use crate::replay::{self, Arrivals, Plan};
+use crate::study::{Batch, CoreShare, Decision, Window};
+use crate::sys::{accounting, clock, cpu};
+use crate::tune::TrialError;
+use crate::tune::trial::{Drained, Load, Probe, Stage};
+use crate::units::Moment;
+use crate::usage::{CoreTime, CpuUse};
+
+/// How long a client waits for an answer: as nginx does (proxy_read_timeout is 60 s by default), halved to keep trials short.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long outstanding requests are awaited after a probe.
+const DRAIN: Duration = Duration::from_secs(15);
+/// The longest response body read.
+const MAX_BODY: u64 = 256 << 20;
+/// All probes draw the same arrivals, so that candidates are compared under the same load.
+const ARRIVALS: Arrivals = Arrivals::Poisson { seed: 1 };
+
+/// A candidate on a private socket.
+pub(super) struct LiveStage<'a> {
+    plan: &'a Plan,
+    target: Target,
+    backstage: &'a Backstage,
+    started: Moment,
+    max_connections: NonZeroU32,
+    left_over: u64,
+}
+
+impl<'a> LiveStage<'a> {
+    pub(super) fn new(plan: &'a Plan, target: Target, backstage: &'a Backstage, started: Moment, connections: u32) -> Self {
+        let max_connections = NonZeroU32::new(connections).unwrap_or(NonZeroU32::MIN);
+        Self { plan, target, backstage, started, max_connections, left_over: 0 }
+    }
+
+    /// Waits until every worker serves.
+    pub(super) fn await_ready(&self) -> Result<(), TrialError> {
+        match self.backstage.await_ready() {
+            Phase::Ready => Ok(()),
+            _ if self.backstage.is_interrupted() => Err(TrialError::Interrupted),
+            Phase::Over | Phase::Starting => Err(self.failed("the candidate ended before it was ready".to_owned())),
+        }
+    }
+
+    fn failed(&self, reason: String) -> TrialError {
+        TrialError::Failed { reason, seconds: clock::now().since(self.started).as_secs_f64() }
+    }
+
+    fn run(&self, probe: &Probe) -> Run<'a> {
+        let load = match probe.load {
+            Load::Closed { clients } => replay::Load::Closed { clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN) },
+            Load::Open { rate } => replay::Load::Open { rate, arrivals: ARRIVALS },
+        };
+        let (settle, batch) = (Duration::from_secs_f64(probe.settle), Duration::from_secs_f64(probe.batch));
+        Run {
+            plan: self.plan,
+            target: self.target.clone(),
+            reach: Reach::ThisHost,
+            load,
+            from: 0,
+            settle,
+            // Ended by the meter; this is a safety net.
+            duration: settle + Duration::from_secs_f64(probe.seconds) + 8 * batch,
+            drain: DRAIN,
+            timeout: CLIENT_PATIENCE,
+            max_connections: self.max_connections,
+            max_body: MAX_BODY,
+            slow_after: probe.late,
+            batch,
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            at: clock::now(),
+            cores: cpu::core_times().unwrap_or_default(),
+            workers: self.workers_cpu(),
+            generator: clock::thread_cpu(),
+            crashes: self.backstage.crashes(),
+        }
+    }
+
+    fn workers_cpu(&self) -> Duration {
+        self.backstage.pids().into_iter().filter_map(cpu::process_time).sum()
+    }
+}
+
+impl Stage for LiveStage<'_> {
+    fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
+        let run = self.run(probe);
+        let mut meter = Meter { stage: self, probe, settle: run.settle, opening: None, closing: None, last: None, decide };
+        if run.settle.is_zero() {
+            meter.open(None);
+        }
+        let played = play(&run, &mut |batch| meter.watch(batch));
+        let (opening, closing) = (meter.opening.take(), meter.closing.take());
+        let played = played.map_err(|error| self.failed(format!("the load generator: {error}")))?;
+        if self.backstage.is_interrupted() {
+            return Err(TrialError::Interrupted);
+        }
+        self.left_over = played.unfinished.outstanding + played.unfinished.unsent;
+        let opening = opening.unwrap_or_else(|| self.counters());
+        let closing = closing.unwrap_or_else(|| self.counters());
+        Ok(window(&opening, &closing, &played))
+    }
+
+    fn drain(&mut self, _seconds: f64) -> Result<Drained, TrialError> {
+        // The engine has awaited what was outstanding already.
+        Ok(if self.left_over == 0 { Drained::Empty } else { Drained::Stuck })
+    }
+
+    fn memory(&mut self) -> Result<u64, TrialError> {
+        let readings = self.backstage.pids().into_iter().filter_map(accounting::reading);
+        Ok(readings.map(|reading| reading.pss.unwrap_or(reading.rss)).sum())
+    }
+
+    fn elapsed(&mut self) -> f64 {
+        clock::now().since(self.started).as_secs_f64()
+    }
+}
+
+/// What is read at both ends of a window.
+struct Counters {
+    at: Moment,
+    cores: Vec<CoreTime>,
+    workers: Duration,
+    generator: Duration,
+    crashes: u32,
+}
+
+/// Turns the engine's running counts into batches after settling, and ends the load when the script has decided.
+struct Meter<'a, 'b> {
+    stage: &'a LiveStage<'b>,
+    probe: &'a Probe,
+    settle: Duration,
+    opening: Option<Counters>,
+    closing: Option<Counters>,
+    /// The last batch and the workers' CPU time then.
+    last: Option<(load::Batch, Duration)>,
+    decide: &'a mut dyn FnMut(&Batch) -> Decision,
+}
+
+impl Meter<'_, '_> {
+    fn open(&mut self, batch: Option<&load::Batch>) {
+        let counters = self.stage.counters();
+        self.last = batch.map(|batch| (*batch, counters.workers));
+        self.opening = Some(counters);
+    }
+
+    fn watch(&mut self, batch: &load::Batch) -> Onward {
+        if self.stage.backstage.is_interrupted() {
+            return Onward::BreakOff;
+        }
+        if self.closing.is_some() || batch.elapsed < self.settle {
+            return Onward::GoOn;
+        }
+        let Some(opening) = &self.opening else {
+            self.open(Some(batch));
+            return Onward::GoOn;
+        };
+        let cpu = self.stage.workers_cpu();
+        let (last, cpu_before) = self.last.unwrap_or((nothing_yet(), opening.workers));
+        let step = step(&last, batch, cpu.saturating_sub(cpu_before));
+        self.last = Some((*batch, cpu));
+        let over = batch.elapsed.saturating_sub(self.settle).as_secs_f64() >= self.probe.seconds - self.probe.batch / 2.0;
+        if (self.decide)(&step) == Decision::Stop || over {
+            self.closing = Some(self.stage.counters());
+            return Onward::StopSending;
+        }
+        Onward::GoOn
+    }
+}
+
+const fn nothing_yet() -> load::Batch {
+    load::Batch {
+        elapsed: Duration::ZERO,
+        scheduled: 0,
+        sent: 0,
+        completed: 0,
+        failed: 0,
+        slow: 0,
+        outstanding: 0,
+        queued: 0,
+        overdue: 0,
+    }
+}
+
+fn step(before: &load::Batch, after: &load::Batch, cpu: Duration) -> Batch {
+    let failed = after.failed.saturating_sub(before.failed);
+    Batch {
+        seconds: after.elapsed.saturating_sub(before.elapsed).as_secs_f64(),
+        due: after.scheduled.saturating_sub(before.scheduled),
+        completed: after.completed.saturating_sub(before.completed) + failed,
+        late: after.slow.saturating_sub(before.slow) + failed,
+        failed,
+        outstanding: after.outstanding + after.queued,
+        overdue: after.overdue,
+        cpu_seconds: cpu.as_secs_f64(),
+    }
+}
+
+fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
+    let seconds = closing.at.since(opening.at).as_secs_f64();
+    let cores = CpuUse::between(&opening.cores, &closing.cores).cores;
+    Window {
+        seconds,
+        completed: completed(played.achieved.per_second() * seconds),
+        latencies: played.latency.clone(),
+        errors: errors(&played.errors, played.unfinished.outstanding + played.unfinished.unsent),
+        cores: cores
+            .iter()
+            .map(|core| CoreShare {
+                cpu: core.cpu,
+                user: core.user,
+                system: core.system + core.irq,
+                iowait: core.iowait,
+                steal: core.steal,
+            })
+            .collect(),
+        workers_cpu: closing.workers.saturating_sub(opening.workers).as_secs_f64(),
+        generator_cpu: closing.generator.saturating_sub(opening.generator).as_secs_f64(),
+        lateness_p99: played.lateness.quantile(0.99),
+        crashes: closing.crashes.saturating_sub(opening.crashes),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of requests, from their rate")]
+fn completed(count: f64) -> u64 {
+    count.round().max(0.0) as u64
+}
+
+/// The kinds by the names that reports use; those that did not happen are left out.
+fn errors(errors: &Errors, unanswered: u64) -> BTreeMap<String, u64> {
+    let kinds = [
+        ("connect", errors.connect),
+        ("timeout", errors.timeout),
+        ("closed early", errors.closed_early),
+        ("malformed", errors.malformed),
+        ("5xx", errors.server_5xx),
+        ("unexpected status", errors.unexpected_status),
+        ("shed", errors.shed),
+        ("out of descriptors", errors.exhausted),
+        ("unanswered", unanswered),
+    ];
+    kinds.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| (kind.to_owned(), count)).collect()
+}

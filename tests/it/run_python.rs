@@ -1,0 +1,114 @@
+//! A real Django project on Gunicorn's worker classes, through the zygote.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::http::Address;
+use crate::support::parts;
+use crate::support::process::{End, send};
+use crate::support::service::{Running, Service};
+
+fn shop() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/shop")
+}
+
+/// The shop with a database of its own, ready to serve.
+fn shop_service(class: &str, workers: u16) -> Running {
+    let service = Service::with_config(&format!(
+        r#"
+workers = {workers}
+connections = {}
+[app]
+kind = "python"
+app = "{}"
+interpreter = "{}"
+worker-class = "{class}"
+directory = "{}"
+env = {{ SHOP_DB = "@DIR@/shop.sqlite3" }}
+[listen]
+address = "@LISTEN@"
+"#,
+        if class == "sync" { 1 } else { 8 },
+        if class == "asgi" { "shop.asgi:application" } else { "shop.wsgi:application" },
+        parts::python().display(),
+        shop().display(),
+    ));
+    let database = service.directory().join("shop.sqlite3");
+    for arguments in [&["manage.py", "migrate", "--verbosity", "0"][..], &["manage.py", "seed"]] {
+        let mut command = Command::new(parts::python());
+        command.args(arguments).current_dir(shop()).env("SHOP_DB", &database);
+        parts::output(&mut command).unwrap_or_else(|error| panic!("{error}"));
+    }
+    service.on_tcp().ready()
+}
+
+/// What wrk says about this many seconds of keep-alive load.
+fn wrk(address: &Address, path: &str, seconds: u32) -> std::thread::JoinHandle<String> {
+    let Address::Tcp(address) = address else { panic!("wrk speaks TCP") };
+    let mut command = Command::new(parts::wrk());
+    command.args(["-t1", "-c8", &format!("-d{seconds}s"), "--timeout", "10s", &format!("http://{address}{path}")]);
+    std::thread::spawn(move || parts::output(&mut command).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// wrk mentions errors only when there are some.
+fn assert_no_errors(said: &str) {
+    assert!(said.contains("requests in") && !said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+}
+
+#[test]
+fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
+    for class in ["sync", "gthread", "gevent", "asgi"] {
+        let mut running = shop_service(class, 2);
+        let page = running.get("/");
+        assert_eq!(page.status, 200, "{class}: {}", page.text());
+        let load = wrk(running.address(), "/", 6);
+        for reload in 1..=3 {
+            running.signal(Signal::HUP);
+            running.await_log_times("reload finished", reload);
+        }
+        let victim = running.children_of_workers()[0];
+        running.signal(Signal::TTIN);
+        running.await_log("workers=3");
+        running.signal(Signal::TTOU);
+        running.await_log_times("number of workers changed", 2);
+        assert_no_errors(&load.join().expect("wrk"));
+        send(victim, Signal::KILL);
+        running.await_log("reason=\"crash\"");
+        assert_eq!(running.get("/").status, 200, "{class}");
+        assert_eq!(running.stop(), End::Code(0), "{class}");
+    }
+}
+
+#[test]
+fn an_import_error_on_reload_keeps_the_old_workers() {
+    let config = format!(
+        "workers = 2\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
+        parts::python().display()
+    );
+    let works = "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
+    let mut running = Service::with_config(&config).file("web.py", works).ready();
+    let before = running.children_of_workers();
+    std::fs::write(running.directory().join("web.py"), "import no_such_module\n").expect("write the application");
+    running.signal(Signal::HUP);
+    running.await_log("reload failed, the old workers keep serving");
+    assert!(running.said().contains("No module named 'no_such_module'"), "{}", running.said());
+    assert_eq!(running.children_of_workers(), before);
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn workers_outlive_their_zygote_and_it_is_replaced() {
+    let mut running = shop_service("gevent", 2);
+    let workers = running.children_of_workers();
+    let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
+    send(zygote, Signal::KILL);
+    assert_eq!(running.get("/").status, 200);
+    send(workers[0], Signal::KILL);
+    running.await_log("starting another");
+    running.await_log_times("worker ready", 3);
+    assert_eq!(running.get("/").status, 200);
+    assert_eq!(running.stop(), End::Code(0));
+}
