@@ -1,6 +1,7 @@
 //! The subcommands: wiring and printing, no decisions.
 
 mod configuration;
+pub mod demo;
 pub mod demo_worker;
 pub mod record;
 pub mod run;
