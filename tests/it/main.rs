@@ -4,3 +4,4 @@ mod demo_recording;
 mod demo_worker;
 mod parts_check;
 mod support;
+mod tidy;
