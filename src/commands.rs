@@ -1,6 +1,8 @@
 //! The subcommands: wiring and printing, no decisions.
 
 mod configuration;
+pub mod demo;
+pub mod demo_worker;
 pub mod record;
 pub mod run;
 pub mod tune_output;

@@ -1,1 +1,7 @@
-//! Integration tests against the real binary and real parts.
+//! Tests of the whole: the real binary, real parts, and the rules of this repository.
+
+mod demo_recording;
+mod demo_worker;
+mod parts_check;
+mod support;
+mod tidy;

@@ -1,0 +1,95 @@
+//! `tuningfork demo-worker`: a worker of kind `command` that behaves like one Python worker with an event loop, for the demo and the tests.
+//! One request computes at a time, waits overlap, and no more connections are accepted than it was given.
+
+mod clock;
+mod connection;
+mod event_loop;
+mod fault;
+mod http;
+mod notify;
+mod route;
+mod steer;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+use self::event_loop::EventLoop;
+use self::fault::Leaks;
+use self::route::Faults;
+use self::steer::{Boot, Steering};
+use crate::sys::inherited;
+use crate::units::Connections;
+
+/// What the worker is told on its command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Connections served at the same time; more wait in the listening socket's queue
+    #[arg(long, value_name = "N", value_parser = connections)]
+    pub connections: Connections,
+    /// Serve paths such as /segv, /hang and /exit/3, which hurt
+    #[arg(long)]
+    pub faults: bool,
+    /// Directory of files that steer the boot: boot_fail, crash_on_boot, boot_sleep, die_after_ready, never_ready, no_term
+    #[arg(long, value_name = "DIR")]
+    pub steer: Option<PathBuf>,
+    /// Megabytes of memory to hold, as an application would
+    #[arg(long, value_name = "MB", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=4096))]
+    pub memory: u16,
+}
+
+/// Why the worker could not serve.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Nobody handed over a socket.
+    #[error(transparent)]
+    Inherited(#[from] inherited::Error),
+    /// A file of the steering directory.
+    #[error("{}: {reason}", file.display())]
+    Steering {
+        /// Which one.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `boot_fail` was there.
+    #[error("told to fail at boot")]
+    ToldToFail,
+    /// The system refused.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn system(action: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::System { action, source: errno.into() }
+    }
+}
+
+/// Serves the sockets of LISTEN_FDS until SIGTERM (answer what was accepted), SIGINT or SIGQUIT (leave at once).
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let steering = options.steer.as_deref().map_or(Ok(Steering::default()), Steering::read)?;
+    let boot = match steering.boot {
+        Boot::Crash => std::process::abort(),
+        Boot::Fail => return Err(Error::ToldToFail),
+        Boot::Serve(after) => after,
+    };
+    let listeners = inherited::take_listeners()?;
+    let mut leaks = Leaks::default();
+    leaks.take_memory(usize::from(options.memory));
+    let faults = if options.faults { Faults::Served } else { Faults::Unknown };
+    EventLoop::new(listeners, options.connections, faults, steering, leaks)?.run(boot)
+}
+
+fn connections(text: &str) -> Result<Connections, String> {
+    let count = text.parse().ok().and_then(Connections::new);
+    count.ok_or_else(|| format!("not a number from 1 to {}", Connections::MAX))
+}

@@ -1,0 +1,15 @@
+//! What the tests stand on: real parts, the real binary under watch, a plain HTTP client and a small hammer.
+
+pub(crate) mod hammer;
+pub(crate) mod http;
+pub(crate) mod journal;
+pub(crate) mod lone_worker;
+pub(crate) mod parts;
+pub(crate) mod process;
+#[expect(dead_code, reason = "for the tests of `run`, which come with it")]
+pub(crate) mod service;
+
+use std::time::Duration;
+
+/// How long anything may take before a test gives up: far more than it needs on a busy machine with two cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

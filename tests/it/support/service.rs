@@ -1,0 +1,168 @@
+//! `tuningfork run` under watch: a configuration in a directory of its own, a free socket, and everything it says.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::http::{self, Address, Reply};
+use super::journal::Journal;
+use super::process::{self, End, Watched};
+
+/// A service to be started. In its configuration `@LISTEN@` is the address, `@DIR@` its directory, `@PROGRAM@` the binary under test.
+pub(crate) struct Service {
+    directory: TempDir,
+    config: String,
+    env: Vec<(String, String)>,
+    address: Address,
+}
+
+/// A service that was started.
+pub(crate) struct Running {
+    watched: Watched,
+    directory: TempDir,
+    address: Address,
+}
+
+impl Service {
+    /// A service with this configuration, on a unix socket.
+    pub(crate) fn with_config(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("make a directory");
+        let address = Address::Unix(directory.path().join("web.sock"));
+        Self { directory, config: config.to_owned(), env: Vec::new(), address }
+    }
+
+    /// A service of demo workers with fault paths, steered by files in its directory.
+    pub(crate) fn of_demo_workers(workers: u16, connections: u32) -> Self {
+        Self::with_config(&format!(
+            r#"
+workers = {workers}
+connections = {connections}
+[app]
+kind = "command"
+command = ["@PROGRAM@", "demo-worker", "--connections", "{{connections}}", "--faults", "--steer", "@DIR@"]
+[listen]
+address = "@LISTEN@"
+"#
+        ))
+    }
+
+    /// On a free port of 127.0.0.1 instead of a unix socket.
+    pub(crate) fn on_tcp(mut self) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+        self.address = Address::Tcp(listener.local_addr().expect("ask for the port").to_string());
+        self
+    }
+
+    /// Writes a file into its directory: one that steers demo workers, or an application's.
+    pub(crate) fn file(self, name: &str, content: &str) -> Self {
+        std::fs::write(self.directory.path().join(name), content).expect("write a file");
+        self
+    }
+
+    /// Sets a variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it.
+    pub(crate) fn start(self) -> Running {
+        let journal = Journal::default();
+        let notify = self.directory.path().join("notify.sock");
+        journal.hear(&notify);
+        let file = write_config(self.directory.path(), &self.config, &self.address);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+        command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
+        Running { watched: Watched::start(command, journal), directory: self.directory, address: self.address }
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn ready(self) -> Running {
+        let mut running = self.start();
+        running.await_notice("READY=1");
+        running
+    }
+}
+
+impl Running {
+    /// Waits until it has sent an assignment that begins like this (`READY=1`, `STATUS=…`).
+    pub(crate) fn await_notice(&mut self, beginning: &str) {
+        let wanted = format!("notify: {beginning}");
+        self.watched.wait(beginning, |lines| lines.iter().any(|line| line.starts_with(&wanted)).then_some(()));
+    }
+
+    /// Waits until `enough` assignments that begin like this have been sent, since the start.
+    pub(crate) fn await_notices(&mut self, beginning: &str, enough: usize) {
+        let wanted = format!("notify: {beginning}");
+        let count = move |lines: &[String]| lines.iter().filter(|line| line.starts_with(&wanted)).count();
+        self.watched.wait(beginning, |lines| (count(lines) >= enough).then_some(()));
+    }
+
+    /// Waits until it has logged a line that holds this.
+    pub(crate) fn await_log(&mut self, part: &str) {
+        self.watched.wait(part, |lines| lines.iter().any(|line| line.contains(part)).then_some(()));
+    }
+
+    /// Waits until its children satisfy a condition, and gives them.
+    pub(crate) fn await_children(&mut self, what: &str, satisfied: impl Fn(&[u32]) -> bool) -> Vec<u32> {
+        let parent = self.watched.pid();
+        self.watched.wait(what, |_| Some(process::children(parent)).filter(|children| satisfied(children)))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Replaces its configuration file; the service reads it at the next HUP.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        write_config(self.directory.path(), config, &self.address);
+    }
+
+    /// A GET that has to be answered.
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        http::get(&self.address, path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.watched.said()))
+    }
+
+    /// SIGTERM, and the end, with no process left.
+    pub(crate) fn stop(&mut self) -> End {
+        self.watched.signal(Signal::TERM);
+        self.watched.await_end()
+    }
+}
+
+impl Deref for Running {
+    type Target = Watched;
+
+    fn deref(&self) -> &Watched {
+        &self.watched
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Watched {
+        &mut self.watched
+    }
+}
+
+fn write_config(directory: &Path, template: &str, address: &Address) -> std::path::PathBuf {
+    let listen = match address {
+        Address::Tcp(address) => address.clone(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let text = template
+        .replace("@LISTEN@", &listen)
+        .replace("@DIR@", &directory.display().to_string())
+        .replace("@PROGRAM@", env!("CARGO_BIN_EXE_tuningfork"));
+    let file = directory.join("tuningfork.toml");
+    std::fs::write(&file, text).expect("write the configuration");
+    file
+}
