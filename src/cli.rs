@@ -2,13 +2,14 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{self, CommandError};
+use crate::commands::{CommandError, Ending, demo_worker, record, run, tune};
+use crate::recording::JitterSeed;
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -40,23 +41,71 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
         config: PathBuf,
     },
+    /// Find out how many workers and connections this host should run
+    Tune(Box<tune::Options>),
+    /// Make recordings of traffic
+    #[command(subcommand)]
+    Record(Record),
+    /// Serve as one worker of the demo
+    #[command(hide = true)]
+    DemoWorker(demo_worker::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum Record {
+    /// Make a recording of access logs: common, combined (nginx, Apache) or Gunicorn's
+    ///
+    /// Addresses and secrets do not reach the recording. `-` is standard input or output.
+    Import {
+        /// The logs
+        #[arg(required = true, value_name = "LOG")]
+        logs: Vec<PathBuf>,
+        /// The recording to write
+        #[arg(short, long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+        /// How requests of one second are spread within it: the same seed gives the same recording
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 /// Does what the arguments say and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(cli.command.log_level());
     let result = match cli.command {
-        Command::Run { config } => commands::run::run(&config),
+        Command::Run { config } => run::run(&config).map(|()| Ending::Success),
+        Command::Tune(options) => tune::tune(&options),
+        Command::Record(Record::Import { logs, output, seed }) => import(&logs, &output, seed),
+        Command::DemoWorker(options) => match demo_worker::run(&options) {
+            Ok(code) => return code,
+            Err(error) => Err(error.into()),
+        },
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(error.ending().code())
+    let ending = result.unwrap_or_else(|error| {
+        complain(&error);
+        error.ending()
+    });
+    ExitCode::from(ending.code())
+}
+
+impl Command {
+    /// What is logged if TUNINGFORK_LOG does not say: a service tells what happens, a study shows its progress instead.
+    const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
+            Self::Tune(_) => "error",
         }
     }
+}
+
+/// The report goes to standard error: standard output may be the recording.
+#[expect(clippy::print_stderr, reason = "what was imported, and what could not be")]
+fn import(logs: &[PathBuf], output: &Path, seed: u64) -> Result<Ending, CommandError> {
+    let report = record::import(logs, output, JitterSeed(seed))?;
+    eprintln!("{report}");
+    Ok(Ending::Success)
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where an error meets the user")]
@@ -64,9 +113,9 @@ fn complain(error: &CommandError) {
     eprintln!("tuningfork: {error}");
 }
 
-/// Log lines go to standard error; TUNINGFORK_LOG filters them (`info` if unset). journald stamps the time itself.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TUNINGFORK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Log lines go to standard error; TUNINGFORK_LOG filters them (`usual` if unset). journald stamps the time itself.
+fn log_to_stderr(usual: &str) {
+    let filter = EnvFilter::try_from_env("TUNINGFORK_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).with_target(false);
     if env::var_os("JOURNAL_STREAM").is_some() {

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod demo_worker;
 pub mod record;
 pub mod run;
+pub mod tune;
 pub mod tune_output;
 
 use std::io;
@@ -12,7 +13,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::recording::RecordingError;
+use crate::replay::PlanError;
 use crate::sys::listen::ListenError;
+use crate::tune::JournalError;
 
 /// How the program ends. The numbers are documented in `--help` and the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,34 @@ pub enum CommandError {
     /// No worker became ready.
     #[error("no worker became ready: {0}; what it wrote stands above")]
     WorkersNotBooting(String),
+    /// A recording cannot be used.
+    #[error("{name}: {source}")]
+    Recording {
+        /// The file, or what it is.
+        name: String,
+        /// What is wrong with it.
+        source: RecordingError,
+    },
+    /// A recording holds nothing to replay.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Logs cannot be made a recording.
+    #[error(transparent)]
+    Import(#[from] record::ImportError),
+    /// A study cannot be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file cannot be made.
+    #[error("{}: {source}", path.display())]
+    CannotCreate {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A demo worker cannot serve.
+    #[error(transparent)]
+    DemoWorker(#[from] demo_worker::Error),
     /// The system refused something basic.
     #[error("{what}: {source}")]
     System {
@@ -111,12 +143,12 @@ impl CommandError {
     #[must_use]
     pub const fn ending(&self) -> Ending {
         match self {
-            Self::Unreadable { .. } => Ending::NoInput,
+            Self::Unreadable { .. } | Self::Recording { .. } | Self::Plan(_) | Self::Import(_) => Ending::NoInput,
             Self::Config(_) => Ending::Config,
-            Self::Listen(_) => Ending::CannotCreate,
+            Self::Listen(_) | Self::CannotCreate { .. } | Self::Journal(_) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
-            Self::System { .. } => Ending::Failure,
+            Self::DemoWorker(_) | Self::System { .. } => Ending::Failure,
         }
     }
 }

@@ -97,8 +97,9 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     limits::raise_open_files();
     let output = Output::To(places.worker_log()?);
     let terms = Terms { slo: question.slo, pace: question.pace, cores: question.space.cores.get() };
-    let mut live = Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
-        .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
+    let mut live =
+        Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
+            .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
     let stop = {
         let mut shown = Shown::on_stderr();
         run_study(&mut study, &GridThenNeighbours, &mut live, &mut journal, &mut shown)?

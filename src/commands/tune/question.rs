@@ -55,15 +55,15 @@ impl Question {
         Ok(Self { config, plan, slo: options.slo, space, pace, budget })
     }
 
-    pub(super) const fn study(&self) -> Study {
-        Study::new(self.slo, self.space, self.pace, self.budget)
+    pub(super) fn study(&self) -> Study {
+        Study::new(self.slo, self.space.clone(), self.pace, self.budget)
     }
 
     pub(super) fn header(&self) -> Header {
         Header {
             tuningfork_journal: Header::VERSION,
             slo: self.slo,
-            space: self.space,
+            space: self.space.clone(),
             pace: self.pace,
             fingerprint: self.fingerprint(),
             started: Timestamp::now().to_string(),
@@ -112,8 +112,7 @@ fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
 }
 
 fn space(config: &Config, options: &Options, cores: NonZeroU16) -> Space {
-    let dimensions =
-        if config.app.collapses_connections() { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
+    let dimensions = if config.app.collapses_connections() { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
     let mut space = Space::ordinary(cores, dimensions, config.connections);
     space.workers = Some(config.workers);
     space.max_workers = options.max_workers.unwrap_or(space.max_workers.max(config.workers));

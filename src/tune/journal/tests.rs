@@ -92,7 +92,11 @@ struct Simulated {
 }
 
 impl Testbed for Simulated {
-    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<crate::study::Measurement, TrialError> {
+    fn run(
+        &mut self,
+        suggestion: &Suggestion,
+        watch: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<crate::study::Measurement, TrialError> {
         watch(Step::Starting);
         self.until = self.until.checked_sub(1).ok_or(TrialError::Interrupted)?;
         match APPS[1].measure(Pace::Quick, suggestion, &mut self.chance) {
