@@ -80,7 +80,7 @@ fn stamp() -> String {
 /// A result file that appears whole or not at all. Made before the study, so that a wrong path costs no trial.
 pub(super) struct Draft {
     path: PathBuf,
-    draft: PathBuf,
+    part: PathBuf,
     file: Option<File>,
 }
 
@@ -90,7 +90,7 @@ impl Draft {
         name.push(".part");
         let draft = PathBuf::from(name);
         let file = File::create(&draft).map_err(|source| CommandError::CannotCreate { path: draft.clone(), source })?;
-        Ok(Self { path: path.to_owned(), draft, file: Some(file) })
+        Ok(Self { path: path.to_owned(), part: draft, file: Some(file) })
     }
 
     pub(super) fn write(mut self, report: &Report) -> Result<(), CommandError> {
@@ -100,7 +100,7 @@ impl Draft {
             serde_json::to_writer_pretty(&mut writer, &report.summary())?;
             writer.write_all(b"\n")?;
             writer.flush()?;
-            fs::rename(&self.draft, &self.path)
+            fs::rename(&self.part, &self.path)
         };
         write().map_err(|source| CommandError::CannotCreate { path: self.path.clone(), source })
     }
@@ -109,6 +109,6 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // Gone already if the result was written.
-        fs::remove_file(&self.draft).ok();
+        fs::remove_file(&self.part).ok();
     }
 }
