@@ -24,12 +24,12 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
         table.add_row([name.to_owned(), of(baseline), of(best), ratio.unwrap_or_default()]);
     };
     row(
-        "workers × connections",
+        "configuration",
         &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections),
         None,
     );
     row(
-        "req/s within the objective",
+        "req/s (interval)",
         &|side| side.capacity.map_or("–".to_owned(), capacity),
         report.ratio.map(ratio),
     );
@@ -40,7 +40,7 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     );
     row("errors", &|side| of(side, |found| percent(found.errors)), None);
     row(
-        "CPU mean, least busy core",
+        "CPU mean, lowest",
         &|side| {
             of(side, |found| {
                 format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))
@@ -55,7 +55,7 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     );
     row("memory", &|side| of(side, |found| memory(found.memory_bytes)), None);
     row(
-        "load generator's CPU",
+        "generator's CPU",
         &|side| of(side, |found| format!("{:.2} cores", found.generator_cpu)),
         None,
     );
