@@ -89,6 +89,9 @@ const TRUSTED: f64 = 1.1;
 const LATENESS: f64 = 0.05;
 const LATENESS_ALWAYS: f64 = 0.005;
 const STEAL: f64 = 0.02;
+/// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
+const LIGHT: f64 = 0.4;
+const MOST_CLIENTS: f64 = 256.0;
 
 /// Measures the candidate on `stage`.
 pub fn measure(
@@ -112,14 +115,15 @@ struct Script<'a> {
 
 impl Script<'_> {
     fn run(mut self) -> Result<Measurement, TrialError> {
-        self.warm_up()?;
+        let (clients, settle) = self.warm_up()?;
         (self.watch)(Step::Light);
         let timing = self.terms.pace.timing();
-        let window = self.stage.probe(&self.closed(0.0, timing.light), &mut |_| Decision::GoOn)?;
+        let probe = Probe { settle, ..self.closed(clients, timing.light) };
+        let window = self.stage.probe(&probe, &mut |_| Decision::GoOn)?;
         self.note(&window);
         self.memory = self.stage.memory()?;
         let light = self.describe(&window);
-        let inside = f64::from(self.clients()).min(self.candidate().slots() as f64);
+        let inside = f64::from(clients).min(self.candidate().slots() as f64);
         let time_in_worker = if light.throughput > 0.0 { inside / light.throughput } else { 0.0 };
         let (mut measured, capacity, ending) = match self.hopeless(&light, time_in_worker) {
             Some(ending) => (light, 0.0, ending),
@@ -138,16 +142,18 @@ impl Script<'_> {
         Ok(measured)
     }
 
-    fn warm_up(&mut self) -> Result<(), TrialError> {
+    /// Returns how many clients make the light probe, and how long they take to fall out of step.
+    fn warm_up(&mut self) -> Result<(u32, f64), TrialError> {
         (self.watch)(Step::WarmingUp);
         let timing = self.terms.pace.timing();
         let mut warmup = Warmup::new(timing);
-        let window = self.stage.probe(&self.closed(0.0, timing.warmup_cap), &mut |batch| warmup.observe(batch))?;
+        let window = self.stage.probe(&self.closed(self.few_clients(), timing.warmup_cap), &mut |batch| warmup.observe(batch))?;
         if !warmup.is_steady() {
             self.flags.push(Flag::NotSteady);
         }
         self.note(&window);
-        Ok(())
+        let settle = (2.0 * window.latencies.quantile(0.9)).min(timing.light);
+        Ok((self.light_clients(window.workers_cpu / window.seconds.max(1e-3)), settle))
     }
 
     /// Why the light probe already settles the matter, if it does.
@@ -175,7 +181,7 @@ impl Script<'_> {
         while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
             (self.watch)(Step::Probing(offered));
             let mut judge = Judge::new(&self.terms.slo, timing, self.candidate(), offered);
-            let probe = Probe { load: Load::Open { rate }, settle, ..self.closed(settle, timing.probe_cap) };
+            let probe = Probe { load: Load::Open { rate }, settle, ..self.closed(0, timing.probe_cap) };
             let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
             let verdict = judge.verdict();
             let crashed = self.note(&window);
@@ -269,14 +275,27 @@ impl Script<'_> {
         Measurement::of_window(window, &self.terms.slo, self.candidate())
     }
 
-    fn closed(&self, settle: f64, seconds: f64) -> Probe {
+    fn closed(&self, clients: u32, seconds: f64) -> Probe {
         let batch = self.terms.pace.timing().batch;
-        Probe { load: Load::Closed { clients: self.clients() }, settle, seconds, batch, late: self.terms.slo.latency() }
+        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, batch, late: self.terms.slo.latency() }
     }
 
     /// Enough clients to keep every core and a pair of workers awake, too few to queue.
-    fn clients(&self) -> u32 {
+    fn few_clients(&self) -> u32 {
         u32::from(self.terms.cores).max(2)
+    }
+
+    /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too
+    /// few requests to measure anything by.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most MOST_CLIENTS")]
+    fn light_clients(&self, cpu: f64) -> u32 {
+        let few = self.few_clients();
+        if cpu <= 0.0 {
+            return few;
+        }
+        let wanted = LIGHT * f64::from(self.terms.cores.min(self.candidate().workers.get()));
+        let half = self.candidate().slots() as f64 / 2.0;
+        ((f64::from(few) * wanted / cpu).min(half).min(MOST_CLIENTS) as u32).max(few)
     }
 
     fn candidate(&self) -> Candidate {

@@ -19,18 +19,18 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     let mut row = |name: &str, of: &dyn Fn(&Side) -> String, ratio: Option<String>| {
         table.add_row([name.to_owned(), of(baseline), of(best), ratio.unwrap_or_default()]);
     };
-    row("workers × connections", &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections), None);
-    row("req/s within the objective", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio));
+    row("configuration", &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections), None);
+    row("req/s (interval)", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio));
     row(report.slo.quantile().name(), &|side| of(side, |found| latency(found.bounded)), None);
     row("errors", &|side| of(side, |found| percent(found.errors)), None);
     row(
-        "CPU mean, least busy core",
+        "CPU mean, lowest",
         &|side| of(side, |found| format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))),
         None,
     );
     row("CPU per request", &|side| of(side, |found| latency(found.cpu_seconds_per_request)), None);
     row("memory", &|side| of(side, |found| memory(found.memory_bytes)), None);
-    row("load generator's CPU", &|side| of(side, |found| format!("{:.2} cores", found.generator_cpu)), None);
+    row("generator's CPU", &|side| of(side, |found| format!("{:.2} cores", found.generator_cpu)), None);
     if let Some(names) = table.column_mut(0) {
         names.set_padding((0, 1));
     }
