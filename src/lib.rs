@@ -13,8 +13,8 @@
 //! | 4 | [`tune`] | the study loop and its testbeds |
 //! | 3 | [`serve`] | drives a `Supervisor` against a `Host` until it has an outcome |
 //! | 3 | [`sys`], [`load`], [`metrics`] | Linux; the replay engine; the Prometheus endpoint |
-//! | 2 | [`supervisor`], [`recording`], [`replay`], [`study`] | pure decisions |
-//! | 1 | [`config`], [`usage`], [`stats`] | what is true; counters and their differences |
+//! | 2 | [`supervisor`], [`replay`], [`study`] | pure decisions |
+//! | 1 | [`config`], [`recording`], [`usage`], [`stats`] | what is true; what was asked for; counters and their differences |
 //! | 0 | [`units`] | quantities |
 //!
 //! Layers 0 to 2 do no I/O, read no clock, draw no randomness of their own, take no lock and log nothing.

@@ -5,7 +5,6 @@ mod children;
 pub mod clock;
 pub mod cpu;
 pub mod host;
-pub mod inherited;
 pub mod launch;
 pub mod limits;
 pub mod linux;

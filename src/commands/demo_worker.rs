@@ -1,28 +1,35 @@
 //! `tuningfork demo-worker`: a worker of kind `command` that behaves like one Python worker with an event loop, for the demo and the tests.
 //! One request computes at a time, waits overlap, and no more connections are accepted than it was given.
 
-mod clock;
+mod burn;
 mod connection;
 mod event_loop;
 mod fault;
 mod http;
-mod notify;
 mod route;
 mod steer;
 
+use std::env;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use self::event_loop::EventLoop;
+use self::event_loop::{EventLoop, Supervisor};
 use self::fault::Leaks;
 use self::route::Faults;
 use self::steer::{Boot, Steering};
-use crate::sys::inherited;
+use crate::sys::listen::{ListenError, Listener, Listeners};
+use crate::sys::systemd::Systemd;
 use crate::units::Connections;
+
+/// The slowest heartbeat.
+const BEAT_MAX: Duration = Duration::from_secs(1);
 
 /// What the worker is told on its command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,9 +51,12 @@ pub struct Options {
 /// Why the worker could not serve.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Nobody handed over a socket.
+    /// What was handed over is no listening socket.
     #[error(transparent)]
-    Inherited(#[from] inherited::Error),
+    Listen(#[from] ListenError),
+    /// Nobody handed over a socket.
+    #[error("no listening socket was handed over: a demo worker is started by `tuningfork run`, or by a systemd socket unit")]
+    NoSocket,
     /// A file of the steering directory.
     #[error("{}: {reason}", file.display())]
     Steering {
@@ -69,7 +79,11 @@ pub enum Error {
 }
 
 impl Error {
-    fn system(action: &'static str) -> impl FnOnce(Errno) -> Self {
+    fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+
+    fn errno(action: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::System { action, source: errno.into() }
     }
 }
@@ -82,11 +96,34 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
         Boot::Fail => return Err(Error::ToldToFail),
         Boot::Serve(after) => after,
     };
-    let listeners = inherited::take_listeners()?;
+    let listeners = listeners()?;
+    let notify_socket = env::var_os("NOTIFY_SOCKET");
+    let systemd = Systemd::new(notify_socket.as_deref()).map_err(Error::io("reach NOTIFY_SOCKET"))?;
     let mut leaks = Leaks::default();
     leaks.take_memory(usize::from(options.memory));
     let faults = if options.faults { Faults::Served } else { Faults::Unknown };
-    EventLoop::new(listeners, options.connections, faults, steering, leaks)?.run(boot)
+    EventLoop::new(listeners, options.connections, faults, Supervisor { systemd, beat: beat() }, steering, leaks)?.run(boot)
+}
+
+/// The sockets of LISTEN_FDS, non-blocking: another worker may have been faster to accept.
+fn listeners() -> Result<Vec<OwnedFd>, Error> {
+    let variable = |name| env::var(name).ok();
+    let inherited = Listeners::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())?;
+    let own = |listener: &Listener| {
+        let socket = listener.fd().try_clone_to_owned()?;
+        let flags = rustix::fs::fcntl_getfl(&socket)?;
+        rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)?;
+        Ok(socket)
+    };
+    let inherited = inherited.ok_or(Error::NoSocket)?;
+    inherited.all().iter().map(own).collect::<io::Result<_>>().map_err(Error::io("use the listening sockets"))
+}
+
+/// Half of what WATCHDOG_USEC allows, and at least once a second; `None` if nobody waits for a heartbeat (sd_watchdog_enabled(3)).
+fn beat() -> Option<Duration> {
+    let meant_for_us = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    let allowed = env::var("WATCHDOG_USEC").ok().filter(|_| meant_for_us)?.parse().ok().filter(|micros| *micros > 0)?;
+    Some((Duration::from_micros(allowed) / 2).min(BEAT_MAX))
 }
 
 fn connections(text: &str) -> Result<Connections, String> {

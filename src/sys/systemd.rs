@@ -44,6 +44,11 @@ impl Systemd {
         self.send("STOPPING=1");
     }
 
+    /// The service is alive.
+    pub fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
     /// One line for `systemctl status`.
     pub fn status(&self, line: &str) {
         let end = line.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_STATUS).last().unwrap_or(0);

@@ -16,13 +16,14 @@ use rustix::net::SocketFlags;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
 use super::Error;
-use super::clock;
+use super::burn::burn;
 use super::connection::{Connection, Progress};
 use super::fault::{Leaks, Outcome};
 use super::http::{self, Head};
-use super::notify::Notifier;
 use super::route::{self, Faults, Route, Work};
 use super::steer::Steering;
+use crate::sys::clock;
+use crate::sys::systemd::Systemd;
 use crate::units::{Connections, Moment};
 
 /// How long an idle keep-alive connection may be used once more after SIGTERM, so that a request already on its way is not lost.
@@ -35,8 +36,15 @@ const TERM: u64 = 1 << 32;
 const QUIT: u64 = TERM + 1;
 const FIRST_CLIENT: u64 = TERM + 2;
 
+/// Who is told how the worker is.
+pub(super) struct Supervisor {
+    /// The way to it.
+    pub(super) systemd: Systemd,
+    /// How often it wants a sign of life, if at all.
+    pub(super) beat: Option<Duration>,
+}
+
 /// Everything one worker is.
-#[derive(Debug)]
 pub(super) struct EventLoop {
     epoll: OwnedFd,
     listeners: Vec<OwnedFd>,
@@ -45,7 +53,7 @@ pub(super) struct EventLoop {
     next_client: u64,
     most_clients: usize,
     alarms: BTreeSet<(Moment, Alarm)>,
-    notifier: Notifier,
+    supervisor: Supervisor,
     steering: Steering,
     faults: Faults,
     leaks: Leaks,
@@ -94,17 +102,17 @@ impl EventLoop {
         listeners: Vec<OwnedFd>,
         connections: Connections,
         faults: Faults,
+        supervisor: Supervisor,
         steering: Steering,
         leaks: Leaks,
     ) -> Result<Self, Error> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("make an epoll set"))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::errno("make an epoll set"))?;
         let signals = [signal_pipe(&[SIGTERM])?, signal_pipe(&[SIGINT, SIGQUIT])?];
         for (pipe, number) in signals.iter().zip([TERM, QUIT]) {
-            epoll::add(&epoll, pipe, EventData::new_u64(number), EventFlags::IN).map_err(Error::system("watch signals"))?;
+            epoll::add(&epoll, pipe, EventData::new_u64(number), EventFlags::IN).map_err(Error::errno("watch signals"))?;
         }
-        let notifier = Notifier::from_environment();
         let now = clock::now();
-        let alarms = notifier.beat().map(|_| (now, Alarm::Beat)).into_iter().collect();
+        let alarms = supervisor.beat.map(|_| (now, Alarm::Beat)).into_iter().collect();
         Ok(Self {
             epoll,
             listeners,
@@ -113,7 +121,7 @@ impl EventLoop {
             next_client: FIRST_CLIENT,
             most_clients: usize::try_from(connections.get()).unwrap_or(usize::MAX),
             alarms,
-            notifier,
+            supervisor,
             deaf_to_term: steering.no_term,
             steering,
             faults,
@@ -156,7 +164,7 @@ impl EventLoop {
         });
         match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::system("wait for events")(errno)),
+            Err(errno) => Err(Error::errno("wait for events")(errno)),
         }
     }
 
@@ -180,13 +188,13 @@ impl EventLoop {
     fn handle_alarm(&mut self, alarm: Alarm, now: Moment) -> ControlFlow<ExitCode> {
         match alarm {
             Alarm::Beat => {
-                self.notifier.tell("WATCHDOG=1");
-                self.alarms.extend(self.notifier.beat().map(|beat| (now.after(beat), Alarm::Beat)));
+                self.supervisor.systemd.alive();
+                self.alarms.extend(self.supervisor.beat.map(|beat| (now.after(beat), Alarm::Beat)));
             }
             Alarm::Booted if self.accepting == Accepting::Booting => {
                 self.open();
                 if !self.steering.never_ready {
-                    self.notifier.tell("READY=1");
+                    self.supervisor.systemd.ready();
                 }
                 self.alarms.extend(self.steering.life.map(|life| (now.after(life), Alarm::Die)));
             }
@@ -297,7 +305,7 @@ impl EventLoop {
         match route::route(&head.target, self.faults) {
             Route::Refused(status) => self.answer(number, &head, status, b""),
             Route::Work(work) => {
-                clock::burn(work.cpu / 2);
+                burn(work.cpu / 2);
                 if work.wait.is_zero() {
                     self.finish(number, &head, work);
                 } else {
@@ -317,7 +325,7 @@ impl EventLoop {
     }
 
     fn finish(&mut self, number: u64, head: &Head, work: Work) {
-        clock::burn(work.cpu / 2);
+        burn(work.cpu / 2);
         match work.bytes {
             Some(bytes) => self.answer(number, head, 200, &vec![b'x'; bytes]),
             None => self.answer(number, head, 200, b"ok\n"),
@@ -337,7 +345,7 @@ impl EventLoop {
         if self.accepting == Accepting::Stopping {
             return;
         }
-        self.notifier.tell("STOPPING=1");
+        self.supervisor.systemd.stopping();
         self.pause();
         self.accepting = Accepting::Stopping;
         self.listeners.clear();
