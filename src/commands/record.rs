@@ -11,6 +11,8 @@ use crate::recording::{Broken, Importer, JitterSeed, Recording, RecordingError, 
 
 /// Stands for standard input or output in place of a file's name.
 const STANDARD: &str = "-";
+/// Bytes read or written at once.
+const BUFFER: usize = 256 << 10;
 
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +81,7 @@ pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<Imp
     for path in inputs {
         let input = open(path).map_err(|source| file(path, source))?;
         let (requests, broken) = importer
-            .read(BufReader::with_capacity(1 << 18, input))
+            .read(BufReader::with_capacity(BUFFER, input))
             .map_err(|source| ImportError::Input { path: path.clone(), source })?;
         read.push((path.clone(), requests, broken));
     }
@@ -130,7 +132,7 @@ fn save(recording: &Recording, output: &Path) -> io::Result<()> {
 
 fn save_draft(recording: &Recording, draft: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
-    let mut writer = BufWriter::new(file);
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
     write(recording, &mut writer)?;
     writer.flush()?;
     writer.get_ref().sync_all()

@@ -221,3 +221,56 @@ impl Pool {
         Some(busy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn busy(nanos: u64) -> Busy {
+        Busy {
+            socket: File::open("/dev/null").unwrap().into(),
+            flight: Flight { due: Due { index: 0, at: Moment::from_nanos(nanos) }, attempt: Attempt::First },
+            started: Moment::default(),
+            sent: 0,
+            usage: Usage::Fresh,
+            answering: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_earliest_is_known_whatever_happens(steps in prop::collection::vec((0_u8..3, 0_u64..50), 1..80)) {
+            let mut pool = Pool::new(6, 0);
+            let mut model: Vec<(u64, Place)> = Vec::new();
+            for (step, number) in steps {
+                let chosen = model.get(usize::try_from(number).unwrap() % model.len().max(1)).copied();
+                match (step, chosen) {
+                    (0, _) if pool.has_room() => {
+                        let place = pool.take_idle().map(|(place, _)| place).or_else(|| pool.take_vacant()).unwrap();
+                        pool.begin(place, busy(number));
+                        model.push((number, place));
+                    }
+                    (1, Some((due, place))) => {
+                        pool.rest(place);
+                        model.retain(|entry| *entry != (due, place));
+                    }
+                    (2, Some((due, place))) => {
+                        let label = pool.label(place);
+                        prop_assert_eq!(pool.find(label), Some(place));
+                        prop_assert!(pool.end(place).is_some());
+                        prop_assert_eq!(pool.find(label), None);
+                        model.retain(|entry| *entry != (due, place));
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(pool.busy(), model.len());
+                let earliest = model.iter().map(|(due, _)| *due).min();
+                prop_assert_eq!(pool.earliest().map(|(_, due)| due.as_nanos()), earliest);
+            }
+        }
+    }
+}

@@ -153,7 +153,8 @@ impl<'a> Reactor<'a> {
         self.tally.batch(now.since(self.start), waiting)
     }
 
-    /// Takes up what is due and sends what can be sent.
+    /// Takes up what is due and sends what can be sent. What was due before the end is sent even if this thread comes to it late;
+    /// what was waiting for a connection then is not.
     fn release(&mut self, now: Moment) {
         loop {
             let live = self.pool.busy() + self.queue.len();
@@ -171,11 +172,13 @@ impl<'a> Reactor<'a> {
                 self.tally.fail(Failure::Shed);
             }
         }
-        self.send_queued(now);
+        if now < self.end {
+            self.send_queued(now);
+        }
     }
 
     fn send_queued(&mut self, now: Moment) {
-        while now < self.end && now >= self.busy_until && self.pool.has_room() {
+        while now >= self.busy_until && self.pool.has_room() {
             let Some(flight) = self.queue.pop_front() else {
                 return;
             };
@@ -333,7 +336,7 @@ impl<'a> Reactor<'a> {
         };
         if busy.usage == Usage::Reused && !busy.answering && busy.flight.attempt == Attempt::First {
             self.tally.retried();
-            self.queue.push_front(Flight { attempt: Attempt::Second, ..busy.flight });
+            self.launch(Flight { attempt: Attempt::Second, ..busy.flight });
         } else if busy.usage == Usage::Fresh && busy.sent == 0 {
             self.tally.fail(Failure::Connect);
             self.pace.found_nobody(clock::now());

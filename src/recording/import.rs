@@ -148,14 +148,16 @@ impl Importer {
         if !self.exact.is_empty() {
             return Meta { source: Some("mixed".into()), scrub, ..Meta::default() };
         }
-        let every = |count: usize| count == logged;
+        // Some lines of a combined log are cut or odd; what others tell is real all the same.
+        let combined = self.with_agent > 0;
+        let timed = self.with_duration == logged;
         Meta {
-            source: Some(if every(self.with_agent) { "access-log-combined" } else { "access-log-common" }.into()),
-            ts_meaning: Some(if every(self.with_duration) { "arrival" } else { "logged" }.into()),
+            source: Some(if combined { "access-log-combined" } else { "access-log-common" }.into()),
+            ts_meaning: Some(if timed { "arrival" } else { "logged" }.into()),
             ts_resolution_ns: Some(SECOND.unsigned_abs()),
             scrub,
             fidelity: Some(Fidelity {
-                headers: Some(if every(self.with_agent) { "Referer, User-Agent" } else { "none" }.into()),
+                headers: Some(if combined { "Referer, User-Agent" } else { "none" }.into()),
                 bodies: Some("none".into()),
                 connections: Some("client".into()),
                 responses: Some("status, bytes".into()),
