@@ -38,9 +38,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Unusable(Exception):
     """The generation cannot serve: `stage` says which part, the message is for the user."""
 
-    def __init__(self, stage, message):
-        super().__init__(message)
-        self.stage = stage
+    stage = property(lambda self: self.args[0])
+    message = property(lambda self: self.args[1])
 
 
 class Heartbeat:
@@ -72,11 +71,8 @@ class Heartbeat:
         except OSError:
             return False
 
-    def fileno(self):
+    def fileno(self):  # Gunicorn's workers close it on exec
         return self.socket.fileno()
-
-    def close(self):
-        self.socket.close()
 
 
 def ignore(signum, frame):
@@ -110,31 +106,29 @@ class Supervised:
 def sync_class():
     """Closes every connection after its answer, so Gunicorn's own stop loses nothing."""
     from gunicorn.workers.sync import SyncWorker
-
-    class Sync(Supervised, SyncWorker):
-        pass
-
-    return Sync
+    return type("Sync", (Supervised, SyncWorker), {})
 
 
 def gthread_class():
     """Since Gunicorn 27 a stopping worker keeps idle connections for two seconds; older ones drop them."""
     from gunicorn.workers.gthread import ThreadWorker
-
-    class Gthread(Supervised, ThreadWorker):
-        pass
-
-    return Gthread
+    return type("Gthread", (Supervised, ThreadWorker), {})
 
 
 def gevent_class():
     """Gunicorn's loop looks at SIGTERM and at the last open connection once a second; this one wakes for both."""
     from functools import partial
+    from types import SimpleNamespace
     from gevent.event import Event
     from gevent.pool import Pool
     from gevent.server import StreamServer
     from gunicorn import util
     from gunicorn.workers.ggevent import GeventWorker
+
+    def named(listener):
+        """Gunicorn asks the listener's name for each connection, also for the last ones, when it is closed already."""
+        name = listener.getsockname()
+        return SimpleNamespace(getsockname=lambda: name)
 
     class Gevent(Supervised, GeventWorker):
         told_to_stop = None
@@ -142,11 +136,11 @@ def gevent_class():
         def run(self):
             self.told_to_stop = Event()
             pool = Pool(self.worker_connections)  # one for all listeners: the limit is the worker's
-            servers = []
-            for listener in self.sockets:
-                servers.append(StreamServer(listener, handle=partial(self.handle, listener), spawn=pool))
-                servers[-1].max_accept = 1  # leave the next connection to an idle worker
-                servers[-1].start()
+            servers = [StreamServer(each, handle=partial(self.handle, named(each)), spawn=pool)
+                       for each in self.sockets]
+            for server in servers:
+                server.max_accept = 1  # leave the next connection to an idle worker
+                server.start()
             while self.alive:
                 self.notify()
                 self.told_to_stop.wait(1.0)
@@ -162,7 +156,7 @@ def gevent_class():
 
         def handle_exit(self, sig, frame):
             super().handle_exit(sig, frame)
-            if self.told_to_stop:
+            if self.told_to_stop is not None:
                 self.told_to_stop.set()
 
         def handle_request(self, listener_name, req, sock, addr):
@@ -183,6 +177,8 @@ def asgi_class():
     import asyncio
     from gunicorn.asgi.protocol import ASGIProtocol
     from gunicorn.workers.gasgi import ASGIWorker
+    if not hasattr(ASGIProtocol, "_will_close"):  # before 27: as it is
+        return type("Asgi", (Supervised, ASGIWorker), {})
 
     class Protocol(ASGIProtocol):
         decided = (None, False)  # the request whose answer has been announced, and whether it closes
@@ -278,11 +274,10 @@ def asgi_class():
         def handle_exit(self, sig, frame):
             """Not through `alive`, at which Gunicorn's protocol closes connections it has promised to keep."""
             self.draining = True
-            self.alive = hasattr(ASGIProtocol, "_will_close")  # before 27 there is no other way
             self.tmp.say(b"STOPPING=1")
             self.listen()
             for protocol in self.protocols:
-                if protocol.req_count == 0 or getattr(protocol, "_awaiting_request", False):
+                if protocol.req_count == 0 or protocol._awaiting_request:
                     protocol._arm_keepalive_timer()
             self.told_to_stop.set()
 
@@ -498,7 +493,7 @@ def main():
     try:
         settings, application, worker_class = start(hear()["settings"])
     except Unusable as error:
-        tell({"failed": {"stage": error.stage, "message": str(error)}})
+        tell({"failed": {"stage": error.stage, "message": error.message}})
         sys.exit(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     import threading
