@@ -1,4 +1,5 @@
-"""The zygote against its protocol, with real processes. ZYGOTE_PYTHON names an interpreter with tests/requirements.txt.
+"""The zygote against its protocol, with real processes. ZYGOTE_PYTHON names an interpreter with tests/requirements.txt
+(older Gunicorns serve too, but only 27 keeps every promise of `Drain`).
 
     ZYGOTE_PYTHON=…/bin/python python3 -m unittest discover -s tests/python
 """
@@ -36,6 +37,13 @@ APPS = {
             elif path == "/seen": seen.append(1); body = str(len(seen)).encode()
             elif path.startswith("/sleep/"): time.sleep(float(path[7:]))
             elif path.startswith("/spin/"): spin(float(path[6:]))
+            elif path == "/stream":
+                start_response("200 OK", [])
+                def parts():
+                    yield b"hel"
+                    time.sleep(0.5)
+                    yield b"lo"
+                return parts()
             start_response("200 OK", [("Content-Length", str(len(body)))])
             return [body]
         def factory(greeting):
@@ -48,6 +56,11 @@ APPS = {
         import asyncio
         async def application(scope, receive, send):
             if scope["type"] != "http": raise NotImplementedError
+            if scope["path"] == "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+                await asyncio.sleep(0.5)
+                return await send({"type": "http.response.body", "body": b"lo"})
             if scope["path"].startswith("/sleep/"): await asyncio.sleep(float(scope["path"][7:]))
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
             await send({"type": "http.response.body", "body": b"hello"})
@@ -404,6 +417,22 @@ class Drain(ZygoteTest):
                 _, headers = self.get(supervisor, connection=client)
                 self.assertEqual({name.lower(): each.lower() for name, each in headers.items()}["connection"], "close")
                 self.assertEqual(supervisor.exit_code(pid, 1), 0)
+
+    def test_a_promise_to_keep_the_connection_is_kept(self):
+        """The head of the answer was sent before SIGTERM and did not say "close"."""
+        for worker_class in ("gthread", "gevent", "asgi"):
+            with self.subTest(worker_class):
+                supervisor = self.imported(worker_class)
+                pid = supervisor.fork_ready(1)
+                client = self.connect(supervisor)
+                client.request("GET", "/stream")
+                answer = client.getresponse()
+                self.assertEqual(answer.read(3), b"hel")
+                os.kill(pid, signal.SIGTERM)
+                self.assertEqual(answer.read(), b"lo")
+                client.auto_open = False  # a connection closed now would be a lost request, not a new connection
+                self.assertEqual(self.get(supervisor, connection=client)[0], "hello")
+                self.assertEqual(supervisor.exit_code(pid, 3), 0)
 
     def test_a_connection_that_stays_silent_is_given_up(self):
         for worker_class in ("gthread", "gevent", "asgi"):
