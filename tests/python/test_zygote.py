@@ -392,15 +392,20 @@ class Heart(ZygoteTest):
 
 
 class Drain(ZygoteTest):
+    def told_to_stop_during(self, path, worker_class, **settings):
+        """(supervisor, pid, client) with SIGTERM sent while the client's request is served."""
+        supervisor = self.imported(worker_class, **settings)
+        pid = supervisor.fork_ready(1)
+        client = self.connect(supervisor)
+        client.request("GET", path)
+        time.sleep(0.2)  # the request is being served; nothing outside says so
+        os.kill(pid, signal.SIGTERM)
+        return supervisor, pid, client
+
     def test_a_request_in_flight_is_answered(self):
         for worker_class in CLASSES:
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/0.6")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, client = self.told_to_stop_during("/sleep/0.6", worker_class)
                 self.assertEqual(client.getresponse().read(), b"hello")
                 self.assertEqual(supervisor.exit_code(pid), 0)
 
@@ -455,12 +460,7 @@ class Drain(ZygoteTest):
     def test_a_second_sigterm_changes_nothing(self):
         for worker_class in CLASSES:
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/0.6")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, client = self.told_to_stop_during("/sleep/0.6", worker_class)
                 os.kill(pid, signal.SIGTERM)
                 self.assertEqual(client.getresponse().read(), b"hello")
                 self.assertEqual(supervisor.exit_code(pid), 0)
@@ -468,12 +468,7 @@ class Drain(ZygoteTest):
     def test_the_graceful_timeout_bounds_it(self):
         for worker_class in ("gthread", "gevent", "asgi"):
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class, graceful_timeout=1.0)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/4")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, _ = self.told_to_stop_during("/sleep/4", worker_class, graceful_timeout=1.0)
                 # Python waits for gthread's threads; the supervisor's SIGKILL does not.
                 self.assertEqual(supervisor.exit_code(pid, 6 if worker_class == "gthread" else 3), 0)
 
