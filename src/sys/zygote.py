@@ -31,6 +31,7 @@ PR_SET_PDEATHSIG = 1
 ADOPTION_SECONDS = 5.0  # for the supervisor to become a worker's parent; it takes less than a millisecond
 BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
 KEEPALIVED_CONNECTIONS = 1000  # Gunicorn's default: what a gthread worker may hold beyond its threads
+NOT_FOR_THE_ZYGOTE = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,9 +39,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Unusable(Exception):
     """The generation cannot serve: `stage` says which part, the message is for the user."""
 
-    def __init__(self, stage, message):
-        super().__init__(message)
-        self.stage = stage
+    stage = property(lambda self: self.args[0])
+    message = property(lambda self: self.args[1])
 
 
 class Heartbeat:
@@ -57,14 +57,11 @@ class Heartbeat:
         self.ready, self.due = False, 0.0
 
     def notify(self):
-        now = monotonic()
         if not self.ready:
             self.ready = self.say(b"READY=1", 0)
-        elif now >= self.due:
+        elif monotonic() >= self.due:
+            self.due = monotonic() + BEAT_SECONDS
             self.say(b"WATCHDOG=1")
-        else:
-            return
-        self.due = now + BEAT_SECONDS
 
     def say(self, words, flags=_socket.MSG_DONTWAIT):
         try:
@@ -72,22 +69,19 @@ class Heartbeat:
         except OSError:
             return False
 
-    def fileno(self):
+    def fileno(self):  # Gunicorn's workers close it on exec
         return self.socket.fileno()
-
-    def close(self):
-        self.socket.close()
 
 
 def ignore(signum, frame):
     """A handler and not SIG_IGN, which exec would pass on to the programs an application starts."""
 
 
-def ignore_signals(names):
-    for name in names:
-        signal.signal(getattr(signal, "SIG" + name), ignore)
-    for stops_on_terminal in (signal.SIGTTIN, signal.SIGTTOU):
-        signal.signal(stops_on_terminal, signal.SIG_IGN)  # with a handler, reading the terminal would never end
+def ignore_signals(signals):
+    for number in signals:
+        signal.signal(number, ignore)
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)  # with a handler, reading the terminal would never end
 
 
 class Supervised:
@@ -95,7 +89,7 @@ class Supervised:
 
     def init_signals(self):
         super().init_signals()
-        ignore_signals(("HUP", "USR2"))
+        ignore_signals((signal.SIGHUP, signal.SIGUSR2))
 
     def notify(self):
         self.tmp.notify()
@@ -110,31 +104,29 @@ class Supervised:
 def sync_class():
     """Closes every connection after its answer, so Gunicorn's own stop loses nothing."""
     from gunicorn.workers.sync import SyncWorker
-
-    class Sync(Supervised, SyncWorker):
-        pass
-
-    return Sync
+    return type("Sync", (Supervised, SyncWorker), {})
 
 
 def gthread_class():
     """Since Gunicorn 27 a stopping worker keeps idle connections for two seconds; older ones drop them."""
     from gunicorn.workers.gthread import ThreadWorker
-
-    class Gthread(Supervised, ThreadWorker):
-        pass
-
-    return Gthread
+    return type("Gthread", (Supervised, ThreadWorker), {})
 
 
 def gevent_class():
     """Gunicorn's loop looks at SIGTERM and at the last open connection once a second; this one wakes for both."""
     from functools import partial
+    from types import SimpleNamespace
     from gevent.event import Event
     from gevent.pool import Pool
     from gevent.server import StreamServer
     from gunicorn import util
     from gunicorn.workers.ggevent import GeventWorker
+
+    def named(listener):
+        """Gunicorn asks the listener's name for each connection, also for the last ones, when it is closed already."""
+        name = listener.getsockname()
+        return SimpleNamespace(getsockname=lambda: name)
 
     class Gevent(Supervised, GeventWorker):
         told_to_stop = None
@@ -142,11 +134,11 @@ def gevent_class():
         def run(self):
             self.told_to_stop = Event()
             pool = Pool(self.worker_connections)  # one for all listeners: the limit is the worker's
-            servers = []
-            for listener in self.sockets:
-                servers.append(StreamServer(listener, handle=partial(self.handle, listener), spawn=pool))
-                servers[-1].max_accept = 1  # leave the next connection to an idle worker
-                servers[-1].start()
+            servers = [StreamServer(each, handle=partial(self.handle, named(each)), spawn=pool)
+                       for each in self.sockets]
+            for server in servers:
+                server.max_accept = 1  # leave the next connection to an idle worker
+                server.start()
             while self.alive:
                 self.notify()
                 self.told_to_stop.wait(1.0)
@@ -162,7 +154,7 @@ def gevent_class():
 
         def handle_exit(self, sig, frame):
             super().handle_exit(sig, frame)
-            if self.told_to_stop:
+            if self.told_to_stop is not None:
                 self.told_to_stop.set()
 
         def handle_request(self, listener_name, req, sock, addr):
@@ -183,6 +175,8 @@ def asgi_class():
     import asyncio
     from gunicorn.asgi.protocol import ASGIProtocol
     from gunicorn.workers.gasgi import ASGIWorker
+    if not hasattr(ASGIProtocol, "_will_close"):  # before 27: as it is
+        return type("Asgi", (Supervised, ASGIWorker), {})
 
     class Protocol(ASGIProtocol):
         decided = (None, False)  # the request whose answer has been announced, and whether it closes
@@ -250,7 +244,7 @@ def asgi_class():
         def accept(self, listener):
             try:
                 client, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of descriptors: trying again at once would only burn CPU
                 self.log.error("accept: %s", error)
@@ -278,11 +272,10 @@ def asgi_class():
         def handle_exit(self, sig, frame):
             """Not through `alive`, at which Gunicorn's protocol closes connections it has promised to keep."""
             self.draining = True
-            self.alive = hasattr(ASGIProtocol, "_will_close")  # before 27 there is no other way
             self.tmp.say(b"STOPPING=1")
             self.listen()
             for protocol in self.protocols:
-                if protocol.req_count == 0 or getattr(protocol, "_awaiting_request", False):
+                if protocol.req_count == 0 or protocol._awaiting_request:
                     protocol._arm_keepalive_timer()
             self.told_to_stop.set()
 
@@ -308,9 +301,8 @@ def load_worker_class(name):
         import gunicorn
     except ImportError:
         raise missing("gunicorn", "the package gunicorn is missing", "gunicorn") from None
-    if int(gunicorn.__version__.split(".")[0]) < OLDEST_GUNICORN:
-        found = "gunicorn %s is too old (%d or newer is needed)" % (gunicorn.__version__, OLDEST_GUNICORN)
-        raise missing("gunicorn", found, "--upgrade gunicorn")
+    if gunicorn.version_info[0] < OLDEST_GUNICORN:
+        raise missing("gunicorn", "gunicorn %s is too old" % gunicorn.__version__, "--upgrade gunicorn")
     stage = "gevent" if name == "gevent" else "gunicorn"
     try:
         from gunicorn.workers import base
@@ -318,8 +310,8 @@ def load_worker_class(name):
         return WORKER_CLASSES[name]()
     except ModuleNotFoundError as error:
         if error.name.startswith("gunicorn"):
-            lacks = "gunicorn %s has no worker class %s" % (gunicorn.__version__, name)
-            raise missing(stage, lacks, "--upgrade gunicorn") from None
+            too_old = "gunicorn %s has no worker class %s" % (gunicorn.__version__, name)
+            raise missing(stage, too_old, "--upgrade gunicorn") from None
         raise missing(stage, "worker-class %s needs the package %s" % (name, error.name), error.name) from None
     except RuntimeError as error:  # gunicorn's word on a gevent that is too old
         raise missing(stage, str(error), "--upgrade gevent") from None
@@ -366,7 +358,7 @@ def describe(error):
     if frame is None and type(error).__name__ == "AppImportError":
         return str(error)
     text = "".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)).strip()
-    kept = text.encode()[-MESSAGE_BYTES:].decode(errors="ignore")
+    kept = text.encode(errors="replace")[-MESSAGE_BYTES:].decode(errors="ignore")
     return kept if kept == text else kept.partition("\n")[2]
 
 
@@ -386,6 +378,9 @@ def close_database_connections():
 def start(settings):
     """Makes the generation: everything workers have in common is done here, once."""
     follow_into_death(settings["supervisor"])
+    settings["sockets"] = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
+    for descriptor in (CONTROL, SCRIPT, *settings["sockets"]):
+        os.set_inheritable(descriptor, False)  # programs that the import starts must not hold the port
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # where this script lies
     os.chdir(settings["directory"])
@@ -394,7 +389,7 @@ def start(settings):
     application = load_application(settings)
     close_database_connections()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
-    ignore_signals(("INT", "QUIT", "HUP", "WINCH", "USR1", "USR2"))
+    ignore_signals(NOT_FOR_THE_ZYGOTE)
     set_title("zygote", settings)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
@@ -421,10 +416,8 @@ def fork_orphan():
 
     The process in between is reaped before the pid is told: until then the supervisor could not wait for the worker.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()  # or each worker would write it again
     reader, writer = os.pipe()
-    between = None
     try:
         between = fork()
         if between == 0:
@@ -460,28 +453,33 @@ def be_worker(settings, application, worker_class, order):
         from gevent import reinit
         reinit()  # the application's import may have started an event loop
     from gunicorn.sock import create_sockets
-    cfg, log = application.cfg, application.logger
-    listeners = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
-    sockets = create_sockets(cfg, log, listeners)  # held here: Gunicorn 22 takes only their numbers
+    cfg, log, worker = application.cfg, application.logger, None
     idle_seconds = min(1.0, settings["timeout"] / 2 or 1.0)
-    worker = worker_class(order["worker"], settings["supervisor"], sockets, application, idle_seconds, cfg, log)
-    worker.pid = os.getpid()
     try:
+        sockets = create_sockets(cfg, log, settings["sockets"])  # held here: Gunicorn 22 takes only their numbers
+        worker = worker_class(order["worker"], settings["supervisor"], sockets, application, idle_seconds, cfg, log)
+        worker.pid = os.getpid()
         worker.init_process()
     except Exception:
         log.exception("Exception in worker process")
-        sys.exit(-1 if worker.booted else EXIT_BOOT)
+        sys.exit(-1 if worker and worker.booted else EXIT_BOOT)
     sys.exit(0)
 
 
+def flush():
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def leave(code):
+    """At once: the application's exit functions are for its workers, who may live on, and its threads may never end."""
+    flush()
+    os._exit(code)
+
+
 def hear():
-    """The supervisor's next word. At its end leaves at once, past the application's exit functions: its workers live on."""
     packet = os.read(CONTROL, PACKET_BYTES)
-    if not packet:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return json.loads(packet)
+    return json.loads(packet) if packet else leave(0)
 
 
 def tell(answer):
@@ -490,16 +488,15 @@ def tell(answer):
 
 def main():
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning, module="__main__")
-    ignore_signals(("INT", "QUIT", "HUP", "WINCH", "USR1", "USR2"))
+    ignore_signals(NOT_FOR_THE_ZYGOTE)
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for the supervisor
-    for descriptor in (CONTROL, SCRIPT):
-        os.set_inheritable(descriptor, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         settings, application, worker_class = start(hear()["settings"])
     except Unusable as error:
-        tell({"failed": {"stage": error.stage, "message": str(error)}})
-        sys.exit(EXIT_APP if error.stage == "app" else EXIT_BOOT)
+        tell({"failed": {"stage": error.stage, "message": error.message}})
+        leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     import threading
     threads = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]

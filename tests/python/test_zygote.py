@@ -1,4 +1,5 @@
-"""The zygote against its protocol, with real processes. ZYGOTE_PYTHON names an interpreter with tests/requirements.txt.
+"""The zygote against its protocol, with real processes. ZYGOTE_PYTHON names an interpreter with tests/requirements.txt
+(older Gunicorns serve too, but only 27 keeps every promise of `Drain`).
 
     ZYGOTE_PYTHON=…/bin/python python3 -m unittest discover -s tests/python
 """
@@ -36,6 +37,13 @@ APPS = {
             elif path == "/seen": seen.append(1); body = str(len(seen)).encode()
             elif path.startswith("/sleep/"): time.sleep(float(path[7:]))
             elif path.startswith("/spin/"): spin(float(path[6:]))
+            elif path == "/stream":
+                start_response("200 OK", [])
+                def parts():
+                    yield b"hel"
+                    time.sleep(0.5)
+                    yield b"lo"
+                return parts()
             start_response("200 OK", [("Content-Length", str(len(body)))])
             return [body]
         def factory(greeting):
@@ -48,6 +56,11 @@ APPS = {
         import asyncio
         async def application(scope, receive, send):
             if scope["type"] != "http": raise NotImplementedError
+            if scope["path"] == "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+                await asyncio.sleep(0.5)
+                return await send({"type": "http.response.body", "body": b"lo"})
             if scope["path"].startswith("/sleep/"): await asyncio.sleep(float(scope["path"][7:]))
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
             await send({"type": "http.response.body", "body": b"hello"})
@@ -379,15 +392,20 @@ class Heart(ZygoteTest):
 
 
 class Drain(ZygoteTest):
+    def told_to_stop_during(self, path, worker_class, **settings):
+        """(supervisor, pid, client) with SIGTERM sent while the client's request is served."""
+        supervisor = self.imported(worker_class, **settings)
+        pid = supervisor.fork_ready(1)
+        client = self.connect(supervisor)
+        client.request("GET", path)
+        time.sleep(0.2)  # the request is being served; nothing outside says so
+        os.kill(pid, signal.SIGTERM)
+        return supervisor, pid, client
+
     def test_a_request_in_flight_is_answered(self):
         for worker_class in CLASSES:
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/0.6")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, client = self.told_to_stop_during("/sleep/0.6", worker_class)
                 self.assertEqual(client.getresponse().read(), b"hello")
                 self.assertEqual(supervisor.exit_code(pid), 0)
 
@@ -404,6 +422,22 @@ class Drain(ZygoteTest):
                 _, headers = self.get(supervisor, connection=client)
                 self.assertEqual({name.lower(): each.lower() for name, each in headers.items()}["connection"], "close")
                 self.assertEqual(supervisor.exit_code(pid, 1), 0)
+
+    def test_a_promise_to_keep_the_connection_is_kept(self):
+        """The head of the answer was sent before SIGTERM and did not say "close"."""
+        for worker_class in ("gthread", "gevent", "asgi"):
+            with self.subTest(worker_class):
+                supervisor = self.imported(worker_class)
+                pid = supervisor.fork_ready(1)
+                client = self.connect(supervisor)
+                client.request("GET", "/stream")
+                answer = client.getresponse()
+                self.assertEqual(answer.read(3), b"hel")
+                os.kill(pid, signal.SIGTERM)
+                self.assertEqual(answer.read(), b"lo")
+                client.auto_open = False  # a connection closed now would be a lost request, not a new connection
+                self.assertEqual(self.get(supervisor, connection=client)[0], "hello")
+                self.assertEqual(supervisor.exit_code(pid, 3), 0)
 
     def test_a_connection_that_stays_silent_is_given_up(self):
         for worker_class in ("gthread", "gevent", "asgi"):
@@ -426,12 +460,7 @@ class Drain(ZygoteTest):
     def test_a_second_sigterm_changes_nothing(self):
         for worker_class in CLASSES:
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/0.6")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, client = self.told_to_stop_during("/sleep/0.6", worker_class)
                 os.kill(pid, signal.SIGTERM)
                 self.assertEqual(client.getresponse().read(), b"hello")
                 self.assertEqual(supervisor.exit_code(pid), 0)
@@ -439,12 +468,7 @@ class Drain(ZygoteTest):
     def test_the_graceful_timeout_bounds_it(self):
         for worker_class in ("gthread", "gevent", "asgi"):
             with self.subTest(worker_class):
-                supervisor = self.imported(worker_class, graceful_timeout=1.0)
-                pid = supervisor.fork_ready(1)
-                client = self.connect(supervisor)
-                client.request("GET", "/sleep/4")
-                time.sleep(0.2)  # the request is being served; nothing outside says so
-                os.kill(pid, signal.SIGTERM)
+                supervisor, pid, _ = self.told_to_stop_during("/sleep/4", worker_class, graceful_timeout=1.0)
                 # Python waits for gthread's threads; the supervisor's SIGKILL does not.
                 self.assertEqual(supervisor.exit_code(pid, 6 if worker_class == "gthread" else 3), 0)
 
