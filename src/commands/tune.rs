@@ -54,7 +54,7 @@ pub struct Options {
     /// Shorter trials, less exact: about two minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found [default: 15m, 105s with --quick]
+    /// When to stop searching and compare what was found [default: 15m, 115s with --quick]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need

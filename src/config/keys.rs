@@ -70,7 +70,7 @@ const SPAN: &str = r#"whole seconds (30) or a span ("30s", "1m 30s"), more than 
 const DIRECTORY: &str = "the path of a folder: absolute, or relative to the folder of this file";
 const ENV: &str = r#"names and strings: { NAME = "value" }"#;
 
-pub(super) static WORKERS: Key = Key::new(Section::Top, "workers", r#"a whole number from 1 to 4096, or "auto""#);
+pub(super) static WORKERS: Key = Key::new(Section::Top, "workers", r#"a whole number from 1 to 1024, or "auto""#);
 pub(super) static CONNECTIONS: Key = Key::new(Section::Top, "connections", "a whole number from 1 to 65535");
 pub(super) static GRACEFUL_TIMEOUT: Key = Key::new(Section::Top, "graceful-timeout", SPAN);
 pub(super) static TIMEOUT: Key = Key::new(

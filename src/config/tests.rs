@@ -126,7 +126,7 @@ fn web_concurrency_is_the_default_and_the_file_wins() {
     assert_eq!(with("3", "workers = 7"), Ok(7));
     assert_eq!(with("", ""), Ok(5), "an empty variable is none");
     assert_eq!(with("x", "workers = 7"), Ok(7), "a variable nobody needs is not looked at");
-    insta::assert_snapshot!(with("0", "").unwrap_err(), @r#"environment: WEB_CONCURRENCY: "0" is not a number of workers (set it to a whole number from 1 to 4096, unset it, or write workers in the file)"#);
+    insta::assert_snapshot!(with("0", "").unwrap_err(), @r#"environment: WEB_CONCURRENCY: "0" is not a number of workers (set it to a whole number from 1 to 1024, unset it, or write workers in the file)"#);
 }
 
 #[test]

@@ -36,6 +36,12 @@ pub enum Arrivals {
         /// What they depend on.
         seed: u64,
     },
+    /// Exponential, but every 128 requests take exactly as many mean gaps: bursts as independent users make them, without the
+    /// scatter of the count that would blur short comparisons (a Poisson process, given its count in each block).
+    Steady {
+        /// What they depend on.
+        seed: u64,
+    },
     /// The recorded ones, stretched to the rate. A slice of the plan may be busier or quieter than the whole.
     Recorded,
 }
@@ -50,7 +56,12 @@ pub struct Schedule<'a> {
     arrivals: Arrivals,
     /// Gaps drawn so far, in units of the mean gap.
     drawn: f64,
+    /// What the gaps of this block are to be stretched by.
+    stretch: f64,
 }
+
+/// Requests of a block of steady arrivals.
+const BLOCK: u64 = 128;
 
 impl<'a> Schedule<'a> {
     /// A schedule over `plan` from its request number `from` (taken round the plan), or `None` at a rate of zero. A plan whose
@@ -60,9 +71,17 @@ impl<'a> Schedule<'a> {
         let gap = 1e9 / rate.per_second();
         let arrivals = match arrivals {
             Arrivals::Recorded if plan.span().is_zero() => Arrivals::Even,
-            Arrivals::Recorded | Arrivals::Even | Arrivals::Poisson { .. } => arrivals,
+            Arrivals::Recorded | Arrivals::Even | Arrivals::Poisson { .. } | Arrivals::Steady { .. } => arrivals,
         };
-        gap.is_finite().then_some(Self { plan, from: from % plan.requests().len(), sent: 0, gap, arrivals, drawn: 0.0 })
+        gap.is_finite().then_some(Self {
+            plan,
+            from: from % plan.requests().len(),
+            sent: 0,
+            gap,
+            arrivals,
+            drawn: 0.0,
+            stretch: 1.0,
+        })
     }
 
     /// The next request: its index in the plan, and when it is due after the start.
@@ -71,10 +90,10 @@ impl<'a> Schedule<'a> {
         let gaps = match self.arrivals {
             Arrivals::Even => self.sent as f64,
             Arrivals::Poisson { seed } => {
-                // Inverse transform sampling of the exponential distribution (Knuth, TAOCP 2, 3.4.1 D).
-                self.drawn -= (1.0 - uniform(seed, self.sent)).ln();
+                self.drawn += exponential(seed, self.sent);
                 self.drawn
             }
+            Arrivals::Steady { seed } => self.steady(seed),
             Arrivals::Recorded => self.recorded(),
         };
         self.sent += 1;
@@ -87,6 +106,19 @@ impl<'a> Schedule<'a> {
         (index, Duration::from_nanos(nanos))
     }
 
+    /// Gaps of a Poisson process given its count are exponential ones stretched to their sum (Devroye, Non-Uniform Random Variate
+    /// Generation, V.3.1).
+    fn steady(&mut self, seed: u64) -> f64 {
+        let (block, place) = (self.sent / BLOCK, self.sent % BLOCK);
+        if place == 0 {
+            let sum: f64 = (0..BLOCK).map(|place| exponential(seed, block * BLOCK + place)).sum();
+            self.drawn = (block * BLOCK) as f64;
+            self.stretch = BLOCK as f64 / sum;
+        }
+        self.drawn += exponential(seed, self.sent) * self.stretch;
+        self.drawn
+    }
+
     /// The recorded time since the start, in units of the recorded mean gap.
     fn recorded(&self) -> f64 {
         let length = self.plan.requests().len();
@@ -97,6 +129,11 @@ impl<'a> Schedule<'a> {
         let elapsed = turns as f64 * period + at(self.plan.index(self.from, self.sent)) - at(self.from);
         elapsed.max(0.0) / period * length as f64
     }
+}
+
+/// Inverse transform sampling of the exponential distribution with mean 1 (Knuth, TAOCP 2, 3.4.1 D).
+fn exponential(seed: u64, number: u64) -> f64 {
+    -(1.0 - uniform(seed, number)).ln()
 }
 
 #[cfg(test)]
@@ -142,6 +179,20 @@ mod tests {
         // The standard deviation of exponential gaps is their mean.
         assert!((0.95..1.05).contains(&(variance.sqrt() / mean)));
         assert_eq!(arrivals, first(&plan, 0, 1000.0, Arrivals::Poisson { seed: 3 }, 20_000));
+    }
+
+    #[test]
+    fn steady_arrivals_scatter_within_a_block_but_not_beyond_it() {
+        let plan = plan(&[0.0, 1.0]);
+        let arrivals = first(&plan, 0, 1000.0, Arrivals::Steady { seed: 3 }, 20_000);
+        let blocks = arrivals.chunks(usize::try_from(BLOCK).unwrap());
+        for (block, end) in blocks.map(|block| block[block.len() - 1].1).take(150).enumerate() {
+            let exact = (block as u128 + 1) * u128::from(BLOCK) * 1000;
+            assert!(end.abs_diff(exact) <= 1, "{end} is not {exact}");
+        }
+        let gaps: Vec<f64> = arrivals.windows(2).map(|pair| (pair[1].1 - pair[0].1) as f64).collect();
+        let deviation = crate::stats::deviation(&gaps).unwrap();
+        assert!((950.0..1_050.0).contains(&deviation), "{deviation}");
     }
 
     #[test]

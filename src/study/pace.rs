@@ -91,7 +91,7 @@ impl Pace {
                 probe_cap: 6.0,
                 completions: 100,
                 drain: 5.0,
-                precision: 1.07,
+                precision: 1.09,
                 probes: 5,
             },
             Self::Normal => Timing {
@@ -126,7 +126,7 @@ impl Pace {
     #[must_use]
     pub const fn budget(self) -> Budget {
         match self {
-            Self::Quick => Budget { trials: 14, seconds: 105.0 },
+            Self::Quick => Budget { trials: 14, seconds: 115.0 },
             Self::Normal => Budget { trials: 40, seconds: 900.0 },
         }
     }

@@ -3,5 +3,9 @@
 mod demo_recording;
 mod demo_worker;
 mod parts_check;
+mod run_boot;
+mod run_life;
+mod run_metrics;
+mod run_python;
 mod support;
 mod tidy;

@@ -31,7 +31,13 @@ fn a_missing_configuration_ends_with_66() {
 fn every_problem_of_a_configuration_is_told_at_once() {
     let (code, said) = run_with("workers = 0\nconections = 5\n[app]\nkind = \"python\"\n[listen]\naddress = \"nonsense\"\n");
     assert_eq!(code, Some(78));
-    for part in ["tuningfork.toml:1: workers", "tuningfork.toml:2: conections", "connections", "app.app", "tuningfork.toml:6: listen.address"] {
+    for part in [
+        "tuningfork.toml:1: workers",
+        "tuningfork.toml:2: conections",
+        "connections",
+        "app.app",
+        "tuningfork.toml:6: listen.address",
+    ] {
         assert!(said.contains(part), "{part:?} is missing in:\n{said}");
     }
 }
@@ -47,7 +53,8 @@ fn a_port_in_use_ends_with_73() {
 
 #[test]
 fn a_socket_that_cannot_be_made_ends_with_73() {
-    let (code, said) = run_with("[app]\nkind = \"command\"\ncommand = [\"true\"]\n[listen]\naddress = \"unix:/nonexistent/web.sock\"\n");
+    let (code, said) =
+        run_with("[app]\nkind = \"command\"\ncommand = [\"true\"]\n[listen]\naddress = \"unix:/nonexistent/web.sock\"\n");
     assert_eq!(code, Some(73));
     assert!(said.contains("unix:/nonexistent/web.sock: No such file or directory"), "{said}");
 }

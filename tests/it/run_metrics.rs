@@ -51,7 +51,11 @@ fn promtool_accepts_the_page_and_the_numbers_are_those_of_the_service() {
     ] {
         assert_eq!(value(&page, series), Some(wanted), "{series} in\n{page}");
     }
-    for part in ["tuningfork_cpu_seconds_total{cpu=\"0\",mode=\"user\"}", "tuningfork_worker_cpu_seconds_total{worker=\"0\"", "listener=\"unix:"] {
+    for part in [
+        "tuningfork_cpu_seconds_total{cpu=\"0\",mode=\"user\"}",
+        "tuningfork_worker_cpu_seconds_total{worker=\"0\"",
+        "listener=\"unix:",
+    ] {
         assert!(page.contains(part), "{part} is missing in\n{page}");
     }
     let mut promtool = Command::new(parts::promtool())
@@ -87,8 +91,9 @@ listen = "127.0.0.1:{port}"
     for on_tcp in [false, true] {
         let service = Service::with_config(&config);
         let mut running = if on_tcp { service.on_tcp() } else { service }.ready();
-        let waiting: Vec<_> =
-            (0..7).map(|_| http::Client::connect(running.address(), std::time::Duration::from_secs(5)).expect("connect")).collect();
+        let waiting: Vec<_> = (0..7)
+            .map(|_| http::Client::connect(running.address(), std::time::Duration::from_secs(5)).expect("connect"))
+            .collect();
         let page = http::get(&Address::Tcp(format!("127.0.0.1:{port}")), "/metrics").expect("a page").text();
         let queue = page.lines().find(|line| line.starts_with("tuningfork_listen_queue_connections{")).expect("the queue");
         assert!(queue.ends_with(" 7"), "{queue}");

@@ -68,7 +68,7 @@ fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
             running.signal(Signal::HUP);
             running.await_log_times("reload finished", reload);
         }
-        let victim = running.children_of_workers()[0];
+        let victim = running.workers()[0];
         running.signal(Signal::TTIN);
         running.await_log("workers=3");
         running.signal(Signal::TTOU);
@@ -89,12 +89,12 @@ fn an_import_error_on_reload_keeps_the_old_workers() {
     );
     let works = "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
     let mut running = Service::with_config(&config).file("web.py", works).ready();
-    let before = running.children_of_workers();
+    let before = running.workers();
     std::fs::write(running.directory().join("web.py"), "import no_such_module\n").expect("write the application");
     running.signal(Signal::HUP);
     running.await_log("reload failed, the old workers keep serving");
     assert!(running.said().contains("No module named 'no_such_module'"), "{}", running.said());
-    assert_eq!(running.children_of_workers(), before);
+    assert_eq!(running.workers(), before);
     assert_eq!(running.get("/").text(), "ok");
     assert_eq!(running.stop(), End::Code(0));
 }
@@ -102,7 +102,7 @@ fn an_import_error_on_reload_keeps_the_old_workers() {
 #[test]
 fn workers_outlive_their_zygote_and_it_is_replaced() {
     let mut running = shop_service("gevent", 2);
-    let workers = running.children_of_workers();
+    let workers = running.workers();
     let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
     send(zygote, Signal::KILL);
     assert_eq!(running.get("/").status, 200);

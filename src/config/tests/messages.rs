@@ -33,7 +33,7 @@ port = 1
 listen = \"fd:3\"
 ";
     insta::assert_snapshot!(messages(text), @r#"
-    tuningfork.toml:1: workers: 0 is out of range (write a whole number from 1 to 4096, or "auto")
+    tuningfork.toml:1: workers: 0 is out of range (write a whole number from 1 to 1024, or "auto")
     tuningfork.toml:2: worker_connections: unknown key (write connections)
     tuningfork.toml:3: timeout: "soon" is not a span of time (write whole seconds (30) or a span ("30s", "1m 30s"), at most a day; 0 asks for no heartbeat)
     tuningfork.toml:7: app.app: "shop/wsgi.py" is a file, not a module (write "shop.wsgi:application")
@@ -81,13 +81,13 @@ fn an_excerpt_without_a_line_names_the_file() {
 
     error: WEB_CONCURRENCY: "many" is not a number of workers
      |
-     = help: set it to a whole number from 1 to 4096, unset it, or write workers in the file
+     = help: set it to a whole number from 1 to 1024, unset it, or write workers in the file
 
     2 problems in the configuration
     "#);
     insta::assert_snapshot!(errors, @r#"
     /etc/shop.toml:1: app: the section is missing (write [app] and below it kind = "python" and app = "module:callable")
-    environment: WEB_CONCURRENCY: "many" is not a number of workers (set it to a whole number from 1 to 4096, unset it, or write workers in the file)
+    environment: WEB_CONCURRENCY: "many" is not a number of workers (set it to a whole number from 1 to 1024, unset it, or write workers in the file)
     "#);
 }
 
@@ -222,10 +222,10 @@ fn number_problems() {
     ];
     let told: Vec<_> = table.into_iter().map(|line| messages(&format!("{line}\n{}", python("")))).collect();
     insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:1: ", ""), @r#"
-    workers: "many" is not a number of workers (write a whole number from 1 to 4096, or "auto")
-    workers: 4097 is out of range (write a whole number from 1 to 4096, or "auto")
-    workers: is a float (write a whole number from 1 to 4096, or "auto")
-    workers: is the number 99999999999999999999 (write a whole number from 1 to 4096, or "auto")
+    workers: "many" is not a number of workers (write a whole number from 1 to 1024, or "auto")
+    workers: 4097 is out of range (write a whole number from 1 to 1024, or "auto")
+    workers: is a float (write a whole number from 1 to 1024, or "auto")
+    workers: is the number 99999999999999999999 (write a whole number from 1 to 1024, or "auto")
     connections: is 2, but a sync worker serves one request at a time (remove it, or write worker-class = "gthread", "gevent" or "asgi" under [app])
     connections: is 65536, but a sync worker serves one request at a time (remove it, or write worker-class = "gthread", "gevent" or "asgi" under [app])
     graceful-timeout: 0 is out of range (write whole seconds (30) or a span ("30s", "1m 30s"), more than 0 and at most a day)

@@ -21,7 +21,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// The longest response body read.
 const MAX_BODY: u64 = 256 << 20;
 /// All probes draw the same arrivals, so that candidates are compared under the same load.
-const ARRIVALS: Arrivals = Arrivals::Poisson { seed: 1 };
+const ARRIVALS: Arrivals = Arrivals::Steady { seed: 1 };
 
 /// A candidate on a private socket.
 pub(super) struct LiveStage<'a> {

@@ -6,7 +6,6 @@ pub(crate) mod journal;
 pub(crate) mod lone_worker;
 pub(crate) mod parts;
 pub(crate) mod process;
-#[expect(dead_code, reason = "for the tests of `run`, which come with it")]
 pub(crate) mod service;
 
 use std::time::Duration;

@@ -24,6 +24,14 @@ pub(crate) struct Running {
     watched: Watched,
     directory: TempDir,
     address: Address,
+    /// Open descriptors of all workers when nobody was connected.
+    idle_descriptors: usize,
+}
+
+/// A port of 127.0.0.1 that nobody used a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+    listener.local_addr().expect("ask for the port").port()
 }
 
 impl Service {
@@ -51,8 +59,7 @@ address = "@LISTEN@"
 
     /// On a free port of 127.0.0.1 instead of a unix socket.
     pub(crate) fn on_tcp(mut self) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
-        self.address = Address::Tcp(listener.local_addr().expect("ask for the port").to_string());
+        self.address = Address::Tcp(format!("127.0.0.1:{}", free_port()));
         self
     }
 
@@ -68,22 +75,40 @@ address = "@LISTEN@"
         self
     }
 
+    /// Its directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Running {
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_tuningfork")))
+    }
+
+    /// Starts it by a program that becomes it: `program` with `arguments` gets its command line as further arguments.
+    pub(crate) fn ready_through(self, program: &Path, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_tuningfork"));
+        self.start_by(command).until_ready()
+    }
+
+    fn start_by(self, mut command: Command) -> Running {
         let journal = Journal::default();
         let notify = self.directory.path().join("notify.sock");
         journal.hear(&notify);
         let file = write_config(self.directory.path(), &self.config, &self.address);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
         command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
-        Running { watched: Watched::start(command, journal), directory: self.directory, address: self.address }
+        Running {
+            watched: Watched::start(command, journal),
+            directory: self.directory,
+            address: self.address,
+            idle_descriptors: 0,
+        }
     }
 
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn ready(self) -> Running {
-        let mut running = self.start();
-        running.await_notice("READY=1");
-        running
+        self.start().until_ready()
     }
 }
 
@@ -104,6 +129,31 @@ impl Running {
     /// Waits until it has logged a line that holds this.
     pub(crate) fn await_log(&mut self, part: &str) {
         self.watched.wait(part, |lines| lines.iter().any(|line| line.contains(part)).then_some(()));
+    }
+
+    /// Waits until so many logged lines hold this, since the start.
+    pub(crate) fn await_log_times(&mut self, part: &str, times: usize) {
+        self.watched.wait(part, |lines| (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(()));
+    }
+
+    /// Waits until a worker has accepted a connection.
+    pub(crate) fn await_busy(&mut self) {
+        let (parent, idle) = (self.watched.pid(), self.idle_descriptors);
+        self.watched.wait("a connection", |_| (descriptors(parent) > idle).then_some(()));
+    }
+
+    /// The living workers, as the log tells them: the zygote is a child too.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let lines = self.watched.journal.lines();
+        let ready = lines.iter().filter(|line| line.contains("worker ready"));
+        let pids = ready.filter_map(|line| line.split("pid=").nth(1)?.split(' ').next()?.parse().ok());
+        pids.filter(|pid| process::lives(*pid)).collect()
+    }
+
+    fn until_ready(mut self) -> Self {
+        self.await_notice("READY=1");
+        self.idle_descriptors = descriptors(self.watched.pid());
+        self
     }
 
     /// Waits until its children satisfy a condition, and gives them.
@@ -151,6 +201,12 @@ impl DerefMut for Running {
     fn deref_mut(&mut self) -> &mut Watched {
         &mut self.watched
     }
+}
+
+/// Open descriptors of all children.
+fn descriptors(parent: u32) -> usize {
+    let open = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    process::children(parent).iter().map(open).sum()
 }
 
 fn write_config(directory: &Path, template: &str, address: &Address) -> std::path::PathBuf {
