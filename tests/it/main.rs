@@ -3,5 +3,6 @@
 mod demo_recording;
 mod demo_worker;
 mod parts_check;
+mod service_check;
 mod support;
 mod tidy;
