@@ -7,5 +7,6 @@ mod run_boot;
 mod run_life;
 mod run_metrics;
 mod run_python;
+mod service_check;
 mod support;
 mod tidy;

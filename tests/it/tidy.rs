@@ -241,7 +241,7 @@ fn function_lines(code: &str) -> usize {
 
 #[test]
 fn tidy_files_say_what_they_are_for() {
-    let silent = sources("src").into_iter().filter(|source| !source.text.starts_with("//! "));
+    let silent = sources("src").into_iter().filter(|source| !source.shipped.is_empty() && !source.text.starts_with("//! "));
     let silent: Vec<String> = silent.map(|source| source.path.display().to_string()).collect();
     assert_none(&silent, "a file opens with `//!`: what it decides and what it refuses");
 }
