@@ -47,7 +47,7 @@ class Heartbeat:
     """Takes the place of Gunicorn's temporary file, whose age only Gunicorn's own master would read.
 
     Gunicorn's loops call `notify` when they really turn, and for the first time when the listeners are open: that is
-    when a worker is ready. A full queue must never block a worker, so a beat is dropped; readiness is worth a wait.
+    when a worker is ready, and from then on its silence means something. A full queue must never block a worker, so a beat is dropped; readiness is worth a wait.
     """
 
     def __init__(self, cfg):
@@ -58,7 +58,7 @@ class Heartbeat:
 
     def notify(self):
         if not self.ready:
-            self.ready = self.say(b"READY=1", 0)
+            self.ready = self.say(b"READY=1\nWATCHDOG=1", 0)
         elif monotonic() >= self.due:
             self.due = monotonic() + BEAT_SECONDS
             self.say(b"WATCHDOG=1")

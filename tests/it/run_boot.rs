@@ -83,7 +83,7 @@ fn workers_that_never_boot_end_with_3_after_three_attempts() {
     let mut running = Service::of_demo_workers(1, 10).file("boot_fail", "").start();
     assert_eq!(running.await_end(), End::Code(3));
     let said = running.said();
-    assert_eq!(said.matches("worker ended").count(), 3, "{said}");
+    assert_eq!(said.matches("ERROR worker ended").count(), 3, "{said}");
     assert!(said.contains("no worker became ready"), "{said}");
 }
 
@@ -93,7 +93,7 @@ fn a_worker_that_is_not_ready_in_time_is_ended() {
 boot-timeout = 1
 [app]
 kind = "command"
-command = ["@PROGRAM@", "demo-worker", "--faults", "--steer", "@DIR@"]
+command = ["@PROGRAM@", "demo-worker", "--connections", "9", "--faults", "--steer", "@DIR@"]
 [listen]
 address = "@LISTEN@"
 "#;
@@ -142,7 +142,7 @@ fn web_concurrency_sets_the_number_of_workers() {
     let config = r#"
 [app]
 kind = "command"
-command = ["@PROGRAM@", "demo-worker"]
+command = ["@PROGRAM@", "demo-worker", "--connections", "9"]
 [listen]
 address = "@LISTEN@"
 "#;

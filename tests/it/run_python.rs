@@ -68,13 +68,13 @@ fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
             running.signal(Signal::HUP);
             running.await_log_times("reload finished", reload);
         }
-        let victim = running.workers()[0];
         running.signal(Signal::TTIN);
         running.await_log("workers=3");
         running.signal(Signal::TTOU);
         running.await_log_times("number of workers changed", 2);
         assert_no_errors(&load.join().expect("wrk"));
-        send(victim, Signal::KILL);
+        running.await_children("the zygote and two workers", |now| now.len() == 3);
+        send(running.workers()[0], Signal::KILL);
         running.await_log("reason=\"crash\"");
         assert_eq!(running.get("/").status, 200, "{class}");
         assert_eq!(running.stop(), End::Code(0), "{class}");

@@ -195,6 +195,9 @@ impl EventLoop {
                 self.open();
                 if !self.steering.never_ready {
                     self.supervisor.systemd.ready();
+                    if self.supervisor.beat.is_some() {
+                        self.supervisor.systemd.alive();
+                    }
                 }
                 self.alarms.extend(self.steering.life.map(|life| (now.after(life), Alarm::Die)));
             }

@@ -119,13 +119,6 @@ impl Running {
         self.watched.wait(beginning, |lines| lines.iter().any(|line| line.starts_with(&wanted)).then_some(()));
     }
 
-    /// Waits until `enough` assignments that begin like this have been sent, since the start.
-    pub(crate) fn await_notices(&mut self, beginning: &str, enough: usize) {
-        let wanted = format!("notify: {beginning}");
-        let count = move |lines: &[String]| lines.iter().filter(|line| line.starts_with(&wanted)).count();
-        self.watched.wait(beginning, |lines| (count(lines) >= enough).then_some(()));
-    }
-
     /// Waits until it has logged a line that holds this.
     pub(crate) fn await_log(&mut self, part: &str) {
         self.watched.wait(part, |lines| lines.iter().any(|line| line.contains(part)).then_some(()));
