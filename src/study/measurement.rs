@@ -155,6 +155,8 @@ pub enum Flag {
     GeneratorLate,
     /// Another guest took more than 2 % of the cores.
     Steal,
+    /// Other programs used more than a tenth of the cores.
+    OtherPrograms,
     /// A worker ended on its own.
     WorkerCrashed,
     /// CPU per request still changed when the warm-up had to end.
@@ -172,6 +174,7 @@ impl Flag {
         match self {
             Self::GeneratorLate => "load generator late",
             Self::Steal => "CPU stolen by the hypervisor",
+            Self::OtherPrograms => "other programs used the cores",
             Self::WorkerCrashed => "worker crashed",
             Self::NotSteady => "not steady",
             Self::DoesNotRecover => "does not recover",
@@ -183,7 +186,7 @@ impl Flag {
     #[must_use]
     pub const fn voids(self) -> bool {
         match self {
-            Self::GeneratorLate | Self::Steal | Self::WorkerCrashed => true,
+            Self::GeneratorLate | Self::Steal | Self::OtherPrograms | Self::WorkerCrashed => true,
             Self::NotSteady | Self::DoesNotRecover | Self::NotBracketed => false,
         }
     }

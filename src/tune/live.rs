@@ -24,7 +24,7 @@ use crate::sys::listen::Listeners;
 use crate::sys::remote::{self, Remote};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::{clock, limits};
+use crate::sys::{clock, limits, priority};
 use crate::tune::trial::{Terms, measure};
 use crate::tune::{Step, Testbed, TrialError};
 use backstage::{Backstage, Prompter};
@@ -88,6 +88,9 @@ impl Testbed for Live<'_> {
         let (outcome, measured) = thread::scope(|scope| {
             let script = scope.spawn(|| {
                 let _stop = StopAtEnd { remote, backstage: &backstage };
+                if !priority::raise_this_thread() {
+                    tracing::debug!("no real-time priority for the load generator (CAP_SYS_NICE): it may send late");
+                }
                 stage.await_ready().and_then(|()| measure(&mut stage, &terms, suggestion, watch))
             });
             let outcome = serve(&mut host, settings, &mut Prompter::new(&backstage));

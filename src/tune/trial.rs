@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::study::queueing::{Bounds, Demand};
 use crate::study::{
-    Batch, Candidate, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion, Verdict, Warmup,
-    Window,
+    Batch, Candidate, CoreShare, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion,
+    Verdict, Warmup, Window,
 };
 use crate::tune::{Step, TrialError};
 use crate::units::Rate;
@@ -89,6 +89,8 @@ const TRUSTED: f64 = 1.1;
 const LATENESS: f64 = 0.05;
 const LATENESS_ALWAYS: f64 = 0.005;
 const STEAL: f64 = 0.02;
+/// Share of all cores that programs beside the application and the generator may use.
+const OTHERS: f64 = 0.1;
 /// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
 const LIGHT: f64 = 0.4;
 const MOST_CLIENTS: f64 = 256.0;
@@ -267,7 +269,8 @@ impl Script<'_> {
         if window.lateness_p99 > allowed {
             Some(Flag::GeneratorLate)
         } else {
-            window.cores.iter().any(|core| core.steal > STEAL).then_some(Flag::Steal)
+            let stolen = window.cores.iter().any(|core| core.steal > STEAL).then_some(Flag::Steal);
+            stolen.or_else(|| (others(window) > OTHERS).then_some(Flag::OtherPrograms))
         }
     }
 
@@ -301,6 +304,13 @@ impl Script<'_> {
     fn candidate(&self) -> Candidate {
         self.suggestion.candidate
     }
+}
+
+/// The share of all cores that neither the workers nor the generator used.
+fn others(window: &Window) -> f64 {
+    let busy: f64 = window.cores.iter().map(CoreShare::busy).sum();
+    let ours = (window.workers_cpu + window.generator_cpu) / window.seconds.max(1e-3);
+    (busy - ours) / window.cores.len().max(1) as f64
 }
 
 #[cfg(test)]
