@@ -12,6 +12,7 @@ pub mod listen;
 pub mod memory;
 mod notify;
 pub mod priority;
+pub mod private_folder;
 pub mod queue;
 pub mod remote;
 pub mod signals;

@@ -5,10 +5,7 @@ mod backstage;
 mod stage;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,6 +18,7 @@ use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
 use crate::sys::linux::{Linux, Surroundings};
 use crate::sys::listen::Listeners;
+use crate::sys::private_folder::PrivateFolder;
 use crate::sys::remote::{self, Remote};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -60,7 +58,7 @@ impl<'a> Live<'a> {
     /// Of the same family as the configured address, so that what is measured is what will run.
     fn private_listen(&self) -> Listen {
         let address = match self.config.listen.addresses.first() {
-            Some(Address::Unix(_)) => Address::Unix(self.private.0.join("trial.sock")),
+            Some(Address::Unix(_)) => Address::Unix(self.private.path().join("trial.sock")),
             Some(Address::Tcp { .. } | Address::Fd(_)) | None => Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
         };
         Listen { addresses: vec![address], owner: None, mode: 0o600, ..self.config.listen.clone() }
@@ -133,23 +131,4 @@ fn target(listeners: &Listeners) -> Option<Target> {
 /// As many as this process may open.
 fn connections() -> u32 {
     u32::try_from(limits::open_files().saturating_sub(SPARE_FDS)).unwrap_or(u32::MAX).max(1)
-}
-
-/// A directory for the trial's socket that only we can enter. Removed at the end.
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("tuningfork-tune-{}", std::process::id()));
-        // Left by a process of the same id that was killed.
-        fs::remove_dir_all(&path).ok();
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
 }
