@@ -13,6 +13,10 @@ use super::journal::Journal;
 
 /// Set in the environment of everything a test starts: a process is ours however often it was forked and whoever adopted it.
 const MARK: &str = "TUNINGFORK_TEST_MARK";
+/// How long the end of what a program wrote may take to arrive when the program has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Some milliseconds, and only for processes without any environment.
+const LOOKS_AT_A_NEW_PROCESS: usize = 500;
 static NEXT_MARK: AtomicU32 = AtomicU32::new(0);
 
 /// How a program under test ended.
@@ -66,7 +70,12 @@ impl Watched {
         });
         match outcome {
             Some(Ok(found)) => found,
-            Some(Err(status)) => panic!("it ended ({status}) before: {what}\n{}", self.said()),
+            Some(Err(status)) => {
+                // Its last words may still be in the pipe.
+                self.journal.wait_for_the_rest(LAST_WORDS);
+                let found = found(&self.journal.lines());
+                found.unwrap_or_else(|| panic!("it ended ({status}) before: {what}\n{}", self.said()))
+            }
             None => panic!("not within {PATIENCE:?}: {what}\n{}", self.said()),
         }
     }
@@ -84,6 +93,7 @@ impl Watched {
         let patience = if matches!(end, End::Signal(_)) { PATIENCE } else { Duration::ZERO };
         let gone = self.journal.wait(patience, |_| marked(&self.mark).is_empty().then_some(()));
         assert!(gone.is_some(), "it left processes behind: {:?}\n{}", marked(&self.mark), self.said());
+        self.journal.wait_for_the_rest(LAST_WORDS);
         end
     }
 
@@ -97,9 +107,13 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let ended = matches!(self.child.try_wait(), Ok(Some(_)));
         let left = marked(&self.mark);
-        for pid in &left {
-            send(*pid, Signal::KILL);
-        }
+        self.journal.wait(PATIENCE, |_| {
+            let still = marked(&self.mark);
+            for pid in &still {
+                send(*pid, Signal::KILL);
+            }
+            still.is_empty().then_some(())
+        });
         // Reaps it; a child that is gone is no error here.
         let _ = self.child.wait();
         if !std::thread::panicking() && ended {
@@ -127,15 +141,23 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
     found
 }
 
+/// Living processes with a mark.
 fn marked(mark: &str) -> Vec<u32> {
     let wanted = format!("{MARK}={mark}");
-    all()
-        .filter(|pid| {
-            // A zombie's environment is empty.
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
-        .collect()
+    let is_marked = |pid: &u32| environment(*pid).split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
+    all().filter(is_marked).collect()
+}
+
+/// A process's environment; empty for zombies and the kernel's threads. In the middle of execve(2) it is empty too: then it is read again.
+fn environment(pid: u32) -> Vec<u8> {
+    for _ in 0..LOOKS_AT_A_NEW_PROCESS {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if !environment.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return environment;
+        }
+        std::thread::yield_now();
+    }
+    Vec::new()
 }
 
 fn all() -> impl Iterator<Item = u32> {
