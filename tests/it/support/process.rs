@@ -128,15 +128,14 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// Whether a process lives. A zombie does not.
+/// Whether a process lives. Zombies, and who is on the way there, have no program any more.
 pub(crate) fn lives(pid: u32) -> bool {
-    state_and_parent(pid).is_some_and(|(state, _)| state != "Z")
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 /// The living children of a process, adopted ones included, in the order of their ids.
-pub(crate) fn children(parent: u32) -> Vec<u32> {
-    let mut found: Vec<u32> =
-        all().filter(|pid| state_and_parent(*pid).is_some_and(|(state, of)| state != "Z" && of == parent)).collect();
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let mut found: Vec<u32> = all().filter(|pid| parent(*pid) == Some(of) && lives(*pid)).collect();
     found.sort_unstable();
     found
 }
@@ -148,11 +147,11 @@ fn marked(mark: &str) -> Vec<u32> {
     all().filter(is_marked).collect()
 }
 
-/// A process's environment; empty for zombies and the kernel's threads. In the middle of execve(2) it is empty too: then it is read again.
+/// A process's environment; empty for the dead and the kernel's threads. In the middle of execve(2) it is empty too: then it is read again.
 fn environment(pid: u32) -> Vec<u8> {
     for _ in 0..LOOKS_AT_A_NEW_PROCESS {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if !environment.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+        if !environment.is_empty() || !lives(pid) {
             return environment;
         }
         std::thread::yield_now();
@@ -165,9 +164,8 @@ fn all() -> impl Iterator<Item = u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn state_and_parent(pid: u32) -> Option<(String, u32)> {
+fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces and parentheses itself.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+    // The name in parentheses may hold spaces and parentheses itself; state and parent follow it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
