@@ -1,5 +1,5 @@
 //! The supervisor's end of a zygote: a Python process that has imported the application once and forks workers from it.
-//! The other end is zygote.py; they exchange one JSON object a packet.
+//! The other end are the Python files in zygote/; they exchange one JSON object a packet.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,7 +16,8 @@ use super::spawn::{Output, Process, Program, SpawnError, spawn};
 use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId};
 
-const SCRIPT: &str = include_str!("zygote.py");
+/// One text, because the interpreter gets one file.
+const SCRIPT: &str = concat!(include_str!("zygote/workers.py"), "\n\n", include_str!("zygote/main.py"));
 /// Longest packet taken, bytes.
 const MAX_PACKET: usize = 64 * 1024;
 

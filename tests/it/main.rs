@@ -10,3 +10,4 @@ mod run_python;
 mod service_check;
 mod support;
 mod tidy;
+mod zygote;

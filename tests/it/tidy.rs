@@ -205,6 +205,12 @@ fn tidy_no_unwanted_words() {
 #[test]
 fn tidy_files_and_functions_are_short() {
     let mut long = Vec::new();
+    for (path, text) in files("src").into_iter().chain(files("tests")) {
+        let lines = text.lines().count();
+        if path.extension().is_some_and(|extension| extension == "py") && lines > FILE_LINES_MAX {
+            long.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
     for source in sources("src").iter().chain(&sources("tests/it")).chain(&sources("benches")) {
         let lines = source.text.lines().count();
         if lines > FILE_LINES_MAX {

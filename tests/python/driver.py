@@ -13,13 +13,23 @@ import time
 import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCRIPT = os.path.join(HERE, "..", "..", "src", "sys", "zygote.py")
+ZYGOTE = os.path.join(HERE, "..", "..", "src", "sys", "zygote")
+PARTS = ("workers.py", "main.py")  # in the order in which src/sys/zygote.rs joins them
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 20.0
 
 
 def become_subreaper():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def script():
+    """The zygote's script, joined in memory as the supervisor does it."""
+    memory = os.memfd_create("zygote")
+    for part in PARTS:
+        with open(os.path.join(ZYGOTE, part), "rb") as file:
+            os.write(memory, file.read() + b"\n\n")
+    return memory
 
 
 def listen(family=socket.AF_INET, address=("127.0.0.1", 0)):
@@ -44,13 +54,13 @@ class Supervisor:
         become_subreaper()
         self.listeners = listeners or [listen()]
         self.notified, notify_name = notify_socket()
-        self.said = []  # (seconds, pid, words)
+        self.said = []  # (seconds, pid, assignment)
         self.exits = {}
         self.workers = []
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(PATIENCE)
-        script = os.open(SCRIPT, os.O_RDONLY)
-        fds = [theirs.fileno(), script] + [listener.fileno() for listener in self.listeners]
+        text = script()
+        fds = [theirs.fileno(), text] + [listener.fileno() for listener in self.listeners]
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 50) for fd in fds]  # clear of the numbers they will have
         # Those numbers are taken here, so that subprocess cannot use one for its own pipe.
         taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(len(fds) + 3)]
@@ -63,7 +73,7 @@ class Supervisor:
         self.zygote = subprocess.Popen(
             [python, "/dev/fd/4"], preexec_fn=place, env=environment, cwd="/", stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE, pass_fds=range(3, 3 + len(fds)))
-        for fd in high + taken + [script]:
+        for fd in high + taken + [text]:
             os.close(fd)
         theirs.close()
         defaults = {"connections": 10, "workers": 2, "graceful_timeout": 10.0, "timeout": 30.0}
@@ -114,7 +124,7 @@ class Supervisor:
         if select.select([self.notified], [], [], seconds)[0]:
             words, ancillary, _, _ = self.notified.recvmsg(4096, socket.CMSG_SPACE(12))
             pid = struct.unpack("3i", ancillary[0][2])[0]
-            self.said.append((time.monotonic(), pid, words.decode()))
+            self.said += [(time.monotonic(), pid, assignment) for assignment in words.decode().splitlines()]
 
     def has_said(self, pid, words):
         return any(said[1:] == (pid, words) for said in self.said)

@@ -1,0 +1,256 @@
+"""Gunicorn's worker classes, with what being supervised by someone else than Gunicorn changes about them.
+
+The first half of the zygote's script, which main.py completes: both are one text when it runs. It decides how a worker
+reports, drains and keeps to its number of connections, and refuses to know where workers come from.
+"""
+
+# Only what gevent has no better version of may be imported up here; these names stay the real, blocking ones.
+import _socket
+import os
+import signal
+from time import monotonic
+
+EXIT_BOOT = 3  # as Gunicorn's workers
+BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
+
+
+class Heartbeat:
+    """Takes the place of Gunicorn's temporary file, whose age only Gunicorn's own master would read.
+
+    Gunicorn's loops call `notify` when they really turn, and for the first time when the listeners are open: that is
+    when a worker is ready, and from then on its silence means something. A full queue must never block a worker, so a beat is dropped; readiness is worth a wait.
+    """
+
+    def __init__(self, cfg):
+        address = os.environ["NOTIFY_SOCKET"]
+        self.address = "\0" + address[1:] if address.startswith("@") else address
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        self.ready, self.due = False, 0.0
+
+    def notify(self):
+        if not self.ready:
+            self.ready = self.say(b"READY=1\nWATCHDOG=1", 0)
+        elif monotonic() >= self.due:
+            self.due = monotonic() + BEAT_SECONDS
+            self.say(b"WATCHDOG=1")
+
+    def say(self, words, flags=_socket.MSG_DONTWAIT):
+        try:
+            return self.socket.sendto(words, flags, self.address) > 0
+        except OSError:
+            return False
+
+    def fileno(self):  # Gunicorn's workers close it on exec
+        return self.socket.fileno()
+
+
+def ignore(signum, frame):
+    """A handler and not SIG_IGN, which exec would pass on to the programs an application starts."""
+
+
+def ignore_signals(signals):
+    for number in signals:
+        signal.signal(number, ignore)
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)  # with a handler, reading the terminal would never end
+
+
+class Supervised:
+    """What all worker classes change: who they report to, and that its death means drain, not exit."""
+
+    def init_signals(self):
+        super().init_signals()
+        ignore_signals((signal.SIGHUP, signal.SIGUSR2))
+
+    def notify(self):
+        self.tmp.notify()
+        if self.alive and os.getppid() != self.ppid:
+            self.handle_exit(None, None)
+
+    def handle_exit(self, sig, frame):
+        self.tmp.say(b"STOPPING=1")
+        super().handle_exit(sig, frame)
+
+
+def sync_class():
+    """Closes every connection after its answer, so Gunicorn's own stop loses nothing."""
+    from gunicorn.workers.sync import SyncWorker
+    return type("Sync", (Supervised, SyncWorker), {})
+
+
+def gthread_class():
+    """Since Gunicorn 27 a stopping worker keeps idle connections for two seconds; older ones drop them."""
+    from gunicorn.workers.gthread import ThreadWorker
+    return type("Gthread", (Supervised, ThreadWorker), {})
+
+
+def gevent_class():
+    """Gunicorn's loop looks at SIGTERM and at the last open connection once a second; this one wakes for both."""
+    from functools import partial
+    from types import SimpleNamespace
+    from gevent.event import Event
+    from gevent.pool import Pool
+    from gevent.server import StreamServer
+    from gunicorn import util
+    from gunicorn.workers.ggevent import GeventWorker
+
+    def named(listener):
+        """Gunicorn asks the listener's name for each connection, also for the last ones, when it is closed already."""
+        name = listener.getsockname()
+        return SimpleNamespace(getsockname=lambda: name)
+
+    class Gevent(Supervised, GeventWorker):
+        told_to_stop = None
+
+        def run(self):
+            self.told_to_stop = Event()
+            pool = Pool(self.worker_connections)  # one for all listeners: the limit is the worker's
+            servers = [StreamServer(each, handle=partial(self.handle, named(each)), spawn=pool)
+                       for each in self.sockets]
+            for server in servers:
+                server.max_accept = 1  # leave the next connection to an idle worker
+                server.start()
+            while self.alive:
+                self.notify()
+                self.told_to_stop.wait(1.0)
+            for server in servers:
+                server.close()
+            give_up_at = monotonic() + self.cfg.graceful_timeout
+            while len(pool) and monotonic() < give_up_at:
+                self.notify()
+                pool.join(timeout=1.0)
+            if len(pool):
+                self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+                pool.kill(timeout=1)
+
+        def handle_exit(self, sig, frame):
+            super().handle_exit(sig, frame)
+            if self.told_to_stop is not None:
+                self.told_to_stop.set()
+
+        def handle_request(self, listener_name, req, sock, addr):
+            try:
+                super().handle_request(listener_name, req, sock, addr)
+            except StopIteration:
+                # close(2) with an unread body in the queue resets the connection, and the answer is lost with it.
+                if not self.alive and hasattr(util, "close_graceful"):
+                    util.close_graceful(sock)
+                raise
+
+    return Gevent
+
+
+def asgi_class():
+    """Gunicorn's asgi worker accepts without limit, closes connections it has promised to keep when SIGTERM comes,
+    and waits a graceful timeout for those that never sent anything. This one accepts, and stops, by itself."""
+    import asyncio
+    from gunicorn.asgi.protocol import ASGIProtocol
+    from gunicorn.workers.gasgi import ASGIWorker
+    if not hasattr(ASGIProtocol, "_will_close"):  # before 27: as it is
+        return type("Asgi", (Supervised, ASGIWorker), {})
+
+    class Protocol(ASGIProtocol):
+        decided = (None, False)  # the request whose answer has been announced, and whether it closes
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.worker.protocols.add(self)
+            if self.worker.draining:
+                self._arm_keepalive_timer()
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            self.worker.protocols.discard(self)
+            self.worker.listen()
+
+        def _will_close(self, request, response_requires_close):
+            if self.decided[0] is not request:
+                self.decided = (request, self.worker.draining)
+            return self.decided[1] or super()._will_close(request, response_requires_close)
+
+    class Asgi(Supervised, ASGIWorker):
+        draining = False
+
+        async def _serve(self):
+            self.protocols, self.accepted, self.listening = set(), set(), False
+            self.told_to_stop = asyncio.Event()
+            await self.start_lifespan()
+            self.listen()
+            while self.alive and not self.draining:
+                self.notify()
+                try:
+                    await asyncio.wait_for(self.told_to_stop.wait(), 1.0)
+                except asyncio.TimeoutError:
+                    pass
+            await asyncio.gather(*self.accepted, return_exceptions=True)
+            await self._shutdown()
+
+        async def start_lifespan(self):
+            from gunicorn.asgi.lifespan import LifespanManager
+            if self.cfg.asgi_lifespan == "off":
+                return
+            self.lifespan = LifespanManager(self.asgi, self.log, self.state)
+            try:
+                await self.lifespan.startup()
+            except Exception as error:
+                self.lifespan = None
+                if self.cfg.asgi_lifespan == "on" or type(error).__name__ == "LifespanStartupFailed":
+                    self.log.error("ASGI lifespan startup failed: %s", error)
+                    raise SystemExit(EXIT_BOOT)
+
+        def listen(self):
+            """Accepts while there is room; called whenever that may have changed."""
+            self.set_listening(
+                not self.draining and len(self.protocols) + len(self.accepted) < self.worker_connections)
+
+        def set_listening(self, wanted):
+            if wanted != self.listening:
+                self.listening = wanted
+                for listener in self.sockets:
+                    if wanted:
+                        self.loop.add_reader(listener.sock, self.accept, listener.sock)
+                    else:
+                        self.loop.remove_reader(listener.sock)
+
+        def accept(self, listener):
+            try:
+                client, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of descriptors: trying again at once would only burn CPU
+                self.log.error("accept: %s", error)
+                self.set_listening(False)
+                self.loop.call_later(0.1, self.listen)
+                return
+            client.setblocking(False)
+            task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Protocol(self), client))
+            self.accepted.add(task)
+            task.add_done_callback(self.settle)
+            self.listen()
+
+        def settle(self, task):
+            self.accepted.discard(task)  # it is, or was, among the protocols
+            self.listen()
+
+        def handle_quit_signal(self):
+            super().handle_quit_signal()
+            self.told_to_stop.set()
+
+        def handle_exit_signal(self):
+            if not self.draining:
+                self.handle_exit(None, None)
+
+        def handle_exit(self, sig, frame):
+            """Not through `alive`, at which Gunicorn's protocol closes connections it has promised to keep."""
+            self.draining = True
+            self.tmp.say(b"STOPPING=1")
+            self.listen()
+            for protocol in self.protocols:
+                if protocol.req_count == 0 or protocol._awaiting_request:
+                    protocol._arm_keepalive_timer()
+            self.told_to_stop.set()
+
+    return Asgi
+
+
+WORKER_CLASSES = {"sync": sync_class, "gthread": gthread_class, "gevent": gevent_class, "asgi": asgi_class}
