@@ -67,6 +67,9 @@ impl<'a> Live<'a> {
 
 impl Testbed for Live<'_> {
     fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError> {
+        if self.signals.asked_to_stop() {
+            return Err(TrialError::Interrupted);
+        }
         let started = clock::now();
         let fail = |reason: String| TrialError::Failed { reason, seconds: clock::now().since(started).as_secs_f64() };
         watch(Step::Starting);
