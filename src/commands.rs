@@ -141,17 +141,24 @@ impl CommandError {
 
     /// How the program ends for it.
     #[must_use]
-    pub const fn ending(&self) -> Ending {
+    pub fn ending(&self) -> Ending {
         match self {
+            Self::Journal(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ending::NoInput,
             Self::Unreadable { .. }
             | Self::Recording { .. }
             | Self::Plan(_)
-            | Self::Import(_)
+            | Self::Import(
+                record::ImportError::File { .. }
+                | record::ImportError::Input { .. }
+                | record::ImportError::Nothing(_)
+                | record::ImportError::Key(_),
+            )
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
             Self::Config(_) => Ending::Config,
-            Self::Listen(_) | Self::CannotCreate { .. } | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => {
-                Ending::CannotCreate
-            }
+            Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
+            | Self::Listen(_)
+            | Self::CannotCreate { .. }
+            | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::DemoWorker(_) | Self::System { .. } => Ending::Failure,

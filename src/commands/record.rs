@@ -25,6 +25,17 @@ pub enum ImportError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The output cannot be written.
+    #[error("{path}: {source}")]
+    Output {
+        /// Which one.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The recording would take the place of a log.
+    #[error("{0} is both a log and the output: name another output")]
+    Overwrites(PathBuf),
     /// A file cannot be used.
     #[error("{path}: {source}")]
     Input {
@@ -76,6 +87,9 @@ impl fmt::Display for ImportReport {
 /// Makes one recording of `inputs` (`-` is standard input) and writes it to `output` (`-` is standard output). `seed` decides how whole
 /// seconds are spread: the same logs and seed give the same times. The key that hides addresses and secrets is drawn anew and forgotten.
 pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<ImportReport, ImportError> {
+    if let Some(log) = inputs.iter().find(|log| is_same(log, output)) {
+        return Err(ImportError::Overwrites(log.clone()));
+    }
     let mut importer = Importer::new(random_key().map_err(ImportError::Key)?, seed);
     let mut read = Vec::with_capacity(inputs.len());
     for path in inputs {
@@ -86,12 +100,17 @@ pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<Imp
         read.push((path.clone(), requests, broken));
     }
     let recording = importer.finish()?;
-    save(&recording, output).map_err(|source| file(output, source))?;
+    save(&recording, output).map_err(|source| ImportError::Output { path: output.to_owned(), source })?;
     Ok(ImportReport {
         requests: recording.requests.len(),
         inputs: read,
         ts_meaning: recording.meta.ts_meaning.unwrap_or_else(|| "as recorded".into()),
     })
+}
+
+fn is_same(log: &Path, output: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().ok();
+    output != Path::new(STANDARD) && place(log).is_some_and(|log| place(output) == Some(log))
 }
 
 fn file(path: &Path, source: io::Error) -> ImportError {

@@ -141,6 +141,9 @@ fn show(report: &Report, options: &Options, places: &Places) {
         places.show_worker_log();
     }
     println!("\nEvery trial: {}", places.journal.display());
+    if report.is_partial() {
+        println!("To go on: the same command with --journal {} --resume", places.journal.display());
+    }
 }
 
 const fn ending(stop: Stop) -> Ending {

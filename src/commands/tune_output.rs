@@ -25,7 +25,7 @@ pub fn report(report: &Report, paper: Paper) -> String {
         }
     };
     if report.is_partial() {
-        part(paper.strong("PARTIAL: the study was interrupted. Continue it with --resume."));
+        part(paper.strong("PARTIAL: the study was interrupted."));
     }
     part(table::trials(report, paper));
     part(comparison::sides(report, paper));
@@ -89,7 +89,9 @@ fn headline(report: &Report) -> String {
     let Some(chosen) = report.recommended else {
         return refusal(report);
     };
-    let chosen = format!("{} workers × {} connections", chosen.workers, chosen.connections);
+    let counted = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let chosen =
+        format!("{} × {}", counted(chosen.workers.get().into(), "worker"), counted(chosen.connections.get(), "connection"));
     let ratio = report
         .ratio
         .map(|ratio| format!("{:.2} times the baseline ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high))
@@ -104,6 +106,9 @@ fn headline(report: &Report) -> String {
         }
         Some(DuelOutcome::Worse) => {
             format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
+        }
+        Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
+            format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
         Some(DuelOutcome::OnlyBest) => format!("Recommended: {chosen}. The baseline holds no rate within the objective."),
         Some(DuelOutcome::BaselineIsBest) | None if report.candidates < 2 => {

@@ -25,6 +25,8 @@ const BUSY: f64 = 0.75;
 /// And only if one of them has no more workers a core than this: an over-staffed host flatters no bound.
 const STAFFED: f64 = 1.3;
 /// The share of the bound from which it is given, and the boots it takes.
+/// More than the whole, beyond what noise explains.
+const IMPOSSIBLE: f64 = 1.05;
 const NEAR: f64 = 0.965;
 const BOOTS: usize = 2;
 
@@ -45,6 +47,10 @@ impl Certificate {
         let share = capacity / bound;
         if trials.len() < BOOTS {
             return Self::refused(Some(share), Some(bound), "the recommended configuration was measured only once".to_owned());
+        }
+        if share > IMPOSSIBLE {
+            let reason = format!("it seems to do {:.0} % of what the cores can, so the host was not quiet", share * 100.0);
+            return Self::refused(Some(share), Some(bound), reason);
         }
         if share < NEAR {
             return Self::refused(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::listen::{Listener, Listeners};
@@ -10,7 +11,7 @@ use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::zygote::{Birth, Stage, Zygote};
 use crate::config::{self, CommandApp, Config, PythonApp};
 use crate::supervisor::event::Settings;
-use crate::units::{Generation, Slot};
+use crate::units::{Generation, Slot, WorkerId};
 
 /// Variables that are addressed to the supervisor, not to its workers.
 const NOT_FOR_WORKERS: [&str; 9] = [
@@ -36,7 +37,7 @@ pub(super) struct Launch<'a> {
     pub(super) listeners: &'a Listeners,
     pub(super) output: &'a Output,
     pub(super) env: &'a [(OsString, OsString)],
-    pub(super) notify_socket: &'a str,
+    pub(super) notify_socket: &'a Path,
 }
 
 impl Launch<'_> {
@@ -151,6 +152,12 @@ impl Generations {
     pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let zygotes = self.0.values().filter_map(|loaded| loaded.zygote.as_ref());
         zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
+    }
+
+    /// Ends the zygote that was asked for this worker and has not answered. Returns whether there is one.
+    pub(super) fn give_up_on(&mut self, worker: WorkerId) -> bool {
+        let asked = self.0.values_mut().filter_map(|loaded| loaded.zygote.as_mut()).find(|zygote| zygote.owes_that(worker));
+        asked.map(Zygote::end).is_some()
     }
 
     /// Whether a worker may exist whose pid is not known yet.

@@ -116,7 +116,7 @@ impl<'a> Linux<'a> {
             listeners: self.around.listeners,
             output: self.around.output,
             env: &self.around.env,
-            notify_socket: self.notify.name(),
+            notify_socket: self.notify.path(),
         }
     }
 
@@ -309,12 +309,18 @@ impl Host for Linux<'_> {
                 self.signal(worker, &[quick, Signal::CONT]);
             }
             Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
-            Command::Kill { worker } => {
-                self.signal(worker, &[Signal::KILL]);
-                if let Some(child) = self.children.get(worker) {
+            Command::Kill { worker } => match self.children.get(worker) {
+                Some(child) => {
+                    child.signal(&[Signal::KILL]);
                     child.kill_group();
                 }
-            }
+                // It was asked of a zygote that does not answer: without the zygote there is no worker to wait for.
+                None if self.generations.give_up_on(worker) => {}
+                None => {
+                    let reason = "it was never made".to_owned();
+                    self.events.push_back(Event::SpawnFailed { worker, reason });
+                }
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,12 @@ pub enum ListenError {
     /// Somebody else has it.
     #[error("{address} is in use: another process listens there (see `ss -ltnpx`); stop it or choose another [listen] address")]
     InUse {
+        /// The address as configured.
+        address: String,
+    },
+    /// A file of another kind is in the way.
+    #[error("{address}: a file that is no socket has this name; move it or choose another [listen] address")]
+    NotASocket {
         /// The address as configured.
         address: String,
     },
@@ -95,7 +101,8 @@ impl Listener {
 #[derive(Debug)]
 pub struct Listeners {
     sockets: Vec<Listener>,
-    bound_paths: Vec<PathBuf>,
+    /// Socket files made here, and which file each was (device, inode): another's in its place stays.
+    bound_paths: Vec<(PathBuf, Option<(u64, u64)>)>,
 }
 
 impl Listeners {
@@ -118,7 +125,7 @@ impl Listeners {
                 Address::Fd(fd) => listeners.sockets.push(adopt(*fd)?),
                 Address::Unix(path) => {
                     let fd = bind_unix(address, path, listen)?;
-                    listeners.bound_paths.push(path.clone());
+                    listeners.bound_paths.push((path.clone(), identity(path)));
                     listeners.sockets.push(Listener { fd, address: address.clone() });
                 }
                 Address::Tcp { host, port } => {
@@ -140,12 +147,18 @@ impl Listeners {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        for path in &self.bound_paths {
-            if let Err(error) = fs::remove_file(path) {
+        for (path, ours) in &self.bound_paths {
+            if identity(path) != *ours {
+                tracing::warn!(path = %path.display(), "the socket file is not ours any more; it stays");
+            } else if let Err(error) = fs::remove_file(path) {
                 tracing::debug!(path = %path.display(), %error, "socket file not removed");
             }
         }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// Listens on one address for ourselves, for example for metrics.
@@ -246,6 +259,10 @@ fn bind_unix(address: &Address, path: &Path, settings: &Listen) -> Result<OwnedF
         }
         Ok(fd)
     };
+    let in_the_way = fs::symlink_metadata(path).is_ok_and(|about| !about.file_type().is_socket());
+    if in_the_way {
+        return Err(ListenError::NotASocket { address: named() });
+    }
     let fd = open().map_err(|errno| in_words(errno, named(), hint))?;
     // Nobody can connect before listen(2), so nobody meets the socket with the wrong owner or mode.
     let dressed = fs::set_permissions(path, fs::Permissions::from_mode(settings.mode))
@@ -260,7 +277,6 @@ fn bind_unix(address: &Address, path: &Path, settings: &Listen) -> Result<OwnedF
 
 /// A socket file that nobody listens on any more: a supervisor that was killed left it.
 fn is_stale(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
     let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
     // A full queue answers EAGAIN: somebody listens. Waiting for a place in it would hang the start.
     let probe = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);

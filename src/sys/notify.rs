@@ -2,15 +2,18 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname, recvmsg,
-    setsockopt, socket, sockopt::PassCred,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, recvmsg, setsockopt,
+    socket, sockopt::PassCred,
 };
 
 /// Longest notification taken, bytes; a longer one is cut.
 const MAX_MESSAGE: usize = 4096;
+
+use super::private_folder::PrivateFolder;
 
 /// What a worker said that the supervisor cares for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +24,11 @@ pub(super) struct Said {
     pub(super) beat: bool,
 }
 
-/// A datagram socket in the abstract namespace: it needs no file and vanishes with the supervisor.
+/// A datagram socket in a folder that only our user can enter: others cannot fill its queue.
 pub(super) struct NotifySocket {
     fd: OwnedFd,
-    name: String,
+    path: PathBuf,
+    _folder: PrivateFolder,
 }
 
 impl NotifySocket {
@@ -32,16 +36,15 @@ impl NotifySocket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         setsockopt(&fd, PassCred, &true)?;
-        bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
-        let address: UnixAddr = getsockname(fd.as_raw_fd())?;
-        let name = address.as_abstract().ok_or_else(|| io::Error::other("the kernel gave no abstract name"))?;
-        let name = format!("@{}", String::from_utf8_lossy(name));
-        Ok(Self { fd, name })
+        let folder = PrivateFolder::make()?;
+        let path = folder.path().join("notify");
+        bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        Ok(Self { fd, path, _folder: folder })
     }
 
     /// The value of NOTIFY_SOCKET for workers.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -92,17 +95,15 @@ fn said(message: &[u8]) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn a_message_comes_with_the_pid_of_its_sender() {
         let ours = NotifySocket::open().unwrap();
         assert_eq!(ours.receive(), None);
-        let address = SocketAddr::from_abstract_name(ours.name().strip_prefix('@').unwrap()).unwrap();
         let theirs = UnixDatagram::unbound().unwrap();
-        theirs.send_to_addr(b"STATUS=hello\nREADY=1\n", &address).unwrap();
-        theirs.send_to_addr(b"WATCHDOG=1", &address).unwrap();
+        theirs.send_to(b"STATUS=hello\nREADY=1\n", ours.path()).unwrap();
+        theirs.send_to(b"WATCHDOG=1", ours.path()).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         assert_eq!(ours.receive(), Some((me, Said { ready: true, beat: false })));
         assert_eq!(ours.receive(), Some((me, Said { ready: false, beat: true })));

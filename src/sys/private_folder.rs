@@ -12,9 +12,11 @@ use nix::unistd::mkdtemp;
 pub struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
-    /// Makes it where temporary files go.
+    /// Makes it in the service's or the user's runtime directory, or where temporary files go.
     pub fn make() -> io::Result<Self> {
-        Ok(Self(mkdtemp(&env::temp_dir().join("tuningfork-XXXXXX"))?))
+        let directory = |name| env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_dir());
+        let parent = directory("RUNTIME_DIRECTORY").or_else(|| directory("XDG_RUNTIME_DIR")).unwrap_or_else(env::temp_dir);
+        Ok(Self(mkdtemp(&parent.join("tuningfork-XXXXXX"))?))
     }
 
     /// Where it is.

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level::signal_name;
 
 use crate::supervisor::event::{Haste, Wish};
 
@@ -83,7 +84,8 @@ impl Meaning {
             (Self::Service, SIGTTIN) => Some(Heard::Wish(Wish::MoreWorkers)),
             (Self::Service, SIGTTOU) => Some(Heard::Wish(Wish::FewerWorkers)),
             (Self::Service, other) => {
-                tracing::warn!(signal = other, "signal ignored: not supported yet");
+                let name = signal_name(other).unwrap_or("?");
+                tracing::warn!("{name} ignored: not supported yet");
                 None
             }
         }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -172,6 +173,26 @@ impl Zygote {
         !self.asked.is_empty()
     }
 
+    /// Whether it was asked for this worker and has not answered.
+    pub(super) fn owes_that(&self, worker: WorkerId) -> bool {
+        self.asked.contains(&worker) || self.queued.iter().any(|(queued, _)| *queued == worker)
+    }
+
+    /// Kills it, and asks what the import started to leave. Its workers are in groups of their own.
+    pub(super) fn end(&mut self) {
+        self.stage = Stage::Dead;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        // Once it is reaped, its number may be another group's.
+        if waitid(self.by_pidfd(), look).is_ok() {
+            kill_process_group(self.process.pid, Signal::TERM).ok();
+        }
+        pidfd_send_signal(&self.process.pidfd, Signal::KILL).ok();
+    }
+
+    fn by_pidfd(&self) -> WaitId<'_> {
+        WaitId::PidFd(self.process.pidfd.as_fd())
+    }
+
     /// Every fork that will never be answered, once the zygote is dead.
     pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
         self.queued.drain(..).map(|(worker, _)| worker).chain(self.asked.drain(..)).collect()
@@ -187,10 +208,9 @@ impl Zygote {
 impl Drop for Zygote {
     /// Nobody needs it any more. Its workers do not: they are our children.
     fn drop(&mut self) {
-        rustix::process::pidfd_send_signal(&self.process.pidfd, rustix::process::Signal::KILL).ok();
+        self.end();
         // By its pidfd: the pid may be another's if it was reaped already.
-        let process = rustix::process::WaitId::PidFd(self.process.pidfd.as_fd());
-        rustix::io::retry_on_intr(|| rustix::process::waitid(process.clone(), rustix::process::WaitIdOptions::EXITED)).ok();
+        rustix::io::retry_on_intr(|| waitid(self.by_pidfd(), WaitIdOptions::EXITED)).ok();
     }
 }
 

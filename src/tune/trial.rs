@@ -92,7 +92,7 @@ pub fn measure(
     suggestion: &Suggestion,
     watch: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Measurement, TrialError> {
-    Script { stage, terms, suggestion, watch, probes: Vec::new(), flags: Vec::new(), memory: 0 }.run()
+    Script { stage, terms, suggestion, watch, probes: Vec::new(), flags: Vec::new(), memory: 0, only_disturbed: true }.run()
 }
 
 struct Script<'a> {
@@ -103,6 +103,8 @@ struct Script<'a> {
     probes: Vec<ProbeNote>,
     flags: Vec<Flag>,
     memory: u64,
+    /// No probe of the search ran in peace.
+    only_disturbed: bool,
 }
 
 impl Script<'_> {
@@ -121,6 +123,12 @@ impl Script<'_> {
             Some(ending) => (light, 0.0, ending),
             None => match self.search(&light, time_in_worker)? {
                 Some((window, rate)) => (self.describe(&window), rate, Ending::Held),
+                // Nobody knows what it would have held in peace.
+                None if self.only_disturbed => {
+                    let doubts: Vec<&str> = self.flags.iter().map(|flag| flag.words()).collect();
+                    let reason = format!("could not be measured: {}", doubts.join(", "));
+                    return Err(TrialError::Failed { reason, seconds: self.stage.elapsed() });
+                }
                 None => (light, 0.0, Ending::NothingHeld),
             },
         };
@@ -181,7 +189,9 @@ impl Script<'_> {
             let disturbed = self.disturbance(&window);
             let why = match verdict {
                 Verdict::Held => None,
-                Verdict::Missed(miss) => Some(disturbed.map_or(miss.words(), Flag::words).to_owned()),
+                Verdict::Missed(miss) => {
+                    Some(disturbed.map_or(miss.words().to_owned(), |flag| format!("{}; {}", miss.words(), flag.words())))
+                }
             };
             let held = verdict == Verdict::Held;
             self.probes.push(ProbeNote { rate: offered, held, why });
@@ -201,6 +211,7 @@ impl Script<'_> {
             if let Some(flag) = disturbed {
                 self.flag(flag);
             }
+            self.only_disturbed &= disturbed.is_some();
             search.record(offered, held);
             if stuck {
                 self.flag(Flag::DoesNotRecover);

@@ -71,6 +71,26 @@ fn a_socket_file_left_by_a_killed_supervisor_is_taken_over() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let service = Service::of_demo_workers(1, 10).file("web.sock", "precious");
+    let mut running = service.start();
+    assert_eq!(running.await_end(), End::Code(73));
+    assert!(running.said().contains("a file that is no socket has this name"), "{}", running.said());
+    assert_eq!(fs::read_to_string(running.directory().join("web.sock")).expect("the file"), "precious");
+}
+
+#[test]
+fn the_socket_of_a_successor_is_not_removed() {
+    let mut first = Service::of_demo_workers(1, 10).ready();
+    let path = first.directory().join("web.sock");
+    fs::remove_file(&path).expect("remove the socket file");
+    let successor = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+    assert_eq!(first.stop(), End::Code(0));
+    assert!(path.exists(), "the successor cannot be reached any more");
+    drop(successor);
+}
+
+#[test]
 fn a_program_that_is_not_there_ends_with_3() {
     let config = "[app]\nkind = \"command\"\ncommand = [\"no-such-program\"]\n[listen]\naddress = \"unix:@DIR@/web.sock\"\n";
     let (code, said) = run_with(config);

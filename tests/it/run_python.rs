@@ -114,3 +114,36 @@ fn workers_outlive_their_zygote_and_it_is_replaced() {
     assert_eq!(running.get("/").status, 200);
     assert_eq!(running.stop(), End::Code(0));
 }
+
+#[test]
+fn a_stop_ends_also_when_the_zygote_does_not_answer() {
+    let config = format!(
+        "workers = 2\ngraceful-timeout = 1\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
+        parts::python().display()
+    );
+    let mut running = Service::with_config(&config).file("web.py", "def application(environ, start_response): pass\n").ready();
+    let workers = running.workers();
+    let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
+    send(zygote, Signal::STOP);
+    send(workers[0], Signal::KILL);
+    running.await_log("worker ended");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn a_django_project_whose_urls_are_broken_is_not_rolled_out() {
+    let mut running = shop_service("sync", 2);
+    let before = running.workers();
+    let broken = "from shop.settings import *\nROOT_URLCONF = 'no_such_urls'\n";
+    std::fs::write(running.directory().join("broken.py"), broken).expect("write settings");
+    running.reconfigure(&running.config().replace(
+        "env = {",
+        &format!("env = {{ PYTHONPATH = \"{}\", DJANGO_SETTINGS_MODULE = \"broken\",", running.directory().display()),
+    ));
+    running.signal(Signal::HUP);
+    running.await_log("reload failed, the old workers keep serving");
+    running.await_log("no_such_urls");
+    assert_eq!(running.workers(), before);
+    assert_eq!(running.get("/").status, 200);
+    assert_eq!(running.stop(), End::Code(0));
+}

@@ -105,28 +105,28 @@ impl Audience<Linux<'_>> for RunAudience {
 fn log(host: &Linux<'_>, transition: &Transition) {
     match transition {
         Transition::WorkerStarted { worker, slot, generation } => {
-            tracing::debug!(%worker, %slot, %generation, "worker starts");
+            tracing::debug!(id = %worker, worker = %slot, %generation, "worker starts");
         }
         Transition::WorkerReady { worker, slot, took } => {
-            tracing::info!(%worker, %slot, pid = host.pid(*worker), took_ms = took.as_millis(), "worker ready");
+            tracing::info!(id = %worker, worker = %slot, pid = host.pid(*worker), took_ms = took.as_millis(), "worker ready");
         }
         Transition::WorkerStopping { worker, slot, reason: Reason::Timeout } => {
-            tracing::error!(%worker, %slot, pid = host.pid(*worker), "worker timeout: silent for longer than `timeout`, aborting it");
+            tracing::error!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker timeout: silent for longer than `timeout`, aborting it");
         }
         Transition::WorkerStopping { worker, slot, reason: Reason::BootTimeout } => {
-            tracing::error!(%worker, %slot, pid = host.pid(*worker), "worker not ready within `boot-timeout`, aborting it");
+            tracing::error!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker not ready within `boot-timeout`, aborting it");
         }
         Transition::WorkerStopping { worker, slot, reason } => {
-            tracing::info!(%worker, %slot, pid = host.pid(*worker), reason = reason.name(), "worker stopping");
+            tracing::info!(id = %worker, worker = %slot, pid = host.pid(*worker), reason = reason.name(), "worker stopping");
         }
         Transition::WorkerKilled { worker, slot } => {
-            tracing::warn!(%worker, %slot, pid = host.pid(*worker), "worker did not leave in time and is killed");
+            tracing::warn!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker did not leave in time and is killed");
         }
         Transition::WorkerExited { worker, slot, exit, reason, detail } => {
             log_exit(*worker, *slot, *exit, *reason, detail.as_deref());
         }
         Transition::SlotWaits { slot, wait, failures } => {
-            tracing::warn!(%slot, failures, wait_ms = wait.as_millis(), "worker keeps failing; waiting before the next attempt");
+            tracing::warn!(worker = %slot, failures, wait_ms = wait.as_millis(), "worker keeps failing; waiting before the next attempt");
         }
         Transition::ReloadStarted { generation } => tracing::info!(%generation, "reload begins"),
         Transition::ReloadFinished { generation } => tracing::info!(%generation, "reload finished"),
@@ -150,10 +150,10 @@ fn log_exit(
     let exit = exit.map(|exit| exit.to_string());
     match reason {
         Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => {
-            tracing::error!(%worker, %slot, exit, detail, reason = reason.name(), "worker ended");
+            tracing::error!(id = %worker, worker = %slot, exit, detail, reason = reason.name(), "worker ended");
         }
         Reason::Reload | Reason::Scale | Reason::Stop => {
-            tracing::info!(%worker, %slot, exit, reason = reason.name(), "worker ended");
+            tracing::info!(id = %worker, worker = %slot, exit, reason = reason.name(), "worker ended");
         }
     }
 }

@@ -34,7 +34,9 @@ impl Places {
             Some(path) => path.to_owned(),
             None => state_directory()?.join(format!("tune-{}-{}.jsonl", stamp(), std::process::id())),
         };
-        let log = journal.with_extension("log");
+        let mut log = journal.clone().into_os_string();
+        log.push(".workers.log");
+        let log = PathBuf::from(log);
         Ok(Self { journal, log })
     }
 
@@ -86,6 +88,9 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn of(path: &Path) -> Result<Self, CommandError> {
+        if path.is_dir() {
+            return Err(CommandError::CannotCreate { path: path.to_owned(), source: io::ErrorKind::IsADirectory.into() });
+        }
         let mut name = path.as_os_str().to_owned();
         name.push(".part");
         let draft = PathBuf::from(name);

@@ -32,6 +32,7 @@ pub(super) struct Question {
     pub(super) space: Space,
     pub(super) pace: Pace,
     budget: Budget,
+    is_demo: bool,
 }
 
 impl Question {
@@ -52,7 +53,7 @@ impl Question {
             None => pace.budget(),
         };
         let space = space(&config, options, cores);
-        Ok(Self { config, plan, slo: options.slo, space, pace, budget })
+        Ok(Self { config, plan, slo: options.slo, space, pace, budget, is_demo: options.demo })
     }
 
     pub(super) fn study(&self) -> Study {
@@ -83,6 +84,7 @@ impl Question {
     /// Says what is about to happen.
     pub(super) fn introduce(&self, facts: &Facts, places: &Places) {
         let app = match &self.config.app {
+            App::Command(_) if self.is_demo => "the demo application".to_owned(),
             App::Command(app) => app.command.join(" "),
             App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
         };
@@ -93,7 +95,8 @@ impl Question {
             CoreBound::Quota => format!(" of {} (CPU quota)", facts.cores.online),
         };
         let baseline = self.space.baseline();
-        say(&format!("Tuning {app} on {cores}{why} cores, {}", facts.cpu_model));
+        let memory = facts.memory >> 30;
+        say(&format!("Tuning {app} on {cores}{why} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel));
         say(&format!(
             "{} requests, {}, baseline {} workers × {} connections",
             self.plan.requests().len(),

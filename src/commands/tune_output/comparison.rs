@@ -73,6 +73,7 @@ fn strips(sides: &[(&str, &Side)], paper: Paper) -> String {
             measured.iter().map(|(_, bars)| bars.get(row).map_or_else(|| " ".repeat(width + 20), |bar| bar.draw(width, paper)));
         lines.push(cells.collect());
     }
+    lines.push("█ applications, ▓ kernel, · idle, waiting or stolen".to_owned());
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 

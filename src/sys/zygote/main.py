@@ -25,6 +25,7 @@ from time import monotonic, sleep
 CONTROL, SCRIPT, FIRST_LISTENER = 3, 4, 5
 PACKET_BYTES = 65536
 MESSAGE_BYTES = 4096
+LINE_CHARACTERS = 500
 THREAD_NAMES = 64
 OLDEST_GUNICORN = 22
 EXIT_APP = 4  # as Gunicorn's workers
@@ -102,6 +103,7 @@ def load_application(settings):
     application.logger = application.cfg.logger_class(application.cfg)
     try:
         application.wsgi()
+        load_urls()
     except BaseException as error:
         raise Unusable("app", describe(error)) from None
     return application
@@ -115,9 +117,21 @@ def describe(error):
         frame = frame.tb_next
     if frame is None and type(error).__name__ == "AppImportError":
         return str(error)
-    text = "".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)).strip()
-    kept = text.encode(errors="replace")[-MESSAGE_BYTES:].decode(errors="ignore")
-    return kept if kept == text else kept.partition("\n")[2]
+    lines = "".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)).strip().split("\n")
+    lines = [line if len(line) <= LINE_CHARACTERS else line[:LINE_CHARACTERS] + " [...]" for line in lines]
+    while len(lines) > 1 and len("\n".join(lines).encode(errors="replace")) > MESSAGE_BYTES:
+        del lines[0]
+    return "\n".join(lines)
+
+
+def load_urls():
+    """Django imports its URLs, and with them most of a project, at the first request: too late to refuse a broken deploy."""
+    if "django.urls" not in sys.modules:
+        return
+    from django.conf import settings
+    from django.urls import get_resolver
+    if settings.configured and getattr(settings, "ROOT_URLCONF", None):
+        get_resolver().url_patterns
 
 
 def close_database_connections():
@@ -187,11 +201,11 @@ def fork_orphan():
                 return 0
             os.write(writer, b"%d" % told)
             os._exit(0)
+        os.close(writer)  # or reading would never end if the process in between died without a word
         waitpid(between, 0)
         told = int(os.read(reader, 32) or b"-%d" % errno.ECHILD)
     finally:
         os.close(reader)
-        os.close(writer)
     if told < 0:
         raise OSError(-told, os.strerror(-told))
     return told
@@ -225,8 +239,11 @@ def be_worker(settings, application, worker_class, order):
 
 
 def flush():
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # the application has closed or replaced it
 
 
 def leave(code):

@@ -11,6 +11,7 @@ import signal
 from time import monotonic
 
 EXIT_BOOT = 3  # as Gunicorn's workers
+NOTIFY_SOCKET = os.environ.get("NOTIFY_SOCKET", "")  # read before the application can change its environment
 BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
 
 
@@ -18,12 +19,12 @@ class Heartbeat:
     """Takes the place of Gunicorn's temporary file, whose age only Gunicorn's own master would read.
 
     Gunicorn's loops call `notify` when they really turn, and for the first time when the listeners are open: that is
-    when a worker is ready, and from then on its silence means something. A full queue must never block a worker, so a beat is dropped; readiness is worth a wait.
+    when a worker is ready, and from then on its silence means something. A full queue must never block a worker, so a
+    beat is dropped; readiness is worth a wait.
     """
 
     def __init__(self, cfg):
-        address = os.environ["NOTIFY_SOCKET"]
-        self.address = "\0" + address[1:] if address.startswith("@") else address
+        self.address = "\0" + NOTIFY_SOCKET[1:] if NOTIFY_SOCKET.startswith("@") else NOTIFY_SOCKET
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
         self.ready, self.due = False, 0.0
 

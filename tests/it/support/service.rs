@@ -167,6 +167,11 @@ impl Running {
         self.directory.path()
     }
 
+    /// Its configuration file as it stands.
+    pub(crate) fn config(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("tuningfork.toml")).expect("read the configuration")
+    }
+
     /// Replaces its configuration file; the service reads it at the next HUP.
     pub(crate) fn reconfigure(&self, config: &str) {
         write_config(self.directory.path(), config, &self.address);
