@@ -3,6 +3,7 @@
 mod demo_recording;
 mod demo_worker;
 mod parts_check;
+mod recordings;
 mod run_boot;
 mod run_life;
 mod run_metrics;
@@ -10,4 +11,5 @@ mod run_python;
 mod service_check;
 mod support;
 mod tidy;
+mod tune;
 mod zygote;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 /// How often a condition that nobody announces is looked at.
@@ -18,8 +19,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Adds the lines of `stderr` until it ends.
-    pub(crate) fn follow(&self, stderr: impl Read + Send + 'static) {
+    /// Adds the lines of `stderr` until it ends; the thread that does it can be joined then.
+    pub(crate) fn follow(&self, stderr: impl Read + Send + 'static) -> JoinHandle<()> {
         let journal = self.clone();
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stderr);
@@ -28,7 +29,7 @@ impl Journal {
                 journal.add(String::from_utf8_lossy(&line).trim_end().to_owned());
                 line.clear();
             }
-        });
+        })
     }
 
     /// Binds a notification socket; each assignment that arrives becomes a line `notify: READY=1`.

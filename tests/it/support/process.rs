@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 use super::journal::Journal;
+use super::turn::Turn;
 
 /// Set in the environment of everything a test starts: a process is ours however often it was forked and whoever adopted it.
 const MARK: &str = "TUNINGFORK_TEST_MARK";
@@ -30,16 +32,25 @@ pub(crate) struct Watched {
     mark: String,
     /// What it says.
     pub(crate) journal: Journal,
+    stderr: Option<JoinHandle<()>>,
+    /// How long anything is waited for.
+    pub(crate) patience: Duration,
+    _turn: Turn,
 }
 
 impl Watched {
     /// Starts `command` with its stderr in a journal. `journal` may already hear notifications.
-    pub(crate) fn start(mut command: Command, journal: Journal) -> Self {
+    pub(crate) fn start(command: Command, journal: Journal) -> Self {
+        Self::start_in(Turn::beside_others(), command, journal)
+    }
+
+    /// The same in a turn that was waited for.
+    pub(crate) fn start_in(turn: Turn, mut command: Command, journal: Journal) -> Self {
         let mark = format!("{}-{}", std::process::id(), NEXT_MARK.fetch_add(1, Ordering::Relaxed));
         command.env(MARK, &mark).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        journal.follow(child.stderr.take().expect("invariant: stderr is a pipe"));
-        Self { child, mark, journal }
+        let stderr = Some(journal.follow(child.stderr.take().expect("invariant: stderr is a pipe")));
+        Self { child, mark, journal, stderr, patience: PATIENCE, _turn: turn }
     }
 
     /// Its process id.
@@ -60,30 +71,34 @@ impl Watched {
     /// Waits until `found` finds something; panics with everything the program said when it does not, or when the program ended.
     pub(crate) fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
         let child = &mut self.child;
-        let outcome = self.journal.wait(PATIENCE, |lines| {
+        let outcome = self.journal.wait(self.patience, |lines| {
             let ended = child.try_wait().expect("wait for the program");
             found(lines).map(Ok).or_else(|| ended.map(Err))
         });
         match outcome {
             Some(Ok(found)) => found,
             Some(Err(status)) => panic!("it ended ({status}) before: {what}\n{}", self.said()),
-            None => panic!("not within {PATIENCE:?}: {what}\n{}", self.said()),
+            None => panic!("not within {:?}: {what}\n{}", self.patience, self.said()),
         }
     }
 
     /// Waits for its end, and checks that it left no process behind.
     pub(crate) fn await_end(&mut self) -> End {
         let child = &mut self.child;
-        let ended = self.journal.wait(PATIENCE, |_| child.try_wait().expect("wait for the program"));
-        let status = ended.unwrap_or_else(|| panic!("it did not end within {PATIENCE:?}\n{}", self.said()));
+        let ended = self.journal.wait(self.patience, |_| child.try_wait().expect("wait for the program"));
+        let status = ended.unwrap_or_else(|| panic!("it did not end within {:?}\n{}", self.patience, self.said()));
         let end = match (status.code(), status.signal()) {
             (Some(code), _) => End::Code(code),
             (None, signal) => End::Signal(signal.unwrap_or(0)),
         };
         // Who is killed cannot tidy up; the kernel does it for him (PR_SET_PDEATHSIG), in a moment.
-        let patience = if matches!(end, End::Signal(_)) { PATIENCE } else { Duration::ZERO };
+        let patience = if matches!(end, End::Signal(_)) { self.patience } else { Duration::ZERO };
         let gone = self.journal.wait(patience, |_| marked(&self.mark).is_empty().then_some(()));
         assert!(gone.is_some(), "it left processes behind: {:?}\n{}", marked(&self.mark), self.said());
+        // Nobody writes any more; what was written is in the journal when its reader has ended.
+        if let Some(stderr) = self.stderr.take() {
+            stderr.join().expect("the reader of stderr panicked");
+        }
         end
     }
 
