@@ -143,9 +143,15 @@ impl CommandError {
     #[must_use]
     pub const fn ending(&self) -> Ending {
         match self {
-            Self::Unreadable { .. } | Self::Recording { .. } | Self::Plan(_) | Self::Import(_) => Ending::NoInput,
+            Self::Unreadable { .. }
+            | Self::Recording { .. }
+            | Self::Plan(_)
+            | Self::Import(_)
+            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
             Self::Config(_) => Ending::Config,
-            Self::Listen(_) | Self::CannotCreate { .. } | Self::Journal(_) => Ending::CannotCreate,
+            Self::Listen(_) | Self::CannotCreate { .. } | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => {
+                Ending::CannotCreate
+            }
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::DemoWorker(_) | Self::System { .. } => Ending::Failure,

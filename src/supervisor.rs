@@ -144,7 +144,7 @@ impl Supervisor {
             Rollout::Settled | Rollout::Rolling { .. } => None,
         };
         let lives = self.workers.values().filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
-        let waits = self.empty_slots().map(|slot| self.backoff_of(slot).not_before()).filter(|due| *due > self.last_turn);
+        let waits = self.backoff.values().map(|record| record.not_before()).filter(|due| *due > self.last_turn);
         loading.into_iter().chain(lives).chain(waits).min()
     }
 

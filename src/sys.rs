@@ -11,6 +11,8 @@ pub mod linux;
 pub mod listen;
 pub mod memory;
 mod notify;
+pub mod priority;
+pub mod private_folder;
 pub mod queue;
 pub mod remote;
 pub mod signals;

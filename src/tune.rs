@@ -27,10 +27,6 @@ pub enum Step {
     Light,
     /// This many requests a second are offered.
     Probing(f64),
-    /// The load is stopped until the application is empty.
-    Draining,
-    /// Workers are stopping.
-    Stopping,
 }
 
 /// Why a trial has no result.

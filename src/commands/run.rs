@@ -18,14 +18,15 @@ use crate::sys::listen::{Listeners, StdListener, bind_one};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::systemd::Systemd;
-use crate::sys::{clock, launch, remote};
+use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
 use audience::{Roster, RunAudience, Watcher};
 
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
     let config = Arc::new(configuration::read(path)?);
-    let mut signals = Signals::catch().map_err(CommandError::system("cannot catch signals"))?;
+    let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
+    limits::raise_open_files();
     let systemd =
         Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
     let listeners = Arc::new(listeners(&config)?);

@@ -42,7 +42,7 @@ pub struct Options {
     /// The Host header of requests that recorded none
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     host: String,
-    /// The most workers to try [default: 4 × cores + 1]
+    /// The most workers to try [default: 4 × cores + 1, 64 × cores for sync]
     #[arg(long, value_name = "N", value_parser = workers)]
     max_workers: Option<Workers>,
     /// The most connections a worker to try [default: 1000]
@@ -85,7 +85,7 @@ fn rate(text: &str) -> Result<Rate, String> {
 
 /// Answers how many workers and connections the application should have on this host.
 pub fn tune(options: &Options) -> Result<Ending, CommandError> {
-    let mut signals = Signals::catch().map_err(CommandError::system("cannot catch signals"))?;
+    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
     let question = Question::ask(options, facts.cores.usable)?;
     let json = options.json.as_deref().map(Draft::of).transpose()?;

@@ -94,7 +94,7 @@ fn headline(report: &Report) -> String {
         .ratio
         .map(|ratio| format!("{:.2} times the baseline ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high))
         .unwrap_or_default();
-    match report.outcome {
+    let verdict = match report.outcome {
         Some(DuelOutcome::Better) => format!("Recommended: {chosen}, {ratio}."),
         Some(DuelOutcome::NoDifference) if report.recommended == Some(report.baseline.candidate) => {
             format!("No difference seen between the best and the baseline. Recommended: the baseline, {chosen}.")
@@ -106,9 +106,17 @@ fn headline(report: &Report) -> String {
             format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
         }
         Some(DuelOutcome::OnlyBest) => format!("Recommended: {chosen}. The baseline holds no rate within the objective."),
+        Some(DuelOutcome::BaselineIsBest) | None if report.candidates < 2 => {
+            return format!("Only {chosen}, the baseline, was measured: nothing can be said about others.");
+        }
         Some(DuelOutcome::BaselineIsBest) | None => {
             format!("No difference seen: nothing better than the baseline was found. Recommended: the baseline, {chosen}.")
         }
+    };
+    if report.confirmed || report.recommended == Some(report.baseline.candidate) {
+        verdict
+    } else {
+        format!("{verdict} Not repeated: take it as a hint.")
     }
 }
 

@@ -20,6 +20,8 @@ const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_mins(1);
 const LONGEST: Duration = Duration::from_hours(24);
 /// The environment variable that hosting platforms set (Gunicorn, settings, `workers`).
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
+/// How often Gunicorn's worker classes show that they live.
+const PYTHON_HEARTBEAT: Duration = Duration::from_secs(1);
 const OUT_OF_RANGE: &str = "is out of range";
 
 /// The configuration, or `None` if anything in it is wrong. Every mistake is added to `problems`.
@@ -33,10 +35,21 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         Some(raw) => listen::check_metrics(raw, listen.as_ref(), surroundings, problems).map(Some),
         None => Some(None),
     };
-    if let (Some(App::Command(app)), Some(timing)) = (&app, &timing) {
-        check_agreement(raw, app, timing, problems);
+    match (&app, &timing) {
+        (Some(App::Command(app)), Some(timing)) => check_agreement(raw, app, timing, problems),
+        (Some(App::Python(_)), Some(timing)) => check_heartbeat(raw, timing, problems),
+        (_, None) | (None, _) => {}
     }
     Some(Config { app: app?, listen: listen?, workers: workers?, connections: connections?, timing: timing?, metrics: metrics? })
+}
+
+/// Gunicorn's workers turn their loops once a second; a shorter patience would end healthy ones.
+fn check_heartbeat(raw: &RawConfig, timing: &Timing, problems: &mut Problems<'_>) {
+    let written = raw.timeout.as_ref().filter(|_| !timing.timeout.is_zero() && timing.timeout < PYTHON_HEARTBEAT * 2);
+    if let Some(written) = written {
+        let message = "is shorter than two heartbeats of a Python worker, which come about every second".to_owned();
+        problems.at(written.span(), &keys::TIMEOUT, message, "write 2 or more, or 0 for no limit");
+    }
 }
 
 /// The readiness must come before the patience ends.

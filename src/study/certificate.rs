@@ -70,7 +70,7 @@ fn bound(study: &Study) -> Option<f64> {
     let cores = f64::from(study.space.cores.get());
     let mut demands: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
     for (candidate, found) in study.measured() {
-        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY && found.is_usable()) else {
+        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY && found.is_usable() && found.is_valid()) else {
             continue;
         };
         // All the CPU that was used while a request was served: utilisation law, D = U/X.

@@ -26,8 +26,12 @@ pub struct Window {
     pub generator_cpu: f64,
     /// How late the generator sent, 99th percentile, seconds.
     pub lateness_p99: f64,
-    /// Workers that ended without being asked to.
+    /// Workers that ended without being asked to, since the window before.
     pub crashes: u32,
+    /// Requests that were still not answered when the load had been stopped for as long as the probe allows.
+    pub unanswered: u64,
+    /// The generator ran out of descriptors or ports.
+    pub generator_short: bool,
 }
 
 /// Shares of one core's time.
@@ -153,8 +157,12 @@ impl Ending {
 pub enum Flag {
     /// The load generator sent late.
     GeneratorLate,
+    /// The load generator ran out of descriptors or ports.
+    GeneratorShort,
     /// Another guest took more than 2 % of the cores.
     Steal,
+    /// Other programs used more than a tenth of the cores.
+    OtherPrograms,
     /// A worker ended on its own.
     WorkerCrashed,
     /// CPU per request still changed when the warm-up had to end.
@@ -171,7 +179,9 @@ impl Flag {
     pub const fn words(self) -> &'static str {
         match self {
             Self::GeneratorLate => "load generator late",
+            Self::GeneratorShort => "load generator out of descriptors",
             Self::Steal => "CPU stolen by the hypervisor",
+            Self::OtherPrograms => "other programs used the cores",
             Self::WorkerCrashed => "worker crashed",
             Self::NotSteady => "not steady",
             Self::DoesNotRecover => "does not recover",
@@ -183,7 +193,7 @@ impl Flag {
     #[must_use]
     pub const fn voids(self) -> bool {
         match self {
-            Self::GeneratorLate | Self::Steal | Self::WorkerCrashed => true,
+            Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms | Self::WorkerCrashed => true,
             Self::NotSteady | Self::DoesNotRecover | Self::NotBracketed => false,
         }
     }

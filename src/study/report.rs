@@ -1,12 +1,14 @@
 //! The result of a study as plain data: what the terminal and the JSON file both show.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Label, Measurement, Outcome, Slo, Stop, Study, Trial};
+use crate::study::{Candidate, Label, Measurement, Outcome, Purpose, Slo, Stop, Study, Trial};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,10 @@ pub struct Report {
     pub outcome: Option<DuelOutcome>,
     /// Capacity of the best over that of the baseline.
     pub ratio: Option<Interval>,
+    /// Whether best and baseline were repeated after the search, so that the ratio is not that of the luckiest trials.
+    pub confirmed: bool,
+    /// How many candidates were measured.
+    pub candidates: usize,
     /// How close the recommendation is to the host's limit.
     pub certificate: Certificate,
     /// If nothing meets the objective: the trial (counted from 1) that came nearest.
@@ -60,6 +66,12 @@ impl Report {
             best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
             outcome: duel.as_ref().map(|duel| duel.outcome(study)),
             ratio: duel.as_ref().filter(|duel| duel.best != duel.baseline).and_then(|duel| duel.ratio(study)),
+            confirmed: study.count(Purpose::Confirm) >= 2,
+            candidates: study
+                .measured()
+                .map(|(candidate, _)| (candidate.workers, candidate.connections))
+                .collect::<BTreeSet<_>>()
+                .len(),
             certificate: Certificate::of(study, recommended),
             nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },
             trials: study.trials().to_vec(),

@@ -90,7 +90,7 @@ impl Strategy for GridThenNeighbours {
         };
         match duel.next(study, can_afford(study, 2)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
-            None if can_afford(study, 0) => Next::Stop(Stop::Converged),
+            None if Search::new(study).suggest().is_none() => Next::Stop(Stop::Converged),
             None => Next::Stop(Stop::Budget),
         }
     }

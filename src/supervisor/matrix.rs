@@ -17,8 +17,8 @@ const SETTINGS: fn(u32) -> Settings = |workers| Settings {
     },
 };
 
-fn at(seconds: u64) -> Moment {
-    Moment::from_nanos(seconds * 1_000_000_000)
+fn at(millis: u64) -> Moment {
+    Moment::from_nanos(millis * 1_000_000)
 }
 
 fn prepared(generation: u32) -> Event {
@@ -33,7 +33,7 @@ fn exited(worker: u64, code: i32) -> Event {
     Event::Exited { worker: WorkerId(worker), exit: Exit::Code(code) }
 }
 
-/// Every state, by the events (at second 1) that lead there.
+/// Every state, by the events (at 1 s) that lead there.
 fn states() -> Vec<(&'static str, Vec<Event>)> {
     let up = || vec![prepared(1), ready(1), ready(2)];
     let then = |more: Vec<Event>| up().into_iter().chain(more).collect::<Vec<_>>();
@@ -53,23 +53,23 @@ fn states() -> Vec<(&'static str, Vec<Event>)> {
     ]
 }
 
-/// Every event, and the second at which it comes.
+/// Every event, and the millisecond at which it comes: soon, so that what waits still waits.
 fn events() -> Vec<(&'static str, u64, Event)> {
     vec![
-        ("woke", 2, Event::Woke),
-        ("woke at +31 s", 32, Event::Woke),
-        ("loaded", 2, prepared(2)),
-        ("not loaded", 2, Event::PrepareFailed { generation: Generation(2), reason: "reason".to_owned() }),
-        ("1 not made", 2, Event::SpawnFailed { worker: WorkerId(1), reason: "EAGAIN".to_owned() }),
-        ("3 ready", 2, ready(3)),
-        ("1 beats", 2, Event::Beat { worker: WorkerId(1) }),
-        ("1 exits 0", 2, exited(1, 0)),
-        ("3 exits 4", 2, exited(3, 4)),
-        ("HUP", 2, Event::Asked(Wish::Reload)),
-        ("TTIN", 2, Event::Asked(Wish::MoreWorkers)),
-        ("TTOU", 2, Event::Asked(Wish::FewerWorkers)),
-        ("TERM", 2, Event::Asked(Wish::Stop(Haste::Graceful))),
-        ("QUIT", 2, Event::Asked(Wish::Stop(Haste::Quick))),
+        ("woke", 1_050, Event::Woke),
+        ("woke at +31 s", 32_000, Event::Woke),
+        ("loaded", 1_050, prepared(2)),
+        ("not loaded", 1_050, Event::PrepareFailed { generation: Generation(2), reason: "reason".to_owned() }),
+        ("1 not made", 1_050, Event::SpawnFailed { worker: WorkerId(1), reason: "EAGAIN".to_owned() }),
+        ("3 ready", 1_050, ready(3)),
+        ("1 beats", 1_050, Event::Beat { worker: WorkerId(1) }),
+        ("1 exits 0", 1_050, exited(1, 0)),
+        ("3 exits 4", 1_050, exited(3, 4)),
+        ("HUP", 1_050, Event::Asked(Wish::Reload)),
+        ("TTIN", 1_050, Event::Asked(Wish::MoreWorkers)),
+        ("TTOU", 1_050, Event::Asked(Wish::FewerWorkers)),
+        ("TERM", 1_050, Event::Asked(Wish::Stop(Haste::Graceful))),
+        ("QUIT", 1_050, Event::Asked(Wish::Stop(Haste::Quick))),
     ]
 }
 
@@ -89,13 +89,13 @@ fn short(command: &Command) -> String {
 fn state_by_event() {
     let mut table = String::new();
     for (state, path) in states() {
-        let (mut supervisor, _) = Supervisor::start(at(1), SETTINGS(2));
+        let (mut supervisor, _) = Supervisor::start(at(1_000), SETTINGS(2));
         for event in path {
-            supervisor.handle(at(1), event);
+            supervisor.handle(at(1_000), event);
         }
-        for (name, second, event) in events() {
+        for (name, millis, event) in events() {
             let mut after = supervisor.clone();
-            let commands = after.handle(at(second), event);
+            let commands = after.handle(at(millis), event);
             let orders = commands.iter().map(short).collect::<Vec<_>>().join(", ");
             let end = after.outcome().map_or(String::new(), |outcome| format!("  => {outcome:?}"));
             let line = format!("{state:<22}{name:<15}{}{end}", if orders.is_empty() { "-" } else { &orders });

@@ -33,12 +33,12 @@ impl Supervisor {
         }
     }
 
-    /// Edits the wished number: that of the new generation while one is rolled out.
+    /// Edits the wished number: while a new generation is rolled out also the one that will apply when it has finished.
     fn scale(&mut self, edit: impl Fn(u16) -> u16) {
-        match &mut self.rollout {
-            Rollout::Rolling { asked, .. } => *asked = edit(*asked),
-            Rollout::Settled | Rollout::Preparing { .. } => self.set_target(edit(self.target)),
+        if let Rollout::Rolling { asked, .. } = &mut self.rollout {
+            *asked = edit(*asked);
         }
+        self.set_target(edit(self.target));
     }
 
     pub(super) fn set_target(&mut self, target: u16) {
@@ -83,6 +83,8 @@ impl Supervisor {
             self.set_target(settings.workers.get());
         } else {
             self.rollout = Rollout::Rolling { fallback: self.wanted, asked: settings.workers.get() };
+            // The repair of what kept failing must not wait for the old failures.
+            self.backoff.clear();
         }
         self.wanted = generation;
     }

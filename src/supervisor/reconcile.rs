@@ -1,5 +1,7 @@
 //! The second half of a turn: compares wish and fact. The only source of commands; doing it twice changes nothing.
 
+use std::collections::BTreeSet;
+
 use super::event::{Command, Haste, Reason, Transition};
 use super::worker::{Life, Worker};
 use super::{ABORT_GRACE, Mode, QUICK_GRACE, Rollout, Supervisor};
@@ -87,27 +89,39 @@ impl Supervisor {
         orders.push(Command::Prepare { generation: next });
     }
 
-    /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them.
+    /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them. Ready workers that are
+    /// not wanted stay while they stand in for slots that nobody serves.
     fn dismiss(&mut self, now: Moment, orders: &mut Vec<Command>) {
-        let leaving: Vec<(WorkerId, Reason)> =
-            self.workers.iter().filter_map(|(id, worker)| self.leaves(worker).map(|reason| (*id, reason))).collect();
+        let served: BTreeSet<Slot> = self.ready_workers().map(|worker| worker.slot).filter(|slot| slot.0 < self.target).collect();
+        let mut stand_ins = usize::from(self.target) - served.len();
+        let leaving: Vec<(WorkerId, Reason)> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.in_service())
+            .filter_map(|(id, worker)| {
+                if worker.slot.0 < self.target {
+                    return self.is_outdone(worker).then_some((*id, Reason::Reload));
+                }
+                let stays = worker.is_ready() && stand_ins > 0;
+                stand_ins -= usize::from(stays);
+                (!stays).then_some((*id, Reason::Scale))
+            })
+            .collect();
         for (id, reason) in leaving {
             self.terminate(now, id, reason, orders);
         }
     }
 
-    fn leaves(&self, worker: &Worker) -> Option<Reason> {
-        if !worker.in_service() {
-            return None;
-        }
-        if worker.slot.0 >= self.target {
-            return Some(Reason::Scale);
-        }
-        let better = |other: &Worker| {
-            other.slot == worker.slot && other.is_ready() && self.standing(other.generation) > self.standing(worker.generation)
-        };
+    /// Whether its slot would rather be served by another worker that is ready, or it can never serve.
+    fn is_outdone(&self, worker: &Worker) -> bool {
         let pointless = !worker.is_ready() && !self.generation_is_live(worker.generation);
-        (pointless || self.workers.values().any(better)).then_some(Reason::Reload)
+        let better =
+            |other: &Worker| other.slot == worker.slot && self.standing(other.generation) > self.standing(worker.generation);
+        pointless || self.ready_workers().any(better)
+    }
+
+    fn ready_workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values().filter(|worker| worker.is_ready())
     }
 
     /// Whether workers of this generation may still be started.
@@ -130,8 +144,17 @@ impl Supervisor {
         orders.push(Command::Terminate { worker: id });
     }
 
-    /// Starts workers in slots that lack one of the wanted generation, as far as the surge allows.
+    /// Starts the workers that are lacking.
     fn fill(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        self.fill_slots(now, orders);
+        if self.canary_is_out() {
+            // Its own slot, if it was empty, now lacks an old worker.
+            self.fill_slots(now, orders);
+        }
+    }
+
+    /// Goes over all slots once, as far as the surge allows.
+    fn fill_slots(&mut self, now: Moment, orders: &mut Vec<Command>) {
         for slot in (0..self.target).map(Slot) {
             if self.workers.len() >= usize::from(self.target) + usize::from(self.surge()) {
                 return;
@@ -143,21 +166,20 @@ impl Supervisor {
     }
 
     /// The generation of which this slot should get a worker now. While none of a new generation has proved that it can serve, only one
-    /// (the canary) is tried, and a slot that is empty meanwhile is filled from the old one.
+    /// (the canary) is tried, and a slot that loses its old worker meanwhile gets another of the old generation.
     fn lacks(&self, now: Moment, slot: Slot) -> Option<Generation> {
-        let here = |generation: Generation| {
-            self.workers.values().any(|worker| worker.slot == slot && worker.in_service() && worker.generation == generation)
+        let here = |fits: &dyn Fn(&Worker) -> bool| {
+            self.workers.values().any(|worker| worker.slot == slot && worker.in_service() && fits(worker))
         };
-        if here(self.wanted) {
-            return None;
-        }
-        let empty = !self.workers.values().any(|worker| worker.slot == slot && worker.in_service());
-        if empty && self.backoff_of(slot).not_before() > now {
-            return None;
-        }
+        let rested = self.backoff_of(slot).not_before() <= now;
         match self.rollout {
-            Rollout::Rolling { fallback, .. } if self.canary_is_out() => (empty && !self.proved()).then_some(fallback),
-            Rollout::Rolling { .. } | Rollout::Settled | Rollout::Preparing { .. } => Some(self.wanted),
+            Rollout::Rolling { fallback, .. } if self.canary_is_out() => {
+                (!here(&|worker| worker.generation == fallback) && rested).then_some(fallback)
+            }
+            Rollout::Rolling { .. } | Rollout::Settled | Rollout::Preparing { .. } => {
+                let served = here(&|worker| worker.generation == self.wanted);
+                (!served && (rested || here(&|_| true))).then_some(self.wanted)
+            }
         }
     }
 

@@ -256,8 +256,20 @@ fn check_transition(
             let dying = world.agenda.values().any(|event| matches!(event, Event::Exited { worker: id, .. } if id == worker));
             assert!(hung || dying, "{worker} beats and was taken for hung, after {event:?}");
         }
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Scale | Reason::Stop => {}
+        Reason::Scale => {
+            let was_ready = before.get(worker).is_some_and(|(_, state)| *state == WorkerState::Ready);
+            let enough = supervisor.ready() >= usize::from(supervisor.target());
+            assert!(!was_ready || enough, "{worker} stood in for others and was stopped, after {event:?}");
+        }
+        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Stop => {}
     }
+}
+
+/// Whether nothing is left to do but to go on.
+fn is_settled(supervisor: &Supervisor) -> bool {
+    let target = usize::from(supervisor.target());
+    let staffed = supervisor.ready() == target && supervisor.workers().count() == target;
+    staffed && supervisor.rollout == Rollout::Settled && supervisor.generations.len() == 1
 }
 
 fn simulate(seed: u64) -> Outcome {
@@ -280,6 +292,9 @@ fn simulate(seed: u64) -> Outcome {
     }
     for _ in 0..KIND_TURNS {
         turn(&mut world, &mut supervisor);
+        if is_settled(&supervisor) || supervisor.outcome().is_some() {
+            break;
+        }
     }
     if !supervisor.is_stopping() {
         assert_eq!(supervisor.ready(), usize::from(supervisor.target()), "a kind world does not heal it: {supervisor:?}");

@@ -1,5 +1,6 @@
 //! What processes used: one reading of any process, and what `process_*` metrics tell of this one.
 
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -8,11 +9,27 @@ use procfs::process::Process;
 use crate::sys::{cpu, memory};
 use crate::usage::{OwnProcess, ProcessReading, proc};
 
+/// The most processes counted as one worker's.
+pub const FAMILY_MAX: usize = 256;
+
 /// CPU time and memory of a process; `None` if it is gone.
 #[must_use]
 pub fn reading(pid: u32) -> Option<ProcessReading> {
     let memory = memory::of(pid)?;
     Some(ProcessReading { cpu: cpu::process_time(pid)?, rss: memory.rss, pss: memory.pss })
+}
+
+/// A process and all that it started and that still lives: a worker may be a wrapper around the real one. At most [`FAMILY_MAX`].
+#[must_use]
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied().filter(|_| family.len() < FAMILY_MAX) {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        family.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        next += 1;
+    }
+    family
 }
 
 /// This process; `None` where /proc is not mounted.

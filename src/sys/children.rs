@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
@@ -30,7 +30,10 @@ pub(super) struct Child {
 impl Child {
     /// A process that was re-parented to us. Its pid cannot be another's: only we can reap it.
     pub(super) fn adopt(pid: Pid, generation: Generation) -> io::Result<Self> {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+            // Nobody would look after it; it is reaped as a stranger.
+            rustix::process::kill_process(pid, Signal::KILL).ok();
+        })?;
         Ok(Self { pid, pidfd, ready_at: None, generation })
     }
 
@@ -46,14 +49,18 @@ impl Child {
         kill_process_group(self.pid, Signal::KILL).ok();
     }
 
-    /// How it ended, if it has. Reaps it.
+    /// How it ended, if it has. Asks what shares its process group to leave too, then reaps it.
     fn reap(&self) -> Option<Exit> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags) {
-            Ok(WaitStatus::Exited(_, code)) => Some(Exit::Code(code)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Exit::Signal(signal as i32)),
-            Ok(_) | Err(_) => None,
-        }
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let exit = match waitid(Id::PIDFd(self.pidfd.as_fd()), look) {
+            Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+            Ok(_) | Err(_) => return None,
+        };
+        // What a wrapper such as `sh -c` started would go on accepting. The group's number is not another's until we reap.
+        kill_process_group(self.pid, Signal::TERM).ok();
+        waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
+        Some(exit)
     }
 }
 
@@ -71,10 +78,6 @@ impl Children {
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Child> {
         self.by_worker.get(&worker)
-    }
-
-    pub(super) fn pidfds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.by_worker.values().map(|child| child.pidfd.as_fd())
     }
 
     /// When the next worker will have been alive for long enough.
@@ -100,14 +103,17 @@ impl Children {
         self.notes.push_back((pid, said));
     }
 
-    /// What known workers said. A worker's own children speak for it.
-    pub(super) fn take_notes(&mut self) -> Vec<(WorkerId, Said)> {
+    /// What known workers said. A worker's own children speak for it. Words of others are kept only while a worker may exist whose pid
+    /// is not known yet; afterwards, who says that it is ready and is our child is a worker that nobody knows, and is ended.
+    pub(super) fn take_notes(&mut self, forks_outstanding: bool) -> Vec<(WorkerId, Said)> {
         let notes = std::mem::take(&mut self.notes);
         let mut claimed = Vec::new();
         for (pid, said) in notes {
             match self.claim(pid) {
                 Some(worker) => claimed.push((worker, said)),
-                None => self.notes.push_back((pid, said)),
+                None if forks_outstanding => self.notes.push_back((pid, said)),
+                None if said.ready => end_stray(pid),
+                None => {}
             }
         }
         claimed
@@ -135,13 +141,12 @@ impl Children {
         ended
     }
 
-    /// Reaps processes that were orphaned and came to us as the subreaper, but neither workers nor zygotes.
-    pub(super) fn reap_strangers(&self, zygotes: &[Pid]) {
+    /// Reaps processes that are not workers: orphans that came to us as the subreaper, and zygotes.
+    pub(super) fn reap_strangers(&self) {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
-            let ours = |known: &Pid| known.as_raw_nonzero().get() == pid.as_raw();
-            if self.by_worker.values().any(|child| ours(&child.pid)) || zygotes.iter().any(ours) {
-                return; // its pidfd tells next
+            if self.by_worker.values().any(|child| child.pid.as_raw_nonzero().get() == pid.as_raw()) {
+                return; // its end is told by the next look
             }
             waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
         }
@@ -167,6 +172,15 @@ impl Children {
             }
         }
         self.by_worker.clear();
+    }
+}
+
+/// Ends a process that is our child and no worker we know: its zygote died before it could tell us.
+fn end_stray(pid: i32) {
+    let us = i32::try_from(std::process::id()).ok();
+    if let Some(stray) = Pid::from_raw(pid).filter(|_| parent(pid) == us) {
+        tracing::warn!(pid, "a worker whose zygote died before it was announced is ended");
+        rustix::process::kill_process(stray, Signal::KILL).ok();
     }
 }
 

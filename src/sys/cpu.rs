@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use procfs::process::Process;
+use rustix::thread::sched_getaffinity;
 
 use crate::usage::{CoreTime, proc};
 
@@ -12,6 +13,13 @@ use crate::usage::{CoreTime, proc};
 #[must_use]
 pub fn hertz() -> NonZeroU64 {
     NonZeroU64::new(procfs::ticks_per_second()).unwrap_or(const { NonZeroU64::new(100).expect("invariant: 100 is not 0") })
+}
+
+/// Per-core times of the cores this process may run on (sched_getaffinity(2)). A quota shows in none of them.
+pub fn usable_core_times() -> io::Result<Vec<CoreTime>> {
+    let allowed = sched_getaffinity(None).ok();
+    let usable = |core: &CoreTime| allowed.as_ref().is_none_or(|allowed| allowed.is_set(usize::from(core.cpu)));
+    Ok(core_times()?.into_iter().filter(usable).collect())
 }
 
 /// CPU time of every core that is online.

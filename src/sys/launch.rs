@@ -5,10 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use rustix::process::Pid;
-
-use super::linux::passed;
-use super::listen::Listeners;
+use super::listen::{Listener, Listeners};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::zygote::{Birth, Stage, Zygote};
 use crate::config::{self, CommandApp, Config, PythonApp};
@@ -156,12 +153,13 @@ impl Generations {
         zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
     }
 
-    pub(super) fn zygote_pids(&self) -> Vec<Pid> {
-        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).map(|zygote| zygote.process().pid).collect()
-    }
-
     /// Whether a worker may exist whose pid is not known yet.
     pub(super) fn forks_outstanding(&self) -> bool {
-        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).any(|zygote| !zygote.asked.is_empty())
+        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).any(Zygote::owes)
     }
+}
+
+/// The listening sockets in the order in which they are passed on.
+fn passed(listeners: &Listeners) -> Vec<BorrowedFd<'_>> {
+    listeners.all().iter().map(Listener::fd).collect()
 }

@@ -25,6 +25,9 @@ use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
+/// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
+const MAX_MESSAGES: usize = 256;
+
 /// Loads the configuration of a generation. Errors are what the user reads.
 pub type Loader<'a> = Box<dyn FnMut(Generation) -> Result<Arc<Config>, String> + 'a>;
 
@@ -53,6 +56,8 @@ pub struct Linux<'a> {
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
     events: VecDeque<Event>,
+    /// A worker was adopted since the last look at who has ended.
+    adopted: bool,
 }
 
 impl<'a> Linux<'a> {
@@ -66,6 +71,7 @@ impl<'a> Linux<'a> {
             children: Children::default(),
             early: BTreeMap::new(),
             events: VecDeque::new(),
+            adopted: false,
         })
     }
 
@@ -179,10 +185,12 @@ impl<'a> Linux<'a> {
         self.hear_workers();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
-        self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
-        if heard.contains(&Heard::ChildEnded) && !self.generations.forks_outstanding() {
-            let zygotes = self.generations.zygote_pids();
-            self.children.reap_strangers(&zygotes);
+        if heard.contains(&Heard::ChildEnded) || self.adopted {
+            self.adopted = false;
+            self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
+            if !self.generations.forks_outstanding() {
+                self.children.reap_strangers();
+            }
         }
     }
 
@@ -218,8 +226,6 @@ impl<'a> Linux<'a> {
         if let Some(settings) = self.generations.announce(generation) {
             self.events.push_back(Event::Prepared { generation, settings });
         }
-        let unsent = self.generations.zygote(generation).map(super::zygote::Zygote::send_queued).unwrap_or_default();
-        self.events.extend(unsent.into_iter().map(|(worker, error)| Event::SpawnFailed { worker, reason: error.to_string() }));
     }
 
     fn import_failed(&mut self, generation: Generation, reason: &str) {
@@ -251,16 +257,18 @@ impl<'a> Linux<'a> {
             Ok(child) => {
                 child.signal(&self.early.remove(&worker).unwrap_or_default());
                 self.children.add(worker, child);
+                // It may have ended before we knew it.
+                self.adopted = true;
             }
             Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
         }
     }
 
     fn hear_workers(&mut self) {
-        while let Some((pid, said)) = self.notify.receive() {
+        for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
             self.children.note(pid, said);
         }
-        for (worker, said) in self.children.take_notes() {
+        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
             if said.ready {
                 self.events.push_back(Event::BecameReady { worker });
             }
@@ -274,7 +282,6 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
-        fds.extend(self.children.pidfds());
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
             let left = until.since(clock::now());
@@ -320,7 +327,7 @@ impl Host for Linux<'_> {
                 return event;
             }
             if deadline.is_some_and(|deadline| deadline <= clock::now()) {
-                // Facts that are already there come before the verdict that they did not.
+                // What is there already may make it untrue that nothing happened.
                 self.look();
                 if self.events.is_empty() {
                     return Event::Woke;
@@ -340,9 +347,4 @@ impl Drop for Linux<'_> {
         self.generations.clear();
         self.children.end_all();
     }
-}
-
-/// The listening sockets in the order in which they are passed on.
-pub(super) fn passed(listeners: &Listeners) -> Vec<BorrowedFd<'_>> {
-    listeners.all().iter().map(super::listen::Listener::fd).collect()
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, getsockname,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getsockname,
     getsockopt, listen, setsockopt, socket, sockopt,
 };
 use nix::unistd::{Group, User, chown};
@@ -262,8 +262,10 @@ fn bind_unix(address: &Address, path: &Path, settings: &Listen) -> Result<OwnedF
 fn is_stale(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
-    let refused = std::os::unix::net::UnixStream::connect(path);
-    is_socket && refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    // A full queue answers EAGAIN: somebody listens. Waiting for a place in it would hang the start.
+    let probe = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+    let refused = probe.and_then(|probe| connect(probe.as_raw_fd(), &UnixAddr::new(path)?));
+    is_socket && refused == Err(nix::errno::Errno::ECONNREFUSED)
 }
 
 type Ids = (Option<nix::unistd::Uid>, Option<nix::unistd::Gid>);

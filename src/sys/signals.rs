@@ -22,15 +22,35 @@ pub(super) enum Heard {
 /// The process's signal handlers. One value for the life of the process: dropping it would bring back the default actions.
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
+    meaning: Meaning,
+    stop_heard: bool,
+}
+
+/// What signals ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// What Gunicorn's master does on them.
+    Service,
+    /// An end, each of them.
+    Study,
 }
 
 impl Signals {
-    /// Takes over HUP, TTIN, TTOU, TERM, INT, QUIT and CHLD. USR1, USR2 and WINCH are caught so that they do not end the service.
-    pub fn catch() -> io::Result<Self> {
-        let (read, write) = UnixStream::pair()?;
+    /// For a service: takes over HUP, TTIN, TTOU, TERM, INT, QUIT and CHLD. USR1, USR2 and WINCH are caught so that they do not end it.
+    pub fn of_a_service() -> io::Result<Self> {
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
+        Self::catch(&signals, Meaning::Service)
+    }
+
+    /// For a study: HUP (its terminal is gone), TERM, INT and QUIT end it; TTIN and TTOU are a shell's job control.
+    pub fn of_a_study() -> io::Result<Self> {
+        Self::catch(&[SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGCHLD], Meaning::Study)
+    }
+
+    fn catch(signals: &[i32], meaning: Meaning) -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
-        Ok(Self { delivery })
+        Ok(Self { delivery, meaning, stop_heard: false })
     }
 
     /// Readable when a signal waits to be heard.
@@ -38,20 +58,34 @@ impl Signals {
         self.delivery.get_read().as_fd()
     }
 
+    /// Whether a stop was ever asked for.
+    pub fn asked_to_stop(&mut self) -> bool {
+        self.heard();
+        self.stop_heard
+    }
+
     /// What came since the last look. Never waits.
     pub(super) fn heard(&mut self) -> Vec<Heard> {
-        let heard = self.delivery.pending().filter_map(|signal| match signal {
-            SIGHUP => Some(Heard::Wish(Wish::Reload)),
-            SIGTTIN => Some(Heard::Wish(Wish::MoreWorkers)),
-            SIGTTOU => Some(Heard::Wish(Wish::FewerWorkers)),
-            SIGTERM => Some(Heard::Wish(Wish::Stop(Haste::Graceful))),
-            SIGINT | SIGQUIT => Some(Heard::Wish(Wish::Stop(Haste::Quick))),
-            SIGCHLD => Some(Heard::ChildEnded),
-            other => {
+        let meaning = self.meaning;
+        let heard: Vec<Heard> = self.delivery.pending().filter_map(|signal| meaning.of(signal)).collect();
+        self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
+        heard
+    }
+}
+
+impl Meaning {
+    fn of(self, signal: i32) -> Option<Heard> {
+        match (self, signal) {
+            (_, SIGCHLD) => Some(Heard::ChildEnded),
+            (Self::Study, _) | (Self::Service, SIGINT | SIGQUIT) => Some(Heard::Wish(Wish::Stop(Haste::Quick))),
+            (Self::Service, SIGTERM) => Some(Heard::Wish(Wish::Stop(Haste::Graceful))),
+            (Self::Service, SIGHUP) => Some(Heard::Wish(Wish::Reload)),
+            (Self::Service, SIGTTIN) => Some(Heard::Wish(Wish::MoreWorkers)),
+            (Self::Service, SIGTTOU) => Some(Heard::Wish(Wish::FewerWorkers)),
+            (Self::Service, other) => {
                 tracing::warn!(signal = other, "signal ignored: not supported yet");
                 None
             }
-        });
-        heard.collect()
+        }
     }
 }

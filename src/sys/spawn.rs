@@ -24,6 +24,13 @@ pub(super) const FIRST_FD: RawFd = 3;
 /// Room for any pid in the environment, filled in after the fork.
 const PID_DIGITS: &str = "0000000000";
 
+/// Steps of the child that can fail, by the numbers it reports.
+const STEPS: [&str; 5] = ["", "the supervisor ended", "the working directory", "passing descriptors", "execve"];
+const PARENT: u8 = 1;
+const CHDIR: u8 = 2;
+const DESCRIPTORS: u8 = 3;
+const EXECVE: u8 = 4;
+
 /// Why a process could not be made.
 #[derive(Debug, Error)]
 pub(super) enum SpawnError {
@@ -87,14 +94,20 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<Process, SpawnError> {
     let step = |step| move |errno: rustix::io::Errno| SpawnError::Step { step, source: errno.into() };
     let (report, failed) = pipe_with(PipeFlags::CLOEXEC).map_err(step("pipe"))?;
     let pid = fork_and_exec(prepared, failed)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(step("pidfd_open"))?;
-    let mut errno = [0_u8; 4];
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| {
+        // Nobody could look after it. It is our unreaped child, so the pid is its own.
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).ok();
+        step("pidfd_open")(errno)
+    })?;
+    let mut failure = [0_u8; 5];
     // The pipe closes at execve; until then the new process is not the program yet.
-    match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut errno)) {
-        Ok(4) => {
+    match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut failure)) {
+        Ok(5) => {
             rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())).ok();
-            let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-            Err(SpawnError::Step { step: "execve", source })
+            let [step, errno @ ..] = failure;
+            let step = STEPS.get(usize::from(step)).copied().unwrap_or("exec");
+            Err(SpawnError::Step { step, source: io::Error::from_raw_os_error(i32::from_ne_bytes(errno)) })
         }
         Ok(_) | Err(_) => Ok(Process { pid, pidfd }),
     }
@@ -176,18 +189,21 @@ unsafe fn become_program(prepared: &Prepared, argv: &[*const libc::c_char], env:
     // SAFETY: only async-signal-safe calls; descriptors and pointers are valid as the caller promises.
     unsafe {
         let failed = libc::fcntl(failed, libc::F_DUPFD_CLOEXEC, prepared.above);
-        if set_up(prepared, env) {
+        let mut step = set_up(prepared, env);
+        if step == 0 {
             libc::execve(prepared.path.as_ptr(), argv.as_ptr(), env.as_ptr().cast());
+            step = EXECVE;
         }
-        let errno = (*libc::__errno_location()).to_ne_bytes();
-        libc::write(failed, errno.as_ptr().cast(), errno.len());
+        let [a, b, c, d] = (*libc::__errno_location()).to_ne_bytes();
+        let failure = [step, a, b, c, d];
+        libc::write(failed, failure.as_ptr().cast(), failure.len());
         libc::_exit(127)
     }
 }
 
-/// In the order in which each step is still allowed. False when a step failed; errno tells which error.
+/// In the order in which each step is still allowed. 0, or the number of the step that failed; errno tells the error.
 #[expect(unsafe_code, reason = "system calls between fork and execve")]
-unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> bool {
+unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> u8 {
     // SAFETY: as in `become_program`.
     unsafe {
         libc::setpgid(0, 0);
@@ -199,20 +215,23 @@ unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> bool {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const prepared.open_files);
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 || libc::getppid() != prepared.supervisor {
-            return false;
+            return PARENT;
         }
-        if libc::chdir(prepared.directory.as_ptr()) != 0 || libc::dup2(prepared.stdin.as_raw_fd(), 0) < 0 {
-            return false;
+        if libc::chdir(prepared.directory.as_ptr()) != 0 {
+            return CHDIR;
+        }
+        if libc::dup2(prepared.stdin.as_raw_fd(), 0) < 0 {
+            return DESCRIPTORS;
         }
         if let Some(output) = prepared.output
             && (libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0)
         {
-            return false;
+            return DESCRIPTORS;
         }
         let mut next = FIRST_FD;
         for fd in &prepared.fds {
             if libc::dup2(fd.as_raw_fd(), next) < 0 {
-                return false;
+                return DESCRIPTORS;
             }
             next += 1;
         }
@@ -220,7 +239,7 @@ unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> bool {
         if let Some((entry, at)) = prepared.pid_at {
             write_pid(*env.get_unchecked(entry), at);
         }
-        true
+        0
     }
 }
 

@@ -26,7 +26,10 @@ impl Systemd {
             Some(name) => SocketAddr::from_abstract_name(name)?,
             None => SocketAddr::from_pathname(OsStr::from_bytes(name))?,
         };
-        Ok(Self { socket: Some((UnixDatagram::unbound()?, address)) })
+        let socket = UnixDatagram::unbound()?;
+        // The main loop must not wait for a service manager that does not listen.
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: Some((socket, address)) })
     }
 
     /// The service serves; also ends a reload.

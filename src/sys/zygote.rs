@@ -59,10 +59,10 @@ pub(super) struct Zygote {
     channel: OwnedFd,
     process: Process,
     stage: Stage,
-    /// Forks asked for while the application is being imported.
+    /// Forks asked for and not sent: the application is being imported, or the channel is full.
     queued: VecDeque<(WorkerId, Slot)>,
     /// Forks asked for and not answered.
-    pub(super) asked: Vec<WorkerId>,
+    asked: Vec<WorkerId>,
 }
 
 /// What a zygote is started with.
@@ -102,27 +102,34 @@ impl Zygote {
         self.channel.as_fd()
     }
 
-    pub(super) const fn process(&self) -> &Process {
-        &self.process
-    }
-
     pub(super) const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// Asks for a worker; the answer comes as a [`Reply`].
     pub(super) fn fork(&mut self, worker: WorkerId, slot: Slot) -> io::Result<()> {
-        match self.stage {
-            Stage::Dead => return Err(io::Error::other("the zygote has ended")),
-            Stage::Importing => {
-                self.queued.push_back((worker, slot));
-                return Ok(());
-            }
-            Stage::Imported => {}
+        if self.stage == Stage::Dead {
+            return Err(io::Error::other("the zygote has ended"));
         }
-        self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0}}))?;
-        self.asked.push(worker);
+        self.queued.push_back((worker, slot));
+        self.flush();
         Ok(())
+    }
+
+    /// Sends what is asked for, as far as the channel takes it; the rest follows after the next reply.
+    fn flush(&mut self) {
+        while self.stage == Stage::Imported
+            && let Some((worker, slot)) = self.queued.front().copied()
+        {
+            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0}})) {
+                Ok(()) => {
+                    self.queued.pop_front();
+                    self.asked.push(worker);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(_) => self.stage = Stage::Dead,
+            }
+        }
     }
 
     /// The next thing it said; `None` when there is nothing more now.
@@ -156,13 +163,13 @@ impl Zygote {
                 self.asked.retain(|asked| asked.0 != *worker);
             }
         }
+        self.flush();
         reply
     }
 
-    /// Sends on the forks that were asked for during the import; returns those that could not be sent.
-    pub(super) fn send_queued(&mut self) -> Vec<(WorkerId, io::Error)> {
-        let queued = std::mem::take(&mut self.queued);
-        queued.into_iter().filter_map(|(worker, slot)| self.fork(worker, slot).err().map(|error| (worker, error))).collect()
+    /// Whether a fork it was asked for is not answered yet.
+    pub(super) fn owes(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Every fork that will never be answered, once the zygote is dead.
@@ -180,10 +187,10 @@ impl Zygote {
 impl Drop for Zygote {
     /// Nobody needs it any more. Its workers do not: they are our children.
     fn drop(&mut self) {
-        let signal = rustix::process::Signal::KILL;
-        rustix::process::pidfd_send_signal(&self.process.pidfd, signal).ok();
-        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.process.pid), rustix::process::WaitOptions::empty()))
-            .ok();
+        rustix::process::pidfd_send_signal(&self.process.pidfd, rustix::process::Signal::KILL).ok();
+        // By its pidfd: the pid may be another's if it was reaped already.
+        let process = rustix::process::WaitId::PidFd(self.process.pidfd.as_fd());
+        rustix::io::retry_on_intr(|| rustix::process::waitid(process.clone(), rustix::process::WaitIdOptions::EXITED)).ok();
     }
 }
 

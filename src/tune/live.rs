@@ -5,10 +5,7 @@ mod backstage;
 mod stage;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,10 +18,11 @@ use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
 use crate::sys::linux::{Linux, Surroundings};
 use crate::sys::listen::Listeners;
+use crate::sys::private_folder::PrivateFolder;
 use crate::sys::remote::{self, Remote};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::{clock, limits};
+use crate::sys::{clock, limits, priority};
 use crate::tune::trial::{Terms, measure};
 use crate::tune::{Step, Testbed, TrialError};
 use backstage::{Backstage, Prompter};
@@ -67,7 +65,7 @@ impl<'a> Live<'a> {
     /// Of the same family as the configured address, so that what is measured is what will run.
     fn private_listen(&self) -> Listen {
         let address = match self.config.listen.addresses.first() {
-            Some(Address::Unix(_)) => Address::Unix(self.private.0.join("trial.sock")),
+            Some(Address::Unix(_)) => Address::Unix(self.private.path().join("trial.sock")),
             Some(Address::Tcp { .. } | Address::Fd(_)) | None => Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
         };
         Listen { addresses: vec![address], owner: None, mode: 0o600, ..self.config.listen.clone() }
@@ -76,6 +74,9 @@ impl<'a> Live<'a> {
 
 impl Testbed for Live<'_> {
     fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError> {
+        if self.signals.asked_to_stop() {
+            return Err(TrialError::Interrupted);
+        }
         let started = clock::now();
         let fail = |reason: String| TrialError::Failed { reason, seconds: clock::now().since(started).as_secs_f64() };
         watch(Step::Starting);
@@ -95,6 +96,9 @@ impl Testbed for Live<'_> {
         let (outcome, measured) = thread::scope(|scope| {
             let script = scope.spawn(|| {
                 let _stop = StopAtEnd { remote, backstage: &backstage };
+                if !priority::raise_this_thread() {
+                    tracing::debug!("no real-time priority for the load generator (CAP_SYS_NICE): it may send late");
+                }
                 stage.await_ready().and_then(|()| measure(&mut stage, &terms, suggestion, watch))
             });
             let outcome = serve(&mut host, settings, &mut Prompter::new(&backstage));
@@ -140,23 +144,4 @@ fn target(listeners: &Listeners) -> Option<Target> {
 /// As many as this process may open.
 fn connections() -> u32 {
     u32::try_from(limits::open_files().saturating_sub(SPARE_FDS)).unwrap_or(u32::MAX).max(1)
-}
-
-/// A directory for the trial's socket that only we can enter. Removed at the end.
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("tuningfork-tune-{}", std::process::id()));
-        // Left by a process of the same id that was killed.
-        fs::remove_dir_all(&path).ok();
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
 }

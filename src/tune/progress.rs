@@ -77,8 +77,6 @@ impl Progress for Shown {
             Step::WarmingUp => "warming up".to_owned(),
             Step::Light => "light load".to_owned(),
             Step::Probing(rate) => format!("{rate:.0} req/s"),
-            Step::Draining => "draining".to_owned(),
-            Step::Stopping => "stopping".to_owned(),
         };
         self.bar.set_message(format!("{}, {doing}", self.label));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::study::queueing::{Bounds, Demand};
 use crate::study::{
-    Batch, Candidate, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion, Verdict, Warmup,
-    Window,
+    Batch, Candidate, CoreShare, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion,
+    Verdict, Warmup, Window,
 };
 use crate::tune::{Step, TrialError};
 use crate::units::Rate;
@@ -14,11 +14,8 @@ use crate::units::Rate;
 /// A running candidate that load can be put on.
 pub trait Stage {
     /// Plays `probe`, asking `decide` about every batch after settling, until it says stop or the time is up. The window covers what came
-    /// after settling. New requests stop at the end; those outstanding go on.
+    /// after settling. Returns when nothing is outstanding any more, or after `probe.drain`.
     fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError>;
-
-    /// Waits without load, for at most `seconds`, until nothing is outstanding.
-    fn drain(&mut self, seconds: f64) -> Result<Drained, TrialError>;
 
     /// Proportional set size of all workers now, bytes.
     fn memory(&mut self) -> Result<u64, TrialError>;
@@ -36,6 +33,8 @@ pub struct Probe {
     pub settle: f64,
     /// The longest it plays after that.
     pub seconds: f64,
+    /// How long outstanding requests are awaited, without load, after it.
+    pub drain: f64,
     /// How long a batch is.
     pub batch: f64,
     /// A request that takes longer, from the moment it was due, is late.
@@ -50,20 +49,11 @@ pub enum Load {
         /// How many.
         clients: u32,
     },
-    /// The recording's own arrivals, sped up or slowed down to this mean rate, whatever the answers.
+    /// The recording's requests in their order at this mean rate, whatever the answers; how single arrivals lie around it is the stage's.
     Open {
         /// Requests a second.
         rate: Rate,
     },
-}
-
-/// Whether an application emptied itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Nothing is outstanding.
-    Empty,
-    /// Requests are still outstanding.
-    Stuck,
 }
 
 /// What all trials of a study have in common.
@@ -89,6 +79,8 @@ const TRUSTED: f64 = 1.1;
 const LATENESS: f64 = 0.05;
 const LATENESS_ALWAYS: f64 = 0.005;
 const STEAL: f64 = 0.02;
+/// Share of all cores that programs beside the application and the generator may use.
+const OTHERS: f64 = 0.1;
 /// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
 const LIGHT: f64 = 0.4;
 const MOST_CLIENTS: f64 = 256.0;
@@ -185,32 +177,35 @@ impl Script<'_> {
             let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
             let verdict = judge.verdict();
             let crashed = self.note(&window);
+            let stuck = window.unanswered > 0;
             let disturbed = self.disturbance(&window);
             let why = match verdict {
                 Verdict::Held => None,
                 Verdict::Missed(miss) => Some(disturbed.map_or(miss.words(), Flag::words).to_owned()),
             };
-            self.probes.push(ProbeNote { rate: offered, held: verdict == Verdict::Held, why });
-            if verdict == Verdict::Held {
+            let held = verdict == Verdict::Held;
+            self.probes.push(ProbeNote { rate: offered, held, why });
+            if held {
                 self.memory = self.memory.max(self.stage.memory()?);
                 // What was really offered, not what was asked for: in a short window they differ by several percent.
                 let reached = judge.offered();
                 if best.as_ref().is_none_or(|(_, rate)| *rate < reached) {
                     best = Some((window, reached));
                 }
-            } else if self.drain()? == Drained::Stuck {
-                break;
             }
             // A disturbance can only make a probe fail, so only failures are tried again, and only once.
-            if may_repeat && disturbed.is_some() && verdict != Verdict::Held {
+            if may_repeat && disturbed.is_some() && !held && !stuck {
                 may_repeat = false;
                 continue;
             }
             if let Some(flag) = disturbed {
                 self.flag(flag);
             }
-            search.record(offered, verdict == Verdict::Held);
-            if crashed {
+            search.record(offered, held);
+            if stuck {
+                self.flag(Flag::DoesNotRecover);
+            }
+            if crashed || stuck {
                 break;
             }
         }
@@ -239,15 +234,6 @@ impl Script<'_> {
         Bounds::new(self.candidate(), f64::from(self.terms.cores), demand).tightest()
     }
 
-    fn drain(&mut self) -> Result<Drained, TrialError> {
-        (self.watch)(Step::Draining);
-        let drained = self.stage.drain(self.terms.pace.timing().drain)?;
-        if drained == Drained::Stuck {
-            self.flag(Flag::DoesNotRecover);
-        }
-        Ok(drained)
-    }
-
     /// Notes a crash, and says whether there was one.
     fn note(&mut self, window: &Window) -> bool {
         if window.crashes > 0 {
@@ -264,10 +250,13 @@ impl Script<'_> {
 
     fn disturbance(&self, window: &Window) -> Option<Flag> {
         let allowed = (LATENESS * self.terms.slo.latency().as_secs_f64()).max(LATENESS_ALWAYS);
-        if window.lateness_p99 > allowed {
+        if window.generator_short {
+            Some(Flag::GeneratorShort)
+        } else if window.lateness_p99 > allowed {
             Some(Flag::GeneratorLate)
         } else {
-            window.cores.iter().any(|core| core.steal > STEAL).then_some(Flag::Steal)
+            let stolen = window.cores.iter().any(|core| core.steal > STEAL).then_some(Flag::Steal);
+            stolen.or_else(|| (others(window) > OTHERS).then_some(Flag::OtherPrograms))
         }
     }
 
@@ -276,8 +265,9 @@ impl Script<'_> {
     }
 
     fn closed(&self, clients: u32, seconds: f64) -> Probe {
-        let batch = self.terms.pace.timing().batch;
-        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, batch, late: self.terms.slo.latency() }
+        let timing = self.terms.pace.timing();
+        let (drain, batch) = (timing.drain, timing.batch);
+        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch, late: self.terms.slo.latency() }
     }
 
     /// Enough clients to keep every core and a pair of workers awake, too few to queue.
@@ -301,6 +291,13 @@ impl Script<'_> {
     fn candidate(&self) -> Candidate {
         self.suggestion.candidate
     }
+}
+
+/// The share of all cores that neither the workers nor the generator used.
+fn others(window: &Window) -> f64 {
+    let busy: f64 = window.cores.iter().map(CoreShare::busy).sum();
+    let ours = (window.workers_cpu + window.generator_cpu) / window.seconds.max(1e-3);
+    (busy - ours) / window.cores.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
+use crate::support::PATIENCE;
 use crate::support::hammer::{Hammer, Outcome, Reuse};
 use crate::support::http::Client;
+use crate::support::journal::Journal;
 use crate::support::lone_worker::LoneWorker;
-use crate::support::process::{End, lives, send};
+use crate::support::process::{End, lives};
 
 #[test]
 fn demo_worker_serves_tcp_and_unix() {
@@ -39,12 +41,12 @@ fn demo_worker_overlaps_waits_and_not_more_connections_than_it_was_given() {
     let worker = LoneWorker::with_connections(5).ready();
     let begun = SystemTime::now();
     let hammer =
-        Hammer { address: worker.address().clone(), path: "/sleep/100".into(), clients: 10, requests: 20, reuse: Reuse::Never };
-    assert_eq!(hammer.run().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 20)]);
+        Hammer { address: worker.address().clone(), path: "/sleep/100".into(), clients: 10, requests: 40, reuse: Reuse::Never };
+    assert_eq!(hammer.run().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 40)]);
     let took = begun.elapsed().unwrap();
-    // 20 waits of 0.1 s, five at a time; one after the other they would take 2 s.
-    assert!(took >= Duration::from_millis(400), "more than five at a time: {took:?}");
-    assert!(took < Duration::from_millis(1_900), "the waits did not overlap: {took:?}");
+    // 40 waits of 0.1 s, five at a time; one after the other they would take 4 s.
+    assert!(took >= Duration::from_millis(800), "more than five at a time: {took:?}");
+    assert!(took < Duration::from_millis(3_900), "the waits did not overlap: {took:?}");
 }
 
 #[test]
@@ -129,12 +131,22 @@ fn demo_worker_tells_about_itself_and_leaks() {
 }
 
 #[test]
-fn demo_worker_leaves_an_orphan_behind() {
+fn demo_worker_leaves_an_orphan_behind_and_the_harness_ends_it() {
     let worker = LoneWorker::with_connections(4).ready();
     let orphan = worker.get("/orphan").text().trim().parse().unwrap();
     assert!(lives(orphan) && !worker.children().contains(&orphan));
-    send(worker.pid(), Signal::KILL);
     drop(worker);
+    let gone = Journal::default().wait(PATIENCE, |_| (!lives(orphan)).then_some(()));
+    assert!(gone.is_some(), "{orphan} lives");
+}
+
+#[test]
+#[should_panic(expected = "it left processes behind")]
+fn demo_worker_that_leaves_an_orphan_behind_fails_a_test() {
+    let mut worker = LoneWorker::with_connections(4).ready();
+    worker.get("/orphan");
+    worker.signal(Signal::TERM);
+    worker.await_end();
 }
 
 #[test]

@@ -78,12 +78,6 @@ impl RunAudience {
 
 impl Audience<Linux<'_>> for RunAudience {
     fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
-        for transition in transitions {
-            log(host, transition);
-            self.counters.record(transition, SystemTime::now());
-            self.tell_systemd(transition);
-        }
-        self.tell_status(supervisor);
         let newest = supervisor.workers().map(|view| view.generation).max();
         let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
         let before = self.roster.read();
@@ -95,6 +89,15 @@ impl Audience<Linux<'_>> for RunAudience {
             waiting: supervisor.waiting().collect(),
             stopping: supervisor.is_stopping(),
         });
+        for transition in transitions {
+            self.counters.record(transition, SystemTime::now());
+        }
+        // Told last: who reads that something happened finds it on the page.
+        for transition in transitions {
+            log(host, transition);
+            self.tell_systemd(transition);
+        }
+        self.tell_status(supervisor);
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) enum Phase {
     Starting,
     /// All of them serve.
     Ready,
+    /// Some of them do not come up.
+    Short,
     /// The supervisor has ended.
     Over,
 }
@@ -92,7 +94,8 @@ impl Audience<Linux<'_>> for Prompter<'_> {
         for transition in transitions {
             match transition {
                 Transition::BecameReady => {
-                    scene.phase = Phase::Ready;
+                    let all = supervisor.ready() >= usize::from(supervisor.target());
+                    scene.phase = if all { Phase::Ready } else { Phase::Short };
                     self.0.changed.notify_all();
                 }
                 Transition::Stopping { .. } if !scene.ending => scene.interrupted = true,

@@ -10,14 +10,12 @@ use crate::replay::{self, Arrivals, Plan};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::{accounting, clock, cpu};
 use crate::tune::TrialError;
-use crate::tune::trial::{Drained, Load, Probe, Stage};
+use crate::tune::trial::{Load, Probe, Stage};
 use crate::units::Moment;
 use crate::usage::{CoreTime, CpuUse};
 
 /// How long a client waits for an answer: as nginx does (proxy_read_timeout is 60 s by default), halved to keep trials short.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
-/// How long outstanding requests are awaited after a probe.
-const DRAIN: Duration = Duration::from_secs(15);
 /// The longest response body read.
 const MAX_BODY: u64 = 256 << 20;
 /// All probes draw the same arrivals, so that candidates are compared under the same load.
@@ -30,13 +28,14 @@ pub(super) struct LiveStage<'a> {
     backstage: &'a Backstage,
     started: Moment,
     max_connections: NonZeroU32,
-    left_over: u64,
+    probes: u32,
+    crashes_seen: u32,
 }
 
 impl<'a> LiveStage<'a> {
     pub(super) fn new(plan: &'a Plan, target: Target, backstage: &'a Backstage, started: Moment, connections: u32) -> Self {
         let max_connections = NonZeroU32::new(connections).unwrap_or(NonZeroU32::MIN);
-        Self { plan, target, backstage, started, max_connections, left_over: 0 }
+        Self { plan, target, backstage, started, max_connections, probes: 0, crashes_seen: 0 }
     }
 
     /// Waits until every worker serves.
@@ -44,12 +43,21 @@ impl<'a> LiveStage<'a> {
         match self.backstage.await_ready() {
             Phase::Ready => Ok(()),
             _ if self.backstage.is_interrupted() => Err(TrialError::Interrupted),
+            Phase::Short => Err(self.failed("not every worker became ready".to_owned())),
             Phase::Over | Phase::Starting => Err(self.failed("the candidate ended before it was ready".to_owned())),
         }
     }
 
     fn failed(&self, reason: String) -> TrialError {
         TrialError::Failed { reason, seconds: clock::now().since(self.started).as_secs_f64() }
+    }
+
+    /// Where in the recording the next probe begins: spread over all of it, and the same for every candidate (multiples of the golden
+    /// ratio; Knuth, TAOCP 3, 6.4).
+    fn start(&self) -> usize {
+        let (number, length) = (u64::from(self.probes), self.plan.requests().len() as u64);
+        let share = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        usize::try_from((share * length) >> 32).unwrap_or(0)
     }
 
     fn run(&self, probe: &Probe) -> Run<'a> {
@@ -63,11 +71,11 @@ impl<'a> LiveStage<'a> {
             target: self.target.clone(),
             reach: Reach::ThisHost,
             load,
-            from: 0,
+            from: self.start(),
             settle,
             // Ended by the meter; this is a safety net.
             duration: settle + Duration::from_secs_f64(probe.seconds) + 8 * batch,
-            drain: DRAIN,
+            drain: Duration::from_secs_f64(probe.drain),
             timeout: CLIENT_PATIENCE,
             max_connections: self.max_connections,
             max_body: MAX_BODY,
@@ -79,15 +87,19 @@ impl<'a> LiveStage<'a> {
     fn counters(&self) -> Counters {
         Counters {
             at: clock::now(),
-            cores: cpu::core_times().unwrap_or_default(),
+            cores: cpu::usable_core_times().unwrap_or_default(),
             workers: self.workers_cpu(),
             generator: clock::thread_cpu(),
-            crashes: self.backstage.crashes(),
         }
     }
 
+    /// The workers and what they started.
+    fn processes(&self) -> Vec<u32> {
+        self.backstage.pids().into_iter().flat_map(accounting::family).collect()
+    }
+
     fn workers_cpu(&self) -> Duration {
-        self.backstage.pids().into_iter().filter_map(cpu::process_time).sum()
+        self.processes().into_iter().filter_map(cpu::process_time).sum()
     }
 }
 
@@ -104,19 +116,16 @@ impl Stage for LiveStage<'_> {
         if self.backstage.is_interrupted() {
             return Err(TrialError::Interrupted);
         }
-        self.left_over = played.unfinished.outstanding + played.unfinished.unsent;
         let opening = opening.unwrap_or_else(|| self.counters());
         let closing = closing.unwrap_or_else(|| self.counters());
-        Ok(window(&opening, &closing, &played))
-    }
-
-    fn drain(&mut self, _seconds: f64) -> Result<Drained, TrialError> {
-        // The engine has awaited what was outstanding already.
-        Ok(if self.left_over == 0 { Drained::Empty } else { Drained::Stuck })
+        let crashes = self.backstage.crashes();
+        let window = Window { crashes: crashes.saturating_sub(self.crashes_seen), ..window(&opening, &closing, &played) };
+        (self.probes, self.crashes_seen) = (self.probes.wrapping_add(1), crashes);
+        Ok(window)
     }
 
     fn memory(&mut self) -> Result<u64, TrialError> {
-        let readings = self.backstage.pids().into_iter().filter_map(accounting::reading);
+        let readings = self.processes().into_iter().filter_map(accounting::reading);
         Ok(readings.map(|reading| reading.pss.unwrap_or(reading.rss)).sum())
     }
 
@@ -131,7 +140,6 @@ struct Counters {
     cores: Vec<CoreTime>,
     workers: Duration,
     generator: Duration,
-    crashes: u32,
 }
 
 /// Turns the engine's running counts into batches after settling, and ends the load when the script has decided.
@@ -226,7 +234,9 @@ fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
         workers_cpu: closing.workers.saturating_sub(opening.workers).as_secs_f64(),
         generator_cpu: closing.generator.saturating_sub(opening.generator).as_secs_f64(),
         lateness_p99: played.lateness.quantile(0.99),
-        crashes: closing.crashes.saturating_sub(opening.crashes),
+        crashes: 0,
+        unanswered: played.unfinished.outstanding,
+        generator_short: played.errors.exhausted > 0,
     }
 }
 

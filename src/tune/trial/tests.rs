@@ -17,7 +17,7 @@ struct Server {
     wait: f64,
     /// Share of requests that fail.
     failing: f64,
-    /// From this many outstanding requests on, service takes ten times as long until the server is empty.
+    /// From this many outstanding requests on, service takes five times as long until the server is empty.
     collapses_at: u64,
     steal: f64,
     crashes: u32,
@@ -41,7 +41,7 @@ impl Server {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test in microseconds")]
     fn accept(&mut self, due: f64) {
         self.collapsed |= self.under_way.len() as u64 > self.collapses_at;
-        let slower = if self.collapsed { 10.0 } else { 1.0 };
+        let slower = if self.collapsed { 5.0 } else { 1.0 };
         let Reverse(free) = self.free.pop().unwrap();
         let end = (due * MICROS).max(free as f64) + self.service * slower * MICROS * (0.5 + self.chance.even());
         self.free.push(Reverse(end as u64));
@@ -126,14 +126,11 @@ impl Stage for Server {
         window.cores =
             (0..self.stations).map(|cpu| CoreShare { cpu, user: busy, steal: self.steal, ..CoreShare::default() }).collect();
         window.crashes = self.crashes;
-        Ok(window)
-    }
-
-    fn drain(&mut self, seconds: f64) -> Result<Drained, TrialError> {
         let last = self.under_way.iter().map(|request| request.0.0).max().unwrap_or(0) as f64 / MICROS + 0.001;
-        self.now = last.clamp(self.now, self.now + seconds);
+        self.now = last.clamp(self.now, self.now + probe.drain);
         self.finish();
-        Ok(if self.under_way.is_empty() { Drained::Empty } else { Drained::Stuck })
+        window.unanswered = self.under_way.len() as u64;
+        Ok(window)
     }
 
     fn memory(&mut self) -> Result<u64, TrialError> {
@@ -235,9 +232,6 @@ fn an_interruption_ends_the_trial_at_once() {
                 Load::Closed { .. } => self.0.probe(probe, decide),
             }
         }
-        fn drain(&mut self, seconds: f64) -> Result<Drained, TrialError> {
-            self.0.drain(seconds)
-        }
         fn memory(&mut self) -> Result<u64, TrialError> {
             self.0.memory()
         }
@@ -253,7 +247,14 @@ fn an_interruption_ends_the_trial_at_once() {
 #[test]
 fn histograms_of_windows_add_up() {
     let mut server = Server::new(2, 0.01, 0.05);
-    let probe = Probe { load: Load::Closed { clients: 2 }, settle: 0.0, seconds: 1.0, batch: 0.25, late: Duration::from_secs(1) };
+    let probe = Probe {
+        load: Load::Closed { clients: 2 },
+        settle: 0.0,
+        seconds: 1.0,
+        drain: 1.0,
+        batch: 0.25,
+        late: Duration::from_secs(1),
+    };
     let mut sum = Latencies::new();
     for _ in 0..2 {
         sum.add(&server.probe(&probe, &mut |_| Decision::GoOn).unwrap().latencies);

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,6 +14,10 @@ use super::turn::Turn;
 
 /// Set in the environment of everything a test starts: a process is ours however often it was forked and whoever adopted it.
 const MARK: &str = "TUNINGFORK_TEST_MARK";
+/// How long the end of what a program wrote may take to arrive when the program has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Some milliseconds, and only for processes without any environment.
+const LOOKS_AT_A_NEW_PROCESS: usize = 500;
 static NEXT_MARK: AtomicU32 = AtomicU32::new(0);
 
 /// How a program under test ended.
@@ -32,7 +35,6 @@ pub(crate) struct Watched {
     mark: String,
     /// What it says.
     pub(crate) journal: Journal,
-    stderr: Option<JoinHandle<()>>,
     /// How long anything is waited for.
     pub(crate) patience: Duration,
     _turn: Turn,
@@ -49,8 +51,8 @@ impl Watched {
         let mark = format!("{}-{}", std::process::id(), NEXT_MARK.fetch_add(1, Ordering::Relaxed));
         command.env(MARK, &mark).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let stderr = Some(journal.follow(child.stderr.take().expect("invariant: stderr is a pipe")));
-        Self { child, mark, journal, stderr, patience: PATIENCE, _turn: turn }
+        journal.follow(child.stderr.take().expect("invariant: stderr is a pipe"));
+        Self { child, mark, journal, patience: PATIENCE, _turn: turn }
     }
 
     /// Its process id.
@@ -77,7 +79,12 @@ impl Watched {
         });
         match outcome {
             Some(Ok(found)) => found,
-            Some(Err(status)) => panic!("it ended ({status}) before: {what}\n{}", self.said()),
+            Some(Err(status)) => {
+                // Its last words may still be in the pipe.
+                self.journal.wait_for_the_rest(LAST_WORDS);
+                let found = found(&self.journal.lines());
+                found.unwrap_or_else(|| panic!("it ended ({status}) before: {what}\n{}", self.said()))
+            }
             None => panic!("not within {:?}: {what}\n{}", self.patience, self.said()),
         }
     }
@@ -95,10 +102,7 @@ impl Watched {
         let patience = if matches!(end, End::Signal(_)) { self.patience } else { Duration::ZERO };
         let gone = self.journal.wait(patience, |_| marked(&self.mark).is_empty().then_some(()));
         assert!(gone.is_some(), "it left processes behind: {:?}\n{}", marked(&self.mark), self.said());
-        // Nobody writes any more; what was written is in the journal when its reader has ended.
-        if let Some(stderr) = self.stderr.take() {
-            stderr.join().expect("the reader of stderr panicked");
-        }
+        self.journal.wait_for_the_rest(LAST_WORDS);
         end
     }
 
@@ -112,9 +116,13 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let ended = matches!(self.child.try_wait(), Ok(Some(_)));
         let left = marked(&self.mark);
-        for pid in &left {
-            send(*pid, Signal::KILL);
-        }
+        self.journal.wait(PATIENCE, |_| {
+            let still = marked(&self.mark);
+            for pid in &still {
+                send(*pid, Signal::KILL);
+            }
+            still.is_empty().then_some(())
+        });
         // Reaps it; a child that is gone is no error here.
         let _ = self.child.wait();
         if !std::thread::panicking() && ended {
@@ -129,28 +137,35 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// Whether a process lives. A zombie does not.
+/// Whether a process lives. Zombies, and who is on the way there, have no program any more.
 pub(crate) fn lives(pid: u32) -> bool {
-    state_and_parent(pid).is_some_and(|(state, _)| state != "Z")
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 /// The living children of a process, adopted ones included, in the order of their ids.
-pub(crate) fn children(parent: u32) -> Vec<u32> {
-    let mut found: Vec<u32> =
-        all().filter(|pid| state_and_parent(*pid).is_some_and(|(state, of)| state != "Z" && of == parent)).collect();
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let mut found: Vec<u32> = all().filter(|pid| parent(*pid) == Some(of) && lives(*pid)).collect();
     found.sort_unstable();
     found
 }
 
+/// Living processes with a mark.
 fn marked(mark: &str) -> Vec<u32> {
     let wanted = format!("{MARK}={mark}");
-    all()
-        .filter(|pid| {
-            // A zombie's environment is empty.
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
-        .collect()
+    let is_marked = |pid: &u32| environment(*pid).split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
+    all().filter(is_marked).collect()
+}
+
+/// A process's environment; empty for the dead and the kernel's threads. In the middle of execve(2) it is empty too: then it is read again.
+fn environment(pid: u32) -> Vec<u8> {
+    for _ in 0..LOOKS_AT_A_NEW_PROCESS {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if !environment.is_empty() || !lives(pid) {
+            return environment;
+        }
+        std::thread::yield_now();
+    }
+    Vec::new()
 }
 
 fn all() -> impl Iterator<Item = u32> {
@@ -158,9 +173,8 @@ fn all() -> impl Iterator<Item = u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn state_and_parent(pid: u32) -> Option<(String, u32)> {
+fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces and parentheses itself.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+    // The name in parentheses may hold spaces and parentheses itself; state and parent follow it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

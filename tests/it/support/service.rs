@@ -145,6 +145,8 @@ impl Running {
 
     fn until_ready(mut self) -> Self {
         self.await_notice("READY=1");
+        // The two channels are not in step: with this line all that was logged on the way has arrived too.
+        self.await_log("service ready");
         self.idle_descriptors = descriptors(self.watched.pid());
         self
     }

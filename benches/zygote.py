@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""How fast the shop's gevent workers are all ready, and what memory they need: tuningfork, gunicorn and gunicorn --preload in turn.
+
+Ready: from the start of the program to the last worker's own word. tuningfork's workers are ready when their loop has begun to accept,
+gunicorn's say so (post_worker_init) right before their loop begins, which favours gunicorn by a trifle.
+Memory: proportional set size, so that a page shared by eight counts for an eighth in each: of a worker, and of all processes together,
+idle and after requests of the recorded mix. Answers other than 200 are counted: an application that was imported before gevent
+patched it may not work.
+"""
+
+import collections
+import http.client
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import common
+
+CLIENTS = 16
+TIMEOUT_SECONDS = 60
+
+
+def ask(port, path):
+    """The status, or the name of what went wrong."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    try:
+        client.request("GET", path)
+        response = client.getresponse()
+        response.read()
+        return response.status
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+    finally:
+        client.close()
+
+
+def ask_all(port, count, paths):
+    """How often each status was answered."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return collections.Counter(pool.map(lambda number: ask(port, paths[number % len(paths)]), range(count)))
+
+
+def memory(server, workers):
+    """Proportional set size of a worker and of everything, MiB."""
+    each = [common.memory(pid)[1] for pid in workers]
+    everything = sum(common.memory(pid)[1] for pid in server.processes())
+    return common.mebibytes(statistics.mean(each)), common.mebibytes(everything)
+
+
+def measure(start, paths, options):
+    port = common.free_port()
+    with start(port) as server:
+        ready = server.await_workers(options.workers)
+        spans = sorted(at - server.started for at in ready.values())
+        time.sleep(options.settle)
+        idle = memory(server, ready)
+        answers = ask_all(port, options.requests, paths)
+        used = memory(server, ready)
+        lost = sum(not common.parent(pid) for pid in ready)
+        return {"first": spans[0] * 1e3, "all": spans[-1] * 1e3, "idle": idle[0], "idle in all": idle[1], "used": used[0],
+                "used in all": used[1], "answers": answers, "lost": lost}
+
+
+def tell(number, name, measured):
+    common.say(f"round {number}  {name:18}  first {measured['first']:6.0f} ms  all {measured['all']:6.0f} ms  "
+               f"PSS {measured['idle']:5.1f} → {measured['used']:5.1f} MiB a worker  {dict(measured['answers'])}"
+               + (f"  {measured['lost']} workers lost" if measured["lost"] else ""))
+
+
+def summarise(servers, rounds):
+    rows = [["", "first ready, ms", "all ready, ms", "PSS a worker, idle", "after requests", "PSS of all, idle", "after requests",
+             "not 200", "lost"]]
+    for name in servers:
+        of = [each[name] for each in rounds]
+        answers = sum((each["answers"] for each in of), collections.Counter())
+        bad = {status: count for status, count in answers.items() if status != 200}
+        rows.append([name, *(common.spread([each[key] for each in of], 0) for key in ("first", "all")),
+                     *(common.spread([each[key] for each in of]) for key in ("idle", "used", "idle in all", "used in all")),
+                     f"{sum(bad.values())} of {sum(answers.values())}" + (f" {bad}" if bad else ""),
+                     sum(each["lost"] for each in of)])
+    print()
+    common.table(rows)
+
+
+def main():
+    parser = common.arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is started")
+    parser.add_argument("--workers", type=int, default=8, help="gevent workers")
+    parser.add_argument("--connections", type=int, default=100, help="connections of a worker")
+    parser.add_argument("--requests", type=int, default=2000, help="requests between the two looks at memory")
+    parser.add_argument("--settle", type=float, default=2, help="seconds between readiness and the first look")
+    options = parser.parse_args()
+    common.need(common.binary, common.python)
+    with common.shop() as shop:
+        size = ("gevent", options.workers, options.connections)
+        servers = {
+            "tuningfork": lambda port: shop.tuningfork(*size, port),
+            "gunicorn": lambda port: shop.gunicorn(*size, port),
+            "gunicorn --preload": lambda port: shop.gunicorn(*size, port, "--preload"),
+        }
+        names, paths, rounds = list(servers), shop.mix(), []
+        for start in servers.values():  # compiled and cached files are nobody's merit
+            with start(common.free_port()) as server:
+                server.await_workers(options.workers)
+        for number in range(options.rounds):
+            turn = number % len(names)
+            measured = {}
+            for name in names[turn:] + names[:turn]:
+                measured[name] = measure(servers[name], paths, options)
+                tell(number + 1, name, measured[name])
+            rounds.append(measured)
+        print(f"{options.workers} gevent workers, {options.requests} requests, {options.rounds} rounds; MiB; median (least – most)")
+        summarise(servers, rounds)
+
+
+if __name__ == "__main__":
+    common.main(main)
