@@ -2,6 +2,7 @@
 
 mod demo_recording;
 mod demo_worker;
+mod docs;
 mod parts_check;
 mod recordings;
 mod run_boot;

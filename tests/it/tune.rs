@@ -63,12 +63,12 @@ fn trials(report: &Value) -> &[Value] {
     report["trials"].as_array().expect("trials")
 }
 
-/// Cores' worth of CPU that neither the workers nor the generator used, in the trial where it was most.
+/// Cores' worth of CPU that neither the workers nor the generator got, in the trial where it was most.
 fn used_by_others(report: &Value) -> f64 {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     let others = |trial: &Value| {
         let cores = trial["cores"].as_array().into_iter().flatten();
-        let busy: f64 = cores.map(|core| number(&core["user"]) + number(&core["system"])).sum();
+        let busy: f64 = cores.map(|core| number(&core["user"]) + number(&core["system"]) + number(&core["steal"])).sum();
         busy - number(&trial["workers_cpu"]) - number(&trial["generator_cpu"])
     };
     trials(report).iter().map(others).fold(0.0, f64::max)
