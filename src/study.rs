@@ -170,6 +170,15 @@ impl Trial {
         }
     }
 
+    /// Why it failed, in a line: the last of a traceback is the one that says what happened.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Measured(_) => None,
+            Outcome::Failed { reason, .. } => Some(reason.lines().last().unwrap_or_default()),
+        }
+    }
+
     /// What it cost.
     #[must_use]
     pub fn seconds(&self) -> f64 {

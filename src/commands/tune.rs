@@ -104,13 +104,17 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
         let mut shown = Shown::on_stderr();
         run_study(&mut study, &GridThenNeighbours, &mut live, &mut journal, &mut shown)?
     };
+    let not_loaded = live.not_loaded().map(str::to_owned);
     drop(live);
     let report = Report::new(&study, stop);
     show(&report, options, &places);
     if let Some(json) = json {
         json.write(&report)?;
     }
-    Ok(ending(stop))
+    match not_loaded {
+        Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
+        Some(_) | None => Ok(ending(stop)),
+    }
 }
 
 /// A new journal, or the one to continue with its trials.

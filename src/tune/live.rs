@@ -40,6 +40,7 @@ pub struct Live<'a> {
     output: &'a Output,
     env: Vec<(OsString, OsString)>,
     private: PrivateFolder,
+    not_loaded: Option<String>,
 }
 
 impl<'a> Live<'a> {
@@ -52,7 +53,13 @@ impl<'a> Live<'a> {
         output: &'a Output,
         env: Vec<(OsString, OsString)>,
     ) -> io::Result<Self> {
-        Ok(Self { config, plan, terms, signals, output, env, private: PrivateFolder::make()? })
+        Ok(Self { config, plan, terms, signals, output, env, private: PrivateFolder::make()?, not_loaded: None })
+    }
+
+    /// Why the application of the last trial that could not load it was not loaded.
+    #[must_use]
+    pub fn not_loaded(&self) -> Option<&str> {
+        self.not_loaded.as_deref()
     }
 
     /// Of the same family as the configured address, so that what is measured is what will run.
@@ -100,11 +107,14 @@ impl Testbed for Live<'_> {
         });
         drop(host);
         let measured = measured.map_err(|_| fail("the measuring thread panicked".to_owned()))?;
-        match (measured, outcome) {
-            (Err(TrialError::Failed { .. }), Outcome::AppNotLoaded { reason } | Outcome::WorkersNotBooting { reason }) => {
+        // A candidate that gives up on its own stops too, and the script takes that for an interruption.
+        match outcome {
+            Outcome::Stopped => measured,
+            Outcome::WorkersNotBooting { reason } => Err(fail(reason)),
+            Outcome::AppNotLoaded { reason } => {
+                self.not_loaded = Some(reason.clone());
                 Err(fail(reason))
             }
-            (measured, Outcome::Stopped | Outcome::AppNotLoaded { .. } | Outcome::WorkersNotBooting { .. }) => measured,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 mod demo_recording;
 mod demo_worker;
+mod docs;
 mod parts_check;
+mod recordings;
 mod run_boot;
 mod run_life;
 mod run_metrics;
@@ -10,4 +12,5 @@ mod run_python;
 mod service_check;
 mod support;
 mod tidy;
+mod tune;
 mod zygote;

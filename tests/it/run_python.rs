@@ -1,6 +1,5 @@
 //! A real Django project on Gunicorn's worker classes, through the zygote.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -9,38 +8,12 @@ use crate::support::http::Address;
 use crate::support::parts;
 use crate::support::process::{End, send};
 use crate::support::service::{Running, Service};
-
-fn shop() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/shop")
-}
+use crate::support::shop;
 
 /// The shop with a database of its own, ready to serve.
-fn shop_service(class: &str, workers: u16) -> Running {
-    let service = Service::with_config(&format!(
-        r#"
-workers = {workers}
-connections = {}
-[app]
-kind = "python"
-app = "{}"
-interpreter = "{}"
-worker-class = "{class}"
-directory = "{}"
-env = {{ SHOP_DB = "@DIR@/shop.sqlite3" }}
-[listen]
-address = "@LISTEN@"
-"#,
-        if class == "sync" { 1 } else { 8 },
-        if class == "asgi" { "shop.asgi:application" } else { "shop.wsgi:application" },
-        parts::python().display(),
-        shop().display(),
-    ));
-    let database = service.directory().join("shop.sqlite3");
-    for arguments in [&["manage.py", "migrate", "--verbosity", "0"][..], &["manage.py", "seed"]] {
-        let mut command = Command::new(parts::python());
-        command.args(arguments).current_dir(shop()).env("SHOP_DB", &database);
-        parts::output(&mut command).unwrap_or_else(|error| panic!("{error}"));
-    }
+fn shop_service(class: &str) -> Running {
+    let service = Service::with_config(&shop::config(class));
+    shop::seed(service.directory());
     service.on_tcp().ready()
 }
 
@@ -60,7 +33,7 @@ fn assert_no_errors(said: &str) {
 #[test]
 fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
     for class in ["sync", "gthread", "gevent", "asgi"] {
-        let mut running = shop_service(class, 2);
+        let mut running = shop_service(class);
         let page = running.get("/");
         assert_eq!(page.status, 200, "{class}: {}", page.text());
         let load = wrk(running.address(), "/", 6);
@@ -103,7 +76,7 @@ fn an_import_error_on_reload_keeps_the_old_workers() {
 
 #[test]
 fn workers_outlive_their_zygote_and_it_is_replaced() {
-    let mut running = shop_service("gevent", 2);
+    let mut running = shop_service("gevent");
     let workers = running.workers();
     let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
     send(zygote, Signal::KILL);

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::parts;
+use crate::support::turn::Turn;
 
 #[test]
 fn zygote_keeps_its_protocol_and_its_workers_their_promises() {
+    let _turn = Turn::beside_others();
     let mut command = Command::new(parts::system_python());
     command.args(["-m", "unittest", "discover", "-s", "tests/python"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     command.env("ZYGOTE_PYTHON", parts::python()).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -97,7 +97,7 @@ fn note(trial: &Trial) -> String {
             }
             parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
         }
-        Outcome::Failed { reason, .. } => parts.push(format!("failed: {reason}")),
+        Outcome::Failed { .. } => parts.extend(trial.failure().map(|reason| format!("failed: {reason}"))),
     }
     parts.join(", ")
 }

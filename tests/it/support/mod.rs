@@ -1,5 +1,6 @@
 //! What the tests stand on: real parts, the real binary under watch, a plain HTTP client and a small hammer.
 
+pub(crate) mod folder;
 pub(crate) mod hammer;
 pub(crate) mod http;
 pub(crate) mod journal;
@@ -7,6 +8,8 @@ pub(crate) mod lone_worker;
 pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod service;
+pub(crate) mod shop;
+pub(crate) mod turn;
 
 use std::time::Duration;
 

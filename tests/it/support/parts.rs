@@ -49,6 +49,11 @@ pub(crate) fn wrk() -> &'static Path {
     PART.get_or_init(|| program("wrk", "wrk"))
 }
 
+/// systemd's checker of units.
+pub(crate) fn systemd_analyze() -> PathBuf {
+    installed("systemd-analyze").unwrap_or_else(|| panic!("systemd-analyze is missing: apt-get install systemd"))
+}
+
 /// Runs a program to its end and gives its stdout and stderr, or all that can be said about its failure.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 use super::journal::Journal;
+use super::turn::Turn;
 
 /// Set in the environment of everything a test starts: a process is ours however often it was forked and whoever adopted it.
 const MARK: &str = "TUNINGFORK_TEST_MARK";
@@ -34,16 +35,24 @@ pub(crate) struct Watched {
     mark: String,
     /// What it says.
     pub(crate) journal: Journal,
+    /// How long anything is waited for.
+    pub(crate) patience: Duration,
+    _turn: Turn,
 }
 
 impl Watched {
     /// Starts `command` with its stderr in a journal. `journal` may already hear notifications.
-    pub(crate) fn start(mut command: Command, journal: Journal) -> Self {
+    pub(crate) fn start(command: Command, journal: Journal) -> Self {
+        Self::start_in(Turn::beside_others(), command, journal)
+    }
+
+    /// The same in a turn that was waited for.
+    pub(crate) fn start_in(turn: Turn, mut command: Command, journal: Journal) -> Self {
         let mark = format!("{}-{}", std::process::id(), NEXT_MARK.fetch_add(1, Ordering::Relaxed));
         command.env(MARK, &mark).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         journal.follow(child.stderr.take().expect("invariant: stderr is a pipe"));
-        Self { child, mark, journal }
+        Self { child, mark, journal, patience: PATIENCE, _turn: turn }
     }
 
     /// Its process id.
@@ -64,7 +73,7 @@ impl Watched {
     /// Waits until `found` finds something; panics with everything the program said when it does not, or when the program ended.
     pub(crate) fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
         let child = &mut self.child;
-        let outcome = self.journal.wait(PATIENCE, |lines| {
+        let outcome = self.journal.wait(self.patience, |lines| {
             let ended = child.try_wait().expect("wait for the program");
             found(lines).map(Ok).or_else(|| ended.map(Err))
         });
@@ -76,21 +85,21 @@ impl Watched {
                 let found = found(&self.journal.lines());
                 found.unwrap_or_else(|| panic!("it ended ({status}) before: {what}\n{}", self.said()))
             }
-            None => panic!("not within {PATIENCE:?}: {what}\n{}", self.said()),
+            None => panic!("not within {:?}: {what}\n{}", self.patience, self.said()),
         }
     }
 
     /// Waits for its end, and checks that it left no process behind.
     pub(crate) fn await_end(&mut self) -> End {
         let child = &mut self.child;
-        let ended = self.journal.wait(PATIENCE, |_| child.try_wait().expect("wait for the program"));
-        let status = ended.unwrap_or_else(|| panic!("it did not end within {PATIENCE:?}\n{}", self.said()));
+        let ended = self.journal.wait(self.patience, |_| child.try_wait().expect("wait for the program"));
+        let status = ended.unwrap_or_else(|| panic!("it did not end within {:?}\n{}", self.patience, self.said()));
         let end = match (status.code(), status.signal()) {
             (Some(code), _) => End::Code(code),
             (None, signal) => End::Signal(signal.unwrap_or(0)),
         };
         // Who is killed cannot tidy up; the kernel does it for him (PR_SET_PDEATHSIG), in a moment.
-        let patience = if matches!(end, End::Signal(_)) { PATIENCE } else { Duration::ZERO };
+        let patience = if matches!(end, End::Signal(_)) { self.patience } else { Duration::ZERO };
         let gone = self.journal.wait(patience, |_| marked(&self.mark).is_empty().then_some(()));
         assert!(gone.is_some(), "it left processes behind: {:?}\n{}", marked(&self.mark), self.said());
         self.journal.wait_for_the_rest(LAST_WORDS);
