@@ -186,7 +186,7 @@ fn summarise(candidates: &[Candidate], rounds: &[Round]) {
 fn compare(options: &Options, config: &Path, traffic: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let (config, plan) = (read_config(config)?, read_plan(traffic, options.host.clone())?);
     limits::raise_open_files();
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::of_a_study()?;
     let log = NamedTempFile::new()?;
     let output = Output::To(log.reopen()?.into());
     let pace = if options.quick { Pace::Quick } else { Pace::Normal };
