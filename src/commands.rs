@@ -141,9 +141,8 @@ impl CommandError {
 
     /// How the program ends for it.
     #[must_use]
-    pub fn ending(&self) -> Ending {
+    pub const fn ending(&self) -> Ending {
         match self {
-            Self::Journal(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ending::NoInput,
             Self::Unreadable { .. }
             | Self::Recording { .. }
             | Self::Plan(_)

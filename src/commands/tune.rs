@@ -16,7 +16,7 @@ use crate::sys::{host, launch, limits};
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
-use crate::tune::{Header, Journal, run_study};
+use crate::tune::{Header, Journal, JournalError, run_study};
 use crate::units::{Connections, Rate, Workers};
 use files::{Draft, Places};
 use question::Question;
@@ -122,7 +122,10 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     if !resume {
         return Ok(Journal::create(&places.journal, header)?);
     }
-    let resumed = Journal::resume(&places.journal, header)?;
+    let resumed = Journal::resume(&places.journal, header).map_err(|error| match error {
+        JournalError::Io { path, source } => CommandError::Unreadable { path, source },
+        other @ (JournalError::Exists(_) | JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => other.into(),
+    })?;
     files::say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
         files::say("its last line was cut off: that trial is run again");

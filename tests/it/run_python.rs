@@ -105,7 +105,7 @@ fn a_stop_ends_also_when_the_zygote_does_not_answer() {
 
 #[test]
 fn a_django_project_whose_urls_are_broken_is_not_rolled_out() {
-    let mut running = shop_service("sync", 2);
+    let mut running = shop_service("sync");
     let before = running.workers();
     let broken = "from shop.settings import *\nROOT_URLCONF = 'no_such_urls'\n";
     std::fs::write(running.directory().join("broken.py"), broken).expect("write settings");
