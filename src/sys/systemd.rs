@@ -5,11 +5,15 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use crate::units::Moment;
 
 /// Longest STATUS text sent, bytes: systemd shows one line.
 const MAX_STATUS: usize = 512;
+
+/// How long a full queue at the other end is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where systemd, or whoever set NOTIFY_SOCKET, listens.
 pub struct Systemd {
@@ -27,8 +31,8 @@ impl Systemd {
             None => SocketAddr::from_pathname(OsStr::from_bytes(name))?,
         };
         let socket = UnixDatagram::unbound()?;
-        // The main loop must not wait for a service manager that does not listen.
-        socket.set_nonblocking(true)?;
+        // A full queue is waited for, or READY=1 would be lost when many workers start at once; but not for ever.
+        socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { socket: Some((socket, address)) })
     }
 
@@ -66,5 +70,33 @@ impl Systemd {
         {
             tracing::warn!(%error, message, "systemd did not take a notification");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_waited_for_and_a_dead_one_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let systemd = Systemd::new(Some(path.as_os_str())).unwrap();
+        // Far more than any queue holds (net.unix.max_dgram_qlen): without a reader, the first that does not fit is given up.
+        let filler = UnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        while filler.send_to(b"x", &path).is_ok() {}
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            loop {
+                let length = receiver.recv(&mut buffer).unwrap();
+                if buffer[..length] == *b"READY=1" {
+                    return;
+                }
+            }
+        });
+        systemd.ready();
+        reader.join().unwrap();
     }
 }

@@ -71,6 +71,28 @@ fn a_socket_file_left_by_a_killed_supervisor_is_taken_over() {
 }
 
 #[test]
+fn a_unix_socket_gets_its_mode_and_owner() {
+    use std::os::unix::fs::MetadataExt;
+
+    let owner = rustix::process::getuid().as_raw();
+    let name = parts::output(Command::new("id").args(["-un", &owner.to_string()])).expect("id");
+    let config = r#"
+workers = 1
+[app]
+kind = "command"
+command = ["@PROGRAM@", "demo-worker", "--connections", "9"]
+[listen]
+address = "@LISTEN@"
+mode = "0640"
+owner = "@OWNER@"
+"#;
+    let mut running = Service::with_config(&config.replace("@OWNER@", name.trim())).ready();
+    let about = fs::metadata(running.directory().join("web.sock")).expect("the socket");
+    assert_eq!((about.mode() & 0o777, about.uid()), (0o640, owner));
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_left_alone() {
     let service = Service::of_demo_workers(1, 10).file("web.sock", "precious");
     let mut running = service.start();

@@ -52,6 +52,14 @@ fn a_worker_that_dies_is_replaced_however_it_dies() {
 }
 
 #[test]
+fn many_workers_that_start_at_once_are_all_heard() {
+    let mut running = Service::of_demo_workers(40, 10).ready();
+    running.await_log_times("worker ready", 40);
+    assert_eq!(running.children().len(), 40);
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn a_hung_worker_is_aborted_and_replaced() {
     let mut running = Service::with_config(&demo_config("timeout = 1")).ready();
     let before = running.children();
