@@ -198,6 +198,7 @@ def fork_orphan():
             except OSError as error:
                 told = -error.errno
             if told == 0:
+                os.close(writer)
                 return 0
             os.write(writer, b"%d" % told)
             os._exit(0)
