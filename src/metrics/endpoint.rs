@@ -223,6 +223,8 @@ async fn converse<S: Source>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has said all it will ask still waits for the answers.
+        .half_close(true)
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
