@@ -185,8 +185,14 @@ fn a_good_expectation_saves_probes() {
 #[test]
 fn a_plainly_weaker_candidate_ends_after_the_light_probe() {
     let found = trial(&mut Server::new(2, 0.01, 0.05), Pace::Normal, &suggestion(None, Some(400.0)));
-    assert!(matches!(found.ending, Ending::Outclassed(bound) if (150.0..250.0).contains(&bound)));
+    assert!(matches!(found.ending, Ending::Outclassed(bound) if (200.0..300.0).contains(&bound)));
     assert!(found.probes.is_empty() && found.capacity == 0.0 && found.seconds < 12.0);
+}
+
+#[test]
+fn a_light_bound_just_below_the_rival_settles_nothing() {
+    let found = trial(&mut Server::new(2, 0.01, 0.05), Pace::Normal, &suggestion(None, Some(225.0)));
+    assert_eq!(found.ending, Ending::Held);
 }
 
 #[test]
