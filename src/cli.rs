@@ -2,14 +2,13 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{CommandError, Ending, demo_worker, record, run, tune};
-use crate::recording::JitterSeed;
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -45,28 +44,10 @@ enum Command {
     Tune(Box<tune::Options>),
     /// Make recordings of traffic
     #[command(subcommand)]
-    Record(Record),
+    Record(record::Command),
     /// Serve as one worker of the demo
     #[command(hide = true)]
     DemoWorker(demo_worker::Options),
-}
-
-#[derive(Debug, Subcommand)]
-enum Record {
-    /// Make a recording of access logs: common, combined (nginx, Apache) or Gunicorn's
-    ///
-    /// Addresses and secrets do not reach the recording. `-` is standard input or output.
-    Import {
-        /// The logs
-        #[arg(required = true, value_name = "LOG")]
-        logs: Vec<PathBuf>,
-        /// The recording to write
-        #[arg(short, long, value_name = "FILE", default_value = "-")]
-        output: PathBuf,
-        /// How requests of one second are spread within it: the same seed gives the same recording
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        seed: u64,
-    },
 }
 
 /// Does what the arguments say and returns the exit code.
@@ -77,7 +58,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run { config } => run::run(&config).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
-        Command::Record(Record::Import { logs, output, seed }) => import(&logs, &output, seed),
+        Command::Record(command) => record::record(&command),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
             Ok(code) => return code,
             Err(error) => Err(error.into()),
@@ -98,14 +79,6 @@ impl Command {
             Self::Tune(_) => "error",
         }
     }
-}
-
-/// The report goes to standard error: standard output may be the recording.
-#[expect(clippy::print_stderr, reason = "what was imported, and what could not be")]
-fn import(logs: &[PathBuf], output: &Path, seed: u64) -> Result<Ending, CommandError> {
-    let report = record::import(logs, output, JitterSeed(seed))?;
-    eprintln!("{report}");
-    Ok(Ending::Success)
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where an error meets the user")]

@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Played, Statuses, Unfinished};
+pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished};
 
 use crate::replay::{Load, Plan};
 use crate::units::Rate;
@@ -24,6 +24,8 @@ use reactor::Reactor;
 
 /// The most scheduled requests that wait for a connection; a further one is shed.
 pub const QUEUE_LIMIT: usize = 65_536;
+/// The most seconds a run keeps apart: a day.
+pub const MAX_SECONDS: usize = 86_400;
 /// The highest rate of an open load, requests a second.
 pub const MAX_RATE: f64 = 1_000_000.0;
 /// How long requests that are outstanding at the end are usually awaited; see [`Run::drain`].

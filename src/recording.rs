@@ -17,7 +17,7 @@ use std::io::BufRead;
 
 pub use chance::uniform;
 pub use import::{Importer, JitterSeed};
-pub use jsonl::{read, write};
+pub use jsonl::{Reader, Writer, read, write};
 pub use lines::MAX_LINE;
 pub use meta::{Fidelity, Meta};
 pub use request::{Header, Method, Request, Target, UnixNanos};

@@ -1,209 +1,45 @@
-//! `tuningfork record import`: logs in, a recording out. The output appears whole or not at all, readable by its owner only, since even
-//! a scrubbed recording tells what people asked for.
+//! `tuningfork record`: makes recordings, and works on them.
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod files;
+mod import;
 
-use crate::recording::{Broken, Importer, JitterSeed, Recording, RecordingError, ScrubKey, write};
+use std::path::PathBuf;
 
-/// Stands for standard input or output in place of a file's name.
-const STANDARD: &str = "-";
-/// Bytes read or written at once.
-const BUFFER: usize = 256 << 10;
+use clap::Subcommand;
 
-/// Why an import failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// A file cannot be opened or written.
-    #[error("{path}: {source}")]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
+use super::{CommandError, Ending};
+use crate::recording::JitterSeed;
+
+pub use import::ImportError;
+
+/// What to do with recordings.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a recording of access logs: common, combined (nginx, Apache) or Gunicorn's
+    ///
+    /// Addresses and secrets do not reach the recording. `-` is standard input or output.
+    Import {
+        /// The logs
+        #[arg(required = true, value_name = "LOG")]
+        logs: Vec<PathBuf>,
+        /// The recording to write
+        #[arg(short, long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+        /// How requests of one second are spread within it: the same seed gives the same recording
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
     },
-    /// The output cannot be written.
-    #[error("{path}: {source}")]
-    Output {
-        /// Which one.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The recording would take the place of a log.
-    #[error("{0} is both a log and the output: name another output")]
-    Overwrites(PathBuf),
-    /// A file cannot be used.
-    #[error("{path}: {source}")]
-    Input {
-        /// Which one.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: RecordingError,
-    },
-    /// The files hold nothing to record.
-    #[error(transparent)]
-    Nothing(#[from] RecordingError),
-    /// The system gave no random key to scrub with.
-    #[error("no random key from the system: {0}")]
-    Key(io::Error),
 }
 
-/// What an import made, for the user to read.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ImportReport {
-    /// Requests in the recording.
-    pub requests: usize,
-    /// Every input: requests it gave, and the lines that could not be used.
-    pub inputs: Vec<(PathBuf, usize, Broken)>,
-    /// What the recorded times mean, as in [`Meta`](crate::recording::Meta).
-    pub ts_meaning: String,
+/// Does it. Reports go to standard error: standard output may be the recording.
+pub fn record(command: &Command) -> Result<Ending, CommandError> {
+    match command {
+        Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
+    }
+    Ok(Ending::Success)
 }
 
-impl fmt::Display for ImportReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requests recorded", self.requests)?;
-        for (path, requests, broken) in &self.inputs {
-            write!(f, "\n  {}: {requests} requests", path.display())?;
-            if broken.count > 0 {
-                let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-                let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
-                write!(f, ", {} broken lines passed over (line {}{more})", broken.count, first.join(", "))?;
-            }
-            if broken.torn {
-                write!(f, ", the last line is cut off")?;
-            }
-        }
-        match self.ts_meaning.as_str() {
-            "logged" => write!(f, "\ntimes: the log's whole seconds, spread within each"),
-            other => write!(f, "\ntimes: {other}"),
-        }
-    }
-}
-
-/// Makes one recording of `inputs` (`-` is standard input) and writes it to `output` (`-` is standard output). `seed` decides how whole
-/// seconds are spread: the same logs and seed give the same times. The key that hides addresses and secrets is drawn anew and forgotten.
-pub fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<ImportReport, ImportError> {
-    if let Some(log) = inputs.iter().find(|log| is_same(log, output)) {
-        return Err(ImportError::Overwrites(log.clone()));
-    }
-    let mut importer = Importer::new(random_key().map_err(ImportError::Key)?, seed);
-    let mut read = Vec::with_capacity(inputs.len());
-    for path in inputs {
-        let input = open(path).map_err(|source| file(path, source))?;
-        let (requests, broken) = importer
-            .read(BufReader::with_capacity(BUFFER, input))
-            .map_err(|source| ImportError::Input { path: path.clone(), source })?;
-        read.push((path.clone(), requests, broken));
-    }
-    let recording = importer.finish()?;
-    save(&recording, output).map_err(|source| ImportError::Output { path: output.to_owned(), source })?;
-    Ok(ImportReport {
-        requests: recording.requests.len(),
-        inputs: read,
-        ts_meaning: recording.meta.ts_meaning.unwrap_or_else(|| "as recorded".into()),
-    })
-}
-
-fn is_same(log: &Path, output: &Path) -> bool {
-    let place = |path: &Path| path.canonicalize().ok();
-    output != Path::new(STANDARD) && place(log).is_some_and(|log| place(output) == Some(log))
-}
-
-fn file(path: &Path, source: io::Error) -> ImportError {
-    ImportError::File { path: path.to_owned(), source }
-}
-
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    if path == Path::new(STANDARD) {
-        return Ok(Box::new(io::stdin().lock()));
-    }
-    let file = File::open(path)?;
-    // Opening a directory succeeds; only reading it fails, with a line number that would puzzle.
-    if file.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    Ok(Box::new(file))
-}
-
-fn save(recording: &Recording, output: &Path) -> io::Result<()> {
-    if output == Path::new(STANDARD) {
-        return write(recording, BufWriter::new(io::stdout().lock()));
-    }
-    if output.exists() && !output.is_file() {
-        // A pipe or a device cannot be replaced; it is written to.
-        return write(recording, BufWriter::new(OpenOptions::new().write(true).open(output)?));
-    }
-    let name = output.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let mut draft = name.to_owned();
-    draft.push(format!(".{}.part", std::process::id()));
-    let draft = output.with_file_name(draft);
-    let written = save_draft(recording, &draft).and_then(|()| fs::rename(&draft, output));
-    if written.is_err() {
-        // What is left of a draft is of no use, and the first error is the one to tell.
-        let _ = fs::remove_file(&draft);
-    }
-    written
-}
-
-fn save_draft(recording: &Recording, draft: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
-    let mut writer = BufWriter::with_capacity(BUFFER, file);
-    write(recording, &mut writer)?;
-    writer.flush()?;
-    writer.get_ref().sync_all()
-}
-
-fn random_key() -> io::Result<ScrubKey> {
-    let mut key = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut key)?;
-    Ok(ScrubKey(key))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::recording;
-
-    const LINE: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"agent\"\n";
-
-    #[test]
-    fn logs_become_a_private_recording_and_a_report() {
-        let folder = tempfile::tempdir().unwrap();
-        let (log, torn, output) = (folder.path().join("a.log"), folder.path().join("b.log"), folder.path().join("out.jsonl"));
-        fs::write(&log, [LINE, "broken\n", LINE].concat()).unwrap();
-        fs::write(&torn, [LINE, &LINE[..30]].concat()).unwrap();
-        let report = import(&[log.clone(), torn], &output, JitterSeed(1)).unwrap();
-        let text = report.to_string().replace(&format!("{}/", folder.path().display()), "");
-        assert_eq!(
-            text,
-            "3 requests recorded\n  a.log: 2 requests, 1 broken lines passed over (line 2)\n  b.log: 1 requests, the last line is \
-             cut off\ntimes: the log's whole seconds, spread within each"
-        );
-        assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(recording::read(BufReader::new(File::open(&output).unwrap())).unwrap().requests.len(), 3);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no draft is left");
-    }
-
-    #[test]
-    fn what_cannot_be_imported_leaves_no_output() {
-        let folder = tempfile::tempdir().unwrap();
-        let (empty, output) = (folder.path().join("empty.log"), folder.path().join("out.jsonl"));
-        fs::write(&empty, "").unwrap();
-        let refusal = |input: &Path| import(&[input.to_owned()], &output, JitterSeed(1)).unwrap_err().to_string();
-        assert_eq!(refusal(&empty), "the file is empty");
-        assert!(refusal(folder.path()).ends_with("is a directory"));
-        assert!(refusal(&folder.path().join("none")).contains("No such file"));
-        fs::write(&empty, [0x1f, 0x8b, 0, 0]).unwrap();
-        assert!(refusal(&empty).ends_with("the file is compressed with gzip; decompress it first"));
-        assert!(!output.exists());
-        fs::write(&empty, LINE).unwrap();
-        let nowhere = folder.path().join("none/out.jsonl");
-        assert!(import(&[empty], &nowhere, JitterSeed(1)).unwrap_err().to_string().contains("none/out.jsonl"));
-    }
+#[expect(clippy::print_stderr, reason = "what was done, and what could not be")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }

@@ -92,6 +92,42 @@ pub struct Batch {
     pub overdue: u64,
 }
 
+/// How late requests were sent, and what held them. A closed load has no schedule to be late for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lateness {
+    /// From the moment a request was due to the moment it was sent, whatever held it.
+    pub total: Latencies,
+    /// From the moment a request was due to the moment the engine took it up: the engine's own fault. Every scheduled request.
+    pub scheduler: Latencies,
+    /// Waiting for the answer to the request before it in its session; those that waited.
+    pub dependency: Latencies,
+    /// Waiting for a new connection; those that waited.
+    pub connect: Latencies,
+    /// Waiting because every allowed connection was busy; those that waited.
+    pub backlog: Latencies,
+}
+
+/// One second of a run, counted by when requests were due (offered) and when they ended (the rest).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Second {
+    /// Requests that were due.
+    pub offered: u64,
+    /// Requests that were sent.
+    pub sent: u64,
+    /// Requests answered as they should be.
+    pub completed: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Of them, those that found no connection.
+    pub connect_errors: u64,
+    /// Latency of the completed ones: p50, p90, p99 and the longest, seconds; 0 if there were none.
+    pub latency: [f64; 4],
+    /// p99 of [`Lateness::scheduler`], seconds.
+    pub lateness_p99: f64,
+    /// The share of the second that the engine's thread computed.
+    pub busy: f64,
+}
+
 /// What a run measured.
 #[derive(Clone, Debug)]
 pub struct Played {
@@ -108,8 +144,12 @@ pub struct Played {
     pub latency: Latencies,
     /// From the moment its connection was asked for to the whole answer; completed requests.
     pub service: Latencies,
-    /// From the moment a request was due to the moment the engine took it up; open loads.
-    pub lateness: Latencies,
+    /// From the moment the request was sent to the first byte of its answer; completed requests.
+    pub first_byte: Latencies,
+    /// How late requests were sent; loads with a schedule.
+    pub lateness: Lateness,
+    /// Second by second from the end of settling, [`MAX_SECONDS`](super::MAX_SECONDS) at most.
+    pub seconds: Vec<Second>,
     /// Requests that failed.
     pub errors: Errors,
     /// Complete responses by class.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outcome::{Batch, Errors, Played, Statuses, Unfinished};
+use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
 use crate::replay::{Answer, PlannedRequest};
 use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
@@ -38,7 +38,7 @@ pub(super) struct Tally {
     bytes: u64,
     latency: Latencies,
     service: Latencies,
-    lateness: Latencies,
+    lateness: Lateness,
     errors: Errors,
     statuses: Statuses,
 }
@@ -57,7 +57,7 @@ impl Tally {
             bytes: 0,
             latency: Latencies::new(),
             service: Latencies::new(),
-            lateness: Latencies::new(),
+            lateness: Lateness::default(),
             errors: Errors::default(),
             statuses: Statuses::default(),
         }
@@ -84,7 +84,7 @@ impl Tally {
     }
 
     pub(super) fn late(&mut self, lateness: Duration) {
-        self.lateness.record(lateness);
+        self.lateness.scheduler.record(lateness);
     }
 
     /// A whole answer has come. Whether it is the right one depends on the status the recording holds.
@@ -155,7 +155,9 @@ impl Tally {
             completed: self.completed,
             latency: self.latency,
             service: self.service,
+            first_byte: Latencies::new(),
             lateness: self.lateness,
+            seconds: Vec::new(),
             errors: self.errors,
             statuses: self.statuses,
             unfinished: Unfinished::default(),

@@ -72,7 +72,7 @@ fn an_open_load_sends_exactly_its_rate() {
         assert_eq!((played.scheduled, played.completed), (100, 100));
         assert_eq!(played.errors, Errors::default());
         assert!((played.offered.per_second() - 500.0).abs() < 1e-6);
-        assert_eq!((played.latency.count(), played.lateness.count(), played.statuses.class(2)), (100, 100, 100));
+        assert_eq!((played.latency.count(), played.lateness.scheduler.count(), played.statuses.class(2)), (100, 100, 100));
         assert_eq!(played.bytes, 100 * "HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhello".len() as u64);
         match reuse {
             Reuse::PerRequest => assert_eq!(played.connections, 100),
@@ -148,7 +148,7 @@ fn a_closed_load_never_has_more_outstanding_than_clients() {
         .unwrap();
         assert!(played.completed > 4 && outstanding <= 4);
         assert_eq!(played.errors, Errors::default());
-        assert_eq!(played.lateness.count(), 0);
+        assert_eq!(played.lateness.scheduler.count(), 0);
     }
     assert!(most.load(Ordering::SeqCst) <= 4);
 }

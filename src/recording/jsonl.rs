@@ -11,41 +11,146 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::civil::{format_unix, parse_unix};
-use super::{Allowance, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, sift};
+use super::lines::Lines;
+use super::{Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, refuse_compressed};
 
-/// Reads JSON Lines. Lines that cannot be used are counted and passed over; requests keep the order of the file.
+/// Reads a recording whole. Lines that cannot be used are counted and passed over; requests keep the order of the file.
 pub fn read(input: impl BufRead) -> Result<Recording, RecordingError> {
-    let mut meta = Meta::default();
+    let mut allowance = Allowance::default();
+    let mut reader = Reader::new(input)?;
     let mut requests = Vec::new();
-    let mut begins_an_object = true;
-    let (lines, broken) = sift(input, &mut Allowance::default(), |line, position| {
-        if position == Position::First {
-            begins_an_object = is_json(line);
+    while let Some(request) = reader.next()? {
+        allowance.take(reader.length)?;
+        requests.push(request);
+    }
+    let (meta, broken) = reader.finish()?;
+    Ok(Recording { meta, requests, broken })
+}
+
+/// Writes a recording whole.
+pub fn write(recording: &Recording, output: impl Write) -> io::Result<()> {
+    let mut writer = Writer::new(output, &recording.meta)?;
+    for request in &recording.requests {
+        writer.write(request)?;
+    }
+    writer.finish().map(|_| ())
+}
+
+/// Reads a recording request by request, in constant memory.
+#[derive(Debug)]
+pub struct Reader<R> {
+    lines: Lines<R>,
+    meta: Meta,
+    broken: Broken,
+    /// The first request, if the file has no meta line.
+    first: Option<Request>,
+    begins_an_object: bool,
+    found: u64,
+    /// Bytes of the last request's line.
+    length: usize,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads the meta line, if there is one.
+    pub fn new(mut input: R) -> Result<Self, RecordingError> {
+        refuse_compressed(&mut input)?;
+        let lines = Lines::new(input);
+        let mut reader = Self {
+            lines,
+            meta: Meta::default(),
+            broken: Broken::default(),
+            first: None,
+            begins_an_object: true,
+            found: 0,
+            length: 0,
+        };
+        match reader.entry(Position::First)? {
+            Some(Entry::Meta(meta)) => reader.meta = meta,
+            Some(Entry::Request(request)) => reader.first = Some(request),
+            None => {}
         }
-        match parse(line, position) {
-            Some(Entry::Request(request)) => requests.push(request),
-            Some(Entry::Meta(said)) => meta = said,
-            None => return false,
+        Ok(reader)
+    }
+
+    /// What the recording says about itself.
+    pub const fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The next request, in the order of the file, or `None` at its end. Lines that cannot be used are counted and passed over.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot end with an error and what was broken")]
+    pub fn next(&mut self) -> Result<Option<Request>, RecordingError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
         }
-        true
-    })?;
-    match (requests.is_empty(), lines) {
-        (false, _) => Ok(Recording { meta, requests, broken }),
-        (true, 0) => Err(RecordingError::Empty),
-        (true, _) if !begins_an_object => Err(RecordingError::NotJsonLines),
-        (true, lines) => Err(RecordingError::NothingUsable { lines }),
+        Ok(match self.entry(Position::Later)? {
+            Some(Entry::Request(request)) => Some(request),
+            Some(Entry::Meta(_)) | None => None,
+        })
+    }
+
+    /// What the recording says about itself, and what of it was broken. An error if there was no request at all.
+    pub fn finish(self) -> Result<(Meta, Broken), RecordingError> {
+        match (self.found, self.lines.read()) {
+            (1.., _) => Ok((self.meta, self.broken)),
+            (0, 0) => Err(RecordingError::Empty),
+            (0, _) if !self.begins_an_object => Err(RecordingError::NotJsonLines),
+            (0, lines) => Err(RecordingError::NothingUsable { lines }),
+        }
+    }
+
+    /// The next usable line; at the start of the file, one that may be the meta line.
+    fn entry(&mut self, mut position: Position) -> Result<Option<Entry>, RecordingError> {
+        loop {
+            let number = self.lines.read() + 1;
+            let Some(line) = self.lines.next().map_err(|source| RecordingError::Read { line: number, source })? else {
+                return Ok(None);
+            };
+            let text = line.text.unwrap_or_default();
+            if line.text.is_some() && text.trim_ascii().is_empty() {
+                continue;
+            }
+            if position == Position::First {
+                self.begins_an_object = is_json(text);
+            }
+            match parse(text, position) {
+                Some(entry) => {
+                    self.length = text.len();
+                    self.found += u64::from(matches!(entry, Entry::Request(_)));
+                    return Ok(Some(entry));
+                }
+                None => self.broken.add(line.number, line.ending),
+            }
+            position = Position::Later;
+        }
     }
 }
 
-/// Writes the meta line and every request.
-pub fn write(recording: &Recording, mut output: impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut output, &MetaLine { meta: &recording.meta })?;
-    output.write_all(b"\n")?;
-    for request in &recording.requests {
-        serde_json::to_writer(&mut output, &LineOut::from(request))?;
+/// Writes a recording request by request.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    output: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the meta line.
+    pub fn new(mut output: W, meta: &Meta) -> io::Result<Self> {
+        serde_json::to_writer(&mut output, &MetaLine { meta })?;
         output.write_all(b"\n")?;
+        Ok(Self { output })
     }
-    output.flush()
+
+    /// Writes one request.
+    pub fn write(&mut self, request: &Request) -> io::Result<()> {
+        serde_json::to_writer(&mut self.output, &LineOut::from(request))?;
+        self.output.write_all(b"\n")
+    }
+
+    /// Flushes, and gives the output back.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.output.flush()?;
+        Ok(self.output)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,7 +259,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recording::{Broken, UnixNanos};
+    use crate::recording::UnixNanos;
 
     const META: &str = r#"{"meta":{"source":"nginx-json","ts_resolution_ns":1000000,"later":1}}"#;
     const FULL: &str = r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST","u":"/x?y","h":[["Host","a"],["host","b"]],"b":"eA==","s":200,"d":0.0123,"rb":512}"#;

@@ -233,7 +233,7 @@ fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
             .collect(),
         workers_cpu: closing.workers.saturating_sub(opening.workers).as_secs_f64(),
         generator_cpu: closing.generator.saturating_sub(opening.generator).as_secs_f64(),
-        lateness_p99: played.lateness.quantile(0.99),
+        lateness_p99: played.lateness.scheduler.quantile(0.99),
         crashes: 0,
         unanswered: played.unfinished.outstanding,
         generator_short: played.errors.exhausted > 0,
