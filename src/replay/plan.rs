@@ -1,30 +1,25 @@
 //! Compiles a recording: sorted, filtered to what may be sent, every request as final bytes, equal ones stored once. Refuses a plan
 //! without requests and one beyond the bounds.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
-
+use super::arena::{Arena, Place};
 use super::framing::ResponseBody;
-use super::wire::{Reuse, encode};
-use crate::recording::{Header, Recording, Request};
+use super::options::{Methods, PlanOptions};
+use super::sessions::{Link, link};
+use super::wire::{Reuse, cookie};
+use crate::recording::{Method, Recording, Request};
 use crate::units::Rate;
 
-/// The most requests of a plan; 24 bytes each.
+/// The most requests of a plan; 40 bytes each.
 pub const MAX_PLANNED: usize = 2_000_000;
-/// The most bytes of distinct requests.
-pub const MAX_ARENA: usize = 512 << 20;
 
-/// What compiling depends on beside the recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanOptions {
-    /// The Host header of requests that recorded none.
-    pub host: String,
-    /// How connections are used; it decides the Connection header.
-    pub reuse: Reuse,
-}
+/// How many refused methods an error names.
+const NAMED_METHODS: usize = 5;
+/// How often a plan repeats whose requests all have one time.
+const LONE_TURN: Duration = Duration::from_secs(1);
 
 /// Requests ready to be sent, in order of arrival. Never empty.
 #[derive(Debug)]
@@ -33,6 +28,8 @@ pub struct Plan {
     arena: Vec<u8>,
     reuse: Reuse,
     dropped: Dropped,
+    /// The first request of each session.
+    firsts: Vec<u32>,
 }
 
 /// One request of a plan.
@@ -40,8 +37,10 @@ pub struct Plan {
 pub struct PlannedRequest {
     /// Nanoseconds after the plan's first request.
     at: u64,
-    offset: u32,
-    length: u32,
+    place: Place,
+    link: Link,
+    /// [`u32::MAX`] if the recording does not tell, or more than that.
+    recorded_length: u32,
     /// 0 if the recording does not tell.
     status: u16,
     body: ResponseBody,
@@ -52,6 +51,16 @@ impl PlannedRequest {
     #[must_use]
     pub const fn at(&self) -> Duration {
         Duration::from_nanos(self.at)
+    }
+
+    pub(super) const fn nanos(&self) -> u64 {
+        self.at
+    }
+
+    /// The recorded connection it came on, counted from 0 in order of their first requests; `None` if that is unknown.
+    #[must_use]
+    pub fn session(&self) -> Option<u32> {
+        self.link.session()
     }
 
     /// The status the recording holds.
@@ -70,7 +79,7 @@ impl PlannedRequest {
 /// Recorded requests that a plan leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Their method may change something on the server: anything but GET, HEAD and OPTIONS.
+    /// Their method may change something on the server, and is not allowed.
     pub unsafe_method: u64,
     /// They turn the connection into something else: CONNECT, or an Upgrade header.
     pub upgrade: u64,
@@ -94,16 +103,24 @@ impl fmt::Display for Dropped {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Nothing is left to send.
-    #[error("nothing to replay in {recorded} recorded requests ({dropped})")]
+    #[error("nothing to replay in {recorded} recorded requests ({dropped}){}", hint(.refused))]
     Empty {
         /// How many were recorded.
         recorded: usize,
         /// Why they are not sent.
         dropped: Dropped,
+        /// Methods that would have to be allowed.
+        refused: Vec<Method>,
     },
     /// The host is no header value.
     #[error("not a host name: {0:?}")]
     Host(String),
+    /// A method to be allowed is none.
+    #[error("not a method: {0:?}; name it like POST")]
+    Method(String),
+    /// A header to be set is one that a replay computes.
+    #[error("the header {0} is computed for each request and cannot be set")]
+    Computed(String),
     /// A bound is reached.
     #[error("more than {limit} {what} to replay; cut the recording into smaller ones")]
     TooLarge {
@@ -114,35 +131,56 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    fn empty(recording: &Recording, dropped: Dropped, methods: &Methods) -> Self {
+        let mut refused: Vec<Method> = Vec::new();
+        for method in recording.requests.iter().map(|request| &request.method) {
+            if refused.len() < NAMED_METHODS
+                && !methods.contain(method)
+                && method.as_str() != "CONNECT"
+                && !refused.contains(method)
+            {
+                refused.push(method.clone());
+            }
+        }
+        Self::Empty { recorded: recording.requests.len(), dropped, refused }
+    }
+}
+
+/// How refused methods are allowed.
+fn hint(refused: &[Method]) -> String {
+    let names: Vec<_> = refused.iter().map(Method::as_str).collect();
+    if names.is_empty() { String::new() } else { format!("; `tuningfork replay --allow {}` sends them", names.join(",")) }
+}
+
 impl Plan {
     /// Compiles `recording`. Ties in time are broken by connection, place on it, and place in the recording.
     pub fn compile(recording: &Recording, options: &PlanOptions) -> Result<Self, PlanError> {
-        let host_fits = !options.host.is_empty() && !options.host.contains(' ') && Header::new("Host", &options.host).is_some();
-        if !host_fits {
-            return Err(PlanError::Host(options.host.clone()));
-        }
+        options.check()?;
         let mut dropped = Dropped::default();
-        let mut kept: Vec<&Request> = recording.requests.iter().filter(|request| dropped.keeps(request)).collect();
+        let mut kept: Vec<&Request> =
+            recording.requests.iter().filter(|request| dropped.keeps(request, &options.methods)).collect();
         if kept.len() > MAX_PLANNED {
             return Err(PlanError::TooLarge { limit: MAX_PLANNED, what: "requests" });
         }
         kept.sort_by_key(|request| (request.at, request.connection.as_deref(), request.ordinal));
         let Some(first) = kept.first().map(|request| request.at.0) else {
-            return Err(PlanError::Empty { recorded: recording.requests.len(), dropped });
+            return Err(PlanError::empty(recording, dropped, &options.methods));
         };
+        let (links, firsts) = link(&kept, &recording.meta);
         let mut arena = Arena::default();
         let mut requests = Vec::with_capacity(kept.len());
-        for request in kept {
-            let (offset, length) = arena.place(request, options)?;
+        for (request, link) in kept.into_iter().zip(links) {
             requests.push(PlannedRequest {
                 at: request.at.0.abs_diff(first),
-                offset,
-                length,
+                place: arena.place(request, options)?,
+                link,
+                recorded_length: request.response_bytes.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX),
                 status: request.status.unwrap_or(0),
                 body: if request.method.as_str() == "HEAD" { ResponseBody::Never } else { ResponseBody::Possible },
             });
         }
-        Ok(Self { requests, arena: arena.bytes, reuse: options.reuse, dropped })
+        Ok(Self { requests, arena: arena.into_bytes(), reuse: options.reuse, dropped, firsts })
     }
 
     /// The requests, in order.
@@ -163,8 +201,69 @@ impl Plan {
     /// The bytes of one of this plan's requests.
     #[must_use]
     pub fn bytes(&self, request: &PlannedRequest) -> &[u8] {
-        let from = request.offset as usize;
-        self.arena.get(from..from + request.length as usize).unwrap_or(&[])
+        let from = request.place.offset as usize;
+        self.arena.get(from..from + request.place.length as usize).unwrap_or(&[])
+    }
+
+    /// How many recorded connections there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The first request of each recorded connection, by [`PlannedRequest::session`]; in order of time.
+    #[must_use]
+    pub fn session_starts(&self) -> &[u32] {
+        &self.firsts
+    }
+
+    /// The first request at `from` or after it that [`opens`](Self::opens) something: what a client of a closed load takes next.
+    #[must_use]
+    pub fn next_opening(&self, from: usize) -> Option<usize> {
+        (from..self.requests.len()).find(|index| self.opens(*index))
+    }
+
+    /// Whether a request is the first of its recorded connection, or belongs to none.
+    #[must_use]
+    pub fn opens(&self, index: usize) -> bool {
+        self.opening_of(index) == index
+    }
+
+    /// The first request on the same recorded connection, or the request itself if it belongs to none.
+    pub(super) fn opening_of(&self, index: usize) -> usize {
+        self.requests[index].session().map_or(index, |session| self.firsts[session as usize] as usize)
+    }
+
+    /// The index of the request that followed on the same recorded connection.
+    #[must_use]
+    pub fn next_in_session(&self, index: usize) -> Option<usize> {
+        self.requests[index].link.next()
+    }
+
+    /// Whether no request followed on the same recorded connection.
+    #[must_use]
+    pub fn ends_session(&self, index: usize) -> bool {
+        self.next_in_session(index).is_none()
+    }
+
+    /// The recorded time between the end of the response before it on the same connection and this request. Zero for the first one,
+    /// and where requests overlapped. Where the duration of the response is unknown, since its request.
+    #[must_use]
+    pub fn think(&self, index: usize) -> Duration {
+        self.requests[index].link.think()
+    }
+
+    /// Where in the bytes of a request the value of its Cookie header lies.
+    #[must_use]
+    pub fn cookie(&self, index: usize) -> Option<Range<usize>> {
+        cookie(self.bytes(&self.requests[index]))
+    }
+
+    /// Bytes of the recorded response's body; unknown from 4 GiB on.
+    #[must_use]
+    pub fn recorded_length(&self, index: usize) -> Option<u64> {
+        let length = self.requests[index].recorded_length;
+        (length != u32::MAX).then_some(u64::from(length))
     }
 
     /// How connections are used.
@@ -198,6 +297,14 @@ impl Plan {
         self.span() + self.span().div_f64(gaps as f64)
     }
 
+    /// The time one turn of a timetable takes, in nanoseconds: the period, but longer than the span, and a second if all requests
+    /// have one time.
+    pub(super) fn turn(&self) -> u64 {
+        let span = self.span().as_nanos();
+        let turn = if span == 0 { LONE_TURN.as_nanos() } else { self.period().as_nanos().max(span + 1) };
+        u64::try_from(turn).unwrap_or(u64::MAX)
+    }
+
     /// Requests a second over the period; zero if all were made at one moment.
     #[must_use]
     pub fn recorded_rate(&self) -> Rate {
@@ -207,12 +314,12 @@ impl Plan {
 }
 
 impl Dropped {
-    fn keeps(&mut self, request: &Request) -> bool {
+    fn keeps(&mut self, request: &Request, methods: &Methods) -> bool {
         if request.method.as_str() == "CONNECT" || request.headers.iter().any(|header| header.is("upgrade")) {
             self.upgrade += 1;
             return false;
         }
-        if !request.method.is_safe() {
+        if !methods.contain(&request.method) {
             self.unsafe_method += 1;
             return false;
         }
@@ -220,114 +327,5 @@ impl Dropped {
     }
 }
 
-/// Request bytes, equal ones once.
-#[derive(Default)]
-struct Arena {
-    bytes: Vec<u8>,
-    /// By hash: where it lies. Requests whose hashes collide are stored twice, which costs only space.
-    places: HashMap<u64, (u32, u32)>,
-}
-
-impl Arena {
-    fn place(&mut self, request: &Request, options: &PlanOptions) -> Result<(u32, u32), PlanError> {
-        let from = self.bytes.len();
-        encode(request, &options.host, options.reuse, &mut self.bytes);
-        let hash = SipHasher13::new().hash(&self.bytes[from..]);
-        if let Some((offset, length)) = self.places.get(&hash) {
-            let stored = *offset as usize..*offset as usize + *length as usize;
-            if self.bytes[stored] == self.bytes[from..] {
-                self.bytes.truncate(from);
-                return Ok((*offset, *length));
-            }
-        }
-        if self.bytes.len() > MAX_ARENA {
-            return Err(PlanError::TooLarge { limit: MAX_ARENA, what: "bytes" });
-        }
-        let fits = |size: usize| u32::try_from(size).expect("invariant: MAX_ARENA is below 4 GiB");
-        let place = (fits(from), fits(self.bytes.len() - from));
-        self.places.insert(hash, place);
-        Ok(place)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recording::read;
-
-    fn compile(lines: &[&str], reuse: Reuse) -> Result<Plan, PlanError> {
-        let recording = read(lines.join("\n").as_bytes()).unwrap();
-        Plan::compile(&recording, &PlanOptions { host: "app.test".into(), reuse })
-    }
-
-    fn texts(plan: &Plan) -> Vec<String> {
-        plan.requests().iter().map(|request| String::from_utf8(plan.bytes(request).to_vec()).unwrap()).collect()
-    }
-
-    #[test]
-    fn requests_are_sorted_and_complete() {
-        let plan = compile(
-            &[
-                r#"{"t":12.5,"m":"HEAD","u":"/late","s":404}"#,
-                r#"{"t":10,"c":"2","n":2,"m":"GET","u":"/c"}"#,
-                r#"{"t":10,"c":"2","n":1,"m":"GET","u":"/b"}"#,
-                r#"{"t":10,"c":"1","m":"GET","u":"/a","h":[["accept","x"],["Connection","keep-alive"],["X-A","1"],["x-a","2"]]}"#,
-            ],
-            Reuse::PerRequest,
-        )
-        .unwrap();
-        let texts = texts(&plan);
-        assert_eq!(texts[0], "GET /a HTTP/1.1\r\nHost: app.test\r\naccept: x\r\nX-A: 1\r\nx-a: 2\r\nConnection: close\r\n\r\n");
-        assert!(texts[1].starts_with("GET /b ") && texts[2].starts_with("GET /c ") && texts[3].starts_with("HEAD /late "));
-        let last = &plan.requests()[3];
-        assert_eq!((last.at(), last.recorded_status()), (Duration::from_millis(2_500), Some(404)));
-        assert_eq!(last.response_body(), ResponseBody::Never);
-        assert_eq!(plan.period(), Duration::from_nanos(2_500_000_000 + 833_333_333));
-    }
-
-    #[test]
-    fn a_recorded_host_is_kept_and_a_body_measured() {
-        let line = r#"{"t":1,"m":"GET","u":"/","h":[["HOST","a.example"],["Host","b"],["content-length","99"]],"b":"eHl6"}"#;
-        let plan = compile(&[line], Reuse::KeepAlive).unwrap();
-        assert_eq!(
-            texts(&plan)[0],
-            "GET / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nxyz"
-        );
-    }
-
-    #[test]
-    fn equal_requests_are_stored_once() {
-        let lines = [r#"{"t":1,"m":"GET","u":"/a"}"#, r#"{"t":2,"m":"GET","u":"/b"}"#, r#"{"t":3,"m":"GET","u":"/a"}"#];
-        let plan = compile(&lines, Reuse::KeepAlive).unwrap();
-        let [first, second, third] = plan.requests() else { panic!("three") };
-        assert_eq!(plan.bytes(first), plan.bytes(third));
-        assert_eq!(plan.distinct_bytes(), plan.bytes(first).len() + plan.bytes(second).len());
-    }
-
-    #[test]
-    fn only_harmless_requests_are_planned() {
-        let lines = [
-            r#"{"t":1,"m":"POST","u":"/a"}"#,
-            r#"{"t":1,"m":"get","u":"/a"}"#,
-            r#"{"t":1,"m":"CONNECT","u":"a:443"}"#,
-            r#"{"t":1,"m":"GET","u":"/ws","h":[["Upgrade","websocket"]]}"#,
-            r#"{"t":1,"m":"OPTIONS","u":"*"}"#,
-        ];
-        let plan = compile(&lines, Reuse::KeepAlive).unwrap();
-        assert_eq!(plan.requests().len(), 1);
-        assert_eq!(plan.dropped(), Dropped { unsafe_method: 2, upgrade: 2 });
-        assert_eq!(plan.recorded_rate(), Rate::default());
-
-        let dropped = Dropped { unsafe_method: 1, upgrade: 0 };
-        assert_eq!(compile(&lines[..1], Reuse::KeepAlive).unwrap_err(), PlanError::Empty { recorded: 1, dropped });
-    }
-
-    #[test]
-    fn a_host_cannot_smuggle_headers() {
-        let recording = read(br#"{"t":1,"m":"GET","u":"/a"}"#.as_slice()).unwrap();
-        for host in ["", "a b", "a\r\nX: y"] {
-            let options = PlanOptions { host: host.into(), reuse: Reuse::KeepAlive };
-            assert_eq!(Plan::compile(&recording, &options).unwrap_err(), PlanError::Host(host.into()));
-        }
-    }
-}
+mod tests;
