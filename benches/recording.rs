@@ -1,7 +1,7 @@
 //! How fast logs are read and plans compiled.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tuningfork::recording::{Importer, JitterSeed, Recording, ScrubKey, read, write};
+use tuningfork::recording::{Importer, JitterSeed, Recording, Request, Scrub, ScrubKey, Target, audit, read, write};
 use tuningfork::replay::{Plan, PlanOptions, Reuse};
 
 const LINES: u32 = 20_000;
@@ -33,6 +33,21 @@ fn import(log: &str) -> Recording {
     importer.finish().expect("a good log")
 }
 
+/// The requests of a log, each with its query or none of them.
+fn requests(recording: &Recording, query: bool) -> Vec<Request> {
+    let mut requests = recording.requests.clone();
+    for request in requests.iter_mut().filter(|_| !query) {
+        let (path, _) = request.target.as_str().split_once('?').expect("every line has a query");
+        request.target = Target::new(path).expect("a path is a target");
+    }
+    requests
+}
+
+fn scrub(requests: &mut [Request]) {
+    let scrub = Scrub::new(ScrubKey([1; 16]));
+    requests.iter_mut().for_each(|request| scrub.request(request));
+}
+
 fn bench(criterion: &mut Criterion) {
     let log = log();
     let recording = import(&log);
@@ -44,6 +59,11 @@ fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(u64::from(LINES))).sample_size(20);
     group.bench_function("import a combined log", |bencher| bencher.iter(|| import(&log)));
     group.bench_function("read JSON Lines", |bencher| bencher.iter(|| read(lines.as_slice())));
+    group.bench_function("audit JSON Lines", |bencher| bencher.iter(|| audit(lines.as_slice())));
+    let mut plain = requests(&recording, false);
+    group.bench_function("scrub requests without query", |bencher| bencher.iter(|| scrub(&mut plain)));
+    let mut secret = requests(&recording, true);
+    group.bench_function("scrub requests with a token", |bencher| bencher.iter(|| scrub(&mut secret)));
     group.bench_function("compile a plan", |bencher| {
         bencher.iter(|| Plan::compile(&recording, &options));
     });

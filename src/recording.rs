@@ -3,6 +3,7 @@
 //! Pure: readers, keys and seeds are passed in.
 
 mod access_log;
+mod audit;
 mod chance;
 mod civil;
 mod import;
@@ -15,13 +16,14 @@ mod scrub;
 
 use std::io::BufRead;
 
+pub use audit::{Audit, Sightings, audit};
 pub use chance::uniform;
 pub use import::{Importer, JitterSeed};
 pub use jsonl::{Reader, Writer, read, write};
 pub use lines::MAX_LINE;
 pub use meta::{Fidelity, Meta};
 pub use request::{Header, Method, Request, Target, UnixNanos};
-pub use scrub::{Scrub, ScrubKey};
+pub use scrub::{Bodies, Scrub, ScrubKey, Secret};
 
 /// The most requests one recording holds in memory.
 pub const MAX_REQUESTS: usize = 2_000_000;

@@ -1,7 +1,9 @@
 //! `tuningfork record`: makes recordings, and works on them.
 
+mod audit;
 mod files;
 mod import;
+mod scrub;
 
 use std::path::PathBuf;
 
@@ -29,12 +31,24 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Replace personal data and secrets in a recording
+    ///
+    /// Import and capture do so already. Equal values stay equal, lengths and alphabets are kept, paths too but for secrets in them.
+    Scrub(scrub::Options),
+    /// Look for personal data and secrets in a recording
+    ///
+    /// Prints how many of each kind there are and on which lines, never what they are. The exit code is 0 if there are none and
+    /// everything could be looked at, and 1 otherwise. Values with fewer than four letters and digits are not counted, and of those
+    /// with fewer than eight one in ten may be missed.
+    Audit(audit::Options),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
     match command {
         Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
+        Command::Scrub(options) => say(&scrub::scrub(options)?),
+        Command::Audit(options) => return audit::audit(options),
     }
     Ok(Ending::Success)
 }

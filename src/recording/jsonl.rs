@@ -89,6 +89,11 @@ impl<R: BufRead> Reader<R> {
         })
     }
 
+    /// The number of the line the last request stands on.
+    pub fn line(&self) -> u64 {
+        self.lines.read()
+    }
+
     /// What the recording says about itself, and what of it was broken. An error if there was no request at all.
     pub fn finish(self) -> Result<(Meta, Broken), RecordingError> {
         match (self.found, self.lines.read()) {

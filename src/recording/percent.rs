@@ -9,6 +9,29 @@ pub(super) enum Octet {
     Encoded(u8),
 }
 
+impl Octet {
+    /// What it is.
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::Plain(byte) | Self::Encoded(byte) => byte,
+        }
+    }
+
+    /// How many bytes it is written in.
+    pub(super) const fn written(self) -> usize {
+        match self {
+            Self::Plain(_) => 1,
+            Self::Encoded(_) => 3,
+        }
+    }
+}
+
+/// Whether anything is written as `%XX`.
+pub(super) fn has_encoded(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', text)
+        .any(|at| matches!(text[at..], [_, a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
+}
+
 /// The octets of `text`. A percent sign without two hexadecimal digits stands for itself.
 pub(super) fn octets(text: &[u8]) -> impl Iterator<Item = Octet> {
     let mut rest = text;
@@ -62,5 +85,6 @@ mod tests {
     fn a_lone_percent_sign_is_itself() {
         assert_eq!(octets(b"%4").collect::<Vec<_>>(), [Octet::Plain(b'%'), Octet::Plain(b'4')]);
         assert_eq!(octets(b"%zz%2f").last(), Some(Octet::Encoded(b'/')));
+        assert!(has_encoded(b"%zz%2f") && !has_encoded(b"%zz%2"));
     }
 }

@@ -10,6 +10,7 @@ mod run_boot;
 mod run_life;
 mod run_metrics;
 mod run_python;
+mod scrub;
 mod service_check;
 mod support;
 mod tidy;

@@ -1,0 +1,79 @@
+//! Looks for secrets in a recording as the scrub does, and believes only what it sees: not that the recording calls itself scrubbed, but
+//! the seal that replacements carry. Never shows a secret. Refuses what is no recording.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use super::jsonl::Reader;
+use super::scrub::{self, Content, Found, Secret, is_sealed, merge};
+use super::{Broken, RecordingError, Request};
+
+/// How many lines are named for each kind of secret.
+const LINES: usize = 3;
+
+/// What a recording holds that it should not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// How the recording says it was scrubbed.
+    pub policy: Option<String>,
+    /// How many requests were looked at.
+    pub requests: u64,
+    /// The secrets, by kind; a kind that was not found is not in it.
+    pub secrets: BTreeMap<Secret, Sightings>,
+    /// The lines that could not be looked at.
+    pub broken: Broken,
+}
+
+/// How often, and where, one kind of secret was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// How often.
+    pub count: u64,
+    /// The first lines it is on, at most three; lines count from 1.
+    pub lines: Vec<u64>,
+}
+
+impl Audit {
+    /// Whether everything could be looked at, and nothing was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.secrets.is_empty() && self.broken == Broken::default()
+    }
+
+    fn add(&mut self, secret: Secret, line: u64) {
+        let seen = self.secrets.entry(secret).or_default();
+        seen.count += 1;
+        if seen.lines.len() < LINES && seen.lines.last() != Some(&line) {
+            seen.lines.push(line);
+        }
+    }
+
+    fn look(&mut self, request: &Request, line: u64) {
+        self.requests += 1;
+        let content = Content::of(request);
+        let mut found = Vec::new();
+        let mut look = |text: &[u8], look: &dyn Fn(&[u8], &mut Vec<Found>)| {
+            look(text, &mut found);
+            found.retain(|one| !is_sealed(&text[one.range.clone()], one.coding));
+            merge(&mut found);
+            found.drain(..).for_each(|one| self.add(one.secret, line));
+        };
+        look(request.target.as_str().as_bytes(), &scrub::target);
+        for header in &request.headers {
+            look(header.value().as_bytes(), &|value, found| scrub::header(header.name(), value, found));
+        }
+        look(&request.body, &|text, found| scrub::body(text, content, found));
+        look(request.connection.as_deref().unwrap_or_default().as_bytes(), &scrub::connection);
+    }
+}
+
+/// Looks through a recording, in constant memory.
+pub fn audit(input: impl BufRead) -> Result<Audit, RecordingError> {
+    let mut reader = Reader::new(input)?;
+    let mut audit = Audit::default();
+    while let Some(request) = reader.next()? {
+        audit.look(&request, reader.line());
+    }
+    let (meta, broken) = reader.finish()?;
+    Ok(Audit { policy: meta.scrub, broken, ..audit })
+}

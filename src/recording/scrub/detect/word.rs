@@ -1,0 +1,111 @@
+//! E-mail addresses, JSON web tokens, and words that look drawn by lot.
+
+use std::ops::Range;
+
+use super::{Place, is_segment, runs};
+
+/// Shorter words may be ids.
+const TOKEN: usize = 20;
+/// In a word of twenty random letters and digits every second or third neighbour is of another class; in a name hardly any.
+const NEIGHBOURS_PER_CHANGE: usize = 6;
+/// As many hexadecimal digits in a row, letters among them, are no word.
+const HEX: usize = 16;
+
+pub(super) fn emails(text: &[u8], mut add: impl FnMut(Range<usize>)) {
+    for at in memchr::memchr_iter(b'@', text) {
+        let local = text[..at].iter().rev().take_while(|byte| is_local(**byte)).count();
+        let domain = &text[at + 1..];
+        let length = domain.iter().take_while(|byte| is_domain(**byte)).count();
+        let domain = domain[..length].trim_ascii_end();
+        let ending = domain.iter().rev().take_while(|byte| b".-".contains(byte)).count();
+        let domain = &domain[..domain.len() - ending];
+        if local > 0 && is_domain_name(domain) {
+            add(at - local..at + 1 + domain.len());
+        }
+    }
+}
+
+/// What may stand before the `@` (RFC 5322, 3.2.3), but what separates values here.
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"._+-'!#$*^`{|}~%".contains(&byte)
+}
+
+fn is_domain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b".-".contains(&byte)
+}
+
+/// Two labels or more, the last of letters. `logo@2x.png` is an image.
+fn is_domain_name(domain: &[u8]) -> bool {
+    let Some(dot) = memchr::memrchr(b'.', domain) else { return false };
+    let top = &domain[dot + 1..];
+    let is_image = matches!(domain, [b'0'..=b'9', b'x', b'.', ..]);
+    let is_punycode = top.starts_with(b"xn--");
+    dot > 0
+        && !is_image
+        && top.len() >= 2
+        && (is_punycode || top.iter().all(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii()))
+}
+
+/// `{"` in base64, and two dots behind it or more (RFC 7515, 7516).
+pub(super) fn jwts(text: &[u8], mut add: impl FnMut(Range<usize>)) {
+    for run in runs(text, TOKEN, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        let word = &text[run.clone()];
+        let Some(head) = word.windows(3).position(|three| three == b"eyJ") else { continue };
+        if memchr::memchr_iter(b'.', &word[head..]).nth(1).is_some() {
+            add(run.start + head..run.end);
+        }
+    }
+}
+
+pub(super) fn tokens(text: &[u8], place: Place, mut add: impl FnMut(Range<usize>)) {
+    let others: &[u8] = match place {
+        Place::Path => b"_-+",
+        Place::Value | Place::Header => b"_-.+/=",
+    };
+    for run in runs(text, TOKEN, |byte| byte.is_ascii_alphanumeric() || others.contains(&byte)) {
+        if (place != Place::Path || is_segment(text, &run)) && is_token(&text[run.clone()]) {
+            add(run);
+        }
+    }
+}
+
+fn is_token(word: &[u8]) -> bool {
+    !is_uuid(word) && (has_hex(word) || is_mixed(word))
+}
+
+/// A UUID is an ordinary id of a thing.
+fn is_uuid(word: &[u8]) -> bool {
+    word.len() == 36
+        && word.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+fn has_hex(word: &[u8]) -> bool {
+    runs(word, HEX, |byte| byte.is_ascii_hexdigit()).any(|run| {
+        let run = &word[run];
+        run.iter().any(u8::is_ascii_digit) && run.iter().any(u8::is_ascii_alphabetic)
+    })
+}
+
+/// Whether small letters, capitals and digits alternate as only chance lets them. A capital that begins a part of the word is usual,
+/// and so are capitals within it if there are few and no digit.
+fn is_mixed(word: &[u8]) -> bool {
+    let class = |byte: u8| match byte {
+        b'0'..=b'9' => 1_u8,
+        b'A'..=b'Z' => 2,
+        b'a'..=b'z' => 3,
+        _ => 0,
+    };
+    let (mut changes, mut counts) = (0, [0_usize; 4]);
+    let (mut earlier, mut before) = (0, 0);
+    for now in word.iter().map(|byte| class(*byte)) {
+        counts[usize::from(now)] += 1;
+        let begins_a_part = earlier == 0 && before == 2 && now == 3;
+        changes += usize::from(now != before && now != 0 && before != 0 && !begins_a_part);
+        (earlier, before) = (before, now);
+    }
+    let [_, digits, capitals, small] = counts;
+    changes * NEIGHBOURS_PER_CHANGE >= word.len() && (digits > 0 || capitals * 3 >= capitals + small)
+}

@@ -1,0 +1,158 @@
+//! Where secrets are in JSON: everything below a name that says so, and strings and numbers by their look. Refuses what is not JSON.
+
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+
+use super::detect::{Place, detect};
+use super::layer::Layer;
+use super::names;
+use super::secret::{Coding, Found, Secret};
+use super::url::value;
+
+/// Appends every secret; `false` if `text` is not JSON, or nests too deep to tell.
+pub(super) fn json(text: &[u8], found: &mut Vec<Found>) -> bool {
+    if serde_json::from_slice::<IgnoredAny>(text).is_err() {
+        return false;
+    }
+    let mut walk = Walk { text, found, at: 0, depth: 0, secret_below: None, named: false };
+    while walk.step() {}
+    true
+}
+
+/// A walk over text that is known to be JSON.
+struct Walk<'a> {
+    text: &'a [u8],
+    found: &'a mut Vec<Found>,
+    at: usize,
+    depth: usize,
+    /// The depth of the array or object whose name was secret.
+    secret_below: Option<usize>,
+    /// Whether the name just read is that of a secret.
+    named: bool,
+}
+
+impl Walk<'_> {
+    fn step(&mut self) -> bool {
+        let Some(byte) = self.text.get(self.at) else { return false };
+        let start = self.at;
+        self.at += 1;
+        match byte {
+            b'{' | b'[' => {
+                self.depth += 1;
+                if self.named && self.secret_below.is_none() {
+                    self.secret_below = Some(self.depth);
+                }
+                self.named = false;
+            }
+            b'}' | b']' => {
+                self.secret_below = self.secret_below.filter(|depth| *depth != self.depth);
+                self.depth -= 1;
+            }
+            b',' => self.named = false,
+            b'"' => {
+                let inside = self.rest_of_string();
+                if self.is_name() { self.name(inside) } else { self.string(inside) }
+            }
+            b'-' | b'0'..=b'9' => {
+                let others = self.text[start..].iter().take_while(|byte| b"+-.eE0123456789".contains(byte)).count();
+                self.at = start + others;
+                self.number(start..self.at);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn rest_of_string(&mut self) -> Range<usize> {
+        let start = self.at;
+        loop {
+            let special = memchr::memchr2(b'"', b'\\', &self.text[self.at..]).map(|offset| self.at + offset);
+            let Some(special) = special else { return start..self.text.len() };
+            if self.text[special] == b'"' {
+                self.at = special + 1;
+                return start..special;
+            }
+            self.at = special + 2;
+        }
+    }
+
+    /// Whether the string that was just read is the name of what follows.
+    fn is_name(&self) -> bool {
+        self.text[self.at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+    }
+
+    fn name(&mut self, inside: Range<usize>) {
+        let text = &self.text[inside.clone()];
+        let layer = Layer::json(text);
+        self.named = names::is_secret(layer.as_ref().map_or(text, |layer| &layer.plain));
+        self.look(inside, layer.as_ref());
+    }
+
+    fn string(&mut self, inside: Range<usize>) {
+        let layer = Layer::json(&self.text[inside.clone()]);
+        if !self.named && self.secret_below.is_none() {
+            self.look(inside, layer.as_ref());
+        } else if !inside.is_empty() {
+            let coding = if layer.is_some() { Coding::Json } else { Coding::Percent };
+            self.found.push(Found { range: inside, secret: Secret::Field, coding });
+        }
+    }
+
+    fn look(&mut self, inside: Range<usize>, layer: Option<&Layer>) {
+        let earlier = self.found.len();
+        value(layer.map_or(&self.text[inside.clone()], |layer| &layer.plain), self.found);
+        for one in &mut self.found[earlier..] {
+            if let Some(layer) = layer {
+                one.range = layer.written(&one.range);
+                one.coding = Coding::Json;
+            }
+            one.range = inside.start + one.range.start..inside.start + one.range.end;
+        }
+    }
+
+    fn number(&mut self, range: Range<usize>) {
+        let text = &self.text[range.clone()];
+        // Nobody's number is written with an exponent.
+        if text.iter().any(|byte| b"eE".contains(byte)) {
+            return;
+        }
+        if self.named || self.secret_below.is_some() {
+            self.found.push(Found { range, secret: Secret::Field, coding: Coding::Number });
+            return;
+        }
+        let mut cards = Vec::new();
+        detect(text, Place::Value, &mut cards);
+        self.found.extend(cards.first().map(|card| Found { range, secret: card.secret, coding: Coding::Number }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_by_name_and_by_look() {
+        let text = br#"{"a":1,"user":{"id":7,"x":["y",{"z":null}]},"q":"\u0061nn@example.org","n":4111111111111111,"token" : "t\"k","b":"","t":true,"l":[-1.5]}"#;
+        let mut found = Vec::new();
+        assert!(json(text, &mut found));
+        let found: Vec<_> = found.into_iter().map(|one| (one.secret, str::from_utf8(&text[one.range]).unwrap())).collect();
+        assert_eq!(
+            found,
+            [
+                (Secret::Field, "7"),
+                (Secret::Field, "y"),
+                (Secret::Email, r"\u0061nn@example.org"),
+                (Secret::Card, "4111111111111111"),
+                (Secret::Field, r#"t\"k"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for text in ["", "{", "{\"a\":1}}", "a=b", &"[".repeat(500)] {
+            assert!(!json(text.as_bytes(), &mut Vec::new()), "{text}");
+        }
+    }
+}
