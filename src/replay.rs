@@ -7,6 +7,7 @@ mod plan;
 mod schedule;
 mod wire;
 
+pub(crate) use chunked::Chunked;
 pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody};
 pub use plan::{Dropped, MAX_ARENA, MAX_PLANNED, Plan, PlanError, PlanOptions, PlannedRequest};
 pub use schedule::{Arrivals, Load, Schedule};

@@ -2,6 +2,7 @@
 
 mod files;
 mod import;
+mod live;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use super::{CommandError, Ending};
 use crate::recording::JitterSeed;
 
 pub use import::ImportError;
+pub use live::LiveError;
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
@@ -29,12 +31,19 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Record a running service's traffic: a share of its connections passes through this command on its way to the workers
+    ///
+    /// Needs `[control]` in the service's configuration, and its user or root. No restart; the service notices nothing. Ctrl-C ends the
+    /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0. Secrets do not reach
+    /// the file.
+    Live(live::Options),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
     match command {
         Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
+        Command::Live(options) => say(&live::live(options)?),
     }
     Ok(Ending::Success)
 }

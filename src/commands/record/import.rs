@@ -106,7 +106,7 @@ fn file(path: &Path, source: io::Error) -> ImportError {
     ImportError::File { path: path.to_owned(), source }
 }
 
-fn random_key() -> io::Result<ScrubKey> {
+pub(super) fn random_key() -> io::Result<ScrubKey> {
     let mut key = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     Ok(ScrubKey(key))
