@@ -109,6 +109,9 @@ pub enum CommandError {
     /// Logs cannot be made a recording.
     #[error(transparent)]
     Import(#[from] record::ImportError),
+    /// Traffic cannot be recorded.
+    #[error(transparent)]
+    Live(#[from] record::LiveError),
     /// A study cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -153,14 +156,22 @@ impl CommandError {
                 | record::ImportError::Key(_),
             )
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
-            Self::Config(_) => Ending::Config,
+            Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
+            | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
             | Self::CannotCreate { .. }
             | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
-            Self::DemoWorker(_) | Self::System { .. } => Ending::Failure,
+            Self::DemoWorker(_)
+            | Self::Live(
+                record::LiveError::Control(_)
+                | record::LiveError::SeenAsLocal(_)
+                | record::LiveError::Tap(_)
+                | record::LiveError::System(_),
+            )
+            | Self::System { .. } => Ending::Failure,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod address;
 mod app;
 mod check;
+mod control;
 mod keys;
 mod listen;
 mod problem;
@@ -40,6 +41,8 @@ pub struct Config {
     pub timing: Timing,
     /// Where Prometheus finds us, if anywhere.
     pub metrics: Option<Metrics>,
+    /// Where a running service is asked and told, if anywhere.
+    pub control: Option<Control>,
 }
 
 impl Config {
@@ -213,6 +216,13 @@ pub struct Timing {
 pub struct Metrics {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub listen: Address,
+}
+
+/// `[control]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The unix socket, which only root and the supervisor's user may use; absolute.
+    pub socket: PathBuf,
 }
 
 /// What the configuration depends on beside its file. Gathered by the caller, so that parsing stays a function.

@@ -11,6 +11,7 @@
 //! | 6 | `main.rs`, [`cli`] | arguments → command → exit code |
 //! | 5 | [`commands`] | one file a subcommand: wiring and printing, no decisions |
 //! | 4 | [`tune`] | the study loop and its testbeds |
+//! | 4 | [`control`], [`tap`] | the control socket of a service; records its traffic while it runs |
 //! | 3 | [`serve`] | drives a `Supervisor` against a `Host` until it has an outcome |
 //! | 3 | [`sys`], [`load`], [`metrics`] | Linux; the replay engine; the Prometheus endpoint |
 //! | 2 | [`supervisor`], [`replay`], [`study`] | pure decisions |
@@ -22,6 +23,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod load;
 pub mod metrics;
 pub mod recording;
@@ -31,6 +33,7 @@ pub mod stats;
 pub mod study;
 pub mod supervisor;
 pub mod sys;
+pub mod tap;
 pub mod tune;
 pub mod units;
 pub mod usage;

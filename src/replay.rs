@@ -16,6 +16,7 @@ mod timetable;
 mod wire;
 
 pub use arena::MAX_ARENA;
+pub(crate) use chunked::Chunked;
 pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody};
 pub use model::{Arrivals, ClosedOrder, Load, Sessions, Think, Turns};
 pub use options::{HostRule, Methods, PlanOptions, Rewrite};

@@ -1,5 +1,6 @@
 //! Linux. The only home of `unsafe` and of system calls but the replay engine's sockets.
 
+pub mod accept;
 pub mod accounting;
 mod children;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod linux;
 pub mod listen;
 pub mod memory;
 mod notify;
+pub mod pass;
 pub mod priority;
 pub mod private_folder;
 pub mod queue;

@@ -44,5 +44,6 @@ pub fn config(program: &Path, workers: Workers, connections: Connections) -> Con
             boot_timeout: Duration::from_secs(10),
         },
         metrics: None,
+        control: None,
     }
 }

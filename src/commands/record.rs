@@ -3,6 +3,7 @@
 mod audit;
 mod files;
 mod import;
+mod live;
 mod scrub;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use super::{CommandError, Ending};
 use crate::recording::JitterSeed;
 
 pub use import::ImportError;
+pub use live::LiveError;
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
@@ -41,6 +43,12 @@ pub enum Command {
     /// everything could be looked at, and 1 otherwise. Values with fewer than four letters and digits are not counted, and of those
     /// with fewer than eight one in ten may be missed.
     Audit(audit::Options),
+    /// Record a running service's traffic: a share of its connections passes through this command on its way to the workers
+    ///
+    /// Needs `[control]` in the service's configuration, and its user or root. No restart; the service notices nothing. Ctrl-C ends the
+    /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0. Secrets do not reach
+    /// the file.
+    Live(live::Options),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
@@ -49,6 +57,7 @@ pub fn record(command: &Command) -> Result<Ending, CommandError> {
         Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
         Command::Scrub(options) => say(&scrub::scrub(options)?),
         Command::Audit(options) => return audit::audit(options),
+        Command::Live(options) => say(&live::live(options)?),
     }
     Ok(Ending::Success)
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::{CommandError, configuration};
 use crate::config::{App, Config};
+use crate::control::Server;
 use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
 use crate::serve::serve;
 use crate::supervisor::Outcome;
@@ -35,6 +36,7 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let counters = Arc::new(counters);
     let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
     let endpoint = endpoint(&config, &listeners, &counters, &roster)?;
+    let control = control(&config, &listeners, &roster)?;
     let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let first = Arc::clone(&config);
     let loader =
@@ -46,6 +48,7 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let settings = Settings { workers: config.workers, timing: config.timing };
     let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster));
     drop(host);
+    drop(control);
     drop(endpoint);
     match outcome {
         Outcome::Stopped => Ok(()),
@@ -83,8 +86,8 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
 /// What a reload reads. Sockets stay as they are: all generations share them.
 fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
     let config = configuration::read(path).map_err(|error| error.to_string())?;
-    if config.listen != first.listen || config.metrics != first.metrics {
-        tracing::warn!("[listen] and [metrics] have changed: that needs a restart, the sockets stay as they are");
+    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
+        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
     }
     Ok(Arc::new(config))
 }
@@ -107,4 +110,11 @@ fn endpoint(
     let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
         .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
     Ok(Some((endpoint, bound)))
+}
+
+fn control(config: &Config, listeners: &Arc<Listeners>, roster: &Arc<Board<Roster>>) -> Result<Option<Server>, CommandError> {
+    let Some(control) = &config.control else { return Ok(None) };
+    let server = Server::start(&control.socket, Watcher::new(Arc::clone(roster), Arc::clone(listeners)))?;
+    tracing::info!(socket = %control.socket.display(), "control");
+    Ok(Some(server))
 }

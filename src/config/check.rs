@@ -9,7 +9,7 @@ use super::keys::{self, Key};
 use super::problem::{Problems, quote};
 use super::raw::RawConfig;
 use super::reader::NumberOrText;
-use super::{App, CommandApp, Config, Readiness, Surroundings, Timing, app, listen};
+use super::{App, CommandApp, Config, Readiness, Surroundings, Timing, app, control, listen};
 use crate::units::{Connections, Workers};
 
 const DEFAULT_CONNECTIONS: u32 = 100;
@@ -35,12 +35,25 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         Some(raw) => listen::check_metrics(raw, listen.as_ref(), surroundings, problems).map(Some),
         None => Some(None),
     };
+    let metrics_address = metrics.iter().flatten().map(|metrics| &metrics.listen).next();
+    let control = match &raw.control {
+        Some(raw) => control::check(raw, listen.as_ref(), metrics_address, surroundings, problems).map(Some),
+        None => Some(None),
+    };
     match (&app, &timing) {
         (Some(App::Command(app)), Some(timing)) => check_agreement(raw, app, timing, problems),
         (Some(App::Python(_)), Some(timing)) => check_heartbeat(raw, timing, problems),
         (_, None) | (None, _) => {}
     }
-    Some(Config { app: app?, listen: listen?, workers: workers?, connections: connections?, timing: timing?, metrics: metrics? })
+    Some(Config {
+        app: app?,
+        listen: listen?,
+        workers: workers?,
+        connections: connections?,
+        timing: timing?,
+        metrics: metrics?,
+        control: control?,
+    })
 }
 
 /// Gunicorn's workers turn their loops once a second; a shorter patience would end healthy ones.

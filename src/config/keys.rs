@@ -13,11 +13,13 @@ pub(super) enum Section {
     Listen,
     /// `[metrics]`.
     Metrics,
+    /// `[control]`.
+    Control,
 }
 
 impl Section {
     /// The sections that have a header.
-    pub(super) const NAMED: [Self; 3] = [Self::App, Self::Listen, Self::Metrics];
+    pub(super) const NAMED: [Self; 4] = [Self::App, Self::Listen, Self::Metrics, Self::Control];
 
     /// The name between the brackets; nothing for the top.
     pub(super) const fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Section {
             Self::App => "app",
             Self::Listen => "listen",
             Self::Metrics => "metrics",
+            Self::Control => "control",
         }
     }
 
@@ -61,7 +64,9 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.section {
             Section::Top => f.write_str(self.name),
-            Section::App | Section::Listen | Section::Metrics => write!(f, "{}.{}", self.section.name(), self.name),
+            Section::App | Section::Listen | Section::Metrics | Section::Control => {
+                write!(f, "{}.{}", self.section.name(), self.name)
+            }
         }
     }
 }
@@ -99,9 +104,11 @@ pub(super) static BACKLOG: Key = Key::new(Section::Listen, "backlog", "a whole n
 pub(super) static MODE: Key = Key::new(Section::Listen, "mode", r#"the permission bits in octal, in quotes: "0660""#);
 pub(super) static OWNER: Key = Key::new(Section::Listen, "owner", r#""user", "user:group" or ":group""#);
 pub(super) static METRICS_LISTEN: Key = Key::new(Section::Metrics, "listen", r#""host:port", "[v6]:port" or "unix:/path""#);
+pub(super) static CONTROL_SOCKET: Key =
+    Key::new(Section::Control, "socket", r#"the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock""#);
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 18] = [
+pub(super) static ALL: [&Key; 19] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
@@ -120,6 +127,7 @@ pub(super) static ALL: [&Key; 18] = [
     &MODE,
     &OWNER,
     &METRICS_LISTEN,
+    &CONTROL_SOCKET,
 ];
 
 /// What people write who come from Gunicorn, and our key for it.
@@ -168,7 +176,7 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 fn place(section: Section) -> String {
     match section {
         Section::Top => "above the first [section]".to_owned(),
-        Section::App | Section::Listen | Section::Metrics => format!("under [{}]", section.name()),
+        Section::App | Section::Listen | Section::Metrics | Section::Control => format!("under [{}]", section.name()),
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) struct RawConfig {
     pub(super) app: Option<RawApp>,
     pub(super) listen: RawListen,
     pub(super) metrics: Option<RawMetrics>,
+    pub(super) control: Option<RawControl>,
 }
 
 /// `[app]` of either kind.
@@ -63,6 +64,15 @@ pub(super) struct RawMetrics {
     pub(super) listen: Option<Text>,
 }
 
+/// `[control]`.
+#[derive(Debug)]
+pub(super) struct RawControl {
+    pub(super) header: Range<usize>,
+    pub(super) socket: Option<Text>,
+    /// Whether `socket` is written, be its value right or wrong.
+    pub(super) has_socket: bool,
+}
+
 /// Reads the file, or says why it is not TOML. Problems inside are added, and what is left is returned.
 pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig> {
     if text.len() > MAX_BYTES {
@@ -79,6 +89,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
     let app = top.section(Section::App);
     let listen = top.section(Section::Listen);
     let metrics = top.section(Section::Metrics);
+    let control = top.section(Section::Control);
     let mut raw = RawConfig {
         workers: top.number_or_text(&keys::WORKERS),
         connections: top.number(&keys::CONNECTIONS),
@@ -88,10 +99,12 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
         app: None,
         listen: RawListen::default(),
         metrics: None,
+        control: None,
     };
     raw.app = app.map(|(table, header)| read_app(table, header, problems));
     raw.listen = listen.map(|(table, _)| read_listen(table, problems)).unwrap_or_default();
     raw.metrics = metrics.map(|(table, _)| read_metrics(table, problems));
+    raw.control = control.map(|(table, header)| read_control(table, header, problems));
     if !document.get_ref().contains_key(Section::App.name()) {
         let hint = r#"write [app] and below it kind = "python" and app = "module:callable""#;
         problems.in_file(Section::App.name(), "the section is missing", hint);
@@ -129,6 +142,12 @@ fn read_listen(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawListen {
 fn read_metrics(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawMetrics {
     let mut reader = Reader::new(Section::Metrics, table, problems);
     RawMetrics { listen: reader.text(&keys::METRICS_LISTEN) }
+}
+
+fn read_control(table: &DeTable<'_>, header: Range<usize>, problems: &mut Problems<'_>) -> RawControl {
+    let has_socket = table.contains_key(keys::CONTROL_SOCKET.name);
+    let mut reader = Reader::new(Section::Control, table, problems);
+    RawControl { header, socket: reader.text(&keys::CONTROL_SOCKET), has_socket }
 }
 
 /// One problem a line, the first that the parser met: the others are mostly consequences.

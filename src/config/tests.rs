@@ -75,6 +75,7 @@ fn the_annotated_file_shows_the_defaults() {
                 boot_timeout: Duration::from_mins(1),
             },
             metrics: None,
+            control: None,
         }
     );
 }
@@ -82,10 +83,11 @@ fn the_annotated_file_shows_the_defaults() {
 #[test]
 fn what_the_annotated_file_has_in_comments_holds_too() {
     let config = parse(&annotated_command()).unwrap();
-    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]").unwrap();
+    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"").unwrap();
     let listen = Listen { owner: Some("www-data:www-data".to_owned()), ..defaults.listen.clone() };
     assert_eq!(config, Config { listen, ..defaults });
     assert_eq!(config.connections.get(), 100);
+    assert_eq!(config.control.unwrap().socket, Path::new("/run/tuningfork/shop/control.sock"));
     assert_eq!(config.metrics.unwrap().listen.to_string(), "127.0.0.1:9150");
 }
 

@@ -151,6 +151,11 @@ impl<W: Write> Writer<W> {
         self.output.write_all(b"\n")
     }
 
+    /// Gives everything to the system.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+
     /// Flushes, and gives the output back.
     pub fn finish(mut self) -> io::Result<W> {
         self.output.flush()?;

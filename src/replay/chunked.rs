@@ -7,7 +7,7 @@ const MAX_EXTRAS: u32 = 16 << 10;
 
 /// How far a chunked body has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
     state: State,
     extras: u32,
 }
@@ -43,18 +43,18 @@ enum State {
 
 /// What a piece of input did.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fed {
-    pub(super) consumed: usize,
+pub(crate) struct Fed {
+    pub(crate) consumed: usize,
     /// Bytes of content among them.
-    pub(super) content: u64,
-    pub(super) finished: bool,
+    pub(crate) content: u64,
+    pub(crate) finished: bool,
 }
 
 impl Chunked {
-    pub(super) const START: Self = Self { state: State::Size { size: 0, digits: 0 }, extras: 0 };
+    pub(crate) const START: Self = Self { state: State::Size { size: 0, digits: 0 }, extras: 0 };
 
     /// Takes as much of `input` as belongs to the body.
-    pub(super) fn feed(&mut self, input: &[u8]) -> Result<Fed, FramingError> {
+    pub(crate) fn feed(&mut self, input: &[u8]) -> Result<Fed, FramingError> {
         let mut consumed = 0;
         let mut content = 0;
         while let Some(byte) = input.get(consumed) {

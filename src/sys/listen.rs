@@ -27,13 +27,13 @@ const MAX_INHERITED: RawFd = 64;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Somebody else has it.
-    #[error("{address} is in use: another process listens there (see `ss -ltnpx`); stop it or choose another [listen] address")]
+    #[error("{address} is in use: another process listens there (see `ss -ltnpx`); stop it or choose another address")]
     InUse {
         /// The address as configured.
         address: String,
     },
     /// A file of another kind is in the way.
-    #[error("{address}: a file that is no socket has this name; move it or choose another [listen] address")]
+    #[error("{address}: a file that is no socket has this name; move it or choose another address")]
     NotASocket {
         /// The address as configured.
         address: String,
@@ -88,6 +88,12 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// A listening socket that another process handed over.
+    pub fn received(fd: OwnedFd) -> Result<Self, ListenError> {
+        let number = fd.as_raw_fd();
+        check(&fd).map(|()| Self { address: local_address(&fd).unwrap_or(Address::Fd(number)), fd })
     }
 
     /// The socket.
@@ -200,14 +206,15 @@ fn adopt(fd: RawFd) -> Result<Listener, ListenError> {
     #[expect(unsafe_code, reason = "a descriptor number from the environment becomes an owned descriptor")]
     // SAFETY: the number is open (its link was just read) and was handed to this process to own; nothing else here holds it.
     let fd_owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    let accepts = getsockopt(&fd_owned, sockopt::AcceptConn).unwrap_or(false);
-    let stream = getsockopt(&fd_owned, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
-    if !accepts || !stream {
-        return Err(wrong());
-    }
     rustix::io::fcntl_setfd(&fd_owned, rustix::io::FdFlags::CLOEXEC).map_err(|_| wrong())?;
-    let address = local_address(&fd_owned).unwrap_or(Address::Fd(fd));
-    Ok(Listener { fd: fd_owned, address })
+    Listener::received(fd_owned)
+}
+
+/// Whether clients can be accepted on it.
+fn check(fd: &OwnedFd) -> Result<(), ListenError> {
+    let accepts = getsockopt(fd, sockopt::AcceptConn).unwrap_or(false);
+    let stream = getsockopt(fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
+    if accepts && stream { Ok(()) } else { Err(ListenError::NotListening { fd: fd.as_raw_fd() }) }
 }
 
 fn local_address(fd: &OwnedFd) -> Option<Address> {

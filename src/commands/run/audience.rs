@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::Config;
+use crate::control::{self, Status, Worker};
 use crate::metrics::{Board, Counters, ListenerRow, Observation, Pulse, Source, WorkerProcess, WorkerRow};
 use crate::serve::Audience;
 use crate::supervisor::event::{Haste, Reason, Transition, WorkerState};
@@ -25,6 +26,35 @@ pub(super) struct Roster {
 }
 
 impl Roster {
+    /// What the control socket tells.
+    pub(super) fn status(&self) -> Status {
+        let living = self.workers.iter().map(|(view, pid)| Worker {
+            slot: view.slot.0,
+            pid: *pid,
+            state: view.state.name().to_owned(),
+            generation: Some(view.generation.0),
+        });
+        let waiting = self.waiting.iter().map(|slot| Worker {
+            slot: slot.0,
+            pid: None,
+            state: WorkerState::Waiting.name().to_owned(),
+            generation: None,
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            target: self.target.get(),
+            ready: self.ready(),
+            stopping: self.stopping,
+            workers: living.chain(waiting).collect(),
+        }
+    }
+
+    fn ready(&self) -> u16 {
+        let ready = self.workers.iter().filter(|(view, _)| view.state == WorkerState::Ready).count();
+        u16::try_from(ready).unwrap_or(u16::MAX)
+    }
+
     /// Nobody yet.
     pub(super) fn empty(now: Moment, config: &Config) -> Self {
         Self {
@@ -158,7 +188,7 @@ fn log_exit(
     }
 }
 
-/// Answers the metrics endpoint, on its thread.
+/// Answers the metrics endpoint and the control socket, each on its thread.
 pub(super) struct Watcher {
     roster: Arc<Board<Roster>>,
     listeners: Arc<Listeners>,
@@ -167,6 +197,16 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) const fn new(roster: Arc<Board<Roster>>, listeners: Arc<Listeners>) -> Self {
         Self { roster, listeners }
+    }
+}
+
+impl control::Source for Watcher {
+    fn status(&self) -> Status {
+        self.roster.read().status()
+    }
+
+    fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 }
 
@@ -203,11 +243,6 @@ impl Source for Watcher {
 
     fn pulse(&mut self) -> Pulse {
         let roster = self.roster.read();
-        let ready = roster.workers.iter().filter(|(view, _)| view.state == WorkerState::Ready).count();
-        Pulse {
-            since_turn: clock::now().since(roster.turned),
-            ready: u16::try_from(ready).unwrap_or(u16::MAX),
-            stopping: roster.stopping,
-        }
+        Pulse { since_turn: clock::now().since(roster.turned), ready: roster.ready(), stopping: roster.stopping }
     }
 }

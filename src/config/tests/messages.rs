@@ -47,7 +47,7 @@ listen = \"fd:3\"
     tuningfork.toml:14: listen.mode: is the number 660 (write the permission bits in octal, in quotes: "0660")
     tuningfork.toml:15: listen.backlog: 0 is out of range (write a whole number from 1 to 2147483647)
     tuningfork.toml:16: listen.workers: unknown key (move it above the first [section])
-    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, app, listen, metrics)
+    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, app, listen, metrics, control)
     tuningfork.toml:22: metrics.listen: "fd:3" cannot be inherited (write "host:port", "[v6]:port" or "unix:/path")
     "#);
 }
@@ -267,6 +267,29 @@ fn listen_problems() {
     5: listen.owner: ":" names no owner (write "user", "user:group" or ":group")
     5: listen.owner: "a:b:c" names no owner (write "user", "user:group" or ":group")
     7: metrics.listen: "a:1" is in listen.address too (write another port or path)
+    "#);
+}
+
+#[test]
+fn control_problems() {
+    let table = [
+        "[control]",
+        "[control]\nsocket = 3",
+        "[control]\nsocket = \"\"",
+        "[control]\nsocket = \"~/c.sock\"",
+        "[control]\npath = \"/run/c.sock\"\nsocket = \"/run/c.sock\"",
+        "[listen]\naddress = \"unix:/run/a\"\n[control]\nsocket = \"/run//a\"",
+        "[metrics]\nlisten = \"unix:/run/a\"\n[control]\nsocket = \"unix:/run/a\"",
+    ];
+    let told: Vec<_> = table.into_iter().map(|lines| messages(&python(lines))).collect();
+    insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:", ""), @r#"
+    4: control.socket: is missing (write the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock")
+    5: control.socket: is the number 3 (write the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock")
+    5: control.socket: "" names no socket file (write "unix:/run/name.sock")
+    5: control.socket: "~/c.sock" begins with ~, which only shells understand (write the path in full)
+    5: control.path: unknown key (known here: socket)
+    7: control.socket: "/run//a" is in listen.address too (write another path)
+    7: control.socket: "unix:/run/a" is metrics.listen too (write another path)
     "#);
 }
 

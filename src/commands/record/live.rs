@@ -1,0 +1,191 @@
+//! `tuningfork record live`: borrows the listening sockets of a running service and records what comes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::super::{CommandError, configuration};
+use super::import::random_key;
+use crate::config::Address;
+use crate::control::{Client, ControlError, Lease};
+use crate::recording::{Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
+use crate::sys::limits;
+use crate::sys::listen::Listener;
+use crate::sys::signals::Signals;
+use crate::tap::{self, Bodies, How, Limits, Share, Sink, TapError};
+
+/// How often it is looked whether somebody wants an end.
+const LOOK: Duration = Duration::from_millis(50);
+/// The longest recording that is asked for on purpose.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// What to record.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The configuration of the running service
+    #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
+    config: PathBuf,
+    /// The service's control socket, instead of the one that its configuration names
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    control: Option<PathBuf>,
+    /// The recording to write: a new file, which only you can read
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// For how much of the time connections are taken, beside the workers, who take most of them: from 0.001 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
+    share: Share,
+    /// How long to record, such as 90s or 10m
+    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = duration)]
+    duration: Duration,
+    /// End after this many requests
+    #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS as u64)]
+    max_requests: u64,
+    /// End when the file has this many bytes
+    #[arg(long, value_name = "N", default_value_t = MAX_BYTES)]
+    max_bytes: u64,
+    /// Keep request bodies, as far as secrets in them can be replaced
+    #[arg(long)]
+    bodies: bool,
+    /// Record on TCP addresses that other hosts reach, though the application sees recorded clients as 127.0.0.1 or an address of this host
+    #[arg(long)]
+    seen_as_local: bool,
+}
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The service has no control socket.
+    #[error(
+        "{}: there is no [control] section: add it, with socket = \"/run/…/control.sock\", and restart the service, or name the \
+         socket with --control",
+        .0.display()
+    )]
+    NoControl(PathBuf),
+    /// The supervisor cannot be asked.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Recorded clients would look local.
+    #[error(
+        "other hosts can connect to {0}. While it is recorded, the application would see recorded clients as this host: it and \
+         Gunicorn (forwarded_allow_ips) may trust 127.0.0.1 and its X-Forwarded-* headers. Record behind a proxy on a unix socket or \
+         127.0.0.1, or say --seen-as-local if nothing here depends on a client's address"
+    )]
+    SeenAsLocal(String),
+    /// The recording cannot be written.
+    #[error("{}: {source}", path.display())]
+    Output {
+        /// Which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The traffic cannot be relayed.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The system refused something basic.
+    #[error("cannot record: {0}")]
+    System(io::Error),
+}
+
+/// Records until the time is over, a limit is reached, somebody ends it or the service stops. Returns what the user reads.
+pub(super) fn live(options: &Options) -> Result<String, CommandError> {
+    let control = control(options)?;
+    let mut signals = Signals::of_a_study().map_err(LiveError::System)?;
+    let key = random_key().map_err(LiveError::System)?;
+    let (listeners, lease) = Client::connect(&control).and_then(Client::listeners).map_err(LiveError::from)?;
+    if let Some(open) = listeners.iter().find(|listener| !options.seen_as_local && is_reached_from_elsewhere(listener)) {
+        return Err(LiveError::SeenAsLocal(open.address().to_string()).into());
+    }
+    limits::raise_open_files();
+    let bodies = if options.bodies { Bodies::Kept } else { Bodies::Dropped };
+    let limits = Limits { requests: options.max_requests, bytes: options.max_bytes };
+    let in_file = |source| LiveError::Output { path: options.output.clone(), source };
+    let sink = Sink::start(create(&options.output).map_err(in_file)?, &meta(bodies), limits).map_err(in_file)?;
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
+    tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
+    let seed = std::process::id().into();
+    let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key), seed };
+    let (tally, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
+        // Nothing was recorded, and the name should be free for another attempt.
+        let _ = fs::remove_file(&options.output);
+        LiveError::from(error)
+    })?;
+    let told = format!("{}: {tally}", options.output.display());
+    match written {
+        Ok(()) => Ok(told),
+        Err(error) => {
+            super::say(&told);
+            Err(in_file(error).into())
+        }
+    }
+}
+
+fn control(options: &Options) -> Result<PathBuf, CommandError> {
+    if let Some(path) = &options.control {
+        return Ok(path.clone());
+    }
+    let config = configuration::read(&options.config)?;
+    let control = config.control.ok_or_else(|| LiveError::NoControl(options.config.clone()))?;
+    Ok(control.socket)
+}
+
+/// Waits for a signal, or for the service to want its sockets back. The lease lives as long as what this gives.
+async fn end(lease: Lease, signals: &mut Signals) -> Lease {
+    let asked = async {
+        while !signals.asked_to_stop() {
+            sleep_until(Instant::now() + LOOK).await;
+        }
+    };
+    tokio::select! {
+        // If it cannot be watched, it is as good as gone.
+        _ = lease.recalled() => tracing::info!("the service takes its sockets back: the recording ends"),
+        () = asked => {}
+    }
+    lease
+}
+
+/// Whether clients of other hosts connect here.
+fn is_reached_from_elsewhere(listener: &Listener) -> bool {
+    match listener.address() {
+        Address::Tcp { host, .. } => !host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()),
+        Address::Unix(_) | Address::Fd(_) => false,
+    }
+}
+
+/// Not through a draft: what is recorded when the machine fails is worth having.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn meta(bodies: Bodies) -> Meta {
+    let kept = match bodies {
+        Bodies::Kept => "all",
+        Bodies::Dropped => "none",
+    };
+    Meta {
+        source: Some("tap".to_owned()),
+        ts_meaning: Some("arrival".to_owned()),
+        ts_resolution_ns: Some(1),
+        scrub: Some(Scrub::NAME.to_owned()),
+        fidelity: Some(Fidelity {
+            headers: Some("all".to_owned()),
+            bodies: Some(kept.to_owned()),
+            connections: Some("connection".to_owned()),
+            responses: Some("status, bytes, duration".to_owned()),
+        }),
+    }
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    text.parse().ok().and_then(Share::new).ok_or_else(|| "write a number from 0.001 to 1".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).ok().filter(|span| !span.is_zero() && *span <= LONGEST);
+    span.ok_or_else(|| "write a span such as 90s or 10m, at most a day".to_owned())
+}

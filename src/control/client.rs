@@ -1,0 +1,137 @@
+//! The side of who asks. Blocks, for at most some seconds.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt;
+
+use super::{Lent, MAX_REPLY, Reply, Request, Status};
+use crate::sys::listen::{ListenError, Listener};
+use crate::sys::pass;
+
+/// How long the supervisor may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a supervisor could not be asked, or did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody can be asked there.
+    #[error("{path}: {source}; {hint}")]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The conversation broke off.
+    #[error("the supervisor does not answer: {0}")]
+    Broken(#[from] io::Error),
+    /// The answer makes no sense.
+    #[error("the supervisor's answer is not understood ({0}): is it of another version?")]
+    Foreign(String),
+    /// It said no.
+    #[error("the supervisor refuses: {0}")]
+    Refused(String),
+    /// What it passed is no listening socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+}
+
+impl Client {
+    /// Connects to a control socket.
+    pub fn connect(path: &Path) -> Result<Self, ControlError> {
+        let connected = UnixStream::connect(path).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        });
+        connected.map(|stream| Self { stream }).map_err(|source| {
+            let hint = if source.kind() == ErrorKind::PermissionDenied {
+                "run this as root or as the user of the service"
+            } else {
+                "is the service running, with this socket under [control]?"
+            };
+            ControlError::Unreachable { path: path.to_owned(), source, hint }
+        })
+    }
+
+    /// How the service is.
+    pub fn status(&mut self) -> Result<Status, ControlError> {
+        self.ask(Request::Status).map(|(status, _)| status)
+    }
+
+    /// Borrows the listening sockets. Close them before the lease.
+    pub fn listeners(mut self) -> Result<(Vec<Listener>, Lease), ControlError> {
+        let (lent, fds): (Lent, _) = self.ask(Request::Listeners)?;
+        if lent.listeners.len() != fds.len() {
+            return Err(ControlError::Foreign(format!("{} sockets for {} addresses", fds.len(), lent.listeners.len())));
+        }
+        let listeners = fds.into_iter().map(Listener::received).collect::<Result<_, _>>()?;
+        Ok((listeners, Lease { stream: self.stream }))
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, request: Request) -> Result<(T, Vec<OwnedFd>), ControlError> {
+        let mut line = serde_json::to_vec(&request).map_err(io::Error::from)?;
+        line.push(b'\n');
+        let asked = self.stream.write_all(&line);
+        // Whoever may not ask is told so before it has asked.
+        let (line, fds) = match (self.receive_line(), asked) {
+            (Err(ControlError::Broken(_)), Err(error)) => return Err(error.into()),
+            (received, _) => received?,
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Reply::Ok(reply)) => Ok((reply, fds)),
+            Ok(Reply::Error(refusal)) => Err(ControlError::Refused(refusal)),
+            Err(error) => Err(ControlError::Foreign(error.to_string())),
+        }
+    }
+
+    fn receive_line(&mut self) -> Result<(Vec<u8>, Vec<OwnedFd>), ControlError> {
+        let mut piece = vec![0; 16 << 10];
+        let (mut length, fds) = pass::receive(self.stream.as_fd(), &mut piece)?;
+        let mut line = Vec::new();
+        loop {
+            if length == 0 {
+                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+            }
+            line.extend_from_slice(piece.get(..length).unwrap_or_default());
+            if line.ends_with(b"\n") {
+                return Ok((line, fds));
+            }
+            if line.len() > MAX_REPLY {
+                return Err(ControlError::Foreign(format!("longer than {MAX_REPLY} bytes")));
+            }
+            length = self.stream.read(&mut piece)?;
+        }
+    }
+}
+
+/// The right to use the listening sockets, as long as the supervisor does not take it back.
+#[derive(Debug)]
+pub struct Lease {
+    stream: UnixStream,
+}
+
+impl Lease {
+    /// Waits until the supervisor wants the sockets back, or is gone. Needs a tokio runtime with I/O.
+    pub async fn recalled(&self) -> io::Result<()> {
+        let stream = self.stream.try_clone()?;
+        stream.set_nonblocking(true)?;
+        let mut stream = tokio::net::UnixStream::from_std(stream)?;
+        let mut ignored = [0; 64];
+        while stream.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
+        Ok(())
+    }
+}

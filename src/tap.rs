@@ -1,0 +1,190 @@
+//! Records traffic while it is served: takes a share of the connections off the listening sockets, beside the workers, and relays each
+//! to the same address, byte for byte, so that it works with any kind of worker. Refuses to hold anything up: what cannot be read along
+//! is only relayed, what cannot be written in time is counted and dropped, and at a limit no connection is taken.
+
+mod follow;
+mod head;
+mod reason;
+mod relay;
+mod sample;
+mod sink;
+mod stream;
+mod tally;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+pub use follow::Bodies;
+pub use reason::Reason;
+pub use sink::{Limits, Sink};
+pub use tally::Tally;
+
+use crate::recording::Scrub;
+use crate::sys::accept::tcp_accepted;
+use crate::sys::clock;
+use crate::sys::listen::Listener;
+use relay::{Phase, Shared};
+use sample::Sampler;
+
+/// The most connections that go through a tap at the same time.
+pub const MAX_CONNECTIONS: u16 = 256;
+/// How long connections may take to end when no more are taken.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// How long they may take to notice that they are cut.
+const CUT: Duration = Duration::from_secs(1);
+/// How often it is looked whether the recording is full.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// For how much of the time connections are taken: more than 0, at most 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+impl Share {
+    /// The least: a twentieth of a second in a minute or so.
+    pub const MIN: f64 = 0.001;
+
+    /// `share` of the time, or `None` if it is not from [`Self::MIN`] to 1.
+    #[must_use]
+    pub fn new(share: f64) -> Option<Self> {
+        (Self::MIN..=1.0).contains(&share).then_some(Self(share))
+    }
+
+    /// How long to pause after `taking`.
+    fn pause(self, taking: Duration) -> Duration {
+        taking.mul_f64((1.0 - self.0) / self.0)
+    }
+}
+
+/// How to record.
+#[derive(Clone)]
+pub struct How {
+    /// How much.
+    pub share: Share,
+    /// For how long.
+    pub duration: Duration,
+    /// Whether bodies are read; what is kept of them is the scrub's decision.
+    pub bodies: Bodies,
+    /// What is replaced before a request leaves the relay.
+    pub scrub: Scrub,
+    /// Decides the lengths of pauses.
+    pub seed: u64,
+}
+
+/// Why nothing was recorded, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// A socket cannot be connected to.
+    #[error("{0} cannot be connected to: its connections cannot be relayed")]
+    NoAddress(String),
+    /// The system refused something basic.
+    #[error("cannot record: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Records from `listeners` until `ended`, for a time, or until the sink is full. Then the listeners are closed, then `ended` and what it
+/// gave are dropped; connections that were taken have [`GRACE`] to end. Also says whether writing failed.
+pub fn record<T>(
+    listeners: Vec<Listener>,
+    how: How,
+    sink: Sink,
+    ended: impl Future<Output = T>,
+) -> Result<(Tally, io::Result<()>), TapError> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let connections = LocalSet::new();
+    let shared = connections.block_on(&runtime, tap(listeners, how, sink, ended))?;
+    drop(connections);
+    Ok(account(shared))
+}
+
+async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Future<Output = T>) -> Result<Rc<Shared>, TapError> {
+    let (turn, phase) = watch::channel(Phase::Sampling);
+    let shared = Rc::new(Shared {
+        tally: RefCell::new(Tally::default()),
+        own: RefCell::new(HashSet::new()),
+        sink,
+        scrub: how.scrub,
+        bodies: how.bodies,
+        phase,
+        connections: Cell::new(0),
+    });
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS.into()));
+    let samplers = listeners.iter().map(|listener| Sampler::new(listener, how.share, how.seed, &shared, &slots));
+    let samplers = samplers.collect::<Result<Vec<_>, _>>()?;
+    drop(listeners);
+    let (began, before) = (clock::now(), tcp_accepted());
+    let mut tasks = JoinSet::new();
+    for sampler in samplers {
+        tasks.spawn_local(sampler.run());
+    }
+    // Boxed, so that it can be dropped before the end of this function.
+    let mut ended = Box::pin(ended);
+    let gave = tokio::select! {
+        gave = &mut ended => Some(gave),
+        () = sleep_until(Instant::now() + how.duration) => None,
+        () = full(&shared) => None,
+    };
+    turn.send_replace(Phase::Finishing);
+    while tasks.join_next().await.is_some() {}
+    drop((gave, ended));
+    {
+        let mut tally = shared.tally.borrow_mut();
+        tally.lasted = clock::now().since(began);
+        let all = tcp_accepted().zip(before).map(|(after, before)| after.saturating_sub(before));
+        tally.host_tcp = all.map(|all| all.saturating_sub(tally.own_tcp));
+    }
+    finish(&turn, &slots, &shared).await;
+    Ok(shared)
+}
+
+async fn full(shared: &Shared) {
+    while !shared.sink.is_full() {
+        sleep_until(Instant::now() + LOOK).await;
+    }
+}
+
+/// Lets connections end, and then makes them.
+async fn finish(turn: &watch::Sender<Phase>, slots: &Semaphore, shared: &Shared) {
+    let all = || slots.acquire_many(MAX_CONNECTIONS.into());
+    if timeout(GRACE, all()).await.is_ok() {
+        return;
+    }
+    shared.tally.borrow_mut().cut = u64::from(MAX_CONNECTIONS).saturating_sub(slots.available_permits() as u64);
+    turn.send_replace(Phase::Cut);
+    // They look at once; whoever does not is dropped with the runtime.
+    let _ = timeout(CUT, all()).await;
+}
+
+fn account(shared: Rc<Shared>) -> (Tally, io::Result<()>) {
+    let shared = Rc::into_inner(shared).expect("invariant: the connections were dropped");
+    let written = shared.sink.finish();
+    let mut tally = shared.tally.into_inner();
+    tally.recorded = written.requests;
+    tally.written = written.bytes;
+    tally.skip(Reason::TooLate, written.late);
+    (tally, written.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_part_of_the_time() {
+        let taking = Duration::from_millis(50);
+        assert_eq!(Share::new(1.0).unwrap().pause(taking), Duration::ZERO);
+        assert_eq!(Share::new(0.1).unwrap().pause(taking), Duration::from_millis(450));
+        for wrong in [0.0, -1.0, 1.1, f64::NAN, f64::INFINITY] {
+            assert_eq!(Share::new(wrong), None);
+        }
+    }
+}

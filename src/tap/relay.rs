@@ -1,0 +1,204 @@
+//! One connection through the tap: every byte as it came, in both directions, each as fast as the slower side. A copy is read along.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::follow::{Bodies, Follower, Seen, Time};
+use super::reason::Reason;
+use super::sink::Sink;
+use super::stream::Stream;
+use super::tally::Tally;
+use crate::recording::{Scrub, UnixNanos};
+use crate::sys::clock;
+
+/// Bytes that are under way in one direction of a connection, beside the sockets' own.
+const BUFFER: usize = 16 << 10;
+/// How long a client may keep a connection that the server has closed.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long a kept-alive connection has to be quiet before it is closed at the end: whoever is just sending would get no answer.
+const QUIET: Duration = Duration::from_millis(250);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a tap is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Connections are taken.
+    Sampling,
+    /// Those that were taken are brought to their end.
+    Finishing,
+    /// Those that are left end now.
+    Cut,
+}
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) tally: RefCell<Tally>,
+    /// Our ends of TCP connections to the workers.
+    pub(super) own: RefCell<HashSet<SocketAddr>>,
+    pub(super) sink: Sink,
+    pub(super) scrub: Scrub,
+    pub(super) bodies: Bodies,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Connections of clients so far.
+    pub(super) connections: Cell<u64>,
+}
+
+/// A connection that is relayed.
+pub(super) struct Relay {
+    shared: Rc<Shared>,
+    /// `None` for one that went through the tap before.
+    follower: Option<RefCell<Follower>>,
+    /// Our end of the connection to the workers.
+    own: Option<SocketAddr>,
+}
+
+impl Relay {
+    /// A client's connection.
+    pub(super) fn of_client(shared: &Rc<Shared>, server: &Stream) -> Self {
+        shared.connections.set(shared.connections.get() + 1);
+        let follower = Follower::new(shared.connections.get(), shared.bodies, clock::now());
+        Self::new(shared, Some(RefCell::new(follower)), server)
+    }
+
+    /// A connection of our own that came back.
+    pub(super) fn of_ourselves(shared: &Rc<Shared>, server: &Stream) -> Self {
+        Self::new(shared, None, server)
+    }
+
+    fn new(shared: &Rc<Shared>, follower: Option<RefCell<Follower>>, server: &Stream) -> Self {
+        let own = server.local();
+        shared.own.borrow_mut().extend(own);
+        Self { shared: Rc::clone(shared), follower, own }
+    }
+
+    /// Relays until both sides have ended, one has failed, or it is time to end. `answered` is told of the server's first byte.
+    pub(super) async fn run(self, client: Stream, server: Stream, answered: oneshot::Sender<()>) {
+        let (from_client, to_client) = split(client);
+        let (from_server, to_server) = split(server);
+        let mut answered = Some(answered);
+        let up = pump(from_client, to_server, |bytes| self.see_client(bytes));
+        let down = pump(from_server, to_client, |bytes| {
+            drop(answered.take());
+            self.see_server(bytes);
+        });
+        tokio::pin!(up, down);
+        let mut client_speaks = true;
+        let mut give_up = None;
+        loop {
+            let lingering = give_up.unwrap_or_else(|| Instant::now() + LINGER);
+            tokio::select! {
+                ended = &mut up, if client_speaks => {
+                    client_speaks = false;
+                    if ended.is_err() || give_up.is_some() { return }
+                }
+                ended = &mut down, if give_up.is_none() => {
+                    self.see_server_close();
+                    if ended.is_err() || !client_speaks { return }
+                    give_up = Some(Instant::now() + LINGER);
+                }
+                () = sleep_until(lingering), if give_up.is_some() => return,
+                () = self.time_to_end() => return,
+            }
+        }
+    }
+
+    /// Waits for the end of the tap and then for a moment in which nothing is under way here.
+    async fn time_to_end(&self) {
+        let mut phase = self.shared.phase.clone();
+        // A phase that nobody can change any more is the last.
+        let _ = phase.wait_for(|phase| *phase != Phase::Sampling).await;
+        loop {
+            let quiet = self.follower.as_ref().and_then(|follower| follower.borrow().quiet_since());
+            let is_quiet = quiet.is_some_and(|since| clock::now().since(since) >= QUIET);
+            if is_quiet || *phase.borrow() == Phase::Cut {
+                return;
+            }
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+                () = sleep_until(Instant::now() + LOOK) => {}
+            }
+        }
+    }
+
+    fn see_client(&self, bytes: &[u8]) {
+        self.shared.tally.borrow_mut().bytes[0] += bytes.len() as u64;
+        let Some(follower) = &self.follower else { return };
+        let seen = follower.borrow_mut().client_said(bytes, now());
+        for seen in seen {
+            self.note(seen);
+        }
+    }
+
+    fn see_server(&self, bytes: &[u8]) {
+        self.shared.tally.borrow_mut().bytes[1] += bytes.len() as u64;
+        let seen = self.follower.as_ref().and_then(|follower| follower.borrow_mut().server_said(bytes, clock::now()));
+        self.note_if(seen);
+    }
+
+    fn see_server_close(&self) {
+        let seen = self.follower.as_ref().and_then(|follower| follower.borrow_mut().server_closed(clock::now()));
+        self.note_if(seen);
+    }
+
+    fn note_if(&self, seen: Option<Seen>) {
+        if let Some(seen) = seen {
+            self.note(seen);
+        }
+    }
+
+    fn note(&self, seen: Seen) {
+        let mut tally = self.shared.tally.borrow_mut();
+        match seen {
+            Seen::Request(mut request) => {
+                self.shared.scrub.request(&mut request);
+                if let Err(reason) = self.shared.sink.record(*request) {
+                    tally.skip(reason, 1);
+                }
+            }
+            Seen::Skipped(reason) => tally.skip(reason, 1),
+            Seen::Lost(reason) => {
+                let is_open = self.follower.as_ref().is_some_and(|follower| follower.borrow().is_open());
+                tally.skip(reason, u64::from(is_open));
+                tally.unread += u64::from(reason != Reason::CutOff);
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(own) = self.own {
+            self.shared.own.borrow_mut().remove(&own);
+        }
+        let seen = self.follower.as_ref().and_then(|follower| follower.borrow_mut().ended());
+        self.note_if(seen);
+    }
+}
+
+/// Copies one direction to its end, and passes the end on. Every piece is shown before it is sent on, so that a question is always
+/// seen before its answer.
+async fn pump(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let piece = match from.read(&mut buffer).await? {
+            0 => return to.shutdown().await,
+            length => &buffer[..length],
+        };
+        see(piece);
+        to.write_all(piece).await?;
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time { moment: clock::now(), unix: UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)) }
+}
