@@ -17,6 +17,7 @@ mod percent;
 mod request;
 mod scrub;
 mod selection;
+mod summary;
 
 use std::io::BufRead;
 
@@ -32,6 +33,7 @@ pub use order::{Disorder, InOrder};
 pub use request::{Header, Method, Request, Target, UnixNanos};
 pub use scrub::{Scrub, ScrubKey};
 pub use selection::{Sample, Selection, SelectionError, Share, Statuses};
+pub use summary::{Burstiness, Connections, Counts, Quantiles, Rates, Report, Summary, route};
 
 /// The most requests one recording holds in memory.
 pub const MAX_REQUESTS: usize = 2_000_000;

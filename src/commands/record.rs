@@ -5,6 +5,7 @@ mod export;
 pub(super) mod files;
 mod filter;
 mod import;
+mod info;
 mod input;
 mod merge;
 mod output;
@@ -38,6 +39,8 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Tell what recordings hold: rates, bursts, clients, routes, sizes
+    Info(info::Options),
     /// Write a piece of a recording, by time
     Cut(cut::Options),
     /// Write some of the requests of a recording
@@ -51,6 +54,7 @@ pub enum Command {
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
     let report = match command {
+        Command::Info(options) => return info::info(options).map(|()| Ending::Success),
         Command::Import { logs, output, seed } => import::import(logs, output, JitterSeed(*seed))?.to_string(),
         Command::Cut(options) => cut::cut(options)?,
         Command::Filter(options) => filter::filter(options)?,
