@@ -1,10 +1,19 @@
 //! `tuningfork record`: makes recordings, and works on them.
 
 mod audit;
-mod files;
+mod cut;
+mod export;
+pub(super) mod files;
+mod filter;
 mod import;
+mod info;
+mod input;
 mod live;
+mod merge;
+mod output;
+mod progress;
 mod scrub;
+mod which;
 
 use std::path::PathBuf;
 
@@ -15,6 +24,7 @@ use crate::recording::JitterSeed;
 
 pub use import::ImportError;
 pub use live::LiveError;
+pub use which::Which;
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
@@ -49,16 +59,32 @@ pub enum Command {
     /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0. Secrets do not reach
     /// the file.
     Live(live::Options),
+    /// Tell what recordings hold: rates, bursts, clients, routes, sizes
+    Info(info::Options),
+    /// Write a piece of a recording, by time
+    Cut(cut::Options),
+    /// Write some of the requests of a recording
+    Filter(Box<filter::Options>),
+    /// Write several recordings as one, in order of time
+    Merge(merge::Options),
+    /// Write a recording for another load generator, so that both play the same traffic
+    Export(Box<export::Options>),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
-    match command {
-        Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
-        Command::Scrub(options) => say(&scrub::scrub(options)?),
+    let report = match command {
+        Command::Info(options) => return info::info(options).map(|()| Ending::Success),
+        Command::Import { logs, output, seed } => import::import(logs, output, JitterSeed(*seed))?.to_string(),
+        Command::Cut(options) => cut::cut(options)?,
+        Command::Filter(options) => filter::filter(options)?,
+        Command::Merge(options) => merge::merge(options)?,
+        Command::Export(options) => export::export(options)?,
+        Command::Scrub(options) => scrub::scrub(options)?,
         Command::Audit(options) => return audit::audit(options),
-        Command::Live(options) => say(&live::live(options)?),
-    }
+        Command::Live(options) => live::live(options)?,
+    };
+    say(&report);
     Ok(Ending::Success)
 }
 
