@@ -57,7 +57,8 @@ impl Upstream {
         match self {
             Self::Tcp(_) => {
                 let stream = TcpStream::from_std(accepted.into())?;
-                stream.set_nodelay(true)?;
+                // Fails on a connection that was reset already; reading from it will tell.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(_) => UnixStream::from_std(unix::UnixStream::from(accepted)).map(Stream::Unix),
