@@ -24,12 +24,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-pub use follow::Bodies;
 pub use reason::Reason;
 pub use sink::{Limits, Sink};
 pub use tally::Tally;
 
-use crate::recording::Scrub;
+use crate::recording::{Bodies, Scrub};
 use crate::sys::accept::tcp_accepted;
 use crate::sys::clock;
 use crate::sys::listen::Listener;

@@ -3,21 +3,12 @@
 
 use super::head::{self, Body, Head, MAX_HEAD};
 use super::reason::Reason;
-use crate::recording::{Request, UnixNanos};
+use crate::recording::{Bodies, Request, UnixNanos};
 use crate::replay::{Answer, Chunked, FramingError, Progress, Response};
 use crate::units::Moment;
 
 /// The longest body that is kept, bytes: in base64 and with its headers it fits into a line of a recording.
 pub(super) const MAX_BODY: usize = 512 << 10;
-
-/// Whether bodies of requests are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bodies {
-    /// They are.
-    Kept,
-    /// They are read over.
-    Dropped,
-}
 
 /// When bytes were seen, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -241,7 +232,7 @@ impl Open {
 
     fn take_chunks(&mut self, bytes: &[u8], bodies: Bodies) -> Result<usize, Reason> {
         // The decoder counts content. To keep it, it is fed by single bytes, which costs nanoseconds on something rare.
-        let step = if bodies == Bodies::Kept && !self.is_too_long { 1 } else { bytes.len() };
+        let step = if bodies == Bodies::Scrubbed && !self.is_too_long { 1 } else { bytes.len() };
         let mut taken = 0;
         for piece in bytes.chunks(step) {
             let Sending::Chunked(chunks) = &mut self.sending else { break };

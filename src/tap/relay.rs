@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::follow::{Bodies, Follower, Seen, Time};
+use super::follow::{Follower, Seen, Time};
 use super::reason::Reason;
 use super::sink::Sink;
 use super::stream::Stream;
 use super::tally::Tally;
-use crate::recording::{Scrub, UnixNanos};
+use crate::recording::{Bodies, Scrub, UnixNanos};
 use crate::sys::clock;
 
 /// Bytes that are under way in one direction of a connection, beside the sockets' own.

@@ -13,11 +13,11 @@ use super::super::{CommandError, configuration};
 use super::import::random_key;
 use crate::config::Address;
 use crate::control::{Client, ControlError, Lease};
-use crate::recording::{Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
+use crate::recording::{Bodies, Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
 use crate::sys::limits;
 use crate::sys::listen::Listener;
 use crate::sys::signals::Signals;
-use crate::tap::{self, Bodies, How, Limits, Share, Sink, TapError};
+use crate::tap::{self, How, Limits, Share, Sink, TapError};
 
 /// How often it is looked whether somebody wants an end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -102,14 +102,14 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
         return Err(LiveError::SeenAsLocal(open.address().to_string()).into());
     }
     limits::raise_open_files();
-    let bodies = if options.bodies { Bodies::Kept } else { Bodies::Dropped };
+    let bodies = if options.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
     let limits = Limits { requests: options.max_requests, bytes: options.max_bytes };
     let in_file = |source| LiveError::Output { path: options.output.clone(), source };
     let sink = Sink::start(create(&options.output).map_err(in_file)?, &meta(bodies), limits).map_err(in_file)?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
     tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     let seed = std::process::id().into();
-    let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key), seed };
+    let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key).with_bodies(bodies), seed };
     let (tally, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
         // Nothing was recorded, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
@@ -164,7 +164,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 fn meta(bodies: Bodies) -> Meta {
     let kept = match bodies {
-        Bodies::Kept => "all",
+        Bodies::Scrubbed => "scrubbed",
         Bodies::Dropped => "none",
     };
     Meta {

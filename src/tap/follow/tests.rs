@@ -12,7 +12,7 @@ fn at(milliseconds: u64) -> Time {
 }
 
 fn follower() -> Follower {
-    Follower::new(7, Bodies::Kept, Moment::default())
+    Follower::new(7, Bodies::Scrubbed, Moment::default())
 }
 
 /// One request and its answer.
