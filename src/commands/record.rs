@@ -3,38 +3,25 @@
 mod files;
 mod import;
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 
 use super::{CommandError, Ending};
-use crate::recording::JitterSeed;
 
 pub use import::ImportError;
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a recording of access logs: common, combined (nginx, Apache) or Gunicorn's
+    /// Make a recording of access logs and captures: nginx, Apache, Gunicorn, AWS ALB, HAR, GoReplay, JSON Lines
     ///
-    /// Addresses and secrets do not reach the recording. `-` is standard input or output.
-    Import {
-        /// The logs
-        #[arg(required = true, value_name = "LOG")]
-        logs: Vec<PathBuf>,
-        /// The recording to write
-        #[arg(short, long, value_name = "FILE", default_value = "-")]
-        output: PathBuf,
-        /// How requests of one second are spread within it: the same seed gives the same recording
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        seed: u64,
-    },
+    /// What a file is, is seen from its beginning. Addresses and secrets do not reach the recording. `-` is standard input or output.
+    Import(import::Arguments),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
     match command {
-        Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
+        Command::Import(arguments) => import::import(arguments)?.iter().for_each(|report| say(report)),
     }
     Ok(Ending::Success)
 }
