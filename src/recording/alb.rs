@@ -100,3 +100,79 @@ fn end_of_quote(text: &[u8]) -> Option<usize> {
         from = at + 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::{ScrubKey, UnixNanos};
+
+    const LINE: &str = concat!(
+        r#"https 2024-01-15T10:00:00.500000Z app/lb/50dc6c495c0c9188 192.168.131.39:2817 10.0.0.1:80 0.086 0.048 0.037 200 200 0 57 "#,
+        r#""GET https://www.example.com:443/a?b=c HTTP/1.1" "curl/7.46.0 \x22" ECDHE TLSv1.2 arn:aws:tg "Root=1-58337281" "www.example.com" "#,
+        r#""arn:aws:acm:x" 1 2024-01-15T10:00:00.329000Z "authenticate,forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_x"#
+    );
+
+    fn scrub() -> Scrub {
+        Scrub::new(ScrubKey([1; 16]))
+    }
+
+    fn arrival(line: &str) -> Option<Arrival> {
+        if let Found::Request(arrival) = read(line.as_bytes(), &scrub()) { Some(arrival) } else { None }
+    }
+
+    #[test]
+    fn the_host_is_split_from_the_url_and_the_time_is_that_of_creation() {
+        let Arrival { request, clock, place } = arrival(LINE).unwrap();
+        assert_eq!(request.at, UnixNanos(1_705_312_800_329_000_000));
+        assert_eq!((clock, place), (Clock::Exact { noted: UnixNanos(1_705_312_800_500_000_000) }, Place::Counted));
+        assert_eq!(request.target.as_str(), "/a?b=c");
+        assert_eq!(
+            request.headers,
+            [("Host", "www.example.com"), ("User-Agent", "curl/7.46.0 \"")]
+                .map(|(name, value)| Header::new(name, value).unwrap())
+        );
+        assert_eq!(request.connection, Some(scrub().client(b"192.168.131.39:2817")));
+        assert_eq!((request.status, request.duration), (Some(200), Some(Duration::from_millis(171))));
+    }
+
+    #[test]
+    fn what_was_not_reached_is_minus_one() {
+        let line = LINE.replace("10.0.0.1:80 0.086 0.048 0.037 200 200", "- -1 -1 0.5 502 -");
+        let request = arrival(&line).unwrap().request;
+        assert_eq!((request.status, request.duration), (Some(502), Some(Duration::from_millis(500))));
+        assert_eq!(arrival(&line.replace("0.5 502", "-1 -")).unwrap().request.duration, None);
+    }
+
+    #[test]
+    fn multiplexed_connections_are_clients() {
+        assert_eq!(arrival(&LINE.replace("https 2", "h2 2")).unwrap().place, Place::Told);
+        assert_eq!(arrival(&LINE.replace("https 2", "wss 2")).unwrap().place, Place::Counted);
+    }
+
+    #[test]
+    fn lines_without_request_and_broken_ones() {
+        let found = |line: &str| read(line.as_bytes(), &scrub());
+        assert!(matches!(
+            found(&LINE.replace("GET https://www.example.com:443/a?b=c HTTP/1.1", "- http://lb:80- -")),
+            Found::NoRequest
+        ));
+        for wrong in ["", "https", &LINE[..LINE.len() / 2], &LINE.replace("https://www", "www"), &LINE.replace("00.329", "xx")] {
+            assert!(matches!(found(wrong), Found::Broken), "{wrong}");
+        }
+        assert!(is_one(LINE.as_bytes()) && !is_one(LINE.replace("https 2", "udp 2").as_bytes()));
+        // As old files are, up to the time of creation.
+        assert!(arrival(&LINE[..LINE.find(" \"authenticate").unwrap()]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0..LINE.len()) {
+            let _ = read(&bytes, &scrub());
+            let mut line = LINE.as_bytes().to_vec();
+            line.splice(at..at, bytes);
+            let _ = read(&line, &scrub());
+        }
+    }
+}

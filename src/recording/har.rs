@@ -29,11 +29,11 @@ pub(super) enum End {
     TooLarge,
 }
 
-/// Shows `take` every entry of a document.
-pub(super) fn read(input: impl BufRead, mut take: impl FnMut(&RawValue)) -> std::io::Result<End> {
+/// Shows `take` every entry of a document of at most `limit` bytes.
+pub(super) fn read(input: impl BufRead, limit: u64, mut take: impl FnMut(&RawValue)) -> std::io::Result<End> {
     let mut bytes = Vec::new();
-    input.take(MAX_HAR + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_HAR {
+    input.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
         return Ok(End::TooLarge);
     }
     let text = String::from_utf8_lossy(&bytes);
@@ -195,4 +195,95 @@ fn headers(listed: &[Value], host: &str) -> Vec<Header> {
         headers.insert(0, host);
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::{ScrubKey, UnixNanos};
+
+    const FULL: &str = r#"{"startedDateTime":"2015-05-17T12:05:03.250+02:00","time":12.5,"connection":"443","pageref":"p",
+        "request":{"method":"POST","url":"https://a.example/x?y#z","httpVersion":"HTTP/1.1","headers":[{"name":"Host","value":"b.example"},
+        {"name":"X","value":""}],"postData":{"mimeType":"text/plain","text":"body"},"bodySize":4},
+        "response":{"status":200,"content":{"size":99,"text":"…"},"bodySize":-1}}"#;
+    const SHORT: &str = r#"{"startedDateTime":"2015-05-17T10:05:03Z","time":null,"connection":7,"request":{"method":"GET","url":"http://a.example",
+        "httpVersion":"h2","headers":[{"name":":authority","value":"a.example"},{"name":"accept","value":"*/*"},"odd"]},"response":null}"#;
+
+    fn scrub() -> Scrub {
+        Scrub::new(ScrubKey([1; 16]))
+    }
+
+    fn all(document: &[u8]) -> (End, Vec<Found>) {
+        let mut found = Vec::new();
+        let end = read(document, MAX_HAR, |raw| found.push(entry(raw, &scrub()))).unwrap();
+        (end, found)
+    }
+
+    fn document(entries: &[&str]) -> String {
+        format!("\u{feff}{{\"log\":{{\"version\":\"1.2\",\"pages\":[{{}}],\"entries\":[{}]}}}}", entries.join(","))
+    }
+
+    #[test]
+    fn entries_of_browsers_and_of_lean_proxies() {
+        let (end, found) = all(document(&[FULL, SHORT]).as_bytes());
+        assert_eq!(end, End::Whole);
+        let [Found::Request(full), Found::Request(short)] = found.as_slice() else { panic!("{found:?}") };
+        let request = &full.request;
+        assert_eq!(request.at, UnixNanos(1_431_857_103_250_000_000));
+        assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/x?y"));
+        assert_eq!((request.connection.as_deref(), full.place), (Some("443"), Place::Counted));
+        assert_eq!(request.headers, [Header::new("Host", "b.example").unwrap(), Header::new("X", "").unwrap()]);
+        assert_eq!((request.body.as_slice(), request.status, request.response_bytes), (b"body".as_slice(), Some(200), Some(99)));
+        assert_eq!(request.duration, Some(Duration::from_micros(12_500)));
+        let request = &short.request;
+        assert_eq!((request.target.as_str(), request.connection.as_deref(), short.place), ("/", Some("7"), Place::Told));
+        assert_eq!(request.headers, [Header::new("Host", "a.example").unwrap(), Header::new("accept", "*/*").unwrap()]);
+        assert_eq!((request.duration, request.status, request.response_bytes), (None, None, None));
+    }
+
+    #[test]
+    fn a_broken_entry_costs_itself() {
+        let odd = [
+            FULL,
+            "{}",
+            r#"{"startedDateTime":1}"#,
+            &SHORT.replace("http://a.example", "data:x"),
+            &SHORT.replace("GET", "G T"),
+            SHORT,
+        ];
+        let (end, found) = all(document(&odd).as_bytes());
+        assert_eq!(end, End::Whole);
+        let kinds: Vec<_> = found.iter().map(|found| matches!(found, Found::Request(_)).then_some(()).is_some()).collect();
+        assert_eq!(kinds, [true, false, false, false, false, true]);
+        assert!(matches!(found[3], Found::NoRequest));
+    }
+
+    #[test]
+    fn a_torn_document_gives_what_it_has() {
+        let whole = document(&[FULL, SHORT]);
+        let (end, found) = all(&whole.as_bytes()[..whole.len() - 20]);
+        assert_eq!((end, found.len()), (End::Torn, 1));
+        assert!(matches!(all(b"[]").0, End::Wrong(_)));
+        assert!(matches!(all(br#"{"log":{"entries":3}}"#).0, End::Wrong(_)));
+        assert_eq!(all(br#"{"log":{}}"#).0, End::Whole);
+    }
+
+    #[test]
+    fn a_document_beyond_the_bound_is_refused() {
+        let endless = std::io::BufReader::new(std::io::repeat(b' '));
+        assert_eq!(read(endless, 1_000, |_| {}).unwrap(), End::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0..1_000_usize) {
+            let _ = all(&bytes);
+            let mut whole = document(&[FULL, SHORT]).into_bytes();
+            let at = at.min(whole.len());
+            whole.splice(at..at, bytes);
+            let _ = all(&whole);
+        }
+    }
 }

@@ -174,7 +174,7 @@ impl<W: Write> Importer<W> {
     fn read_har(&mut self, reader: impl BufRead, report: &mut InputReport) -> Result<u64, ImportFailure> {
         let mut number = 0;
         let mut arrivals: Vec<Arrival> = Vec::new();
-        let end = har::read(reader, |entry| {
+        let end = har::read(reader, har::MAX_HAR, |entry| {
             number += 1;
             match har::entry(entry, &self.scrub) {
                 Found::Request(arrival) => arrivals.push(arrival),
@@ -217,3 +217,6 @@ impl<W: Write> Importer<W> {
         self.outlet.take(arrival).map_err(ImportFailure::Output)
     }
 }
+
+#[cfg(test)]
+mod tests;

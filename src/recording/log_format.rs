@@ -69,8 +69,10 @@ pub(super) enum Time {
     LogDate,
     /// RFC 3339.
     Iso,
-    /// Unix time in units of so many nanoseconds, perhaps with decimals.
+    /// Unix time in units of so many nanoseconds.
     Unix(i64),
+    /// Unix time in seconds with three decimals.
+    UnixWithMillis,
     Year,
     Month,
     MonthName,
@@ -329,7 +331,7 @@ fn check(items: Vec<Item>, escapes: Escapes, needs: &Needs) -> Result<LogFormat,
 /// Whether the parts of the time are enough for an instant.
 fn has_time(format: &LogFormat) -> bool {
     let has = |part: Time| format.has(|field| *field == Field::Time(part));
-    let unix = format.has(|field| matches!(field, Field::Time(Time::Unix(_))));
+    let unix = format.has(|field| matches!(field, Field::Time(Time::Unix(_) | Time::UnixWithMillis)));
     let date = has(Time::Year) && (has(Time::Month) || has(Time::MonthName)) && has(Time::Day);
     unix || has(Time::LogDate) || has(Time::Iso) || (date && has(Time::Hour) && has(Time::Minute) && has(Time::Second))
 }
@@ -337,8 +339,12 @@ fn has_time(format: &LogFormat) -> bool {
 fn resolution(format: &LogFormat) -> u64 {
     let steps = format.items.iter().filter_map(|item| match (&item.field, item.width) {
         (Field::Time(Time::Unix(unit)), _) => Some(unit.unsigned_abs()),
+        (Field::Time(Time::UnixWithMillis), _) => Some(1_000_000),
         (Field::Time(Time::Fraction), Some(digits)) => Some(10_u64.pow(9_u32.saturating_sub(u32::try_from(digits).unwrap_or(9)))),
         _ => None,
     });
     steps.min().unwrap_or(1_000_000_000)
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,6 +201,7 @@ impl<'a> Draft<'a> {
             Time::LogDate => {}
             Time::Iso => self.instant = Some(parse_iso(value)?.0),
             Time::Unix(unit) => self.instant = Some(scaled(value, unit)?),
+            Time::UnixWithMillis => self.instant = Some(parse_unix(value)?.0),
             Time::Year => self.date.year = digits()?,
             Time::Month => self.date.month = digits()?,
             Time::MonthName => self.date.month = parse_month(value)?,
@@ -303,4 +304,139 @@ fn unsigned(digits: &[u8]) -> Option<u64> {
 
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::ScrubKey;
+
+    fn scrub() -> Scrub {
+        Scrub::new(ScrubKey([1; 16]))
+    }
+
+    fn read(format: &str, line: impl AsRef<[u8]>) -> Option<Arrival> {
+        match LogLines::new(LogFormat::parse(format).unwrap()).read(line.as_ref(), &scrub()) {
+            Found::Request(arrival) => Some(arrival),
+            Found::NoRequest | Found::Broken => None,
+        }
+    }
+
+    fn combined(request: &str) -> Found {
+        let line = format!("::1 - - [17/May/2015:10:05:03 +0000] \"{request}\" 200 5 \"-\" \"agent\"");
+        LogLines::new(LogFormat::combined()).read(line.as_bytes(), &scrub())
+    }
+
+    const T: i64 = 1_431_857_103;
+
+    #[test]
+    fn nginx_with_all_it_can_tell() {
+        let format = r#"$msec $request_time $pid.$connection $connection_requests $server_protocol $request_method $request_uri $status $body_bytes_sent "$http_host" "$http_x_y" "$request_body""#;
+        let line = r#"1431857103.250 1.050 41.977 3 HTTP/1.1 POST /caf\xC3\xA9?a\x22 201 7 "h\x22" "-" "b\x0A""#;
+        let arrival = read(format, line).unwrap();
+        let request = &arrival.request;
+        assert_eq!(request.at, UnixNanos(T * SECOND - 800_000_000));
+        assert_eq!(arrival.clock, Clock::Exact { noted: UnixNanos(T * SECOND + 250_000_000) });
+        assert_eq!((request.connection.as_deref(), request.ordinal), (Some("41.977"), Some(3)));
+        assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/caf%C3%A9?a\""));
+        assert_eq!(request.headers, [Header::new("Host", "h\"").unwrap()]);
+        assert_eq!(request.body, b"b\n");
+        assert_eq!((request.status, request.response_bytes), (Some(201), Some(7)));
+        assert_eq!(request.duration, Some(Duration::from_millis(1050)));
+        // The requests of an HTTP/2 connection overlap.
+        let multiplexed = read(format, line.replace("HTTP/1.1", "HTTP/2.0")).unwrap().request;
+        assert_eq!((multiplexed.connection.as_deref(), multiplexed.ordinal), (Some("41.977"), None));
+    }
+
+    #[test]
+    fn apache_tells_the_arrival_and_gunicorn_the_end() {
+        let line = r#"10.0.0.1 [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 2500000"#;
+        let apache = read(r#"%h %t "%r" %D"#, line).unwrap();
+        assert_eq!((apache.request.at, apache.clock), (UnixNanos(T * SECOND), Clock::WholeSecond { back: None }));
+        assert_eq!(apache.request.duration, Some(Duration::from_millis(2500)));
+        let back = Some(Duration::from_millis(2500));
+        assert_eq!(read(r#"%(h)s %(t)s "%(r)s" %(D)s"#, line).unwrap().clock, Clock::WholeSecond { back });
+        let end = read(r#"%h [%{end:%d/%b/%Y:%H:%M:%S %z}t] "%r" %D"#, line).unwrap();
+        assert_eq!(end.clock, Clock::WholeSecond { back });
+    }
+
+    #[test]
+    fn times_in_parts_and_units() {
+        let at = |format: &str, line: &str| {
+            read(&format!("{format} %r"), format!("{line} GET / HTTP/1.1")).map(|arrival| arrival.request.at.0)
+        };
+        let micros = T * SECOND + 123_456_000;
+        assert_eq!(at("%{usec}t", "1431857103123456"), Some(micros));
+        assert_eq!(at("%{msec}t", "1431857103123"), Some(micros / 1_000_000 * 1_000_000));
+        assert_eq!(at("%{sec}t.%{usec_frac}t", "1431857103.123456"), Some(micros));
+        assert_eq!(at("%{%F %T}t.%{usec_frac}t%{%z}t", "2015-05-17 12:05:03.123456+0200"), Some(micros));
+        assert_eq!(at("%{%e %b %Y %H-%M-%S}t", "17 May 2015 10-05-03"), Some(T * SECOND));
+        assert_eq!(at("%{usec}t", "14318571031234567890"), None);
+        // Of several durations the finest counts.
+        let took = read("%{msec}t %T %D %r", "1431857103123 2 2500001 GET / HTTP/1.1").unwrap().request.duration;
+        assert_eq!(took, Some(Duration::from_micros(2_500_001)));
+    }
+
+    #[test]
+    fn decoded_paths_are_encoded_anew() {
+        let target = |format: &str, line: &str| read(format, line).map(|arrival| String::from(arrival.request.target.as_str()));
+        assert_eq!(
+            target("%(U)s|%(q)s|%(m)s %({x}i)s%(t)s", "/a b%|x=%20|GET -[17/May/2015:10:05:03 +0000]"),
+            Some("/a%20b%25?x=%20".into())
+        );
+        assert_eq!(target("%{usec}t %m %U%q|", "1 GET /a?b|"), Some("/a?b".into()));
+        assert_eq!(target("%{usec}t %m %U%q|", "1 GET /é|"), Some("/%C3%A9".into()));
+        assert_eq!(target("$msec $request_method $uri$is_args$args|", "1.5 GET /a|"), Some("/a".into()));
+        assert_eq!(target("%(t)s %(m)s %(U)s?%(q)s", "[17/May/2015:10:05:03 +0000] GET /a?"), Some("/a".into()));
+    }
+
+    #[test]
+    fn a_clients_port_makes_a_connection() {
+        let line = r#"10.0.0.1 4711 2 [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1""#;
+        let request = read(r#"%h %{remote}p %k %t "%r""#, line).unwrap().request;
+        assert_eq!((request.connection, request.ordinal), (Some(scrub().client(b"10.0.0.1:4711")), Some(2)));
+        let request = read(r#"%h %{x}e %k %t "%r""#, line).unwrap().request;
+        assert_eq!((request.connection, request.ordinal), (Some(scrub().client(b"10.0.0.1")), None));
+        // Behind a unix socket Gunicorn sees no address.
+        let request = read(r#"%(h)s %(t)s "%(r)s""#, r#" [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1""#).unwrap().request;
+        assert_eq!(request.connection, None);
+    }
+
+    #[test]
+    fn what_was_no_request_is_refused() {
+        for nothing in ["-", ""] {
+            assert!(matches!(combined(nothing), Found::NoRequest), "{nothing}");
+        }
+        for wrong in [r"\x16\x03\x01", "GET /", "GET HTTP/1.1", r"GET /a b\x0D\x0A HTTP/1.1", "GET / HTTP/x", "GET / FTP/1.1"] {
+            assert!(matches!(combined(wrong), Found::Broken), "{wrong}");
+        }
+        let nginx = "$msec [$request_method] [$request_uri] $status";
+        let found = |line: &str| LogLines::new(LogFormat::parse(nginx).unwrap()).read(line.as_bytes(), &scrub());
+        assert!(matches!(found("1.0 [-] [-] 400"), Found::NoRequest));
+        assert!(matches!(found("1.0 [GET] [/] 99"), Found::Broken));
+        assert!(matches!(found("1.0 [GET] [/] -"), Found::Request(_)));
+    }
+
+    #[test]
+    fn request_lines() {
+        let split = split_request(b"GET /a HTTP/2");
+        assert_eq!(split, Some((b"GET".as_slice(), b"/a".as_slice(), b"2".as_slice())));
+        assert_eq!(Multiplexed::of(b"HTTP/2.0"), Multiplexed::Yes);
+        assert_eq!(Multiplexed::of(b"1.1"), Multiplexed::No);
+        assert_eq!(Multiplexed::of(b"h3"), Multiplexed::Yes);
+        assert_eq!(Multiplexed::of(b""), Multiplexed::No);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in prop::collection::vec(any::<u8>(), 0..200), at in 0..80_usize) {
+            let format = r#"%h %{remote}p %k %{%F %T}t.%{usec_frac}t%{%z}t %{end:usec}t "%r" %m %U%q %s %b %D %{ms}T "%{A}i""#;
+            let mut whole = br#"a 1 2 2015-05-17 12:05:03.123456+0200 1 "GET / HTTP/1.1" GET /a?b 200 5 1 2 "x""#.to_vec();
+            let _ = read(format, &line);
+            whole.splice(at..at, line);
+            let _ = read(format, &whole);
+        }
+    }
 }

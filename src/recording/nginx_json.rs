@@ -106,3 +106,81 @@ fn arrival(line: &Line<'_>, scrub: &Scrub) -> Option<Arrival> {
     };
     Some(Arrival { request, clock: Clock::Exact { noted }, place: Place::Told })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recording::{Header, ScrubKey, UnixNanos};
+
+    const LINE: &str = r#"{"te":1431857103.250,"d":1.050,"c":"41.977","n":3,"p":"HTTP/1.1","m":"POST","u":"/a?b=\"c","s":201,"rb":7,"h":[["Host","a.example"],["Cookie",""],["X","caf\u00e9\u0001"]],"bt":"x\ny"}"#;
+
+    fn found(line: &[u8]) -> Found {
+        read(line, &Scrub::new(ScrubKey([1; 16])))
+    }
+
+    fn request(line: &[u8]) -> Option<Request> {
+        if let Found::Request(arrival) = found(line) { Some(arrival.request) } else { None }
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let request = request(LINE.as_bytes()).unwrap();
+        assert_eq!(request.at, UnixNanos(1_431_857_102_200_000_000));
+        assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/a?b=\"c"));
+        assert_eq!((request.connection.as_deref(), request.ordinal), (Some("41.977"), Some(3)));
+        // An absent header is empty, and what cannot be sent again is not kept.
+        assert_eq!(request.headers, [Header::new("Host", "a.example").unwrap()]);
+        assert_eq!(request.body, b"x\ny");
+        assert_eq!((request.status, request.response_bytes), (Some(201), Some(7)));
+        assert_eq!(request.duration, Some(Duration::from_millis(1050)));
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_come_as_they_are() {
+        let mut line = LINE.as_bytes().to_vec();
+        let at = LINE.find("/a?b").unwrap() + 1;
+        line.splice(at..=at, *b"caf\xe9");
+        assert_eq!(request(&line).unwrap().target.as_str(), "/caf%E9?b=\"c");
+        let end = LINE.find("x\\ny").unwrap();
+        let mut line = LINE.as_bytes().to_vec();
+        line.splice(end..=end, [0xff, 0x80]);
+        assert_eq!(request(&line).unwrap().body, b"\xff\x80\ny");
+    }
+
+    #[test]
+    fn requests_of_multiplexed_connections_have_no_order() {
+        let request = request(LINE.replace("HTTP/1.1", "HTTP/2.0").as_bytes()).unwrap();
+        assert_eq!((request.connection.as_deref(), request.ordinal), (Some("41.977"), None));
+    }
+
+    #[test]
+    fn an_address_in_place_of_a_connection_does_not_pass() {
+        let name = request(LINE.replace("41.977", "10.1.2.3").as_bytes()).unwrap().connection.unwrap();
+        assert_eq!(name.len(), 16);
+    }
+
+    #[test]
+    fn a_400_without_request_is_none() {
+        let refused = LINE.replace("\"POST\"", "\"\"").replace(r#""/a?b=\"c""#, "\"\"");
+        assert!(matches!(found(refused.as_bytes()), Found::NoRequest));
+        assert!(is_one(refused.as_bytes()));
+        for wrong in
+            ["", "{}", r#"{"te":1,"m":"G T","u":"/"}"#, r#"{"te":1,"d":-1,"m":"GET","u":"/"}"#, r#"{"te":"1","m":"GET","u":"/"}"#]
+        {
+            assert!(matches!(found(wrong.as_bytes()), Found::Broken), "{wrong}");
+        }
+        assert!(request(br#"{"te":1,"m":"GET","u":"/"}"#).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(bytes in prop::collection::vec(any::<u8>(), 0..100), at in 0..LINE.len()) {
+            let _ = found(&bytes);
+            let mut line = LINE.as_bytes().to_vec();
+            line.splice(at..at, bytes);
+            let _ = found(&line);
+        }
+    }
+}

@@ -106,3 +106,62 @@ fn unchunked(text: &[u8]) -> Option<(Vec<u8>, Option<usize>)> {
         rest = after.strip_prefix(b"\r\n").unwrap_or(after);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(message: &[u8]) -> Option<(Request, &[u8])> {
+        request(UnixNanos(7), message)
+    }
+
+    #[test]
+    fn requests_end_where_they_say() {
+        let (get, rest) = parsed(b"GET /a HTTP/1.1\r\nHost: x\r\nhOST: y\r\nEmpty:\r\n\r\nrest").unwrap();
+        let headers: Vec<_> = get.headers.iter().map(|header| (header.name(), header.value())).collect();
+        assert_eq!((headers.as_slice(), rest), ([("Host", "x"), ("hOST", "y"), ("Empty", "")].as_slice(), b"rest".as_slice()));
+        let (post, rest) = parsed(b"POST /a HTTP/1.1\r\nContent-Length: 4\r\n\r\nbodyrest").unwrap();
+        assert_eq!((post.body.as_slice(), rest), (b"body".as_slice(), b"rest".as_slice()));
+        let (chunked, rest) =
+            parsed(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\n\r\n").unwrap();
+        assert_eq!((chunked.body.as_slice(), rest), (b"abcd".as_slice(), b"\r\n".as_slice()));
+    }
+
+    #[test]
+    fn incomplete_requests_are_refused() {
+        for wrong in [
+            "",
+            "GET / HTTP/1.1\r\nHost: x",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nbody",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz",
+            "POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "\u{16}\u{3}\u{1}",
+        ] {
+            assert!(parsed(wrong.as_bytes()).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn responses_may_be_cut() {
+        let told = |text: &str| response(text.as_bytes()).map(|told| (told.status, told.held, told.announced));
+        assert_eq!(told("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody"), Some((Some(200), 4, Some(9))));
+        assert_eq!(told("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nd"), Some((Some(200), 4, None)));
+        assert_eq!(told("HTTP/1.0 404 No\r\n\r\nall"), Some((Some(404), 3, None)));
+        assert_eq!(told("nothing"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_panics(bytes in prop::collection::vec(prop::sample::select(b"0aF\r\n;: /\x80".to_vec()), 0..60)) {
+            for start in ["", "GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
+                let message = [start.as_bytes(), &bytes].concat();
+                let _ = parsed(&message);
+                let _ = response(&message);
+            }
+        }
+    }
+}

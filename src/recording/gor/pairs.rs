@@ -83,6 +83,15 @@ impl Pairs {
     }
 }
 
+#[cfg(test)]
+impl Pairs {
+    /// Whether nothing is kept beyond what may wait.
+    pub(super) fn is_bounded(&self) -> bool {
+        let lengths = [self.requests.len(), self.unanswered.len(), self.early.len(), self.early_order.len()];
+        lengths.iter().all(|length| *length <= WAITING)
+    }
+}
+
 fn answer(request: &mut Request, noted: Noted, response: Response) {
     let took = noted.at.saturating_sub(request.at.0).saturating_add(noted.lasted);
     request.duration = u64::try_from(took).ok().map(Duration::from_nanos);

@@ -96,12 +96,13 @@ impl<R: BufRead> Records<R> {
                 return if self.is_at_end { Next::Record(length, 0) } else { Next::Unknown };
             };
             let behind = &held[at + SEPARATOR.len()..];
-            let is_line = memchr::memchr(b'\n', &behind[..behind.len().min(HEAD_MAX)]).is_some();
-            if head(behind).is_some() || (self.is_at_end && !is_line) {
+            // Whether another record begins here can be told once its first line is there; a blank end is none.
+            let line = &behind[..behind.len().min(HEAD_MAX)];
+            let is_open = memchr::memchr(b'\n', line).is_none() || line.trim_ascii().is_empty();
+            if head(behind).is_some() || (self.is_at_end && is_open) {
                 return Next::Record(at, SEPARATOR.len());
             }
-            // Whether another record begins here can be told once its first line is there.
-            if !self.is_at_end && !is_line && behind.len() < HEAD_MAX {
+            if !self.is_at_end && is_open && behind.len() < HEAD_MAX {
                 self.searched = at;
                 return Next::Unknown;
             }
@@ -130,5 +131,70 @@ impl<R: BufRead> Records<R> {
         self.buffer.extend_from_slice(chunk);
         self.input.consume(length);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(input: &[u8], buffer: usize) -> Vec<(Option<String>, bool)> {
+        let mut records = Records::new(BufReader::with_capacity(buffer, input));
+        let mut all = Vec::new();
+        while let Some(record) = records.next().unwrap() {
+            all.push((record.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()), record.is_last));
+        }
+        assert_eq!(records.read(), all.len() as u64);
+        all
+    }
+
+    fn joined(parts: &[&str]) -> Vec<u8> {
+        parts.join(str::from_utf8(SEPARATOR).unwrap()).into_bytes()
+    }
+
+    #[test]
+    fn a_separator_inside_of_a_body_is_no_end() {
+        let input = joined(&["1 ab 1 0\nPOST", "x\ny", "1 zz 1\nno", "2 ab 2 0\nHTTP", ""]);
+        let first = String::from_utf8(joined(&["1 ab 1 0\nPOST", "x\ny", "1 zz 1\nno"])).unwrap();
+        for buffer in [1, 3, 7, 1_000] {
+            assert_eq!(all(&input, buffer), [(Some(first.clone()), false), (Some("2 ab 2 0\nHTTP".into()), false)], "{buffer}");
+        }
+    }
+
+    #[test]
+    fn the_last_record_needs_no_separator() {
+        let last = |input: &[u8]| all(input, 4).pop();
+        assert_eq!(last(&joined(&["1 ab 1\nA", "1 cd 2\nB"])), Some((Some("1 cd 2\nB".into()), true)));
+        assert_eq!(last(&joined(&["1 ab 1\nA", "1 cd"])), Some((None, true)));
+        assert_eq!(last(&joined(&["1 ab 1\nA", "\n \n"])), Some((Some("1 ab 1\nA".into()), false)));
+        assert_eq!(last(b""), None);
+        assert_eq!(last(b"anything"), Some((None, true)));
+    }
+
+    #[test]
+    fn a_record_without_end_is_passed_over_in_bounded_memory() {
+        let mut input = b"1 ab 1 0\n".to_vec();
+        input.resize(MAX_RECORD + (1 << 20), b'x');
+        input.extend_from_slice(&joined(&["", "1 cd 2 0\nGET", ""]));
+        let mut records = Records::new(BufReader::with_capacity(64 << 10, input.as_slice()));
+        assert_eq!(records.next().unwrap().map(|record| (record.number, record.bytes)), Some((1, None)));
+        assert_eq!(records.next().unwrap().and_then(|record| record.bytes), Some(b"1 cd 2 0\nGET".as_slice()));
+        assert_eq!(records.next().unwrap(), None);
+        assert!(records.buffer.capacity() <= 2 * MAX_RECORD + (128 << 10));
+    }
+
+    proptest! {
+        #[test]
+        fn every_way_of_reading_gives_the_same(
+            parts in prop::collection::vec(prop::sample::select(vec!["1 ab 1 0\nA", "2 ab 1\n", "\n🐵🙈🙉\n", "x", "\n", "1 ab", "🐵", ""]), 0..12),
+            buffer in 1..40_usize,
+        ) {
+            let input = parts.concat().into_bytes();
+            prop_assert_eq!(all(&input, buffer), all(&input, 1 << 16));
+        }
     }
 }

@@ -60,7 +60,7 @@ fn field(name: &str) -> Field {
         "content_length" => Field::Header("Content-Length".into()),
         "time_local" => Field::Time(Time::LogDate),
         "time_iso8601" => Field::Time(Time::Iso),
-        "msec" => Field::Time(Time::Unix(1_000_000_000)),
+        "msec" => Field::Time(Time::UnixWithMillis),
         _ => name.strip_prefix("http_").map_or(Field::Skip, |header| Field::Header(header_name(header).into())),
     }
 }
