@@ -8,20 +8,13 @@ const COMBINED: &str =
     r#"10.0.0.1 - frank [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 200 203023 "http://x/" "Mozilla (\"q\")""#;
 /// What every test below wants of a line.
 const WANTED: [(&str, &str); 4] =
-    [("client", "10.0.0.1"), ("request", "GET /a?b=c HTTP/1.1"), ("status", "200"), ("bytes", "203023")];
+    [("Client", "10.0.0.1"), ("RequestLine", "GET /a?b=c HTTP/1.1"), ("Status", "200"), ("BodyBytes", "203023")];
 
 /// The values of a line by the name of their field.
 fn values<'a>(format: &LogFormat, line: &'a str) -> Option<Vec<(String, &'a str)>> {
     let mut values = Vec::new();
     let read = format.values(line.as_bytes(), |field, value| {
-        let name = match field {
-            Field::Client => "client".to_owned(),
-            Field::RequestLine => "request".to_owned(),
-            Field::Status => "status".to_owned(),
-            Field::BodyBytes => "bytes".to_owned(),
-            other => format!("{other:?}"),
-        };
-        values.push((name, str::from_utf8(value).unwrap()));
+        values.push((format!("{field:?}"), str::from_utf8(value).unwrap()));
         Some(())
     });
     read.map(|()| values)
@@ -68,9 +61,9 @@ fn the_built_in_format_takes_common_combined_and_durations() {
     assert_eq!(value(&format, &format!("{COMBINED} 15300 <1234>"), took), Some("15300"));
     // nginx's $request_time is no number of microseconds; LogLines sees that.
     assert_eq!(value(&format, &format!("{COMBINED} 0.015 \"x\""), took), Some("0.015"));
-    assert_eq!(value(&format, &COMBINED.replace("frank", "john doe"), "client"), Some("10.0.0.1"));
-    assert_eq!(value(&format, &COMBINED.replace("203023", "-"), "bytes"), Some("-"));
-    assert_eq!(value(&format, &COMBINED.replace("10.0.0.1", ""), "client"), Some(""));
+    assert_eq!(value(&format, &COMBINED.replace("frank", "john doe"), "Client"), Some("10.0.0.1"));
+    assert_eq!(value(&format, &COMBINED.replace("203023", "-"), "BodyBytes"), Some("-"));
+    assert_eq!(value(&format, &COMBINED.replace("10.0.0.1", ""), "Client"), Some(""));
     for wrong in ["", "hello", &common[..common.len() - 8], &COMBINED.replace('"', "")] {
         assert_eq!(values(&format, wrong), None, "{wrong}");
     }
@@ -80,7 +73,7 @@ fn the_built_in_format_takes_common_combined_and_durations() {
 fn unknown_directives_are_passed_over() {
     let format = LogFormat::parse(r#"$a|$time_iso8601|$b "$request" up=$upstream_response_time;$c"#).unwrap();
     let line = r#"x y|2015-05-17T10:05:03+00:00|z "GET / HTTP/1.1" up=0.01, 0.02;any thing"#;
-    assert_eq!(value(&format, line, "request"), Some("GET / HTTP/1.1"));
+    assert_eq!(value(&format, line, "RequestLine"), Some("GET / HTTP/1.1"));
     assert_eq!(value(&format, line, "Time(Iso)"), Some("2015-05-17T10:05:03+00:00"));
     assert_eq!((format.source, format.moment, format.resolution), ("nginx-log", Moment::End, 1_000_000_000));
     assert_eq!(LogFormat::parse("$msec $request").unwrap().resolution, 1_000_000);
@@ -97,8 +90,8 @@ fn apaches_times() {
     assert_eq!((parts.moment, parts.resolution), (Moment::Arrival, 1_000));
     assert_eq!(value(&parts, "[2015-05-17 10:05:03.123456 +0200] GET", "Time(Fraction)"), Some("123456"));
     assert_eq!(value(&parts, "[2015-05-17 10:05:03.123456 +0200] GET", "Time(Zone)"), Some("+0200"));
-    assert_eq!(value(&parse("%{%%%n}t %t"), "%x [17/May/2015:10:05:03 +0000] GET", "request"), Some("GET"));
-    assert_eq!(value(&parse("%^FB %t"), "- [17/May/2015:10:05:03 +0000] GET", "request"), Some("GET"));
+    assert_eq!(value(&parse("%{%%%n}t %t"), "%x [17/May/2015:10:05:03 +0000] GET", "RequestLine"), Some("GET"));
+    assert_eq!(value(&parse("%^FB %t"), "- [17/May/2015:10:05:03 +0000] GET", "RequestLine"), Some("GET"));
 }
 
 #[test]
