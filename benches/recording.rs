@@ -1,7 +1,7 @@
 //! How fast logs are read and plans compiled.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tuningfork::recording::{Importer, JitterSeed, Recording, Request, Scrub, ScrubKey, Target, audit, read, write};
+use tuningfork::recording::{InputFormat, JitterSeed, Recording, Request, Scrub, ScrubKey, Target, audit, import, read};
 use tuningfork::replay::{Plan, PlanOptions, Reuse};
 
 const LINES: u32 = 20_000;
@@ -27,10 +27,44 @@ fn log() -> String {
     (0..LINES).map(line).collect()
 }
 
-fn import(log: &str) -> Recording {
-    let mut importer = Importer::new(ScrubKey([1; 16]), JitterSeed(1));
-    importer.read(log.as_bytes()).expect("a good log");
-    importer.finish().expect("a good log")
+/// The same traffic in the log format we recommend.
+fn nginx_json() -> String {
+    let line = |n: u32| {
+        let (second, millis) = (1_747_476_300 + n / 50, n % 50 * 20);
+        format!(
+            "{{\"te\":{second}.{millis:03},\"d\":0.0{:02},\"c\":\"41.{}\",\"n\":{},\"p\":\"HTTP/1.1\",\"m\":\"GET\",\"u\":\"/articles/{}/?page={}\",\
+             \"s\":200,\"rb\":{},\"h\":[[\"Host\",\"example.org\"],[\"User-Agent\",\"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) \
+             Gecko/20100101 Firefox/128.0\"],[\"Accept\",\"*/*\"],[\"Content-Type\",\"\"],[\"Cookie\",\"sessionid=abcdef{n:08}\"]],\"bt\":\"\"}}\n",
+            n % 90,
+            n % 1_700,
+            n / 1_700 + 1,
+            n % 1_500,
+            n % 7,
+            n * 37 % 90_000,
+        )
+    };
+    (0..LINES).map(line).collect()
+}
+
+/// The same traffic as GoReplay keeps it, with responses.
+fn gor() -> String {
+    let separator = "\n\u{1f435}\u{1f648}\u{1f649}\n";
+    let record = |n: u32| {
+        let (at, path) = (1_747_476_300_000_000_000_u64 + u64::from(n) * 20_000_000, n % 1_500);
+        let id = format!("{:04x}1f900a000001{n:08x}", n % 1_700);
+        let request =
+            format!("GET /articles/{path}/ HTTP/1.1\r\nHost: example.org\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n");
+        let response = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        format!("1 {id} {at} 0\n{request}{separator}2 {id} {} 100000\n{response}{separator}", at + 3_000_000)
+    };
+    (0..LINES).map(record).collect()
+}
+
+fn imported(input: &str) -> Vec<u8> {
+    let output = Vec::with_capacity(input.len() * 2);
+    let (_, imported) =
+        import(input.as_bytes(), &InputFormat::Auto, output, ScrubKey([1; 16]), JitterSeed(1)).expect("a good log");
+    imported.output
 }
 
 /// The requests of a log, each with its query or none of them.
@@ -52,14 +86,16 @@ fn scrub(requests: &mut [Request]) {
 
 fn bench(criterion: &mut Criterion) {
     let log = log();
-    let recording = import(&log);
-    let mut lines = Vec::new();
-    write(&recording, &mut lines).expect("memory takes every write");
+    let (json, gor) = (nginx_json(), gor());
+    let lines = imported(&log);
+    let recording = read(lines.as_slice()).expect("a good recording");
     let options = PlanOptions::new("example.org", Reuse::KeepAlive);
 
     let mut group = criterion.benchmark_group("recording");
     group.throughput(Throughput::Elements(u64::from(LINES))).sample_size(20);
-    group.bench_function("import a combined log", |bencher| bencher.iter(|| import(&log)));
+    group.bench_function("import a combined log", |bencher| bencher.iter(|| imported(&log)));
+    group.bench_function("import nginx's JSON", |bencher| bencher.iter(|| imported(&json)));
+    group.bench_function("import GoReplay's pairs", |bencher| bencher.iter(|| imported(&gor)));
     group.bench_function("read JSON Lines", |bencher| bencher.iter(|| read(lines.as_slice())));
     group.bench_function("audit JSON Lines", |bencher| bencher.iter(|| audit(lines.as_slice())));
     let mut plain = requests(&recording, false);

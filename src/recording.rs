@@ -1,23 +1,37 @@
-//! What a recording is: requests somebody really made, with the moment each arrived. Reads and writes JSON Lines, imports access
-//! logs, and replaces what must not be kept. Refuses input in which nothing is usable; a broken line only costs itself.
+//! What a recording is: requests somebody really made, with the moment each arrived. Reads and writes JSON Lines, imports logs and
+//! captures, and replaces what must not be kept. Refuses input in which nothing is usable; a broken line only costs itself.
 //! Pure: readers, keys and seeds are passed in.
 
-mod access_log;
+mod absolute;
+mod alb;
+mod arrival;
 mod audit;
 mod chance;
 mod civil;
 mod cut;
+mod detect;
+mod escape;
 mod export;
+mod gor;
+mod har;
 mod import;
 mod jsonl;
 mod lines;
+mod log_format;
+mod log_line;
 mod merge;
 mod meta;
+mod nginx_json;
 mod order;
+mod outlet;
 mod percent;
+mod provenance;
+mod reorder;
 mod request;
 mod scrub;
+mod seconds;
 mod selection;
+mod sessions;
 mod summary;
 
 use std::io::BufRead;
@@ -25,12 +39,17 @@ use std::io::BufRead;
 pub use audit::{Audit, Sightings, audit};
 pub use chance::uniform;
 pub use cut::{Cut, Edge, EdgeError, Verdict};
+pub use detect::{Input, InputFormat};
 pub use export::{Base, BaseError, ExportError, Exported, Exporter, Format};
-pub use import::{Importer, JitterSeed};
+pub use gor::MAX_RECORD;
+pub use har::MAX_HAR;
+pub use import::{ImportFailure, Imported, Importer, InputReport, JitterSeed, import};
 pub use jsonl::{Reader, Writer, read, write};
 pub use lines::MAX_LINE;
+pub use log_format::{LogFormat, LogFormatError};
 pub use merge::{Given, Merge, MergeError, Placing};
 pub use meta::{Fidelity, Meta};
+pub use nginx_json::NGINX_LOG_FORMAT;
 pub use order::{Disorder, InOrder};
 pub use request::{Header, Method, Request, Target, UnixNanos};
 pub use scrub::{Bodies, Scrub, ScrubKey, Secret};
@@ -77,12 +96,6 @@ impl Broken {
             self.first.push(line);
         }
     }
-
-    fn join(&mut self, other: &Self) {
-        self.count += other.count;
-        self.first.extend(other.first.iter().take(BROKEN_NUMBERS - self.first.len()));
-        self.torn |= other.torn;
-    }
 }
 
 /// Why input is no recording.
@@ -92,7 +105,7 @@ pub enum RecordingError {
     #[error("the file is empty")]
     Empty,
     /// There are lines, and none can be used.
-    #[error("no usable request in {lines} lines; the first is neither JSON Lines nor an access log in common or combined format")]
+    #[error("no usable request in {lines} lines")]
     NothingUsable {
         /// How many were read.
         lines: u64,
@@ -150,31 +163,6 @@ impl Allowance {
 enum Position {
     First,
     Later,
-}
-
-/// Shows every line that is not blank to `take`, which says whether it could use it. Returns the number of lines and those that it
-/// could not.
-fn sift(
-    mut input: impl BufRead,
-    allowance: &mut Allowance,
-    mut take: impl FnMut(&[u8], Position) -> bool,
-) -> Result<(u64, Broken), RecordingError> {
-    refuse_compressed(&mut input)?;
-    let mut lines = lines::Lines::new(input);
-    let mut broken = Broken::default();
-    let mut position = Position::First;
-    loop {
-        let number = lines.read() + 1;
-        let Some(line) = lines.next().map_err(|source| RecordingError::Read { line: number, source })? else {
-            return Ok((lines.read(), broken));
-        };
-        match line.text {
-            Some(text) if text.trim_ascii().is_empty() => continue,
-            Some(text) if take(text, position) => allowance.take(text.len())?,
-            Some(_) | None => broken.add(line.number, line.ending),
-        }
-        position = Position::Later;
-    }
 }
 
 /// Looks at the first bytes without taking them. What the program can decompress, it has before this.

@@ -15,12 +15,9 @@ mod progress;
 mod scrub;
 mod which;
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 
 use super::{CommandError, Ending};
-use crate::recording::JitterSeed;
 
 pub use import::ImportError;
 pub use live::LiveError;
@@ -29,20 +26,10 @@ pub use which::Which;
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a recording of access logs: common, combined (nginx, Apache) or Gunicorn's
+    /// Make a recording of access logs and captures: nginx, Apache, Gunicorn, AWS ALB, HAR, GoReplay, JSON Lines
     ///
-    /// Addresses and secrets do not reach the recording. `-` is standard input or output.
-    Import {
-        /// The logs
-        #[arg(required = true, value_name = "LOG")]
-        logs: Vec<PathBuf>,
-        /// The recording to write
-        #[arg(short, long, value_name = "FILE", default_value = "-")]
-        output: PathBuf,
-        /// How requests of one second are spread within it: the same seed gives the same recording
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        seed: u64,
-    },
+    /// What a file is, is seen from its beginning. Addresses and secrets do not reach the recording. `-` is standard input or output.
+    Import(import::Arguments),
     /// Replace personal data and secrets in a recording
     ///
     /// Import and capture do so already. Equal values stay equal, lengths and alphabets are kept, paths too but for secrets in them.
@@ -75,7 +62,10 @@ pub enum Command {
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
     let report = match command {
         Command::Info(options) => return info::info(options).map(|()| Ending::Success),
-        Command::Import { logs, output, seed } => import::import(logs, output, JitterSeed(*seed))?.to_string(),
+        Command::Import(arguments) => match import::import(arguments)? {
+            Some(report) => report,
+            None => return Ok(Ending::Success),
+        },
         Command::Cut(options) => cut::cut(options)?,
         Command::Filter(options) => filter::filter(options)?,
         Command::Merge(options) => merge::merge(options)?,

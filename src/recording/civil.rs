@@ -1,5 +1,5 @@
-//! Times as text: decimal Unix seconds of a recording, dates of an access log. Never through a float: at 1.7e9 seconds one step of
-//! an f64 is 238 ns.
+//! Times as text: decimal Unix seconds of a recording, dates of logs. Never through a float: at 1.7e9 seconds one step of an f64 is
+//! 238 ns.
 
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -45,25 +45,87 @@ pub(super) fn parse_log_date(text: &[u8]) -> Option<i64> {
         return None;
     }
     let part = |from: usize, to: usize| number(&text[from..to]);
-    let month = MONTHS.iter().position(|month| text[3..6] == month[..])?;
-    let civil = DateTime::new(
-        i16::try_from(part(7, 11)?).ok()?,
-        i8::try_from(month + 1).ok()?,
-        i8::try_from(part(0, 2)?).ok()?,
-        i8::try_from(part(12, 14)?).ok()?,
-        i8::try_from(part(15, 17)?).ok()?,
-        // A leap second counts as the one before it, as in Unix time.
-        i8::try_from(part(18, 20)?.min(if part(18, 20)? == 60 { 59 } else { 60 })).ok()?,
-        0,
-    )
-    .ok()?;
-    let away = i32::try_from(part(22, 24)? * 3600 + part(24, 26)? * 60).ok()?;
-    let offset = match text[21] {
-        b'+' => Offset::from_seconds(away),
-        b'-' => Offset::from_seconds(-away),
+    let date = Date {
+        year: part(7, 11)?,
+        month: parse_month(&text[3..6])?,
+        day: part(0, 2)?,
+        hour: part(12, 14)?,
+        minute: part(15, 17)?,
+        second: part(18, 20)?,
+        east: parse_zone(&text[21..])?,
+    };
+    date.unix_seconds()
+}
+
+/// The instant of `2024-01-15T10:00:00.123456Z` (RFC 3339); a blank for the T, `+0000` and an absent zone, which is UTC, are taken too.
+pub(super) fn parse_iso(text: &[u8]) -> Option<UnixNanos> {
+    let (head, tail) = text.split_at_checked(19)?;
+    let separators = [head[4], head[7], head[13], head[16]] == *b"--::" && matches!(head[10], b'T' | b't' | b' ');
+    let part = |from: usize, to: usize| number(&head[from..to]).filter(|_| separators);
+    let digits = tail.strip_prefix(b".").map_or(0, |tail| tail.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    let (fraction, zone) = if digits > 0 { tail[1..].split_at(digits) } else { (&b""[..], tail) };
+    let date = Date {
+        year: part(0, 4)?,
+        month: part(5, 7)?,
+        day: part(8, 10)?,
+        hour: part(11, 13)?,
+        minute: part(14, 16)?,
+        second: part(17, 19)?,
+        east: parse_zone(zone)?,
+    };
+    date.unix_seconds()?.checked_mul(NANOS)?.checked_add(parse_fraction(fraction)).map(UnixNanos)
+}
+
+/// Digits behind a decimal point as nanoseconds; what is beyond the ninth is dropped.
+pub(super) fn parse_fraction(digits: &[u8]) -> i64 {
+    let nine = digits.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    nine.fold(0, |nanos, digit| nanos * 10 + i64::from(digit.saturating_sub(b'0').min(9)))
+}
+
+/// January is 1.
+pub(super) fn parse_month(name: &[u8]) -> Option<i64> {
+    (1..).zip(MONTHS).find_map(|(number, month)| (name == month).then_some(number))
+}
+
+/// Seconds east of Greenwich of `Z`, `+0200`, `+02:00` or nothing.
+pub(super) fn parse_zone(text: &[u8]) -> Option<i64> {
+    let (sign, hours, minutes) = match text {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [sign, a, b, c, d] | [sign, a, b, b':', c, d] => (sign, [*a, *b], [*c, *d]),
         _ => return None,
     };
-    Some(offset.ok()?.to_timestamp(civil).ok()?.as_second())
+    let away = number(&hours)? * 3600 + number(&minutes)? * 60;
+    match sign {
+        b'+' => Some(away),
+        b'-' => Some(-away),
+        _ => None,
+    }
+}
+
+/// A date and time of day, of any values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Date {
+    pub(super) year: i64,
+    pub(super) month: i64,
+    pub(super) day: i64,
+    pub(super) hour: i64,
+    pub(super) minute: i64,
+    pub(super) second: i64,
+    /// Seconds east of Greenwich.
+    pub(super) east: i64,
+}
+
+impl Date {
+    /// `None` for what no calendar has.
+    pub(super) fn unix_seconds(self) -> Option<i64> {
+        // A leap second counts as the one before it, as in Unix time.
+        let second = if self.second == 60 { 59 } else { self.second };
+        let [month, day, hour, minute, second] = [self.month, self.day, self.hour, self.minute, second].map(i8::try_from);
+        let year = i16::try_from(self.year).ok()?;
+        let civil = DateTime::new(year, month.ok()?, day.ok()?, hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
+        let offset = Offset::from_seconds(i32::try_from(self.east).ok()?).ok()?;
+        Some(offset.to_timestamp(civil).ok()?.as_second())
+    }
 }
 
 /// Decimal digits and nothing else.
@@ -116,6 +178,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn iso_dates_in_the_ways_they_are_written() {
+        let parsed = |text: &str| parse_iso(text.as_bytes()).map(|at| at.0);
+        let noon = 1_431_857_103_000_000_000;
+        assert_eq!(parsed("2015-05-17T10:05:03Z"), Some(noon));
+        assert_eq!(parsed("2015-05-17T10:05:03.123456Z"), Some(noon + 123_456_000));
+        assert_eq!(parsed("2015-05-17T12:05:03.5+02:00"), Some(noon + 500_000_000));
+        assert_eq!(parsed("2015-05-17 12:05:03+0200"), Some(noon));
+        assert_eq!(parsed("2015-05-17T10:05:03.1234567890123"), Some(noon + 123_456_789));
+        for wrong in ["", "2015-05-17", "2015-13-17T10:05:03Z", "2015-05-17T10:05:03.Z", "2015-05-17T10:05:03 GMT"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
         #[test]
         fn unix_times_survive_writing(nanos in (i64::MIN + 1)..i64::MAX) {
@@ -126,6 +202,8 @@ mod tests {
         fn no_text_panics(text in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = parse_unix(&text);
             let _ = parse_log_date(&text);
+            let _ = parse_iso(&text);
+            let _ = parse_iso(&[b"2015-05-17T10:05:03", text.as_slice()].concat());
         }
     }
 }

@@ -139,6 +139,7 @@ fn join(one: &Meta, other: &Meta) -> Meta {
         ts_resolution_ns: one.ts_resolution_ns.zip(other.ts_resolution_ns).map(|(one, other)| one.max(other)),
         scrub: either(one.scrub.as_ref(), other.scrub.as_ref()).filter(|_| one.scrub.is_some() && other.scrub.is_some()),
         fidelity,
+        notes: one.notes.iter().chain(other.notes.iter().filter(|note| !one.notes.contains(note))).cloned().collect(),
     }
 }
 

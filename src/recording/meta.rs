@@ -21,6 +21,9 @@ pub struct Meta {
     /// Which parts are real.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+    /// What else to know before trusting the times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How much of each part the source knew, in words: "all", "none", or what there is.

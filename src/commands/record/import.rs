@@ -1,13 +1,74 @@
 //! `tuningfork record import`: logs in, a recording out.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::files::{self, is_same, open};
+use clap::{Args, ValueEnum};
 
-use crate::recording::{Broken, Importer, JitterSeed, RecordingError, ScrubKey, write};
+use super::files::{self, is_same, open};
+use crate::recording::{
+    BROKEN_NUMBERS, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta, NGINX_LOG_FORMAT,
+    ScrubKey,
+};
+
+/// What to import, and how.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The logs
+    #[arg(required_unless_present = "print_nginx_format", value_name = "LOG")]
+    logs: Vec<PathBuf>,
+    /// The recording to write
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// What the logs are
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    format: Format,
+    /// The server's own format: nginx's log_format, Apache's LogFormat or Gunicorn's access_log_format, as in its configuration
+    #[arg(long, value_name = "STRING", value_parser = LogFormat::parse, conflicts_with = "format")]
+    log_format: Option<LogFormat>,
+    /// How requests of one second are spread within it: the same seed gives the same times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Print the log_format that gives the best recordings, for nginx's configuration, and end
+    #[arg(long, exclusive = true)]
+    print_nginx_format: bool,
+}
+
+/// What a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// What its beginning looks like
+    #[default]
+    Auto,
+    /// Common or combined of nginx, Apache or Gunicorn, perhaps with Gunicorn's %(D)s behind it
+    Combined,
+    /// What --print-nginx-format prints
+    NginxJson,
+    /// AWS Application Load Balancer
+    Alb,
+    /// HTTP Archive of a browser or proxy
+    Har,
+    /// GoReplay
+    Gor,
+    /// JSON Lines: a recording
+    Jsonl,
+}
+
+impl Format {
+    const fn input(self) -> InputFormat {
+        match self {
+            Self::Auto => InputFormat::Auto,
+            Self::Combined => InputFormat::Combined,
+            Self::NginxJson => InputFormat::NginxJson,
+            Self::Alb => InputFormat::Alb,
+            Self::Har => InputFormat::Har,
+            Self::Gor => InputFormat::Gor,
+            Self::Jsonl => InputFormat::JsonLines,
+        }
+    }
+}
 
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +98,11 @@ pub enum ImportError {
         /// Which one.
         path: PathBuf,
         /// What is wrong with it.
-        source: RecordingError,
+        source: ImportFailure,
     },
     /// The files hold nothing to record.
     #[error(transparent)]
-    Nothing(#[from] RecordingError),
+    Nothing(#[from] ImportFailure),
     /// The system gave no random key to scrub with.
     #[error("no random key from the system: {0}")]
     Key(io::Error),
@@ -49,67 +110,148 @@ pub enum ImportError {
 
 /// What an import made, for the user to read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ImportReport {
-    /// Requests in the recording.
-    pub(super) requests: usize,
-    /// Every input: requests it gave, and the lines that could not be used.
-    pub(super) inputs: Vec<(PathBuf, usize, Broken)>,
-    /// What the recorded times mean, as in [`Meta`](crate::recording::Meta).
-    pub(super) ts_meaning: String,
+struct ImportReport {
+    requests: u64,
+    out_of_order: u64,
+    inputs: Vec<(PathBuf, InputReport)>,
+    meta: Meta,
 }
 
 impl fmt::Display for ImportReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests recorded", self.requests)?;
-        for (path, requests, broken) in &self.inputs {
-            write!(f, "\n  {}: {requests} requests", path.display())?;
+        if self.out_of_order > 0 {
+            write!(f, ", {} of them out of order: they came too late in the log to be sorted in", self.out_of_order)?;
+        }
+        for (path, report) in &self.inputs {
+            write!(f, "\n  {}: {} requests", path.display(), report.requests)?;
+            if !report.source.is_empty() {
+                write!(f, " ({})", report.source)?;
+            }
+            if report.without_request > 0 {
+                write!(f, ", {} lines without a request", report.without_request)?;
+            }
+            let broken = &report.broken;
             if broken.count > 0 {
                 let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-                let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
+                let more = if broken.count > BROKEN_NUMBERS as u64 { ", …" } else { "" };
                 write!(f, ", {} broken lines passed over (line {}{more})", broken.count, first.join(", "))?;
             }
             if broken.torn {
                 write!(f, ", the last line is cut off")?;
             }
         }
-        match self.ts_meaning.as_str() {
-            "logged" => write!(f, "\ntimes: the log's whole seconds, spread within each"),
-            other => write!(f, "\ntimes: {other}"),
-        }
+        write!(f, "\ntimes: {}", times(&self.meta))?;
+        self.meta.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
-/// Makes one recording of `inputs` (`-` is standard input) and writes it to `output` (`-` is standard output). `seed` decides how whole
-/// seconds are spread: the same logs and seed give the same times. The key that hides addresses and secrets is drawn anew and forgotten.
-pub(super) fn import(inputs: &[PathBuf], output: &Path, seed: JitterSeed) -> Result<ImportReport, ImportError> {
-    if let Some(log) = inputs.iter().find(|log| is_same(log, output)) {
+/// What the recorded times mean.
+fn times(meta: &Meta) -> String {
+    let step = meta.ts_resolution_ns.unwrap_or_default();
+    let whole = step >= 1_000_000_000;
+    let mut words = match meta.ts_meaning.as_deref() {
+        Some("logged") => return "the log's whole seconds, spread within each".into(),
+        Some("end") => "when a response was done".to_owned(),
+        Some(other) => other.to_owned(),
+        None => "as recorded".to_owned(),
+    };
+    let told = match step {
+        0 => Ok(()),
+        _ if whole => write!(words, ", in whole seconds, spread within each"),
+        1_000_000.. => write!(words, ", to {} ms", step / 1_000_000),
+        1_000.. => write!(words, ", to {} µs", step / 1_000),
+        _ => write!(words, ", to {step} ns"),
+    };
+    told.expect("invariant: a string takes every write");
+    words
+}
+
+/// An input of which is known what it is: open if it cannot be opened twice.
+enum Source {
+    Open(Box<Input<Box<dyn BufRead>>>),
+    Again,
+}
+
+/// Makes one recording of the logs (`-` is standard input) and writes it to the output (`-` is standard output). The key that hides
+/// addresses and secrets is drawn anew and forgotten. Returns what to tell the user, if that is not on standard output yet.
+pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportError> {
+    if arguments.print_nginx_format {
+        return print(NGINX_LOG_FORMAT).map(|()| None);
+    }
+    let Arguments { logs, output, .. } = arguments;
+    if let Some(log) = logs.iter().find(|log| is_same(log, output)) {
         return Err(ImportError::Overwrites(log.clone()));
     }
-    let mut importer = Importer::new(random_key().map_err(ImportError::Key)?, seed);
-    let mut read = Vec::with_capacity(inputs.len());
-    for path in inputs {
-        let input = open(path).map_err(|source| file(path, source))?;
-        let (requests, broken) = importer.read(input).map_err(|source| ImportError::Input { path: path.clone(), source })?;
-        read.push((path.clone(), requests, broken));
+    let format = arguments.log_format.clone().map_or_else(|| arguments.format.input(), InputFormat::Log);
+    // The recording's first line depends on all inputs.
+    let mut sources = Vec::with_capacity(logs.len());
+    let mut metas = Vec::with_capacity(logs.len());
+    for path in logs {
+        let input = input(path, &format)?;
+        metas.push(input.meta());
+        sources.push(if logs.len() > 1 && path.is_file() { Source::Again } else { Source::Open(Box::new(input)) });
     }
-    let recording = importer.finish()?;
-    files::write(output, |file| write(&recording, file))
-        .map_err(|source| ImportError::Output { path: output.to_owned(), source })?;
-    Ok(ImportReport {
-        requests: recording.requests.len(),
-        inputs: read,
-        ts_meaning: recording.meta.ts_meaning.unwrap_or_else(|| "as recorded".into()),
-    })
+    let meta = Meta::join(metas).unwrap_or_default();
+    let key = random_key().map_err(ImportError::Key)?;
+    let mut report = ImportReport { requests: 0, out_of_order: 0, inputs: Vec::new(), meta };
+    // What is wrong with an input cannot pass through the writer of files; it is told there that there is no output.
+    let mut refusal = None;
+    let written = files::write(output, |file| {
+        let importer = Importer::new(file, report.meta.clone(), key, JitterSeed(arguments.seed));
+        match read_all(importer, logs.iter().zip(sources), &format, &mut report) {
+            Err(ImportError::Nothing(ImportFailure::Output(error))) => Err(error),
+            Err(error) => {
+                refusal = Some(error);
+                Err(io::ErrorKind::InvalidData.into())
+            }
+            Ok(()) => Ok(()),
+        }
+    });
+    match (refusal, written) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Err(source)) => Err(ImportError::Output { path: output.clone(), source }),
+        (None, Ok(())) => Ok(Some(report.to_string())),
+    }
 }
 
-fn file(path: &Path, source: io::Error) -> ImportError {
-    ImportError::File { path: path.to_owned(), source }
+/// Imports every source, and completes the report.
+fn read_all<'a>(
+    mut importer: Importer<&mut dyn Write>,
+    sources: impl Iterator<Item = (&'a PathBuf, Source)>,
+    format: &InputFormat,
+    report: &mut ImportReport,
+) -> Result<(), ImportError> {
+    for (path, source) in sources {
+        let input = match source {
+            Source::Open(input) => *input,
+            Source::Again => input(path, format)?,
+        };
+        let read = importer.read(input).map_err(|failure| {
+            let is_output = matches!(failure, ImportFailure::Output(_));
+            if is_output { failure.into() } else { ImportError::Input { path: path.clone(), source: failure } }
+        })?;
+        report.inputs.push((path.clone(), read));
+    }
+    let total = importer.finish()?;
+    report.requests = total.requests;
+    report.out_of_order = total.out_of_order;
+    Ok(())
+}
+
+fn input(path: &Path, format: &InputFormat) -> Result<Input<Box<dyn BufRead>>, ImportError> {
+    let reader = open(path).map_err(|source| ImportError::File { path: path.to_owned(), source })?;
+    Input::new(reader, format).map_err(|source| ImportError::Input { path: path.to_owned(), source: source.into() })
 }
 
 pub(super) fn random_key() -> io::Result<ScrubKey> {
     let mut key = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     Ok(ScrubKey(key))
+}
+
+fn print(text: &str) -> Result<(), ImportError> {
+    writeln!(io::stdout(), "{text}").map_err(|source| ImportError::Output { path: "-".into(), source })
 }
 
 #[cfg(test)]
@@ -123,19 +265,32 @@ mod tests {
 
     const LINE: &str = "10.0.0.1 - - [17/May/2015:10:05:03 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"agent\"\n";
 
+    fn arguments(logs: &[&Path], output: &Path) -> Arguments {
+        Arguments {
+            logs: logs.iter().map(|log| log.to_path_buf()).collect(),
+            output: output.to_owned(),
+            format: Format::Auto,
+            log_format: None,
+            seed: 1,
+            print_nginx_format: false,
+        }
+    }
+
     #[test]
     fn logs_become_a_private_recording_and_a_report() {
         let folder = tempfile::tempdir().unwrap();
         let (log, torn, output) = (folder.path().join("a.log"), folder.path().join("b.log"), folder.path().join("out.jsonl"));
         fs::write(&log, [LINE, "broken\n", LINE].concat()).unwrap();
         fs::write(&torn, [LINE, &LINE[..30]].concat()).unwrap();
-        let report = import(&[log.clone(), torn], &output, JitterSeed(1)).unwrap();
-        let text = report.to_string().replace(&format!("{}/", folder.path().display()), "");
+        let report = import(&arguments(&[&log, &torn], &output)).unwrap().unwrap();
+        let text = report.replace(&format!("{}/", folder.path().display()), "");
+        let (told, note) = text.split_once("\nnote: ").unwrap();
         assert_eq!(
-            text,
-            "3 requests recorded\n  a.log: 2 requests, 1 broken lines passed over (line 2)\n  b.log: 1 requests, the last line is \
-             cut off\ntimes: the log's whole seconds, spread within each"
+            told,
+            "3 requests recorded\n  a.log: 2 requests (access-log-combined), 1 broken lines passed over (line 2)\n  b.log: 1 \
+             requests (access-log-combined), the last line is cut off\ntimes: the log's whole seconds, spread within each"
         );
+        assert!(note.starts_with("the log does not say"));
         assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(recording::read(BufReader::new(File::open(&output).unwrap())).unwrap().requests.len(), 3);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no draft is left");
@@ -146,7 +301,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (empty, output) = (folder.path().join("empty.log"), folder.path().join("out.jsonl"));
         fs::write(&empty, "").unwrap();
-        let refusal = |input: &Path| import(&[input.to_owned()], &output, JitterSeed(1)).unwrap_err().to_string();
+        let refusal = |input: &Path| import(&arguments(&[input], &output)).unwrap_err().to_string();
         assert_eq!(refusal(&empty), "the file is empty");
         assert!(refusal(folder.path()).ends_with("is a directory"));
         assert!(refusal(&folder.path().join("none")).contains("No such file"));
@@ -155,6 +310,6 @@ mod tests {
         assert!(!output.exists());
         fs::write(&empty, LINE).unwrap();
         let nowhere = folder.path().join("none/out.jsonl");
-        assert!(import(&[empty], &nowhere, JitterSeed(1)).unwrap_err().to_string().contains("none/out.jsonl"));
+        assert!(import(&arguments(&[&empty], &nowhere)).unwrap_err().to_string().contains("none/out.jsonl"));
     }
 }

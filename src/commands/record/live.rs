@@ -178,6 +178,7 @@ fn meta(bodies: Bodies) -> Meta {
             connections: Some("connection".to_owned()),
             responses: Some("status, bytes, duration".to_owned()),
         }),
+        notes: Vec::new(),
     }
 }
 
