@@ -100,7 +100,7 @@ fn nothing_usable_is_refused_and_nothing_written() {
     assert!(matches!(run("", &InputFormat::Auto), Err(ImportFailure::Input(RecordingError::Empty))));
     assert!(matches!(run("hello\nworld\n", &InputFormat::Auto), Err(ImportFailure::Nothing(2))));
     assert!(matches!(run("{\n}\n", &InputFormat::Auto), Err(ImportFailure::Nothing(_))));
-    assert!(matches!(run([0x1f, 0x8b], &InputFormat::Auto), Err(ImportFailure::Input(RecordingError::Compressed { .. }))));
+    assert!(matches!(run(b"BZh9", &InputFormat::Auto), Err(ImportFailure::Input(RecordingError::Compressed { .. }))));
     assert!(matches!(run("[1", &InputFormat::Har), Err(ImportFailure::Har(_))));
     let mut output = Vec::new();
     assert!(import(b"hello".as_slice(), &InputFormat::Auto, &mut output, KEY, SEED).is_err());
