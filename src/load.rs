@@ -8,6 +8,8 @@ mod pool;
 mod reactor;
 mod socket;
 mod tally;
+mod tls;
+pub mod validity;
 
 use std::fmt;
 use std::io;
@@ -16,7 +18,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished};
+pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished, VARIED};
+pub use tls::{Tls, TlsError, Trust};
+pub use validity::{Doubt, doubts};
 
 use crate::replay::{Load, Plan};
 use crate::units::Rate;
@@ -48,7 +52,7 @@ pub struct Run<'a> {
     pub from: usize,
     /// How long requests are sent before anything counts: what ended by then is forgotten.
     pub settle: Duration,
-    /// How long requests are sent, settling included.
+    /// How long requests are sent at most, settling included. A timetable that is played out ends the run earlier.
     pub duration: Duration,
     /// How long requests that are outstanding when sending stops are awaited.
     pub drain: Duration,
@@ -62,6 +66,34 @@ pub struct Run<'a> {
     pub slow_after: Duration,
     /// The time between two calls of the watcher; see [`USUAL_BATCH`].
     pub batch: Duration,
+    /// Which cookies are sent.
+    pub cookies: Cookies,
+    /// What of an answer is compared with the recording.
+    pub check: Check,
+    /// TLS to the target, if it speaks that.
+    pub tls: Option<Tls>,
+}
+
+/// Which cookies a request carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cookies {
+    /// The recorded ones.
+    #[default]
+    Recorded,
+    /// The recorded ones, but with the values the target has set since in the same session.
+    Jar,
+}
+
+/// What of an answer is compared with the recording. Each check includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// The status: 5xx is an error, and 4xx where the recording has less.
+    #[default]
+    Status,
+    /// The length of the content, where the recording holds it.
+    Length,
+    /// Nothing more; content is hashed into [`Played::bodies`], so that runs can be compared.
+    Body,
 }
 
 /// Where requests go.

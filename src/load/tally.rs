@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
+use super::outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished};
 use crate::replay::{Answer, PlannedRequest};
 use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
@@ -142,6 +142,7 @@ impl Tally {
             outstanding: waiting.outstanding,
             queued: waiting.queued,
             overdue: waiting.overdue,
+            recent: Second::default(),
         }
     }
 
@@ -166,6 +167,7 @@ impl Tally {
             elapsed,
             cpu,
             bytes: self.bytes,
+            bodies: Vec::new(),
             stopped_early: false,
         }
     }

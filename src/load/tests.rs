@@ -40,6 +40,9 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         max_body: 1 << 20,
         slow_after: Duration::from_secs(1),
         batch: Duration::from_millis(20),
+        cookies: Cookies::Recorded,
+        check: Check::Status,
+        tls: None,
     }
 }
 
