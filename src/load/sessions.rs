@@ -64,7 +64,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionId, Key>,
-    sessions: Vec<Session>,
+    all: Vec<Session>,
     vacant: Vec<Key>,
     waiting: Vec<Waiting>,
     free: Vec<u32>,
@@ -77,7 +77,7 @@ impl Sessions {
             return Admission::Shed;
         };
         let full = self.waiting() >= QUEUE_LIMIT;
-        let session = &mut self.sessions[key as usize];
+        let session = &mut self.all[key as usize];
         session.complete |= last;
         match session.stage {
             Stage::Resting => {
@@ -99,7 +99,7 @@ impl Sessions {
 
     /// How many of those were due before `moment`. Looks at all.
     pub(super) fn due_before(&self, moment: Moment) -> u64 {
-        let chains = self.sessions.iter().filter_map(|session| session.waiting);
+        let chains = self.all.iter().filter_map(|session| session.waiting);
         let flights = chains.flat_map(|(first, _)| {
             let following = |at: &u32| self.waiting[*at as usize].next;
             std::iter::successors(Some(first), following).map(|at| self.waiting[at as usize].flight.due.at)
@@ -109,17 +109,17 @@ impl Sessions {
 
     /// The connection of a session.
     pub(super) fn place(&self, key: Key) -> Option<Place> {
-        self.sessions[key as usize].place
+        self.all[key as usize].place
     }
 
     /// The session has a connection, or has lost it.
     pub(super) fn moved(&mut self, key: Key, place: Option<Place>) {
-        self.sessions[key as usize].place = place;
+        self.all[key as usize].place = place;
     }
 
     /// The request that was on its way has ended.
     pub(super) fn ended(&mut self, key: Key) -> After {
-        let session = &mut self.sessions[key as usize];
+        let session = &mut self.all[key as usize];
         if let Some((first, last)) = session.waiting {
             let Waiting { flight, next } = &self.waiting[first as usize];
             session.waiting = next.map(|next| (next, last));
@@ -140,11 +140,11 @@ impl Sessions {
     fn begin(&mut self, id: SessionId) -> Option<Key> {
         let session = Session { id, stage: Stage::Resting, place: None, waiting: None, complete: false };
         let key = if let Some(key) = self.vacant.pop() {
-            self.sessions[key as usize] = session;
+            self.all[key as usize] = session;
             key
-        } else if self.sessions.len() < MAX_SESSIONS {
-            self.sessions.push(session);
-            Key::try_from(self.sessions.len() - 1).ok()?
+        } else if self.all.len() < MAX_SESSIONS {
+            self.all.push(session);
+            Key::try_from(self.all.len() - 1).ok()?
         } else {
             return None;
         };
@@ -161,7 +161,7 @@ impl Sessions {
             self.waiting.push(node);
             u32::try_from(self.waiting.len() - 1).expect("invariant: QUEUE_LIMIT is below 4 G")
         };
-        let session = &mut self.sessions[key as usize];
+        let session = &mut self.all[key as usize];
         if let Some((first, last)) = session.waiting {
             self.waiting[last as usize].next = Some(at);
             session.waiting = Some((first, at));

@@ -29,7 +29,7 @@ fn by_clients(clients: u32, think: Think) -> Load {
 }
 
 /// Once through the plan, with time to spare.
-fn once<'a>(plan: &'a Plan, target: Target, load: Load) -> Run<'a> {
+fn once(plan: &Plan, target: Target, load: Load) -> Run<'_> {
     Run { turns: Turns::Once, duration: Duration::from_mins(1), ..run(plan, target, load) }
 }
 
