@@ -1,13 +1,24 @@
 //! Plays a plan over real connections: one reactor on the calling thread, an absolute schedule in nanoseconds, every request timed
 //! from the moment it was due. Refuses targets beyond this host unless told otherwise, and never resolves a name.
 
+mod answer;
+mod bodies;
+mod chain;
+mod clients;
 mod clock;
+mod jar;
 mod outcome;
 mod pace;
 mod pool;
 mod reactor;
+mod seconds;
+mod sessions;
 mod socket;
+mod spread;
 mod tally;
+mod tls;
+mod transport;
+pub mod validity;
 
 use std::fmt;
 use std::io;
@@ -16,9 +27,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished};
+pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished, VARIED};
+pub use tls::{Tls, TlsError, Trust};
+pub use validity::{Doubt, doubts};
 
-use crate::replay::{Load, Plan};
+use crate::replay::{Load, Plan, Turns};
 use crate::units::Rate;
 use reactor::Reactor;
 
@@ -46,9 +59,11 @@ pub struct Run<'a> {
     pub load: Load,
     /// The place in the plan where the run starts; it goes round.
     pub from: usize,
+    /// How often the plan is played.
+    pub turns: Turns,
     /// How long requests are sent before anything counts: what ended by then is forgotten.
     pub settle: Duration,
-    /// How long requests are sent, settling included.
+    /// How long requests are sent at most, settling included. A timetable that is played out ends the run earlier.
     pub duration: Duration,
     /// How long requests that are outstanding when sending stops are awaited.
     pub drain: Duration,
@@ -62,6 +77,34 @@ pub struct Run<'a> {
     pub slow_after: Duration,
     /// The time between two calls of the watcher; see [`USUAL_BATCH`].
     pub batch: Duration,
+    /// Which cookies are sent.
+    pub cookies: Cookies,
+    /// What of an answer is compared with the recording.
+    pub check: Check,
+    /// TLS to the target, if it speaks that.
+    pub tls: Option<Tls>,
+}
+
+/// Which cookies a request carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cookies {
+    /// The recorded ones.
+    #[default]
+    Recorded,
+    /// The recorded ones, but with the values the target has set since in the same session.
+    Jar,
+}
+
+/// What of an answer is compared with the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// The status: 5xx is an error, and 4xx where the recording has less.
+    #[default]
+    Status,
+    /// The status, and the length of the content where the recording holds it.
+    Length,
+    /// The status; the content is hashed into [`Played::bodies`], so that runs can be compared.
+    Body,
 }
 
 /// Where requests go.
@@ -167,5 +210,4 @@ fn check(run: &Run<'_>) -> Result<(), LoadError> {
 #[cfg(test)]
 mod server;
 #[cfg(test)]
-#[path = "load/tests.rs"]
 mod tests;

@@ -21,6 +21,8 @@ pub struct Errors {
     pub server_5xx: u64,
     /// 400 to 499 where the recording has less.
     pub unexpected_status: u64,
+    /// The content is not as long as the recording says; see [`Check::Length`](super::Check::Length).
+    pub unexpected_length: u64,
     /// Never sent: [`QUEUE_LIMIT`](super::QUEUE_LIMIT) requests were waiting already.
     pub shed: u64,
     /// Never sent: this process had no file descriptor or port left. Ours, not the target's.
@@ -37,6 +39,7 @@ impl Errors {
             + self.malformed
             + self.server_5xx
             + self.unexpected_status
+            + self.unexpected_length
             + self.shed
             + self.exhausted
     }
@@ -70,7 +73,7 @@ pub struct Unfinished {
 }
 
 /// How a run stands. Counts are since the end of settling; elapsed time is since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Since the start.
     pub elapsed: Duration,
@@ -90,6 +93,8 @@ pub struct Batch {
     pub queued: u64,
     /// Those outstanding or waiting that were due longer ago than [`Run::slow_after`](super::Run::slow_after).
     pub overdue: u64,
+    /// The last whole second; all zero before there is one.
+    pub recent: Second,
 }
 
 /// How late requests were sent, and what held them. A closed load has no schedule to be late for.
@@ -127,6 +132,9 @@ pub struct Second {
     /// The share of the second that the engine's thread computed.
     pub busy: f64,
 }
+
+/// In [`Played::bodies`]: the request was answered in different ways within one run.
+pub const VARIED: u64 = u64::MAX;
 
 /// What a run measured.
 #[derive(Clone, Debug)]
@@ -167,6 +175,9 @@ pub struct Played {
     pub cpu: Duration,
     /// Bytes received, heads and framing included.
     pub bytes: u64,
+    /// With [`Check::Body`](super::Check::Body), the hash of the content that each request of the plan was answered with, by its
+    /// index: 0 if it had no answer, [`VARIED`] if it had several different ones. Empty with other checks.
+    pub bodies: Vec<u64>,
     /// Whether the watcher ended the run.
     pub stopped_early: bool,
 }

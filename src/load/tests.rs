@@ -6,6 +6,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+mod checks;
+mod measures;
+mod sessions;
+
 use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
 use super::*;
 use crate::recording;
@@ -32,6 +36,7 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         reach: Reach::ThisHost,
         load,
         from: 0,
+        turns: Turns::Endless,
         settle: Duration::ZERO,
         duration: Duration::from_millis(200),
         drain: USUAL_DRAIN,
@@ -40,6 +45,9 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         max_body: 1 << 20,
         slow_after: Duration::from_secs(1),
         batch: Duration::from_millis(20),
+        cookies: Cookies::Recorded,
+        check: Check::Status,
+        tls: None,
     }
 }
 

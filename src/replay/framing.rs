@@ -2,6 +2,8 @@
 //! response takes, and whether the connection can carry another. Content is counted, not kept. Refuses what a client could read in
 //! two ways, and everything beyond its bounds.
 
+use std::mem::MaybeUninit;
+
 use super::chunked::Chunked;
 
 /// The longest response head, bytes.
@@ -66,6 +68,17 @@ pub struct Answer {
     pub reusable: bool,
 }
 
+/// Is shown what passes by. Nothing is copied for it.
+pub trait Witness {
+    /// A piece of the content, in order.
+    fn content(&mut self, _bytes: &[u8]) {}
+    /// The value of a Set-Cookie header of the final response.
+    fn cookie_set(&mut self, _value: &[u8]) {}
+}
+
+/// Looks away.
+impl Witness for () {}
+
 /// One response in the making. [`begin`](Self::begin) makes it ready for the next and keeps its memory.
 #[derive(Debug)]
 pub struct Response {
@@ -121,10 +134,15 @@ impl Response {
     }
 
     /// Takes the next bytes from the connection. Once the response is complete, any further byte is an error.
-    pub fn feed(&mut self, mut input: &[u8]) -> Result<Progress, FramingError> {
+    pub fn feed(&mut self, input: &[u8]) -> Result<Progress, FramingError> {
+        self.feed_before(input, &mut ())
+    }
+
+    /// As [`feed`](Self::feed), before a witness.
+    pub fn feed_before(&mut self, mut input: &[u8], witness: &mut impl Witness) -> Result<Progress, FramingError> {
         while !input.is_empty() {
             let consumed = match &mut self.state {
-                State::Head => self.feed_head(input)?,
+                State::Head => self.feed_head(input, witness)?,
                 State::Length { left } => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     *left -= taken as u64;
@@ -132,10 +150,11 @@ impl Response {
                         self.state = State::Complete;
                     }
                     self.count(taken as u64)?;
+                    witness.content(&input[..taken]);
                     taken
                 }
                 State::Chunked(chunked) => {
-                    let fed = chunked.feed(input)?;
+                    let fed = chunked.feed(input, witness)?;
                     if fed.finished {
                         self.state = State::Complete;
                     }
@@ -144,6 +163,7 @@ impl Response {
                 }
                 State::UntilClose => {
                     self.count(input.len() as u64)?;
+                    witness.content(input);
                     input.len()
                 }
                 State::Complete => return Err(FramingError::Surplus),
@@ -174,13 +194,21 @@ impl Response {
         if self.content > self.max_content { Err(FramingError::BodyTooLong(self.max_content)) } else { Ok(()) }
     }
 
-    /// Collects a head until it is whole; one that comes whole is never copied.
-    fn feed_head(&mut self, input: &[u8]) -> Result<usize, FramingError> {
-        if self.head.is_empty()
-            && let Some(end) = head_end(input, 0)
-        {
-            self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input))?;
-            return Ok(end);
+    /// Collects a head until it is whole; one that comes whole is never copied, and looked at only once if it is in order.
+    fn feed_head(&mut self, input: &[u8], witness: &mut impl Witness) -> Result<usize, FramingError> {
+        if self.head.is_empty() {
+            let mut space = header_space();
+            // The parser would skip empty lines before the status line.
+            if input.starts_with(b"HTTP/")
+                && let Some((end, head)) = parse(&input[..input.len().min(MAX_HEAD)], &mut space)
+            {
+                self.take_head(&head, witness)?;
+                return Ok(end);
+            }
+            if let Some(end) = head_end(input, 0) {
+                self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input), witness)?;
+                return Ok(end);
+            }
         }
         let before = self.head.len();
         self.head.extend_from_slice(&input[..input.len().min(MAX_HEAD + 1 - before)]);
@@ -193,22 +221,23 @@ impl Response {
             return Ok(input.len());
         };
         let mut head = std::mem::take(&mut self.head);
-        let read = self.read_head(&head[..end]);
+        let read = self.read_head(&head[..end], witness);
         head.clear();
         self.head = head;
         self.searched = 0;
         read.map(|()| end - before)
     }
 
-    fn read_head(&mut self, bytes: &[u8]) -> Result<(), FramingError> {
+    fn read_head(&mut self, bytes: &[u8], witness: &mut impl Witness) -> Result<(), FramingError> {
         if bytes.len() > MAX_HEAD {
             return Err(FramingError::HeadTooLong);
         }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut head = httparse::Response::new(&mut headers);
-        let Ok(httparse::Status::Complete(_)) = head.parse(bytes) else {
-            return Err(FramingError::Head);
-        };
+        let mut space = header_space();
+        let (_, head) = parse(bytes, &mut space).ok_or(FramingError::Head)?;
+        self.take_head(&head, witness)
+    }
+
+    fn take_head(&mut self, head: &httparse::Response<'_, '_>, witness: &mut impl Witness) -> Result<(), FramingError> {
         let (Some(status), Some(minor)) = (head.code, head.version) else {
             return Err(FramingError::Head);
         };
@@ -219,7 +248,7 @@ impl Response {
                 if self.interim > MAX_INTERIM { Err(FramingError::Interim) } else { Ok(()) }
             }
             200..=599 => {
-                let said = Said::of(head.headers)?;
+                let said = Said::of(head.headers, witness)?;
                 self.status = status;
                 self.reusable = said.reusable(minor);
                 self.state = self.body_state(&said);
@@ -249,6 +278,22 @@ impl Response {
     }
 }
 
+type HeaderSpace<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_HEADERS];
+
+/// Room for headers, which is not cleared: that would cost more than to parse them.
+const fn header_space<'a>() -> HeaderSpace<'a> {
+    [const { MaybeUninit::uninit() }; MAX_HEADERS]
+}
+
+/// The head that `bytes` begin with, and its length, if it is whole and in order.
+fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut HeaderSpace<'b>) -> Option<(usize, httparse::Response<'h, 'b>)> {
+    let mut head = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, bytes, space) {
+        Ok(httparse::Status::Complete(end)) => Some((end, head)),
+        Ok(httparse::Status::Partial) | Err(_) => None,
+    }
+}
+
 /// Where the empty line after a head ends.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', bytes.get(from..)?).map(|at| from + at).find_map(|feed| match bytes.get(feed + 1..)? {
@@ -256,6 +301,11 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
         [b'\r', b'\n', ..] => Some(feed + 3),
         _ => None,
     })
+}
+
+/// Whether a header has this name, which is written as most servers do.
+fn is(name: &str, usual: &str) -> bool {
+    name.len() == usual.len() && (name == usual || name.eq_ignore_ascii_case(usual))
 }
 
 /// What a head says about framing.
@@ -274,20 +324,22 @@ enum Coding {
 }
 
 impl Said {
-    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, FramingError> {
+    fn of(headers: &[httparse::Header<'_>], witness: &mut impl Witness) -> Result<Self, FramingError> {
         let mut said = Self::default();
         for header in headers {
-            if header.name.eq_ignore_ascii_case("content-length") {
+            if is(header.name, "Content-Length") {
                 said.take_length(header.value)?;
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            } else if is(header.name, "Transfer-Encoding") {
                 let last = header.value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
                 let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
                 said.coding = Some(if chunked { Coding::Chunked } else { Coding::Other });
-            } else if header.name.eq_ignore_ascii_case("connection") {
+            } else if is(header.name, "Connection") {
                 for option in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     said.close |= option.eq_ignore_ascii_case(b"close");
                     said.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
+            } else if is(header.name, "Set-Cookie") {
+                witness.cookie_set(header.value);
             }
         }
         Ok(said)

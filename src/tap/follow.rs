@@ -4,7 +4,7 @@
 use super::head::{self, Body, Head, MAX_HEAD};
 use super::reason::Reason;
 use crate::recording::{Bodies, Request, UnixNanos};
-use crate::replay::{Answer, Chunked, FramingError, Progress, Response};
+use crate::replay::{Answer, Chunked, FramingError, Progress, Response, Witness};
 use crate::units::Moment;
 
 /// The longest body that is kept, bytes: in base64 and with its headers it fits into a line of a recording.
@@ -61,6 +61,16 @@ enum Sending {
     Length { left: u64 },
     Chunked(Chunked),
     Done,
+}
+
+/// The content of chunks that came together; as long as what was read at once.
+#[derive(Default)]
+struct Content(Vec<u8>);
+
+impl Witness for Content {
+    fn content(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
 }
 
 impl Follower {
@@ -231,21 +241,14 @@ impl Open {
     }
 
     fn take_chunks(&mut self, bytes: &[u8], bodies: Bodies) -> Result<usize, Reason> {
-        // The decoder counts content. To keep it, it is fed by single bytes, which costs nanoseconds on something rare.
-        let step = if bodies == Bodies::Scrubbed && !self.is_too_long { 1 } else { bytes.len() };
-        let mut taken = 0;
-        for piece in bytes.chunks(step) {
-            let Sending::Chunked(chunks) = &mut self.sending else { break };
-            let fed = chunks.feed(piece).map_err(|_| Reason::Malformed)?;
-            taken += fed.consumed;
-            if fed.finished {
-                self.sending = Sending::Done;
-            }
-            if step == 1 && fed.content == 1 {
-                self.keep(piece, bodies);
-            }
+        let Sending::Chunked(chunks) = &mut self.sending else { return Ok(0) };
+        let mut content = Content::default();
+        let fed = chunks.feed(bytes, &mut content).map_err(|_| Reason::Malformed)?;
+        if fed.finished {
+            self.sending = Sending::Done;
         }
-        Ok(taken)
+        self.keep(&content.0, bodies);
+        Ok(fed.consumed)
     }
 
     fn keep(&mut self, content: &[u8], bodies: Bodies) {

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::backstage::{Backstage, Phase};
-use crate::load::{self, Errors, Onward, Played, Reach, Run, Target, play};
-use crate::replay::{self, Arrivals, ClosedOrder, Plan};
+use crate::load::{self, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
+use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::{accounting, clock, cpu};
 use crate::tune::TrialError;
@@ -75,6 +75,7 @@ impl<'a> LiveStage<'a> {
             reach: Reach::ThisHost,
             load,
             from: self.start(),
+            turns: Turns::Endless,
             settle,
             // Ended by the meter; this is a safety net.
             duration: settle + Duration::from_secs_f64(probe.seconds) + 8 * batch,
@@ -84,6 +85,9 @@ impl<'a> LiveStage<'a> {
             max_body: MAX_BODY,
             slow_after: probe.late,
             batch,
+            cookies: Cookies::Recorded,
+            check: Check::Status,
+            tls: None,
         }
     }
 
@@ -176,7 +180,7 @@ impl Meter<'_, '_> {
             return Onward::GoOn;
         };
         let cpu = self.stage.workers_cpu();
-        let (last, cpu_before) = self.last.unwrap_or((nothing_yet(), opening.workers));
+        let (last, cpu_before) = self.last.unwrap_or((load::Batch::default(), opening.workers));
         let step = step(&last, batch, cpu.saturating_sub(cpu_before));
         self.last = Some((*batch, cpu));
         let over = batch.elapsed.saturating_sub(self.settle).as_secs_f64() >= self.probe.seconds - self.probe.batch / 2.0;
@@ -185,20 +189,6 @@ impl Meter<'_, '_> {
             return Onward::StopSending;
         }
         Onward::GoOn
-    }
-}
-
-const fn nothing_yet() -> load::Batch {
-    load::Batch {
-        elapsed: Duration::ZERO,
-        scheduled: 0,
-        sent: 0,
-        completed: 0,
-        failed: 0,
-        slow: 0,
-        outstanding: 0,
-        queued: 0,
-        overdue: 0,
     }
 }
 
@@ -257,6 +247,7 @@ fn errors(errors: &Errors, unanswered: u64) -> BTreeMap<String, u64> {
         ("malformed", errors.malformed),
         ("5xx", errors.server_5xx),
         ("unexpected status", errors.unexpected_status),
+        ("unexpected length", errors.unexpected_length),
         ("shed", errors.shed),
         ("out of descriptors", errors.exhausted),
         ("unanswered", unanswered),
