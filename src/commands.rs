@@ -3,6 +3,7 @@
 mod configuration;
 pub mod demo;
 pub mod demo_worker;
+mod figures;
 pub mod record;
 pub mod run;
 pub mod tune;
