@@ -5,6 +5,7 @@ pub mod demo;
 pub mod demo_worker;
 mod figures;
 pub mod record;
+pub mod replay_output;
 pub mod run;
 pub mod tune;
 pub mod tune_output;
