@@ -87,7 +87,7 @@ fn read_plan(path: &Path, host: String) -> Result<Plan, Box<dyn Error>> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let recording = recording::read(BufReader::new(file)).map_err(|error| format!("{}: {error}", path.display()))?;
     // As `tune` replays it.
-    Ok(Plan::compile(&recording, &PlanOptions { host, reuse: Reuse::PerRequest })?)
+    Ok(Plan::compile(&recording, &PlanOptions::new(host, Reuse::PerRequest))?)
 }
 
 /// One line of results, in the order of the candidates: `None` where a trial failed.

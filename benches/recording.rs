@@ -38,7 +38,7 @@ fn bench(criterion: &mut Criterion) {
     let recording = import(&log);
     let mut lines = Vec::new();
     write(&recording, &mut lines).expect("memory takes every write");
-    let options = PlanOptions { host: "example.org".into(), reuse: Reuse::KeepAlive };
+    let options = PlanOptions::new("example.org", Reuse::KeepAlive);
 
     let mut group = criterion.benchmark_group("recording");
     group.throughput(Throughput::Elements(u64::from(LINES))).sample_size(20);

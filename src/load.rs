@@ -182,7 +182,7 @@ fn check(run: &Run<'_>) -> Result<(), LoadError> {
     {
         return Err(LoadError::Remote(*address));
     }
-    if let Load::Open { rate, .. } = run.load
+    if let Some(rate) = run.load.rate(run.plan)
         && (rate.per_second() <= 0.0 || rate.per_second() > MAX_RATE)
     {
         return Err(LoadError::Rate(rate));

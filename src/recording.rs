@@ -12,6 +12,7 @@ mod meta;
 mod percent;
 mod request;
 mod scrub;
+mod selection;
 
 use std::io::BufRead;
 
@@ -22,6 +23,7 @@ pub use lines::MAX_LINE;
 pub use meta::{Fidelity, Meta};
 pub use request::{Header, Method, Request, Target, UnixNanos};
 pub use scrub::{Scrub, ScrubKey};
+pub use selection::{Sample, Selection, SelectionError, Share, Statuses};
 
 /// The most requests one recording holds in memory.
 pub const MAX_REQUESTS: usize = 2_000_000;

@@ -2,6 +2,7 @@
 
 mod files;
 mod import;
+mod which;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use super::{CommandError, Ending};
 use crate::recording::JitterSeed;
 
 pub use import::ImportError;
+pub use which::Which;
 
 /// What to do with recordings.
 #[derive(Debug, Subcommand)]

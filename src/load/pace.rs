@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::replay::{Load, Plan, Schedule};
+use crate::replay::{Load, Plan, Timetable, Turns};
 use crate::units::Moment;
 
 /// How long a client of a closed load waits after it found nobody to talk to, so that a dead target costs no processor.
@@ -19,20 +19,20 @@ pub(super) struct Due {
 /// The source of due requests.
 #[derive(Debug)]
 pub(super) enum Pace<'a> {
-    Open { schedule: Schedule<'a>, start: Moment, next: Due },
+    Open { timetable: Timetable<'a>, start: Moment, next: Option<Due> },
     Closed { plan: &'a Plan, from: usize, clients: usize, sent: u64, pausing: VecDeque<Moment> },
 }
 
 impl<'a> Pace<'a> {
     /// `None` if an open load has no rate.
-    pub(super) fn new(load: Load, plan: &'a Plan, from: usize, start: Moment) -> Option<Self> {
+    pub(super) fn new(load: &Load, plan: &'a Plan, from: usize, start: Moment) -> Option<Self> {
         Some(match load {
-            Load::Open { rate, arrivals } => {
-                let mut schedule = Schedule::new(plan, from, rate, arrivals)?;
-                let next = due(&mut schedule, start);
-                Self::Open { schedule, start, next }
+            Load::Open { .. } | Load::Profile { .. } | Load::Recorded { .. } => {
+                let mut timetable = Timetable::new(plan, from, load, Turns::Endless)?;
+                let next = due(&mut timetable, start);
+                Self::Open { timetable, start, next }
             }
-            Load::Closed { clients } => {
+            Load::Closed { clients, .. } => {
                 let clients = usize::try_from(clients.get()).unwrap_or(usize::MAX);
                 Self::Closed { plan, from, clients, sent: 0, pausing: VecDeque::new() }
             }
@@ -42,9 +42,9 @@ impl<'a> Pace<'a> {
     /// The next request due at `now` and before `end`, if `live` requests are on their way.
     pub(super) fn take(&mut self, now: Moment, end: Moment, live: usize) -> Option<Due> {
         match self {
-            Self::Open { schedule, start, next } => {
-                let taken = (next.at <= now && next.at < end).then_some(*next)?;
-                *next = due(schedule, *start);
+            Self::Open { timetable, start, next } => {
+                let taken = next.filter(|due| due.at <= now && due.at < end)?;
+                *next = due(timetable, *start);
                 Some(taken)
             }
             Self::Closed { plan, from, clients, sent, pausing } => {
@@ -72,7 +72,7 @@ impl<'a> Pace<'a> {
     /// When a request becomes due by time alone.
     pub(super) fn wakes_at(&self, end: Moment) -> Option<Moment> {
         match self {
-            Self::Open { next, .. } => Some(next.at).filter(|at| *at < end),
+            Self::Open { next, .. } => next.map(|due| due.at).filter(|at| *at < end),
             Self::Closed { pausing, .. } => pausing.front().copied(),
         }
     }
@@ -83,7 +83,6 @@ impl<'a> Pace<'a> {
     }
 }
 
-fn due(schedule: &mut Schedule<'_>, start: Moment) -> Due {
-    let (index, after) = schedule.advance();
-    Due { index, at: start.after(after) }
+fn due(timetable: &mut Timetable<'_>, start: Moment) -> Option<Due> {
+    timetable.next().map(|arrival| Due { index: arrival.index, at: start.after(arrival.at) })
 }

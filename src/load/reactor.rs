@@ -71,7 +71,7 @@ impl<'a> Reactor<'a> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let address = Address::new(&run.target)?;
         let start = clock::now();
-        let pace = Pace::new(run.load, run.plan, run.from, start).ok_or(LoadError::Zero("the rate"))?;
+        let pace = Pace::new(&run.load, run.plan, run.from, start).ok_or(LoadError::Zero("the rate"))?;
         let end = start.after(run.duration);
         Ok(Self {
             run,

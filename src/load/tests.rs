@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex};
 use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
 use super::*;
 use crate::recording;
-use crate::replay::{Arrivals, PlanOptions, Reuse};
+use crate::replay::{Arrivals, ClosedOrder, PlanOptions, Reuse};
 
 fn plan(reuse: Reuse) -> Plan {
     let lines: Vec<_> = (0..10).map(|n| format!(r#"{{"t":{n},"m":"GET","u":"/{n}","s":200}}"#)).collect();
     let recording = recording::read(lines.join("\n").as_bytes()).unwrap();
-    Plan::compile(&recording, &PlanOptions { host: "test".into(), reuse }).unwrap()
+    Plan::compile(&recording, &PlanOptions::new("test", reuse)).unwrap()
 }
 
 fn clients(count: u32) -> Load {
-    Load::Closed { clients: NonZeroU32::new(count).unwrap() }
+    Load::Closed { clients: NonZeroU32::new(count).unwrap(), order: ClosedOrder::Requests }
 }
 
 fn even(rate: f64) -> Load {
@@ -213,7 +213,7 @@ fn every_kind_of_error_has_its_count() {
 #[test]
 fn a_recorded_4xx_is_no_error() {
     let recording = recording::read(br#"{"t":1,"m":"GET","u":"/gone","s":404}"#.as_slice()).unwrap();
-    let plan = Plan::compile(&recording, &PlanOptions { host: "a".into(), reuse: Reuse::KeepAlive }).unwrap();
+    let plan = Plan::compile(&recording, &PlanOptions::new("a", Reuse::KeepAlive)).unwrap();
     let played = played(&run(&plan, serve(always(404)), even(100.0)));
     assert_eq!((played.completed, played.errors, played.statuses.class(4)), (20, Errors::default(), 20));
 }

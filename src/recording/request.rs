@@ -35,6 +35,15 @@ pub struct Request {
     pub response_bytes: Option<u64>,
 }
 
+impl Request {
+    /// The host it is for, with its port if it names one: that of an absolute target, else that of the Host header (RFC 9112, 3.2.2).
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let absolute = self.target.absolute().map(|(authority, _)| authority);
+        absolute.or_else(|| self.headers.iter().find(|header| header.is("host")).map(Header::value))
+    }
+}
+
 /// A request method: an HTTP token (RFC 9110, 5.6.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Method(Box<str>);
@@ -94,6 +103,16 @@ impl Target {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Authority and rest (perhaps empty) of a target in absolute form, as a client sends it to a proxy (RFC 9112, 3.2.2).
+    #[must_use]
+    pub fn absolute(&self) -> Option<(&str, &str)> {
+        let (scheme, rest) = self.0.split_once("://")?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return None;
+        }
+        Some(rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())))
     }
 }
 
@@ -163,6 +182,16 @@ mod tests {
         assert_eq!(Header::new("A:", "b"), None);
         assert_eq!(Header::new("", "b"), None);
         assert!(Header::new("X-Tab", "a\tb").is_some());
+    }
+
+    #[test]
+    fn an_absolute_target_tells_its_host() {
+        let split = |text: &str| Target::new(text).unwrap().absolute().map(|(host, rest)| (host.to_owned(), rest.to_owned()));
+        assert_eq!(split("http://a:8080/b?c"), Some(("a:8080".into(), "/b?c".into())));
+        assert_eq!(split("HTTPS://a"), Some(("a".into(), String::new())));
+        assert_eq!(split("http://a?b"), Some(("a".into(), "?b".into())));
+        assert_eq!(split("/login?next=http://a/"), None);
+        assert_eq!(split("*"), None);
     }
 
     #[test]

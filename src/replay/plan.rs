@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
 use super::framing::ResponseBody;
+use super::options::{Methods, PlanOptions};
 use super::wire::{Reuse, encode};
-use crate::recording::{Header, Recording, Request};
+use crate::recording::{Recording, Request};
 use crate::units::Rate;
 
 /// The most requests of a plan; 24 bytes each.
@@ -17,14 +19,8 @@ pub const MAX_PLANNED: usize = 2_000_000;
 /// The most bytes of distinct requests.
 pub const MAX_ARENA: usize = 512 << 20;
 
-/// What compiling depends on beside the recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanOptions {
-    /// The Host header of requests that recorded none.
-    pub host: String,
-    /// How connections are used; it decides the Connection header.
-    pub reuse: Reuse,
-}
+/// How often a plan repeats whose requests all have one time.
+const LONE_TURN: Duration = Duration::from_secs(1);
 
 /// Requests ready to be sent, in order of arrival. Never empty.
 #[derive(Debug)]
@@ -33,6 +29,8 @@ pub struct Plan {
     arena: Vec<u8>,
     reuse: Reuse,
     dropped: Dropped,
+    /// The first request of each session.
+    firsts: Vec<u32>,
 }
 
 /// One request of a plan.
@@ -52,6 +50,12 @@ impl PlannedRequest {
     #[must_use]
     pub const fn at(&self) -> Duration {
         Duration::from_nanos(self.at)
+    }
+
+    /// The recorded connection it came on, counted from 0 in order of their first requests; `None` if that is unknown.
+    #[must_use]
+    pub fn session(&self) -> Option<u32> {
+        None
     }
 
     /// The status the recording holds.
@@ -104,6 +108,12 @@ pub enum PlanError {
     /// The host is no header value.
     #[error("not a host name: {0:?}")]
     Host(String),
+    /// A method to be allowed is none.
+    #[error("not a method: {0:?}; name it like POST")]
+    Method(String),
+    /// A header to be set is one that a replay computes.
+    #[error("the header {0} is computed for each request and cannot be set")]
+    Computed(String),
     /// A bound is reached.
     #[error("more than {limit} {what} to replay; cut the recording into smaller ones")]
     TooLarge {
@@ -117,12 +127,10 @@ pub enum PlanError {
 impl Plan {
     /// Compiles `recording`. Ties in time are broken by connection, place on it, and place in the recording.
     pub fn compile(recording: &Recording, options: &PlanOptions) -> Result<Self, PlanError> {
-        let host_fits = !options.host.is_empty() && !options.host.contains(' ') && Header::new("Host", &options.host).is_some();
-        if !host_fits {
-            return Err(PlanError::Host(options.host.clone()));
-        }
+        options.check()?;
         let mut dropped = Dropped::default();
-        let mut kept: Vec<&Request> = recording.requests.iter().filter(|request| dropped.keeps(request)).collect();
+        let mut kept: Vec<&Request> =
+            recording.requests.iter().filter(|request| dropped.keeps(request, &options.methods)).collect();
         if kept.len() > MAX_PLANNED {
             return Err(PlanError::TooLarge { limit: MAX_PLANNED, what: "requests" });
         }
@@ -142,7 +150,7 @@ impl Plan {
                 body: if request.method.as_str() == "HEAD" { ResponseBody::Never } else { ResponseBody::Possible },
             });
         }
-        Ok(Self { requests, arena: arena.bytes, reuse: options.reuse, dropped })
+        Ok(Self { requests, arena: arena.bytes, reuse: options.reuse, dropped, firsts: Vec::new() })
     }
 
     /// The requests, in order.
@@ -165,6 +173,61 @@ impl Plan {
     pub fn bytes(&self, request: &PlannedRequest) -> &[u8] {
         let from = request.offset as usize;
         self.arena.get(from..from + request.length as usize).unwrap_or(&[])
+    }
+
+    /// How many recorded connections there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The first request of each recorded connection, by [`PlannedRequest::session`]; in order of time.
+    #[must_use]
+    pub fn session_starts(&self) -> &[u32] {
+        &self.firsts
+    }
+
+    /// The first request at `from` or after it that [`opens`](Self::opens) something: what a client of a closed load takes next.
+    #[must_use]
+    pub fn next_opening(&self, from: usize) -> Option<usize> {
+        (from..self.requests.len()).find(|index| self.opens(*index))
+    }
+
+    /// Whether a request is the first of its recorded connection, or belongs to none.
+    #[must_use]
+    pub fn opens(&self, _index: usize) -> bool {
+        true
+    }
+
+    /// The index of the request that followed on the same recorded connection.
+    #[must_use]
+    pub fn next_in_session(&self, _index: usize) -> Option<usize> {
+        None
+    }
+
+    /// Whether no request followed on the same recorded connection.
+    #[must_use]
+    pub fn ends_session(&self, index: usize) -> bool {
+        self.next_in_session(index).is_none()
+    }
+
+    /// The recorded time between the end of the response before it on the same connection and this request. Zero for the first one,
+    /// and where requests overlapped. Where the duration of the response is unknown, since its request.
+    #[must_use]
+    pub fn think(&self, _index: usize) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Where in the bytes of a request the value of its Cookie header lies.
+    #[must_use]
+    pub fn cookie(&self, _index: usize) -> Option<Range<usize>> {
+        None
+    }
+
+    /// Bytes of the recorded response's body.
+    #[must_use]
+    pub fn recorded_length(&self, _index: usize) -> Option<u64> {
+        None
     }
 
     /// How connections are used.
@@ -198,6 +261,11 @@ impl Plan {
         self.span() + self.span().div_f64(gaps as f64)
     }
 
+    /// As [`period`](Self::period), but a plan whose requests all have one time takes a second.
+    pub(super) fn turn(&self) -> Duration {
+        if self.span().is_zero() { LONE_TURN } else { self.period() }
+    }
+
     /// Requests a second over the period; zero if all were made at one moment.
     #[must_use]
     pub fn recorded_rate(&self) -> Rate {
@@ -207,12 +275,12 @@ impl Plan {
 }
 
 impl Dropped {
-    fn keeps(&mut self, request: &Request) -> bool {
+    fn keeps(&mut self, request: &Request, methods: &Methods) -> bool {
         if request.method.as_str() == "CONNECT" || request.headers.iter().any(|header| header.is("upgrade")) {
             self.upgrade += 1;
             return false;
         }
-        if !request.method.is_safe() {
+        if !methods.contain(&request.method) {
             self.unsafe_method += 1;
             return false;
         }
@@ -231,7 +299,7 @@ struct Arena {
 impl Arena {
     fn place(&mut self, request: &Request, options: &PlanOptions) -> Result<(u32, u32), PlanError> {
         let from = self.bytes.len();
-        encode(request, &options.host, options.reuse, &mut self.bytes);
+        encode(request, options, &mut self.bytes);
         let hash = SipHasher13::new().hash(&self.bytes[from..]);
         if let Some((offset, length)) = self.places.get(&hash) {
             let stored = *offset as usize..*offset as usize + *length as usize;
@@ -257,7 +325,7 @@ mod tests {
 
     fn compile(lines: &[&str], reuse: Reuse) -> Result<Plan, PlanError> {
         let recording = read(lines.join("\n").as_bytes()).unwrap();
-        Plan::compile(&recording, &PlanOptions { host: "app.test".into(), reuse })
+        Plan::compile(&recording, &PlanOptions::new("app.test", reuse))
     }
 
     fn texts(plan: &Plan) -> Vec<String> {
@@ -326,7 +394,7 @@ mod tests {
     fn a_host_cannot_smuggle_headers() {
         let recording = read(br#"{"t":1,"m":"GET","u":"/a"}"#.as_slice()).unwrap();
         for host in ["", "a b", "a\r\nX: y"] {
-            let options = PlanOptions { host: host.into(), reuse: Reuse::KeepAlive };
+            let options = PlanOptions::new(host, Reuse::KeepAlive);
             assert_eq!(Plan::compile(&recording, &options).unwrap_err(), PlanError::Host(host.into()));
         }
     }

@@ -3,7 +3,8 @@
 
 use std::io::Write;
 
-use crate::recording::Request;
+use super::options::{HostRule, PlanOptions};
+use crate::recording::{Header, Request};
 
 /// How connections to the application are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +30,9 @@ const REPLACED: [&str; 10] = [
 ];
 
 /// Appends the request to `out`. A recorded Host is kept; `host` stands in where none was recorded.
-pub(super) fn encode(request: &Request, host: &str, reuse: Reuse, out: &mut Vec<u8>) {
-    let host = request.headers.iter().find(|header| header.is("host")).map_or(host, |header| header.value());
+pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>) {
+    let (HostRule::Default(host) | HostRule::Always(host)) = &options.host;
+    let host = request.headers.iter().find(|header| header.is("host")).map_or(host.as_str(), |header| header.value());
     let sent = request.headers.iter().filter(|header| !REPLACED.iter().any(|name| header.is(name)));
     put(out, format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target.as_str()));
     for header in sent {
@@ -39,12 +41,17 @@ pub(super) fn encode(request: &Request, host: &str, reuse: Reuse, out: &mut Vec<
     if !request.body.is_empty() {
         put(out, format_args!("Content-Length: {}\r\n", request.body.len()));
     }
-    let connection = match reuse {
+    let connection = match options.reuse {
         Reuse::PerRequest => "close",
         Reuse::KeepAlive => "keep-alive",
     };
     put(out, format_args!("Connection: {connection}\r\n\r\n"));
     out.extend_from_slice(&request.body);
+}
+
+/// Whether a header is ours to write, so that nobody can set it. The host is not.
+pub(super) fn is_computed(header: &Header) -> bool {
+    !header.is("host") && REPLACED.iter().any(|name| header.is(name))
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -43,7 +43,7 @@ impl Question {
             None => recorded("the demo's traffic", demo::RECORDING)?,
         };
         // As nginx proxies to an upstream by default: a connection a request.
-        let plan = Plan::compile(&recording, &PlanOptions { host: options.host.clone(), reuse: Reuse::PerRequest })?;
+        let plan = Plan::compile(&recording, &PlanOptions::new(options.host.clone(), Reuse::PerRequest))?;
         if plan.dropped().total() > 0 {
             say(&plan.dropped().to_string());
         }

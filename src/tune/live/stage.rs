@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backstage::{Backstage, Phase};
 use crate::load::{self, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
-use crate::replay::{self, Arrivals, Plan};
+use crate::replay::{self, Arrivals, ClosedOrder, Plan};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::{accounting, clock, cpu};
 use crate::tune::TrialError;
@@ -62,7 +62,10 @@ impl<'a> LiveStage<'a> {
 
     fn run(&self, probe: &Probe) -> Run<'a> {
         let load = match probe.load {
-            Load::Closed { clients } => replay::Load::Closed { clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN) },
+            Load::Closed { clients } => replay::Load::Closed {
+                clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN),
+                order: ClosedOrder::Requests,
+            },
             Load::Open { rate } => replay::Load::Open { rate, arrivals: ARRIVALS },
         };
         let (settle, batch) = (Duration::from_secs_f64(probe.settle), Duration::from_secs_f64(probe.batch));

@@ -1,0 +1,133 @@
+//! When each request of a plan is due under a [`Load`]. Open models draw the moments and take the sequence from the plan; recorded
+//! times are shifted, scaled and superposed. Every timetable starts at a position of the plan and goes round, so two runs can play
+//! the same slice.
+
+use std::time::Duration;
+
+use super::gaps::Gaps;
+use super::model::{Load, Sessions, Turns};
+use super::plan::Plan;
+
+/// A recorded connection, in one copy and one turn of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A request that becomes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its index in the plan.
+    pub index: usize,
+    /// When it is due, after the start of the run. A request of a session also waits for the answer to the one before it.
+    pub at: Duration,
+    /// The connection it belongs on; `None` if any will do.
+    pub session: Option<SessionId>,
+}
+
+/// The arrivals of a load in order of time. Ends when the plan is played, or never if turns are endless.
+#[derive(Clone, Debug)]
+pub struct Timetable<'a> {
+    plan: &'a Plan,
+    from: usize,
+    sent: u64,
+    /// How many requests there are; `u64::MAX` stands for endless.
+    count: u64,
+    gap: f64,
+    gaps: Gaps,
+}
+
+impl<'a> Timetable<'a> {
+    /// The arrivals of `load` over `plan` from its request number `from` (taken round the plan), or `None` if there are none: the
+    /// rate is zero, or the load is closed and has no times.
+    #[must_use]
+    pub fn new(plan: &'a Plan, from: usize, load: &Load, turns: Turns) -> Option<Self> {
+        let (gap, arrivals) = match load {
+            Load::Open { rate, arrivals } => (1e9 / rate.per_second(), *arrivals),
+            Load::Profile { rate, arrivals } => (1e9 / rate.peak().per_second(), *arrivals),
+            Load::Recorded { sessions: Sessions::Kept | Sessions::Pooled, .. } => {
+                (1e9 / load.rate(plan)?.per_second(), super::model::Arrivals::Even)
+            }
+            Load::Closed { .. } => return None,
+        };
+        let count = match turns {
+            Turns::Once => plan.requests().len() as u64,
+            Turns::Endless => u64::MAX,
+        };
+        let from = from % plan.requests().len();
+        gap.is_finite().then_some(Self { plan, from, sent: 0, count, gap, gaps: Gaps::new(arrivals) })
+    }
+}
+
+impl Iterator for Timetable<'_> {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        if self.sent == self.count {
+            return None;
+        }
+        let index = self.plan.index(self.from, self.sent);
+        self.sent += 1;
+        Some(Arrival { index, at: nanos(self.gaps.draw() * self.gap), session: None })
+    }
+}
+
+/// So many nanoseconds; saturates after 584 years.
+fn nanos(count: f64) -> Duration {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturates")]
+    let count = count as u64;
+    Duration::from_nanos(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::read;
+    use crate::replay::gaps::BLOCK;
+    use crate::replay::{Arrivals, PlanOptions, Reuse};
+    use crate::units::Rate;
+
+    fn plan(times: &[f64]) -> Plan {
+        let lines: Vec<_> = times.iter().map(|t| format!("{{\"t\":{t},\"m\":\"GET\",\"u\":\"/{t}\"}}")).collect();
+        let recording = read(lines.join("\n").as_bytes()).unwrap();
+        Plan::compile(&recording, &PlanOptions::new("a", Reuse::KeepAlive)).unwrap()
+    }
+
+    fn first(plan: &Plan, from: usize, rate: f64, arrivals: Arrivals, count: usize) -> Vec<(usize, u128)> {
+        let load = Load::Open { rate: Rate::new(rate).unwrap(), arrivals };
+        let timetable = Timetable::new(plan, from, &load, Turns::Endless).unwrap();
+        timetable.take(count).map(|arrival| (arrival.index, arrival.at.as_micros())).collect()
+    }
+
+    #[test]
+    fn even_arrivals_wrap_round_from_the_start_position() {
+        let plan = plan(&[0.0, 1.0, 5.0]);
+        assert_eq!(first(&plan, 2, 1000.0, Arrivals::Even, 4), [(2, 0), (0, 1_000), (1, 2_000), (2, 3_000)]);
+        assert_eq!(first(&plan, 5, 1000.0, Arrivals::Even, 1), first(&plan, 2, 1000.0, Arrivals::Even, 1));
+    }
+
+    #[test]
+    fn poisson_arrivals_have_the_rate_and_the_spread() {
+        let plan = plan(&[0.0, 1.0]);
+        let arrivals = first(&plan, 0, 1000.0, Arrivals::Poisson { seed: 3 }, 20_000);
+        let mean = arrivals[19_999].1 as f64 / 20_000.0;
+        assert!((970.0..1_030.0).contains(&mean), "{mean}");
+        let gaps: Vec<f64> = arrivals.windows(2).map(|pair| (pair[1].1 - pair[0].1) as f64).collect();
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        // The standard deviation of exponential gaps is their mean.
+        assert!((0.95..1.05).contains(&(variance.sqrt() / mean)));
+        assert_eq!(arrivals, first(&plan, 0, 1000.0, Arrivals::Poisson { seed: 3 }, 20_000));
+    }
+
+    #[test]
+    fn steady_arrivals_scatter_within_a_block_but_not_beyond_it() {
+        let plan = plan(&[0.0, 1.0]);
+        let arrivals = first(&plan, 0, 1000.0, Arrivals::Steady { seed: 3 }, 20_000);
+        let blocks = arrivals.chunks(usize::try_from(BLOCK).unwrap());
+        for (block, end) in blocks.map(|block| block[block.len() - 1].1).take(150).enumerate() {
+            let exact = (block as u128 + 1) * u128::from(BLOCK) * 1000;
+            assert!(end.abs_diff(exact) <= 1, "{end} is not {exact}");
+        }
+        let gaps: Vec<f64> = arrivals.windows(2).map(|pair| (pair[1].1 - pair[0].1) as f64).collect();
+        let deviation = crate::stats::deviation(&gaps).unwrap();
+        assert!((950.0..1_050.0).contains(&deviation), "{deviation}");
+    }
+}
