@@ -1,7 +1,8 @@
 //! `tuningfork record`: makes recordings, and works on them.
 
-mod files;
+pub(super) mod files;
 mod import;
+mod progress;
 mod which;
 
 use std::path::PathBuf;

@@ -264,7 +264,7 @@ mod tests {
     fn nothing_usable_is_refused() {
         assert!(matches!(import(""), Err(RecordingError::Empty)));
         assert!(matches!(import("hello\nworld\n"), Err(RecordingError::NothingUsable { lines: 2 })));
-        assert!(matches!(importer().read([0x1f, 0x8b].as_slice()), Err(RecordingError::Compressed { .. })));
+        assert!(matches!(importer().read(b"BZh9".as_slice()), Err(RecordingError::Compressed { .. })));
     }
 
     #[test]

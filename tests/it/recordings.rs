@@ -28,7 +28,7 @@ fn a_recording_that_cannot_be_played_ends_with_66_and_says_why() {
         ("garbage", "garbage: no usable request in 3 lines"),
         ("access.log", "`tuningfork record import` makes one from an access log"),
         ("posts", "nothing to replay in 1 recorded requests"),
-        (".", "Is a directory"),
+        (".", "is a directory"),
     ];
     for (name, message) in refusals {
         let said = folder.run(&format!("tune --traffic {name}"));

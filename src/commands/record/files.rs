@@ -1,60 +1,298 @@
-//! The files of recordings: `-` is standard input or output. An output appears whole or not at all, readable by its owner only, since
-//! even a scrubbed recording tells what people asked for.
+//! The files of recordings: `-` is standard input or output. Inputs are decompressed if their first bytes tell that they must be,
+//! whatever their names. An output appears whole or not at all, readable by its owner only, since even a scrubbed recording tells
+//! what people asked for; it is compressed if its name ends in `.zst`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Cursor, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::progress::{self, Watched};
 
 /// Stands for standard input or output in place of a file's name.
 const STANDARD: &str = "-";
 /// Bytes read or written at once.
 const BUFFER: usize = 256 << 10;
+/// How far back, as a power of two in bytes, a compressed file may refer: what is held in memory while it is read. The zstd program
+/// does not read more either unless it is told to.
+const MAX_WINDOW_LOG: u32 = 27;
+/// zstd's own middle way between speed and size.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Whether this is the name of standard input or output.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path == Path::new(STANDARD)
+}
 
 /// Whether an output would take the place of an input.
 pub(crate) fn is_same(input: &Path, output: &Path) -> bool {
     let place = |path: &Path| path.canonicalize().ok();
-    output != Path::new(STANDARD) && place(input).is_some_and(|input| place(output) == Some(input))
+    !is_standard(output) && place(input).is_some_and(|input| place(output) == Some(input))
 }
 
-/// Opens an input.
+/// Opens an input, and shows how its reading goes.
 pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    if path == Path::new(STANDARD) {
-        return Ok(Box::new(io::stdin().lock()));
+    if is_standard(path) {
+        return decompressed(io::stdin());
     }
     let file = File::open(path)?;
+    let metadata = file.metadata()?;
     // Opening a directory succeeds; only reading it fails, with a line number that would puzzle.
-    if file.metadata()?.is_dir() {
+    if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+    // Not a file: its length says nothing.
+    let length = if metadata.is_file() { metadata.len() } else { 0 };
+    decompressed(Watched::new(file, length, &path.display().to_string()))
+}
+
+fn decompressed(mut input: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+    let mut magic = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    let whole = BufReader::with_capacity(BUFFER, Cursor::new(magic.clone()).chain(input));
+    Ok(match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let mut decoder = zstd::Decoder::with_buffer(whole)?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        }
+        _ => Box::new(whole),
+    })
 }
 
 /// Makes an output of what `fill` writes; if that fails, there is none.
 pub(crate) fn write(output: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    if output == Path::new(STANDARD) {
-        return fill(&mut BufWriter::new(io::stdout().lock()));
-    }
-    if output.exists() && !output.is_file() {
-        // A pipe or a device cannot be replaced; it is written to.
-        return fill(&mut BufWriter::new(OpenOptions::new().write(true).open(output)?));
-    }
-    let name = output.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let mut draft = name.to_owned();
-    draft.push(format!(".{}.part", std::process::id()));
-    let draft = output.with_file_name(draft);
-    let written = write_draft(&draft, fill).and_then(|()| fs::rename(&draft, output));
-    if written.is_err() {
-        // What is left of a draft is of no use, and the first error is the one to tell.
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    let mut draft = Draft::new(output, Packing::of(output))?;
+    fill(&mut draft)?;
+    draft.finish()
 }
 
-fn write_draft(draft: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let draft = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
-    let mut writer = BufWriter::with_capacity(BUFFER, draft);
-    fill(&mut writer)?;
-    writer.flush()?;
-    writer.get_ref().sync_all()
+/// How an output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// As it is.
+    Plain,
+    /// Compressed with zstd.
+    Zstd,
+}
+
+impl Packing {
+    /// What the name asks for.
+    pub(crate) fn of(output: &Path) -> Self {
+        if output.extension().is_some_and(|extension| extension == "zst") { Self::Zstd } else { Self::Plain }
+    }
+}
+
+/// An output that is not there before it is finished; dropped unfinished, it leaves nothing behind.
+pub(crate) struct Draft {
+    writer: Packed,
+    /// Where it is written, and where it belongs; none if it is written where it belongs.
+    move_to: Option<(PathBuf, PathBuf)>,
+}
+
+enum Packed {
+    Plain(BufWriter<Sink>),
+    Zstd(zstd::Encoder<'static, BufWriter<Sink>>),
+}
+
+enum Sink {
+    File(File),
+    Standard(io::Stdout),
+}
+
+impl Draft {
+    /// A draft of `output`.
+    pub(crate) fn new(output: &Path, packing: Packing) -> io::Result<Self> {
+        if is_standard(output) {
+            if io::stdout().is_terminal() {
+                progress::hide();
+            }
+            return Ok(Self { writer: Packed::new(Sink::Standard(io::stdout()), packing)?, move_to: None });
+        }
+        if output.exists() && !output.is_file() {
+            // A pipe or a device cannot be replaced; it is written to.
+            let file = OpenOptions::new().write(true).open(output)?;
+            return Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: None });
+        }
+        let mut name = output.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let draft = output.with_file_name(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: Some((draft, output.to_owned())) })
+    }
+
+    /// Puts it where it belongs.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.writer.finish()?;
+        if let (Sink::File(file), Some((draft, output))) = (self.writer.sink(), &self.move_to) {
+            file.sync_all()?;
+            fs::rename(draft, output)?;
+            self.move_to = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some((draft, _)) = &self.move_to {
+            // What is left of a draft is of no use, and the first error is the one to tell.
+            let _ = fs::remove_file(draft);
+        }
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.writer {
+            Packed::Plain(writer) => writer.write(bytes),
+            Packed::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.writer {
+            Packed::Plain(writer) => writer.flush(),
+            Packed::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+impl Packed {
+    fn new(sink: Sink, packing: Packing) -> io::Result<Self> {
+        let writer = BufWriter::with_capacity(BUFFER, sink);
+        Ok(match packing {
+            Packing::Plain => Self::Plain(writer),
+            Packing::Zstd => {
+                let mut encoder = zstd::Encoder::new(writer, ZSTD_LEVEL)?;
+                encoder.include_checksum(true)?;
+                Self::Zstd(encoder)
+            }
+        })
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(writer) => writer.flush(),
+            Self::Zstd(encoder) => {
+                encoder.do_finish()?;
+                encoder.get_mut().flush()
+            }
+        }
+    }
+
+    fn sink(&self) -> &Sink {
+        match self {
+            Self::Plain(writer) => writer.get_ref(),
+            Self::Zstd(encoder) => encoder.get_ref().get_ref(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Standard(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Standard(stdout) => stdout.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn text(path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        open(path)?.read_to_string(&mut text).map(|_| text)
+    }
+
+    #[test]
+    fn inputs_are_told_by_their_first_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no-telling-name");
+        let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
+        let whole = b"one\ntwo\n".as_slice();
+        for content in
+            [whole.to_vec(), [gzip(b"one\n"), gzip(b"two\n")].concat(), zstd(whole), [zstd(b"one\n"), zstd(b"two\n")].concat()]
+        {
+            fs::write(&path, content).unwrap();
+            assert_eq!(text(&path).unwrap(), "one\ntwo\n");
+        }
+        for short in ["", "a", "\u{1f}", "abc"] {
+            fs::write(&path, short).unwrap();
+            assert_eq!(text(&path).unwrap(), short);
+        }
+        for packed in [gzip(whole), zstd(whole)] {
+            fs::write(&path, &packed[..packed.len() - 4]).unwrap();
+            assert!(text(&path).is_err(), "a cut file is no whole file");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_read_bit_by_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb");
+        // 64 MiB of zeros in a few kilobytes.
+        let zeros = io::repeat(0).take(64 << 20);
+        fs::write(&path, zstd::encode_all(zeros, 1).unwrap()).unwrap();
+        let mut input = open(&path).unwrap();
+        let mut total = 0_usize;
+        loop {
+            let count = input.fill_buf().unwrap().len();
+            if count == 0 {
+                break;
+            }
+            assert!(count <= BUFFER);
+            input.consume(count);
+            total += count;
+        }
+        assert_eq!(total, 64 << 20);
+    }
+
+    #[test]
+    fn an_output_is_packed_by_its_name_private_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, magic) in [("a.jsonl", b"hell"), ("a.jsonl.zst", &[0x28, 0xb5, 0x2f, 0xfd])] {
+            let path = folder.path().join(name);
+            write(&path, |output| output.write_all(b"hello")).unwrap();
+            assert_eq!(text(&path).unwrap(), "hello");
+            assert_eq!(&fs::read(&path).unwrap()[..4], magic);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn an_output_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.zst");
+        fs::write(&path, "before").unwrap();
+        assert!(write(&path, |_| Err(io::Error::other("no"))).is_err());
+        drop(Draft::new(&path, Packing::Zstd).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(Draft::new(&folder.path().join("none/a"), Packing::Plain).is_err());
+    }
 }

@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(refusal(&empty), "the file is empty");
         assert!(refusal(folder.path()).ends_with("is a directory"));
         assert!(refusal(&folder.path().join("none")).contains("No such file"));
-        fs::write(&empty, [0x1f, 0x8b, 0, 0]).unwrap();
-        assert!(refusal(&empty).ends_with("the file is compressed with gzip; decompress it first"));
+        fs::write(&empty, "BZh9").unwrap();
+        assert!(refusal(&empty).ends_with("the file is compressed with bzip2; decompress it first"));
         assert!(!output.exists());
         fs::write(&empty, LINE).unwrap();
         let nowhere = folder.path().join("none/out.jsonl");

@@ -1,9 +1,8 @@
 //! What a study is asked: the application, the traffic, the bounds.
 
 use std::env;
-use std::fs::File;
 use std::hash::Hasher;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::num::NonZeroU16;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::files::{Places, say};
 use super::{CommandError, Options};
+use crate::commands::record::files::open;
 use crate::commands::{configuration, demo};
 use crate::config::{App, Config};
 use crate::recording::{self, Recording, RecordingError};
@@ -125,8 +125,8 @@ fn space(config: &Config, options: &Options, cores: NonZeroU16) -> Space {
 }
 
 fn read(path: &Path) -> Result<Recording, CommandError> {
-    let file = File::open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
-    recorded(&path.display().to_string(), BufReader::new(file))
+    let input = open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
+    recorded(&path.display().to_string(), input)
 }
 
 /// Reads a recording and says what of it cannot be used.
