@@ -1,7 +1,9 @@
 //! What a replay sends and when: a recording compiled into final bytes ([`Plan`]), load models as data ([`Load`], [`Timetable`]), and
 //! the framing of responses ([`Response`]). Pure: `load` owns sockets and clock.
 
+mod arena;
 mod chunked;
+mod copies;
 mod framing;
 mod gaps;
 mod model;
@@ -9,13 +11,15 @@ mod options;
 mod plan;
 mod profile;
 mod scale;
+mod sessions;
 mod timetable;
 mod wire;
 
+pub use arena::MAX_ARENA;
 pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody};
 pub use model::{Arrivals, ClosedOrder, Load, Sessions, Think, Turns};
 pub use options::{HostRule, Methods, PlanOptions, Rewrite};
-pub use plan::{Dropped, MAX_ARENA, MAX_PLANNED, Plan, PlanError, PlannedRequest};
+pub use plan::{Dropped, MAX_PLANNED, Plan, PlanError, PlannedRequest};
 pub use profile::{MAX_LENGTH, MAX_POINTS, MAX_PROFILE_RATE, Profile, ProfileError};
 pub use scale::{Copies, MAX_COPIES, MAX_SPEED, ScaleError, Speed};
 pub use timetable::{Arrival, SessionId, Timetable};

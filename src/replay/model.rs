@@ -110,7 +110,7 @@ impl Load {
             Self::Open { rate, .. } => Some(*rate),
             Self::Profile { rate, .. } => Some(rate.peak()),
             Self::Recorded { speed, copies, .. } => {
-                let turns_a_second = speed.get() * copies.get() / plan.turn().as_secs_f64();
+                let turns_a_second = speed.get() * copies.get() * 1e9 / plan.turn() as f64;
                 Rate::new(plan.requests().len() as f64 * turns_a_second)
             }
             Self::Closed { .. } => None,

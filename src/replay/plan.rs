@@ -1,24 +1,23 @@
 //! Compiles a recording: sorted, filtered to what may be sent, every request as final bytes, equal ones stored once. Refuses a plan
 //! without requests and one beyond the bounds.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
-
+use super::arena::{Arena, Place};
 use super::framing::ResponseBody;
 use super::options::{Methods, PlanOptions};
-use super::wire::{Reuse, encode};
-use crate::recording::{Recording, Request};
+use super::sessions::{Link, link};
+use super::wire::{Reuse, cookie};
+use crate::recording::{Method, Recording, Request};
 use crate::units::Rate;
 
-/// The most requests of a plan; 24 bytes each.
+/// The most requests of a plan; 40 bytes each.
 pub const MAX_PLANNED: usize = 2_000_000;
-/// The most bytes of distinct requests.
-pub const MAX_ARENA: usize = 512 << 20;
 
+/// How many refused methods an error names.
+const NAMED_METHODS: usize = 5;
 /// How often a plan repeats whose requests all have one time.
 const LONE_TURN: Duration = Duration::from_secs(1);
 
@@ -38,8 +37,10 @@ pub struct Plan {
 pub struct PlannedRequest {
     /// Nanoseconds after the plan's first request.
     at: u64,
-    offset: u32,
-    length: u32,
+    place: Place,
+    link: Link,
+    /// [`u32::MAX`] if the recording does not tell, or more than that.
+    recorded_length: u32,
     /// 0 if the recording does not tell.
     status: u16,
     body: ResponseBody,
@@ -52,10 +53,14 @@ impl PlannedRequest {
         Duration::from_nanos(self.at)
     }
 
+    pub(super) const fn nanos(&self) -> u64 {
+        self.at
+    }
+
     /// The recorded connection it came on, counted from 0 in order of their first requests; `None` if that is unknown.
     #[must_use]
     pub fn session(&self) -> Option<u32> {
-        None
+        self.link.session()
     }
 
     /// The status the recording holds.
@@ -74,7 +79,7 @@ impl PlannedRequest {
 /// Recorded requests that a plan leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Their method may change something on the server: anything but GET, HEAD and OPTIONS.
+    /// Their method may change something on the server, and is not allowed.
     pub unsafe_method: u64,
     /// They turn the connection into something else: CONNECT, or an Upgrade header.
     pub upgrade: u64,
@@ -98,12 +103,14 @@ impl fmt::Display for Dropped {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Nothing is left to send.
-    #[error("nothing to replay in {recorded} recorded requests ({dropped})")]
+    #[error("nothing to replay in {recorded} recorded requests ({dropped}){}", hint(.refused))]
     Empty {
         /// How many were recorded.
         recorded: usize,
         /// Why they are not sent.
         dropped: Dropped,
+        /// Methods that would have to be allowed.
+        refused: Vec<Method>,
     },
     /// The host is no header value.
     #[error("not a host name: {0:?}")]
@@ -124,6 +131,28 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    fn empty(recording: &Recording, dropped: Dropped, methods: &Methods) -> Self {
+        let mut refused: Vec<Method> = Vec::new();
+        for method in recording.requests.iter().map(|request| &request.method) {
+            if refused.len() < NAMED_METHODS
+                && !methods.contain(method)
+                && method.as_str() != "CONNECT"
+                && !refused.contains(method)
+            {
+                refused.push(method.clone());
+            }
+        }
+        Self::Empty { recorded: recording.requests.len(), dropped, refused }
+    }
+}
+
+/// How refused methods are allowed.
+fn hint(refused: &[Method]) -> String {
+    let names: Vec<_> = refused.iter().map(Method::as_str).collect();
+    if names.is_empty() { String::new() } else { format!("; `tuningfork replay --allow {}` sends them", names.join(",")) }
+}
+
 impl Plan {
     /// Compiles `recording`. Ties in time are broken by connection, place on it, and place in the recording.
     pub fn compile(recording: &Recording, options: &PlanOptions) -> Result<Self, PlanError> {
@@ -136,21 +165,22 @@ impl Plan {
         }
         kept.sort_by_key(|request| (request.at, request.connection.as_deref(), request.ordinal));
         let Some(first) = kept.first().map(|request| request.at.0) else {
-            return Err(PlanError::Empty { recorded: recording.requests.len(), dropped });
+            return Err(PlanError::empty(recording, dropped, &options.methods));
         };
+        let (links, firsts) = link(&kept, &recording.meta);
         let mut arena = Arena::default();
         let mut requests = Vec::with_capacity(kept.len());
-        for request in kept {
-            let (offset, length) = arena.place(request, options)?;
+        for (request, link) in kept.into_iter().zip(links) {
             requests.push(PlannedRequest {
                 at: request.at.0.abs_diff(first),
-                offset,
-                length,
+                place: arena.place(request, options)?,
+                link,
+                recorded_length: request.response_bytes.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX),
                 status: request.status.unwrap_or(0),
                 body: if request.method.as_str() == "HEAD" { ResponseBody::Never } else { ResponseBody::Possible },
             });
         }
-        Ok(Self { requests, arena: arena.bytes, reuse: options.reuse, dropped, firsts: Vec::new() })
+        Ok(Self { requests, arena: arena.into_bytes(), reuse: options.reuse, dropped, firsts })
     }
 
     /// The requests, in order.
@@ -171,8 +201,8 @@ impl Plan {
     /// The bytes of one of this plan's requests.
     #[must_use]
     pub fn bytes(&self, request: &PlannedRequest) -> &[u8] {
-        let from = request.offset as usize;
-        self.arena.get(from..from + request.length as usize).unwrap_or(&[])
+        let from = request.place.offset as usize;
+        self.arena.get(from..from + request.place.length as usize).unwrap_or(&[])
     }
 
     /// How many recorded connections there are.
@@ -195,14 +225,19 @@ impl Plan {
 
     /// Whether a request is the first of its recorded connection, or belongs to none.
     #[must_use]
-    pub fn opens(&self, _index: usize) -> bool {
-        true
+    pub fn opens(&self, index: usize) -> bool {
+        self.opening_of(index) == index
+    }
+
+    /// The first request on the same recorded connection, or the request itself if it belongs to none.
+    pub(super) fn opening_of(&self, index: usize) -> usize {
+        self.requests[index].session().map_or(index, |session| self.firsts[session as usize] as usize)
     }
 
     /// The index of the request that followed on the same recorded connection.
     #[must_use]
-    pub fn next_in_session(&self, _index: usize) -> Option<usize> {
-        None
+    pub fn next_in_session(&self, index: usize) -> Option<usize> {
+        self.requests[index].link.next()
     }
 
     /// Whether no request followed on the same recorded connection.
@@ -214,20 +249,21 @@ impl Plan {
     /// The recorded time between the end of the response before it on the same connection and this request. Zero for the first one,
     /// and where requests overlapped. Where the duration of the response is unknown, since its request.
     #[must_use]
-    pub fn think(&self, _index: usize) -> Duration {
-        Duration::ZERO
+    pub fn think(&self, index: usize) -> Duration {
+        self.requests[index].link.think()
     }
 
     /// Where in the bytes of a request the value of its Cookie header lies.
     #[must_use]
-    pub fn cookie(&self, _index: usize) -> Option<Range<usize>> {
-        None
+    pub fn cookie(&self, index: usize) -> Option<Range<usize>> {
+        cookie(self.bytes(&self.requests[index]))
     }
 
-    /// Bytes of the recorded response's body.
+    /// Bytes of the recorded response's body; unknown from 4 GiB on.
     #[must_use]
-    pub fn recorded_length(&self, _index: usize) -> Option<u64> {
-        None
+    pub fn recorded_length(&self, index: usize) -> Option<u64> {
+        let length = self.requests[index].recorded_length;
+        (length != u32::MAX).then_some(u64::from(length))
     }
 
     /// How connections are used.
@@ -261,9 +297,12 @@ impl Plan {
         self.span() + self.span().div_f64(gaps as f64)
     }
 
-    /// As [`period`](Self::period), but a plan whose requests all have one time takes a second.
-    pub(super) fn turn(&self) -> Duration {
-        if self.span().is_zero() { LONE_TURN } else { self.period() }
+    /// The time one turn of a timetable takes, in nanoseconds: the period, but longer than the span, and a second if all requests
+    /// have one time.
+    pub(super) fn turn(&self) -> u64 {
+        let span = self.span().as_nanos();
+        let turn = if span == 0 { LONE_TURN.as_nanos() } else { self.period().as_nanos().max(span + 1) };
+        u64::try_from(turn).unwrap_or(u64::MAX)
     }
 
     /// Requests a second over the period; zero if all were made at one moment.
@@ -285,36 +324,6 @@ impl Dropped {
             return false;
         }
         true
-    }
-}
-
-/// Request bytes, equal ones once.
-#[derive(Default)]
-struct Arena {
-    bytes: Vec<u8>,
-    /// By hash: where it lies. Requests whose hashes collide are stored twice, which costs only space.
-    places: HashMap<u64, (u32, u32)>,
-}
-
-impl Arena {
-    fn place(&mut self, request: &Request, options: &PlanOptions) -> Result<(u32, u32), PlanError> {
-        let from = self.bytes.len();
-        encode(request, options, &mut self.bytes);
-        let hash = SipHasher13::new().hash(&self.bytes[from..]);
-        if let Some((offset, length)) = self.places.get(&hash) {
-            let stored = *offset as usize..*offset as usize + *length as usize;
-            if self.bytes[stored] == self.bytes[from..] {
-                self.bytes.truncate(from);
-                return Ok((*offset, *length));
-            }
-        }
-        if self.bytes.len() > MAX_ARENA {
-            return Err(PlanError::TooLarge { limit: MAX_ARENA, what: "bytes" });
-        }
-        let fits = |size: usize| u32::try_from(size).expect("invariant: MAX_ARENA is below 4 GiB");
-        let place = (fits(from), fits(self.bytes.len() - from));
-        self.places.insert(hash, place);
-        Ok(place)
     }
 }
 
@@ -387,7 +396,10 @@ mod tests {
         assert_eq!(plan.recorded_rate(), Rate::default());
 
         let dropped = Dropped { unsafe_method: 1, upgrade: 0 };
-        assert_eq!(compile(&lines[..1], Reuse::KeepAlive).unwrap_err(), PlanError::Empty { recorded: 1, dropped });
+        let refused = vec![Method::new("POST").unwrap()];
+        let error = compile(&lines[..1], Reuse::KeepAlive).unwrap_err();
+        assert_eq!(error, PlanError::Empty { recorded: 1, dropped, refused });
+        assert!(error.to_string().ends_with("`tuningfork replay --allow POST` sends them"), "{error}");
     }
 
     #[test]

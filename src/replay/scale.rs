@@ -98,3 +98,20 @@ fn parse<T>(text: &str, limit: f64, new: impl Fn(f64) -> Option<T>) -> Result<T,
     let number: f64 = text.trim().parse().map_err(|_| ScaleError::NotANumber(text.to_owned()))?;
     new(number).ok_or_else(|| ScaleError::OutOfRange { given: text.to_owned(), limit })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_are_above_zero_and_bounded() {
+        assert_eq!("0.25".parse(), Ok(Speed(0.25)));
+        assert_eq!(" 1e3 ".parse(), Ok(Copies(1_000.0)));
+        for text in ["0", "-1", "inf", "NaN", "1000.5"] {
+            let refusal = text.parse::<Copies>().unwrap_err().to_string();
+            assert_eq!(refusal, format!("{text} is not above 0 and at most 1000"));
+            assert_eq!(text.parse::<Speed>().unwrap_err().to_string(), refusal);
+        }
+        assert_eq!("2x".parse::<Speed>().unwrap_err().to_string(), r#""2x" is not a number; write it like 2 or 0.5"#);
+    }
+}

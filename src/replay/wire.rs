@@ -1,9 +1,12 @@
 //! The bytes of a request as it goes over the wire: recorded headers in their order, minus those that belong to the recorded
-//! connection, plus ours.
+//! connection, changed as the user asks, plus ours.
 
 use std::io::Write;
+use std::ops::Range;
 
-use super::options::{HostRule, PlanOptions};
+use memchr::memchr_iter;
+
+use super::options::{HostRule, PlanOptions, Rewrite};
 use crate::recording::{Header, Request};
 
 /// How connections to the application are used.
@@ -28,17 +31,18 @@ const REPLACED: [&str; 10] = [
     "expect",
     "http2-settings",
 ];
+/// Methods whose requests tell their length even if it is zero (RFC 9110, 8.6).
+const WITH_LENGTH: [&str; 3] = ["POST", "PUT", "PATCH"];
 
-/// Appends the request to `out`. A recorded Host is kept; `host` stands in where none was recorded.
+/// Appends the request to `out`.
 pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>) {
-    let (HostRule::Default(host) | HostRule::Always(host)) = &options.host;
-    let host = request.headers.iter().find(|header| header.is("host")).map_or(host.as_str(), |header| header.value());
-    let sent = request.headers.iter().filter(|header| !REPLACED.iter().any(|name| header.is(name)));
+    let host = host(request, options);
     put(out, format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target.as_str()));
-    for header in sent {
+    let recorded = request.headers.iter().filter(|header| is_kept(header, &options.rewrite));
+    for header in recorded.chain(&options.rewrite.set).filter(|header| !is_replaced(header)) {
         put(out, format_args!("{}: {}\r\n", header.name(), header.value()));
     }
-    if !request.body.is_empty() {
+    if !request.body.is_empty() || WITH_LENGTH.contains(&request.method.as_str()) {
         put(out, format_args!("Content-Length: {}\r\n", request.body.len()));
     }
     let connection = match options.reuse {
@@ -51,9 +55,111 @@ pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>
 
 /// Whether a header is ours to write, so that nobody can set it. The host is not.
 pub(super) fn is_computed(header: &Header) -> bool {
-    !header.is("host") && REPLACED.iter().any(|name| header.is(name))
+    !header.is("host") && is_replaced(header)
+}
+
+/// Where in the bytes of an encoded request the value of its first Cookie header lies. A client sends no second one (RFC 6265, 5.4).
+pub(super) fn cookie(bytes: &[u8]) -> Option<Range<usize>> {
+    const NAME: &[u8] = b"cookie: ";
+    let mut from = 0;
+    for feed in memchr_iter(b'\n', bytes) {
+        let line = bytes[from..feed].strip_suffix(b"\r")?;
+        if line.is_empty() {
+            return None;
+        }
+        if line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
+            return Some(from + NAME.len()..from + line.len());
+        }
+        from = feed + 1;
+    }
+    None
+}
+
+fn host<'a>(request: &'a Request, options: &'a PlanOptions) -> &'a str {
+    let usual = match &options.host {
+        HostRule::Always(name) => return name,
+        HostRule::Default(name) => name,
+    };
+    let recorded = request.headers.iter().filter(|header| is_kept(header, &options.rewrite));
+    let mut hosts = options.rewrite.set.iter().chain(recorded).filter(|header| header.is("host"));
+    hosts.next().map_or(usual, Header::value)
+}
+
+fn is_kept(header: &Header, rewrite: &Rewrite) -> bool {
+    !rewrite.remove.iter().any(|name| header.is(name)) && !rewrite.set.iter().any(|set| header.is(set.name()))
+}
+
+fn is_replaced(header: &Header) -> bool {
+    REPLACED.iter().any(|name| header.is(name))
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("invariant: a vector takes every write");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::read;
+
+    fn encoded(line: &str, options: &PlanOptions) -> String {
+        let recording = read(line.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        encode(&recording.requests[0], options, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn header(name: &str, value: &str) -> Header {
+        Header::new(name, value).unwrap()
+    }
+
+    #[test]
+    fn headers_are_set_and_removed() {
+        let line =
+            r#"{"t":1,"m":"GET","u":"/","h":[["Host","a"],["X-One","1"],["x-one","2"],["Authorization","b"],["Accept","c"]]}"#;
+        let rewrite = Rewrite { set: vec![header("X-ONE", "3"), header("X-Two", "4")], remove: vec!["authorization".into()] };
+        let options = PlanOptions { rewrite, ..PlanOptions::new("usual", Reuse::KeepAlive) };
+        assert_eq!(
+            encoded(line, &options),
+            "GET / HTTP/1.1\r\nHost: a\r\nAccept: c\r\nX-ONE: 3\r\nX-Two: 4\r\nConnection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn there_is_one_host_and_the_strictest_rule_decides() {
+        let line = r#"{"t":1,"m":"GET","u":"/","h":[["Host","recorded"]]}"#;
+        let usual = PlanOptions::new("usual", Reuse::KeepAlive);
+        let hosts = |options: &PlanOptions| {
+            let text = encoded(line, options);
+            assert_eq!(text.matches("Host: ").count(), 1);
+            text.lines().nth(1).unwrap()["Host: ".len()..].to_owned()
+        };
+        assert_eq!(hosts(&usual), "recorded");
+        let removed = Rewrite { remove: vec!["HOST".into()], ..Rewrite::default() };
+        assert_eq!(hosts(&PlanOptions { rewrite: removed, ..usual.clone() }), "usual");
+        let set = Rewrite { set: vec![header("host", "set")], ..Rewrite::default() };
+        assert_eq!(hosts(&PlanOptions { rewrite: set.clone(), ..usual.clone() }), "set");
+        assert_eq!(hosts(&PlanOptions { rewrite: set, host: HostRule::Always("always".into()), ..usual }), "always");
+    }
+
+    #[test]
+    fn a_body_is_expected_where_its_length_is_told() {
+        let options = PlanOptions::new("a", Reuse::KeepAlive);
+        let post =
+            encoded(r#"{"t":1,"m":"POST","u":"/","h":[["Content-Length","7"],["Transfer-Encoding","chunked"]]}"#, &options);
+        assert_eq!(post, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n");
+        assert!(!encoded(r#"{"t":1,"m":"DELETE","u":"/"}"#, &options).contains("Content-Length"));
+        assert!(encoded(r#"{"t":1,"m":"DELETE","u":"/","b":"eHl6"}"#, &options).contains("Content-Length: 3\r\n"));
+    }
+
+    #[test]
+    fn the_cookie_is_found_in_the_head_only() {
+        let options = PlanOptions::new("a", Reuse::KeepAlive);
+        let text = encoded(r#"{"t":1,"m":"GET","u":"/","h":[["X-Cookie","no"],["COOKIE","a=1; b=2"],["Z","z"]]}"#, &options);
+        assert_eq!(cookie(text.as_bytes()).map(|range| &text[range]), Some("a=1; b=2"));
+        // The body is "\r\ncookie: c\r\n".
+        let text = encoded(r#"{"t":1,"m":"POST","u":"/","b":"DQpjb29raWU6IGMNCg=="}"#, &options);
+        assert!(text.ends_with("\r\ncookie: c\r\n"));
+        assert_eq!(cookie(text.as_bytes()), None);
+    }
 }
