@@ -10,7 +10,7 @@ mod verdict;
 
 use std::time::{Duration, SystemTime};
 
-pub use comparison::Comparison;
+pub use comparison::{Bodies, Comparison};
 pub use hdr::hdr;
 pub use html::html;
 pub use json::{Summary, summary};
@@ -35,14 +35,25 @@ pub struct Setting {
     pub choices: Vec<String>,
     /// Requests of the plan.
     pub planned: u64,
-    /// Recorded requests that were left out, with the reason.
-    pub dropped: Vec<(&'static str, u64)>,
+    /// Recorded requests that were left out.
+    pub dropped: Vec<Dropped>,
     /// When it began.
     pub started: SystemTime,
     /// How long requests were sent before anything counted.
     pub settled: Duration,
     /// What the generator's thread was allowed.
     pub priority: Priority,
+}
+
+/// Recorded requests that were left out for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The reason's key in JSON.
+    pub key: &'static str,
+    /// The reason, for people: `with …`, `that …`.
+    pub words: &'static str,
+    /// How many.
+    pub count: u64,
 }
 
 /// When requests were sent.

@@ -101,8 +101,10 @@ fn tiles(replayed: &Replayed) -> String {
     if !replayed.is_closed() {
         tiles.push((latency(played.lateness.scheduler.quantile(0.99)), "generator late, p99".to_owned()));
     }
-    let tiles: String =
-        tiles.iter().map(|(number, of)| format!("<div class=tile><b>{}</b><span>{}</span></div>", escape(number), escape(of))).collect();
+    let tiles: String = tiles
+        .iter()
+        .map(|(number, of)| format!("<div class=tile><b>{}</b><span>{}</span></div>", escape(number), escape(of)))
+        .collect();
     format!("<div class=tiles>{tiles}</div>\n")
 }
 

@@ -15,7 +15,7 @@ use crate::stats::Latencies;
 /// - `tuningfork_replay`: the version of this format, 1.
 /// - `recording`, `target`, `load` (in words), `closed` (sent when a client was free, not at fixed moments), `choices` (in words),
 ///   `started` (Unix time), `settled` (time before anything counted), `planned` (requests of the plan), `dropped` (recorded requests
-///   left out, by reason).
+///   left out: `method`, `upgrade`, `filtered`).
 /// - `interrupted`: whether this is a partial report.
 /// - `seconds` (time of sending), `elapsed` (with draining), `requests` (those due), `completed`, `unfinished` (`outstanding`,
 ///   `unsent`), `offered` (rate due), `throughput` (rate completed).
@@ -172,7 +172,7 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
         started: setting.started.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         settled: setting.settled.as_secs_f64(),
         planned: setting.planned,
-        dropped: setting.dropped.iter().copied().collect(),
+        dropped: setting.dropped.iter().map(|dropped| (dropped.key, dropped.count)).collect(),
         interrupted: replayed.interrupted,
         seconds: replayed.sending_seconds(),
         elapsed: played.elapsed.as_secs_f64(),

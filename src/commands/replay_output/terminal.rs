@@ -9,8 +9,8 @@ use crate::load::Doubt;
 use crate::stats::Latencies;
 
 /// Columns of a row's name, and of each number.
-const NAME: usize = 13;
-const NUMBER: usize = 8;
+const NAME: usize = 12;
+const NUMBER: usize = 7;
 /// Invalid seconds named one by one; more are only counted.
 const NAMED_SECONDS: usize = 10;
 
@@ -29,7 +29,7 @@ pub fn terminal(replayed: &Replayed, paper: Paper) -> String {
     }
     part(summary(replayed, paper));
     part(times(replayed, paper));
-    part(paper.wrap(&losses(replayed)));
+    part(losses(replayed, paper));
     part(machine(replayed, paper));
     part(paper.wrap(&validity(replayed)));
     part(replayed.comparison.as_ref().map_or_else(String::new, |comparison| paper.wrap(&contents(comparison))));
@@ -62,26 +62,26 @@ fn summary(replayed: &Replayed, paper: Paper) -> String {
 /// The table of latencies and, for loads with a schedule, of lateness by cause.
 fn times(replayed: &Replayed, paper: Paper) -> String {
     let played = &replayed.played;
-    let since = if replayed.is_closed() { "from when its client was free" } else { "from when it was due" };
+    let since = if replayed.is_closed() { "from when its client was free" } else { "from when due to the whole answer" };
     let mut text = format!("{:NAME$}", "");
     for head in ["p50", "p90", "p99", "max"] {
         write!(text, "{head:>NUMBER$}").expect("invariant: writing to a string succeeds");
     }
     text.push('\n');
-    text += &row("latency", &played.latency, &format!("{since} to the whole answer"), paper);
-    text += &row("service", &played.service, "from when its connection was asked for", paper);
-    text += &row("first byte", &played.first_byte, "from when it was sent", paper);
+    text += &row("latency", &played.latency, since, paper);
+    text += &row("service", &played.service, "from when a connection was asked for", paper);
+    text += &row("first byte", &played.first_byte, "from when sent", paper);
     if replayed.is_closed() {
         return text + "\n" + &paper.wrap(CLOSED);
     }
     text.push('\n');
     let lateness = &played.lateness;
-    text += &row("sent late", &lateness.total, "from when it was due to when it was sent", paper);
+    text += &row("sent late", &lateness.total, "from when due to when sent", paper);
     text += &row("  generator", &lateness.scheduler, "by this program", paper);
     let waits = [
-        ("  answer", &lateness.dependency, "for the answer before it in its session"),
+        ("  answer", &lateness.dependency, "for the answer before"),
         ("  connect", &lateness.connect, "for a new connection"),
-        ("  backlog", &lateness.backlog, "for a free connection: see --max-conns"),
+        ("  backlog", &lateness.backlog, "for a free connection"),
     ];
     for (name, waited, why) in waits {
         text += &row(name, waited, &format!("{} waited {why}", count(waited.count())), paper);
@@ -90,7 +90,8 @@ fn times(replayed: &Replayed, paper: Paper) -> String {
 }
 
 /// What a closed load cannot say.
-pub(super) const CLOSED: &str = "Closed loop: coordinated omission does not apply; latencies are what clients saw, not what users would have.";
+pub(super) const CLOSED: &str =
+    "Closed loop: coordinated omission does not apply; latencies are what clients saw, not what users would have.";
 
 fn row(name: &str, latencies: &Latencies, meaning: &str, paper: Paper) -> String {
     let mut text = format!("{name:NAME$}");
@@ -105,33 +106,33 @@ fn row(name: &str, latencies: &Latencies, meaning: &str, paper: Paper) -> String
     text
 }
 
-/// What became of requests that were not answered as they should be, and how connections were used.
-fn losses(replayed: &Replayed) -> String {
+/// How requests were answered, what became of the others, and how connections were used.
+fn losses(replayed: &Replayed, paper: Paper) -> String {
     let played = &replayed.played;
-    let statuses = [2, 3, 4, 5].map(|class| (class, played.statuses.class(class)));
-    let statuses: Vec<String> = statuses.iter().map(|(class, number)| format!("{class}xx {}", count(*number))).collect();
-    let mut sentences = vec![format!(
-        "Answers: {}; {}, {} sent again on a fresh connection.",
-        statuses.join(", "),
-        counted(played.connections, "connection"),
-        count(played.retried)
-    )];
-    let failed: Vec<String> = failures(replayed).into_iter().map(|(words, number)| format!("{} {words}", count(number))).collect();
-    if !failed.is_empty() {
-        sentences.push(format!("Of all requests {}.", failed.join("; ")));
+    let statuses = [2, 3, 4, 5].map(|class| format!("{class}xx {}", count(played.statuses.class(class)))).join(", ");
+    let connections = counted(played.connections, "connection");
+    let mut lines =
+        vec![format!("Answers: {statuses}. {connections}, {} sent again on a fresh one.", counted(played.retried, "request"))];
+    let failures = failures(replayed);
+    if !failures.is_empty() {
+        let failures: Vec<String> = failures.iter().map(|(words, number)| format!("{} {words}", count(*number))).collect();
+        lines.push(format!("Of all requests {}.", failures.join("; ")));
+    }
+    if played.lateness.backlog.count() > 0 {
+        lines.push("Requests waited for a free connection: --max-conns allows more.".to_owned());
     }
     let dropped = dropped(replayed);
     if !dropped.is_empty() {
-        sentences.push(format!("Not replayed: {dropped}."));
+        lines.push(format!("Not replayed: {dropped}."));
     }
-    sentences.join(" ")
+    lines.iter().map(|line| paper.wrap(line) + "\n").collect()
 }
 
 /// What went wrong, in words, with how often.
 pub(super) fn failures(replayed: &Replayed) -> Vec<(&'static str, u64)> {
     let unfinished = replayed.played.unfinished;
     let open = [
-        ("were sent and not answered before the end", unfinished.outstanding),
+        ("were sent and not answered by the end", unfinished.outstanding),
         ("were still waiting for a connection at the end", unfinished.unsent),
     ];
     let kinds = kinds(&replayed.played.errors).into_iter().map(|Kind { words, count, .. }| (words, count));
@@ -140,8 +141,8 @@ pub(super) fn failures(replayed: &Replayed) -> Vec<(&'static str, u64)> {
 
 /// What of the recording was left out and why; empty if nothing was.
 pub(super) fn dropped(replayed: &Replayed) -> String {
-    let dropped = replayed.setting.dropped.iter().filter(|(_, number)| *number > 0);
-    dropped.map(|(why, number)| format!("{} {why}", count(*number))).collect::<Vec<_>>().join(", ")
+    let dropped = replayed.setting.dropped.iter().filter(|dropped| dropped.count > 0);
+    dropped.map(|dropped| format!("{} {}", count(dropped.count), dropped.words)).collect::<Vec<_>>().join(", ")
 }
 
 fn machine(replayed: &Replayed, paper: Paper) -> String {
@@ -189,7 +190,7 @@ pub(super) fn validity(replayed: &Replayed) -> String {
         named.push(format!("and {} more", invalid.len() - NAMED_SECONDS));
     }
     format!(
-        "INVALID: {} of {all} seconds cannot be trusted; they are in the numbers above all the same. {}.",
+        "INVALID: {} of {all} seconds cannot be trusted, and are in all numbers all the same: {}.",
         invalid.len(),
         named.join("; ")
     )
@@ -197,7 +198,7 @@ pub(super) fn validity(replayed: &Replayed) -> String {
 
 fn reasons(invalid: &Invalid) -> String {
     let reasons: Vec<String> = invalid.doubts.iter().map(Doubt::to_string).collect();
-    format!("Second {}: {}", invalid.second + 1, reasons.join(", "))
+    format!("second {}: {}", invalid.second + 1, reasons.join(", "))
 }
 
 /// How contents compare, in words.

@@ -66,7 +66,8 @@ impl Axis {
     /// Shares of requests, each nine as wide as the one before; `count` requests tell no more than so many of them.
     pub(super) fn nines(count: u64) -> Self {
         let high = (count.max(10) as f64).log10().clamp(1.0, 6.0);
-        let all = [(0.0, "0%"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%"), (0.99999, "99.999%")];
+        let all =
+            [(0.0, "0%"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%"), (0.99999, "99.999%")];
         let ticks = all.iter().map(|(share, label)| (nines(*share), (*label).to_owned())).filter(|(at, _)| *at <= high);
         Self { low: 0.0, high, scale: Scale::Linear, ticks: ticks.collect() }
     }

@@ -135,15 +135,9 @@ fn latencies<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each
     };
     let lines = vec![line("p99", "third", 2), line("p90", "second", 1), line("p50", "first", 0)];
     let (low, high) = extent(&lines);
-    let caption = caption(each, "Of requests that ended in a second.", "The worst second of each group, of requests that ended in it.");
-    Chart {
-        title: "Latency over time",
-        caption,
-        x: time.clone(),
-        y: Axis::latency(low, high),
-        lines,
-        shaded: shaded.to_vec(),
-    }
+    let caption =
+        caption(each, "Of requests that ended in a second.", "The worst second of each group, of requests that ended in it.");
+    Chart { title: "Latency over time", caption, x: time.clone(), y: Axis::latency(low, high), lines, shaded: shaded.to_vec() }
 }
 
 fn lateness<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each: usize) -> Chart<'a> {
@@ -184,4 +178,3 @@ fn extent(lines: &[Line<'_>]) -> (f64, f64) {
     let lowest = values(lines).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     (if lowest.is_finite() { lowest } else { 0.0 }, highest(lines))
 }
-
