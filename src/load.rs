@@ -1,14 +1,23 @@
 //! Plays a plan over real connections: one reactor on the calling thread, an absolute schedule in nanoseconds, every request timed
 //! from the moment it was due. Refuses targets beyond this host unless told otherwise, and never resolves a name.
 
+mod answer;
+mod bodies;
+mod chain;
+mod clients;
 mod clock;
+mod jar;
 mod outcome;
 mod pace;
 mod pool;
 mod reactor;
+mod seconds;
+mod sessions;
 mod socket;
+mod spread;
 mod tally;
 mod tls;
+mod transport;
 pub mod validity;
 
 use std::fmt;
@@ -22,7 +31,7 @@ pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished,
 pub use tls::{Tls, TlsError, Trust};
 pub use validity::{Doubt, doubts};
 
-use crate::replay::{Load, Plan};
+use crate::replay::{Load, Plan, Turns};
 use crate::units::Rate;
 use reactor::Reactor;
 
@@ -50,6 +59,8 @@ pub struct Run<'a> {
     pub load: Load,
     /// The place in the plan where the run starts; it goes round.
     pub from: usize,
+    /// How often the plan is played.
+    pub turns: Turns,
     /// How long requests are sent before anything counts: what ended by then is forgotten.
     pub settle: Duration,
     /// How long requests are sent at most, settling included. A timetable that is played out ends the run earlier.
@@ -84,15 +95,15 @@ pub enum Cookies {
     Jar,
 }
 
-/// What of an answer is compared with the recording. Each check includes those before it.
+/// What of an answer is compared with the recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Check {
     /// The status: 5xx is an error, and 4xx where the recording has less.
     #[default]
     Status,
-    /// The length of the content, where the recording holds it.
+    /// The status, and the length of the content where the recording holds it.
     Length,
-    /// Nothing more; content is hashed into [`Played::bodies`], so that runs can be compared.
+    /// The status; the content is hashed into [`Played::bodies`], so that runs can be compared.
     Body,
 }
 

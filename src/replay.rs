@@ -16,7 +16,7 @@ mod timetable;
 mod wire;
 
 pub use arena::MAX_ARENA;
-pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody};
+pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody, Witness};
 pub use model::{Arrivals, ClosedOrder, Load, Sessions, Think, Turns};
 pub use options::{HostRule, Methods, PlanOptions, Rewrite};
 pub use plan::{Dropped, MAX_PLANNED, Plan, PlanError, PlannedRequest};

@@ -18,6 +18,11 @@ pub(super) fn thread_cpu() -> Duration {
     span(clock_gettime(ClockId::ThreadCPUTime))
 }
 
+/// Seconds since 1970, for the dates of cookies.
+pub(super) fn unix_seconds() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}
+
 fn span(time: Timespec) -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }

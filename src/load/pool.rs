@@ -1,9 +1,12 @@
 //! The connections of a run: vacant, idle or carrying a request. Those that carry one are linked in the order of their deadlines, so
-//! the next timeout is known without a search.
+//! the next timeout is known without a search; idle ones in the order in which they became idle.
 
-use std::os::fd::OwnedFd;
+use siphasher::sip::SipHasher13;
 
+use super::chain::{Chain, Linked, Links};
 use super::pace::Due;
+use super::sessions;
+use super::transport::Transport;
 use crate::replay::Response;
 use crate::units::Moment;
 
@@ -14,6 +17,10 @@ pub(super) type Place = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flight {
     pub(super) due: Due,
+    /// The open session it belongs to, whose connection it must use.
+    pub(super) session: Option<sessions::Key>,
+    /// When its present wait began: for the answer before it, then for a connection.
+    pub(super) since: Moment,
     pub(super) attempt: Attempt,
 }
 
@@ -24,18 +31,22 @@ pub(super) enum Attempt {
     Second,
 }
 
-/// A connection that carries a request.
-#[derive(Debug)]
+/// What a connection does for a request.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Busy {
-    pub(super) socket: OwnedFd,
     pub(super) flight: Flight,
     /// When the connection was asked for.
     pub(super) started: Moment,
-    /// Bytes of the request that are out.
+    /// When the first byte went out.
+    pub(super) sent_at: Option<Moment>,
+    /// When the first byte of the answer came.
+    pub(super) answered_at: Option<Moment>,
+    /// Bytes of the request.
+    pub(super) length: usize,
+    /// Of them, those that are out.
     pub(super) sent: usize,
     pub(super) usage: Usage,
-    /// Whether anything of the answer has come.
-    pub(super) answering: bool,
+    pub(super) source: Source,
 }
 
 /// Whether a connection carried a request before this one.
@@ -45,21 +56,40 @@ pub(super) enum Usage {
     Reused,
 }
 
+/// Where the bytes of a request are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Plan,
+    /// In [`Connection::rewritten`].
+    Rewritten,
+}
+
 #[derive(Debug)]
 pub(super) enum State {
     Vacant,
-    Idle(OwnedFd),
-    Busy(Busy),
+    Idle(Transport),
+    Busy(Transport, Busy),
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) state: State,
     pub(super) response: Response,
+    /// Of the content of the answer that comes in, if contents are compared.
+    pub(super) hasher: SipHasher13,
+    /// A request with other cookies than recorded.
+    pub(super) rewritten: Vec<u8>,
+    /// The session whose connection it is.
+    owner: Option<sessions::Key>,
     /// Rises whenever the place becomes vacant, so that a late event cannot reach the next connection.
     life: u32,
-    earlier: Option<Place>,
-    later: Option<Place>,
+    links: Links,
+}
+
+impl Linked for Connection {
+    fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
 }
 
 /// All connections of a run, `limit` at most.
@@ -67,10 +97,11 @@ pub(super) struct Connection {
 pub(super) struct Pool {
     connections: Vec<Connection>,
     vacant: Vec<Place>,
-    /// The one used last is used first: few connections stay warm, the others can end.
-    idle: Vec<Place>,
-    first: Option<Place>,
-    last: Option<Place>,
+    /// Idle ones that any request may use. The one used last is used first: few connections stay warm, the others can end.
+    shared: Chain,
+    /// Idle ones that belong to a session.
+    owned: Chain,
+    flying: Chain,
     busy: usize,
     limit: u32,
     max_body: u64,
@@ -78,7 +109,16 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(limit: u32, max_body: u64) -> Self {
-        Self { connections: Vec::new(), vacant: Vec::new(), idle: Vec::new(), first: None, last: None, busy: 0, limit, max_body }
+        Self {
+            connections: Vec::new(),
+            vacant: Vec::new(),
+            shared: Chain::default(),
+            owned: Chain::default(),
+            flying: Chain::default(),
+            busy: 0,
+            limit,
+            max_body,
+        }
     }
 
     /// How many carry a request.
@@ -86,9 +126,13 @@ impl Pool {
         self.busy
     }
 
-    /// Whether a request can be taken now.
+    /// Whether a request can be taken now, if need be in the place of an idle connection.
     pub(super) fn has_room(&self) -> bool {
-        !self.idle.is_empty() || !self.vacant.is_empty() || self.connections.len() < self.limit as usize
+        self.shared.last().is_some() || self.has_vacancy() || self.owned.first().is_some()
+    }
+
+    fn has_vacancy(&self) -> bool {
+        !self.vacant.is_empty() || self.connections.len() < self.limit as usize
     }
 
     /// What the poller reports for a place.
@@ -107,29 +151,45 @@ impl Pool {
         &mut self.connections[place as usize]
     }
 
-    /// Takes an idle connection out.
-    pub(super) fn take_idle(&mut self) -> Option<(Place, OwnedFd)> {
-        let place = self.idle.pop()?;
+    /// Takes an idle connection out: the one of `owner` at this place, or the newest that anyone may use.
+    pub(super) fn take_idle(&mut self, own: Option<Place>) -> Option<(Place, Transport)> {
+        let place = own.or(self.shared.last())?;
         match std::mem::replace(&mut self.get(place).state, State::Vacant) {
-            State::Idle(socket) => Some((place, socket)),
-            State::Vacant | State::Busy(_) => None,
+            State::Idle(transport) => {
+                self.unchain_idle(place);
+                Some((place, transport))
+            }
+            state @ (State::Vacant | State::Busy(..)) => {
+                self.get(place).state = state;
+                None
+            }
         }
     }
 
-    /// A vacant place, made by ending the oldest idle connection if need be.
+    /// The idle connection that has to end so that a new one has a place, if one has to.
+    pub(super) fn in_the_way(&self) -> Option<Place> {
+        if self.has_vacancy() { None } else { self.shared.first().or(self.owned.first()) }
+    }
+
+    /// A vacant place.
     pub(super) fn take_vacant(&mut self) -> Option<Place> {
         if let Some(place) = self.vacant.pop() {
             return Some(place);
         }
-        if self.connections.len() < self.limit as usize {
-            let place = Place::try_from(self.connections.len()).ok()?;
-            let response = Response::new(self.max_body);
-            self.connections.push(Connection { state: State::Vacant, response, life: 0, earlier: None, later: None });
-            return Some(place);
+        if self.connections.len() >= self.limit as usize {
+            return None;
         }
-        let oldest = *self.idle.first()?;
-        self.end(oldest);
-        self.vacant.pop()
+        let place = Place::try_from(self.connections.len()).ok()?;
+        self.connections.push(Connection {
+            state: State::Vacant,
+            response: Response::new(self.max_body),
+            hasher: SipHasher13::new(),
+            rewritten: Vec::new(),
+            owner: None,
+            life: 0,
+            links: Links::default(),
+        });
+        Some(place)
     }
 
     /// Gives a place back that was taken and not used.
@@ -138,139 +198,84 @@ impl Pool {
     }
 
     /// Puts a request on a connection.
-    pub(super) fn begin(&mut self, place: Place, busy: Busy) {
+    pub(super) fn begin(&mut self, place: Place, transport: Transport, busy: Busy) {
         let due = busy.flight.due.at;
-        self.get(place).state = State::Busy(busy);
-        self.busy += 1;
-        // Requests come in the order of their deadlines, but for those that are sent again.
-        let mut earlier = self.last;
-        while let Some(candidate) = earlier.filter(|candidate| self.due(*candidate).is_some_and(|other| other > due)) {
-            earlier = self.get(candidate).earlier;
-        }
-        let later = match earlier {
-            Some(earlier) => self.get(earlier).later.replace(place),
-            None => self.first.replace(place),
-        };
-        match later {
-            Some(later) => self.get(later).earlier = Some(place),
-            None => self.last = Some(place),
-        }
         let connection = self.get(place);
-        (connection.earlier, connection.later) = (earlier, later);
+        connection.owner = busy.flight.session;
+        connection.state = State::Busy(transport, busy);
+        self.busy += 1;
+        // Requests come in the order of their deadlines, but for those that waited or are sent again.
+        let mut earlier = self.flying.last();
+        while let Some(candidate) = earlier.filter(|candidate| self.due(*candidate).is_some_and(|other| other > due)) {
+            earlier = self.connections[candidate as usize].links.earlier();
+        }
+        self.flying.insert(&mut self.connections, earlier, place);
     }
 
     /// The connection has done its request and waits for the next.
     pub(super) fn rest(&mut self, place: Place) {
-        if let Some(busy) = self.unlink(place) {
-            self.get(place).state = State::Idle(busy.socket);
-            self.idle.push(place);
+        if let Some((transport, _)) = self.land(place) {
+            let connection = self.get(place);
+            connection.state = State::Idle(transport);
+            let chain = if connection.owner.is_some() { &mut self.owned } else { &mut self.shared };
+            chain.append(&mut self.connections, place);
         }
     }
 
-    /// Closes the connection. Returns what it carried.
-    pub(super) fn end(&mut self, place: Place) -> Option<Busy> {
+    /// Closes the connection. Returns what it carried, and whose it was.
+    pub(super) fn end(&mut self, place: Place) -> (Option<Busy>, Option<sessions::Key>) {
         if matches!(self.get(place).state, State::Idle(_)) {
-            self.idle.retain(|idle| *idle != place);
+            self.unchain_idle(place);
         }
-        let busy = self.unlink(place);
+        let landed = self.land(place);
         let connection = self.get(place);
         connection.state = State::Vacant;
         connection.life = connection.life.wrapping_add(1);
+        let owner = connection.owner.take();
         self.vacant.push(place);
-        busy
+        (landed.map(|(_, busy)| busy), owner)
     }
 
     /// The request with the earliest deadline.
     pub(super) fn earliest(&self) -> Option<(Place, Moment)> {
-        self.first.and_then(|place| Some((place, self.due(place)?)))
+        self.flying.first().and_then(|place| Some((place, self.due(place)?)))
     }
 
     /// How many requests on connections were due before `moment`. Looks at no others.
     pub(super) fn due_before(&self, moment: Moment) -> u64 {
         let mut count = 0;
-        let mut next = self.first;
+        let mut next = self.flying.first();
         while let Some(place) = next.filter(|place| self.due(*place).is_some_and(|due| due < moment)) {
             count += 1;
-            next = self.connections[place as usize].later;
+            next = self.connections[place as usize].links.later();
         }
         count
     }
 
     fn due(&self, place: Place) -> Option<Moment> {
         match &self.connections[place as usize].state {
-            State::Busy(busy) => Some(busy.flight.due.at),
+            State::Busy(_, busy) => Some(busy.flight.due.at),
             State::Vacant | State::Idle(_) => None,
         }
     }
 
-    fn unlink(&mut self, place: Place) -> Option<Busy> {
-        let connection = self.get(place);
-        let (busy, earlier, later) = match std::mem::replace(&mut connection.state, State::Vacant) {
-            State::Busy(busy) => (busy, connection.earlier.take(), connection.later.take()),
-            State::Vacant | State::Idle(_) => return None,
-        };
-        match earlier {
-            Some(earlier) => self.get(earlier).later = later,
-            None => self.first = later,
+    fn unchain_idle(&mut self, place: Place) {
+        let chain = if self.get(place).owner.is_some() { &mut self.owned } else { &mut self.shared };
+        chain.remove(&mut self.connections, place);
+    }
+
+    fn land(&mut self, place: Place) -> Option<(Transport, Busy)> {
+        match std::mem::replace(&mut self.get(place).state, State::Vacant) {
+            State::Busy(transport, busy) => {
+                self.flying.remove(&mut self.connections, place);
+                self.busy -= 1;
+                Some((transport, busy))
+            }
+            State::Vacant | State::Idle(_) => None,
         }
-        match later {
-            Some(later) => self.get(later).earlier = earlier,
-            None => self.last = earlier,
-        }
-        self.busy -= 1;
-        Some(busy)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn busy(nanos: u64) -> Busy {
-        Busy {
-            socket: File::open("/dev/null").unwrap().into(),
-            flight: Flight { due: Due { index: 0, at: Moment::from_nanos(nanos) }, attempt: Attempt::First },
-            started: Moment::default(),
-            sent: 0,
-            usage: Usage::Fresh,
-            answering: false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_earliest_is_known_whatever_happens(steps in prop::collection::vec((0_u8..3, 0_u64..50), 1..80)) {
-            let mut pool = Pool::new(6, 0);
-            let mut model: Vec<(u64, Place)> = Vec::new();
-            for (step, number) in steps {
-                let chosen = model.get(usize::try_from(number).unwrap() % model.len().max(1)).copied();
-                match (step, chosen) {
-                    (0, _) if pool.has_room() => {
-                        let place = pool.take_idle().map(|(place, _)| place).or_else(|| pool.take_vacant()).unwrap();
-                        pool.begin(place, busy(number));
-                        model.push((number, place));
-                    }
-                    (1, Some((due, place))) => {
-                        pool.rest(place);
-                        model.retain(|entry| *entry != (due, place));
-                    }
-                    (2, Some((due, place))) => {
-                        let label = pool.label(place);
-                        prop_assert_eq!(pool.find(label), Some(place));
-                        prop_assert!(pool.end(place).is_some());
-                        prop_assert_eq!(pool.find(label), None);
-                        model.retain(|entry| *entry != (due, place));
-                    }
-                    _ => {}
-                }
-                prop_assert_eq!(pool.busy(), model.len());
-                let earliest = model.iter().map(|(due, _)| *due).min();
-                prop_assert_eq!(pool.earliest().map(|(_, due)| due.as_nanos()), earliest);
-            }
-        }
-    }
-}
+#[path = "pool/tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! The four things done to a socket, none of which ever waits: connect, send, receive, watch.
+//! The few things done to a socket, none of which ever waits: connect, send, receive, watch.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -95,8 +95,25 @@ pub(super) fn pull(socket: &OwnedFd, buffer: &mut [u8]) -> Moved {
     moved(rustix::io::retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT)).map(|(count, _)| count))
 }
 
-/// Registers a socket once and for all: edges both ways, and the peer's end.
-pub(super) fn watch(epoll: &OwnedFd, socket: &OwnedFd, label: u64) -> Result<(), Errno> {
-    let edges = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+/// Registers a socket, by edges. A TCP socket is registered once and for all, both ways. One of unix would tell of room whenever the
+/// peer reads anything, so it is asked only where there was none; see [`watch_for_room`].
+pub(super) fn watch(epoll: &OwnedFd, socket: &OwnedFd, label: u64, address: &Address) -> Result<(), Errno> {
+    let edges = match address {
+        Address::Tcp(_) => EDGES | EventFlags::OUT,
+        Address::Unix(_) => EDGES,
+    };
     epoll::add(epoll, socket, EventData::new_u64(label), edges)
 }
+
+/// The socket took not all it was given: the poller is to tell when it takes more.
+pub(super) fn watch_for_room(epoll: &OwnedFd, socket: &OwnedFd, label: u64, address: &Address) {
+    match address {
+        Address::Tcp(_) => {}
+        Address::Unix(_) => {
+            // A socket that is open and registered can be registered otherwise; if not, the request times out.
+            let _ = epoll::modify(epoll, socket, EventData::new_u64(label), EDGES | EventFlags::OUT);
+        }
+    }
+}
+
+const EDGES: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);

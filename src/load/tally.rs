@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use super::outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished};
-use crate::replay::{Answer, PlannedRequest};
+use super::Check;
+use super::bodies::Bodies;
+use super::clock;
+use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
+use super::pool::{Busy, Usage};
+use super::seconds::Seconds;
+use crate::replay::{Answer, Plan};
 use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
 
@@ -17,6 +22,21 @@ pub(super) enum Failure {
     Exhausted,
 }
 
+/// What a request waited for before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Dependency,
+    Backlog,
+}
+
+/// Whether requests are due by the clock, so that they can be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Schedule {
+    Given,
+    /// Requests are due when a client is free.
+    None,
+}
+
 /// Requests that have not ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
@@ -25,9 +45,18 @@ pub(super) struct Waiting {
     pub(super) overdue: u64,
 }
 
+/// What a tally is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) check: Check,
+    pub(super) slow_after: Duration,
+    pub(super) schedule: Schedule,
+}
+
 #[derive(Debug)]
-pub(super) struct Tally {
-    slow_after: Duration,
+pub(super) struct Tally<'a> {
+    terms: Terms<'a>,
     scheduled: u64,
     sent: u64,
     completed: u64,
@@ -36,17 +65,26 @@ pub(super) struct Tally {
     retried: u64,
     connections: u64,
     bytes: u64,
+    last_due: Option<Moment>,
+    last_end: Option<Moment>,
     latency: Latencies,
     service: Latencies,
+    first_byte: Latencies,
     lateness: Lateness,
+    seconds: Seconds,
     errors: Errors,
     statuses: Statuses,
+    bodies: Bodies,
 }
 
-impl Tally {
-    pub(super) fn new(slow_after: Duration) -> Self {
+impl<'a> Tally<'a> {
+    pub(super) fn new(terms: Terms<'a>, now: Moment) -> Self {
+        let bodies = match terms.check {
+            Check::Status | Check::Length => Bodies::default(),
+            Check::Body => Bodies::new(terms.plan.requests().len()),
+        };
         Self {
-            slow_after,
+            terms,
             scheduled: 0,
             sent: 0,
             completed: 0,
@@ -55,20 +93,52 @@ impl Tally {
             retried: 0,
             connections: 0,
             bytes: 0,
+            last_due: None,
+            last_end: None,
             latency: Latencies::new(),
             service: Latencies::new(),
+            first_byte: Latencies::new(),
             lateness: Lateness::default(),
+            seconds: Seconds::new(now, clock::thread_cpu()),
             errors: Errors::default(),
             statuses: Statuses::default(),
+            bodies,
         }
     }
 
-    pub(super) fn scheduled(&mut self) {
+    /// A request that was due at `due` is taken up.
+    pub(super) fn taken(&mut self, due: Moment, now: Moment) {
         self.scheduled += 1;
+        self.last_due = Some(due);
+        match self.terms.schedule {
+            Schedule::Given => {
+                let late = now.since(due);
+                self.lateness.scheduler.record(late);
+                self.seconds.taken(due, late);
+            }
+            Schedule::None => self.seconds.wanted(),
+        }
     }
 
-    pub(super) fn sent(&mut self) {
+    pub(super) fn waited(&mut self, cause: Cause, span: Duration) {
+        if self.terms.schedule == Schedule::Given {
+            match cause {
+                Cause::Dependency => self.lateness.dependency.record(span),
+                Cause::Backlog => self.lateness.backlog.record(span),
+            }
+        }
+    }
+
+    /// The first byte of a request has gone out, for the first time.
+    pub(super) fn sent(&mut self, busy: &Busy, now: Moment) {
         self.sent += 1;
+        self.seconds.sent();
+        if self.terms.schedule == Schedule::Given {
+            self.lateness.total.record(now.since(busy.flight.due.at));
+            if busy.usage == Usage::Fresh {
+                self.lateness.connect.record(now.since(busy.started));
+            }
+        }
     }
 
     pub(super) fn retried(&mut self) {
@@ -83,35 +153,41 @@ impl Tally {
         self.bytes += bytes as u64;
     }
 
-    pub(super) fn late(&mut self, lateness: Duration) {
-        self.lateness.scheduler.record(lateness);
-    }
-
-    /// A whole answer has come. Whether it is the right one depends on the status the recording holds.
-    pub(super) fn complete(
-        &mut self,
-        request: &PlannedRequest,
-        answer: Answer,
-        due: Moment,
-        started: Moment,
-        now: Moment,
-        end: Moment,
-    ) {
+    /// A whole answer has come. Whether it is the right one depends on what the recording holds.
+    pub(super) fn complete(&mut self, busy: &Busy, answer: Answer, now: Moment, end: Moment) {
         self.statuses.add(answer.status);
+        let index = busy.flight.due.index;
+        let request = &self.terms.plan.requests()[index];
         if answer.status >= 500 {
             self.errors.server_5xx += 1;
-            return;
+            return self.seconds.failed();
         }
         if answer.status >= 400 && request.recorded_status().is_some_and(|recorded| recorded < 400) {
             self.errors.unexpected_status += 1;
-            return;
+            return self.seconds.failed();
         }
-        let latency = now.since(due);
+        if self.terms.check == Check::Length
+            && self.terms.plan.recorded_length(index).is_some_and(|length| length != answer.content)
+        {
+            self.errors.unexpected_length += 1;
+            return self.seconds.failed();
+        }
+        let latency = now.since(busy.flight.due.at);
         self.completed += 1;
         self.completed_while_sending += u64::from(now <= end);
-        self.slow += u64::from(latency > self.slow_after);
+        self.last_end = Some(now);
+        self.slow += u64::from(latency > self.terms.slow_after);
         self.latency.record(latency);
-        self.service.record(now.since(started));
+        self.service.record(now.since(busy.started));
+        if let (Some(sent), Some(answered)) = (busy.sent_at, busy.answered_at) {
+            self.first_byte.record(answered.since(sent));
+        }
+        self.seconds.completed(latency);
+    }
+
+    /// The content of an answer to request `index` has this hash.
+    pub(super) fn hashed(&mut self, index: usize, hash: u64) {
+        self.bodies.note(index, hash);
     }
 
     pub(super) fn fail(&mut self, failure: Failure) {
@@ -123,12 +199,27 @@ impl Tally {
             Failure::Exhausted => &mut self.errors.exhausted,
         };
         *count += 1;
+        self.seconds.failed();
+        if matches!(failure, Failure::Connect | Failure::Exhausted) {
+            self.seconds.found_nobody();
+        }
     }
 
     /// Nobody waits longer than this, so the time waited belongs to the distribution: without it, the slowest would be missing.
     pub(super) fn time_out(&mut self, waited: Duration) {
         self.errors.timeout += 1;
         self.latency.record(waited);
+        self.seconds.failed();
+    }
+
+    /// Closes the seconds that have passed.
+    pub(super) fn turn(&mut self, now: Moment) {
+        self.seconds.turn(now, clock::thread_cpu);
+    }
+
+    /// When the running second ends.
+    pub(super) fn second_ends_at(&self) -> Moment {
+        self.seconds.ends_at()
     }
 
     pub(super) fn batch(&self, elapsed: Duration, waiting: Waiting) -> Batch {
@@ -142,23 +233,36 @@ impl Tally {
             outstanding: waiting.outstanding,
             queued: waiting.queued,
             overdue: waiting.overdue,
-            recent: Second::default(),
+            recent: self.seconds.recent(),
         }
     }
 
+    /// How long a timetable took that was played out before its time: from `start` to its last request, and one mean gap, after
+    /// which the next one would have been due.
+    pub(super) fn played_in(&self, start: Moment) -> Duration {
+        let span = self.last_due.map_or(Duration::ZERO, |last| last.since(start));
+        let requests = self.scheduled as f64;
+        if requests > 1.0 { span.mul_f64(requests / (requests - 1.0)) } else { Duration::ZERO }
+    }
+
+    /// When the last answer came.
+    pub(super) const fn last_end(&self) -> Option<Moment> {
+        self.last_end
+    }
+
     /// The result. `unfinished` and `stopped_early` are the caller's to fill in.
-    pub(super) fn played(self, elapsed: Duration, sending: Duration, cpu: Duration) -> Played {
-        let a_second = |count: u64| Rate::new(count as f64 / sending.as_secs_f64()).unwrap_or_default();
+    pub(super) fn played(self, now: Moment, elapsed: Duration, sending: Sending, cpu: Duration) -> Played {
+        let a_second = |count: u64, span: Duration| Rate::new(count as f64 / span.as_secs_f64()).unwrap_or_default();
         Played {
-            offered: a_second(self.scheduled),
-            achieved: a_second(self.completed_while_sending),
+            offered: a_second(self.scheduled, sending.offered),
+            achieved: a_second(self.completed_while_sending, sending.achieved),
             scheduled: self.scheduled,
             completed: self.completed,
             latency: self.latency,
             service: self.service,
-            first_byte: Latencies::new(),
+            first_byte: self.first_byte,
             lateness: self.lateness,
-            seconds: Vec::new(),
+            seconds: self.seconds.finish(now, clock::thread_cpu()),
             errors: self.errors,
             statuses: self.statuses,
             unfinished: Unfinished::default(),
@@ -167,8 +271,15 @@ impl Tally {
             elapsed,
             cpu,
             bytes: self.bytes,
-            bodies: Vec::new(),
+            bodies: self.bodies.into_hashes(),
             stopped_early: false,
         }
     }
+}
+
+/// The times over which rates are taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending {
+    pub(super) offered: Duration,
+    pub(super) achieved: Duration,
 }

@@ -32,6 +32,7 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         reach: Reach::ThisHost,
         load,
         from: 0,
+        turns: Turns::Endless,
         settle: Duration::ZERO,
         duration: Duration::from_millis(200),
         drain: USUAL_DRAIN,

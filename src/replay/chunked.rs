@@ -1,6 +1,6 @@
 //! The chunked transfer coding (RFC 9112, 7.1), fed in pieces of any size. Strict about line ends, bounded in extensions and trailers.
 
-use super::framing::FramingError;
+use super::framing::{FramingError, Witness};
 
 /// The most bytes of chunk extensions and trailers in one response.
 const MAX_EXTRAS: u32 = 16 << 10;
@@ -54,7 +54,7 @@ impl Chunked {
     pub(super) const START: Self = Self { state: State::Size { size: 0, digits: 0 }, extras: 0 };
 
     /// Takes as much of `input` as belongs to the body.
-    pub(super) fn feed(&mut self, input: &[u8]) -> Result<Fed, FramingError> {
+    pub(super) fn feed(&mut self, input: &[u8], witness: &mut impl Witness) -> Result<Fed, FramingError> {
         let mut consumed = 0;
         let mut content = 0;
         while let Some(byte) = input.get(consumed) {
@@ -62,7 +62,9 @@ impl Chunked {
                 let available = (input.len() - consumed) as u64;
                 let taken = left.min(available);
                 content += taken;
-                consumed += usize::try_from(taken).unwrap_or(input.len());
+                let to = consumed + usize::try_from(taken).unwrap_or(input.len() - consumed);
+                witness.content(&input[consumed..to]);
+                consumed = to;
                 self.state = if taken == left { State::DataReturn } else { State::Data { left: left - taken } };
                 continue;
             }

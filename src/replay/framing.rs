@@ -66,6 +66,17 @@ pub struct Answer {
     pub reusable: bool,
 }
 
+/// Is shown what passes by. Nothing is copied for it.
+pub trait Witness {
+    /// A piece of the content, in order.
+    fn content(&mut self, _bytes: &[u8]) {}
+    /// The value of a Set-Cookie header of the final response.
+    fn cookie_set(&mut self, _value: &[u8]) {}
+}
+
+/// Looks away.
+impl Witness for () {}
+
 /// One response in the making. [`begin`](Self::begin) makes it ready for the next and keeps its memory.
 #[derive(Debug)]
 pub struct Response {
@@ -121,10 +132,15 @@ impl Response {
     }
 
     /// Takes the next bytes from the connection. Once the response is complete, any further byte is an error.
-    pub fn feed(&mut self, mut input: &[u8]) -> Result<Progress, FramingError> {
+    pub fn feed(&mut self, input: &[u8]) -> Result<Progress, FramingError> {
+        self.feed_before(input, &mut ())
+    }
+
+    /// As [`feed`](Self::feed), before a witness.
+    pub fn feed_before(&mut self, mut input: &[u8], witness: &mut impl Witness) -> Result<Progress, FramingError> {
         while !input.is_empty() {
             let consumed = match &mut self.state {
-                State::Head => self.feed_head(input)?,
+                State::Head => self.feed_head(input, witness)?,
                 State::Length { left } => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     *left -= taken as u64;
@@ -132,10 +148,11 @@ impl Response {
                         self.state = State::Complete;
                     }
                     self.count(taken as u64)?;
+                    witness.content(&input[..taken]);
                     taken
                 }
                 State::Chunked(chunked) => {
-                    let fed = chunked.feed(input)?;
+                    let fed = chunked.feed(input, witness)?;
                     if fed.finished {
                         self.state = State::Complete;
                     }
@@ -144,6 +161,7 @@ impl Response {
                 }
                 State::UntilClose => {
                     self.count(input.len() as u64)?;
+                    witness.content(input);
                     input.len()
                 }
                 State::Complete => return Err(FramingError::Surplus),
@@ -175,11 +193,11 @@ impl Response {
     }
 
     /// Collects a head until it is whole; one that comes whole is never copied.
-    fn feed_head(&mut self, input: &[u8]) -> Result<usize, FramingError> {
+    fn feed_head(&mut self, input: &[u8], witness: &mut impl Witness) -> Result<usize, FramingError> {
         if self.head.is_empty()
             && let Some(end) = head_end(input, 0)
         {
-            self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input))?;
+            self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input), witness)?;
             return Ok(end);
         }
         let before = self.head.len();
@@ -193,14 +211,14 @@ impl Response {
             return Ok(input.len());
         };
         let mut head = std::mem::take(&mut self.head);
-        let read = self.read_head(&head[..end]);
+        let read = self.read_head(&head[..end], witness);
         head.clear();
         self.head = head;
         self.searched = 0;
         read.map(|()| end - before)
     }
 
-    fn read_head(&mut self, bytes: &[u8]) -> Result<(), FramingError> {
+    fn read_head(&mut self, bytes: &[u8], witness: &mut impl Witness) -> Result<(), FramingError> {
         if bytes.len() > MAX_HEAD {
             return Err(FramingError::HeadTooLong);
         }
@@ -219,7 +237,7 @@ impl Response {
                 if self.interim > MAX_INTERIM { Err(FramingError::Interim) } else { Ok(()) }
             }
             200..=599 => {
-                let said = Said::of(head.headers)?;
+                let said = Said::of(head.headers, witness)?;
                 self.status = status;
                 self.reusable = said.reusable(minor);
                 self.state = self.body_state(&said);
@@ -274,7 +292,7 @@ enum Coding {
 }
 
 impl Said {
-    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, FramingError> {
+    fn of(headers: &[httparse::Header<'_>], witness: &mut impl Witness) -> Result<Self, FramingError> {
         let mut said = Self::default();
         for header in headers {
             if header.name.eq_ignore_ascii_case("content-length") {
@@ -288,6 +306,8 @@ impl Said {
                     said.close |= option.eq_ignore_ascii_case(b"close");
                     said.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
+            } else if header.name.eq_ignore_ascii_case("set-cookie") {
+                witness.cookie_set(header.value);
             }
         }
         Ok(said)

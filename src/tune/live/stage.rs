@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backstage::{Backstage, Phase};
 use crate::load::{self, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
-use crate::replay::{self, Arrivals, ClosedOrder, Plan};
+use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::{accounting, clock, cpu};
 use crate::tune::TrialError;
@@ -75,6 +75,7 @@ impl<'a> LiveStage<'a> {
             reach: Reach::ThisHost,
             load,
             from: self.start(),
+            turns: Turns::Endless,
             settle,
             // Ended by the meter; this is a safety net.
             duration: settle + Duration::from_secs_f64(probe.seconds) + 8 * batch,

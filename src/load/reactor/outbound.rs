@@ -1,0 +1,296 @@
+//! From due to sent: takes requests up, finds each a connection, and writes it.
+
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use super::super::pace::{CLIENT_PAUSE, Due};
+use super::super::pool::{Attempt, Busy, Flight, Place, Source, State, Usage};
+use super::super::sessions::{Admission, After};
+use super::super::socket::{self, Moved, Refusal};
+use super::super::tally::{Cause, Failure, Schedule};
+use super::super::transport::Transport;
+use super::super::{Check, Cookies, QUEUE_LIMIT, clock};
+use super::Reactor;
+use crate::replay::SessionId;
+use crate::units::Moment;
+
+/// How long new connections wait after a full backlog.
+const BUSY_PAUSE: Duration = Duration::from_micros(500);
+
+impl Reactor<'_> {
+    /// Takes up what is due and sends what can be sent. What was due before the end is sent even if this thread comes to it late;
+    /// what was waiting for a connection then is not.
+    pub(super) fn release(&mut self, now: Moment) {
+        let mut taken_up = now;
+        while let Some(due) = self.pace.take(now, self.end, self.pool.busy() + self.queue.len()) {
+            self.tally.taken(due.at, taken_up);
+            self.admit(due, taken_up);
+            self.follow_up(taken_up);
+            taken_up = clock::now();
+        }
+        if now < self.end && !self.queue.is_empty() {
+            self.send_queued(now);
+            self.follow_up(now);
+        }
+    }
+
+    fn admit(&mut self, due: Due, now: Moment) {
+        let mut flight = Flight { due, session: None, since: now, attempt: Attempt::First };
+        if let Some(id) = due.session {
+            match self.sessions.admit(id, flight, self.is_last(due.index)) {
+                Admission::Go(key) => flight.session = Some(key),
+                Admission::Waits => return,
+                Admission::Shed => return self.tally.fail(Failure::Shed),
+            }
+        }
+        self.dispatch(flight, now);
+    }
+
+    /// Whether a request is the last of its recorded session. One that belongs to none does not end a client's connection.
+    fn is_last(&self, index: usize) -> bool {
+        self.run.plan.requests()[index].session().is_some() && self.run.plan.ends_session(index)
+    }
+
+    /// Sends a request if it can have a connection, and lets it wait for one else.
+    fn dispatch(&mut self, flight: Flight, now: Moment) {
+        let has_own = flight.session.is_some_and(|key| self.sessions.place(key).is_some());
+        if has_own || (self.queue.is_empty() && now >= self.busy_until && self.pool.has_room()) {
+            self.launch(flight, now);
+        } else if self.queue.len() < QUEUE_LIMIT {
+            self.queue.push_back(flight);
+        } else {
+            self.tally.fail(Failure::Shed);
+            self.release_session(&flight, now);
+        }
+    }
+
+    fn send_queued(&mut self, now: Moment) {
+        let mut now = now;
+        while now >= self.busy_until && self.pool.has_room() {
+            let Some(flight) = self.queue.pop_front() else {
+                return;
+            };
+            self.tally.waited(Cause::Backlog, now.since(flight.since));
+            self.launch(Flight { since: now, ..flight }, now);
+            now = clock::now();
+        }
+    }
+
+    /// Lets sessions go on whose request has ended, and clients that are free. A loop, since what they send may fail at once.
+    pub(super) fn follow_up(&mut self, now: Moment) {
+        while let Some((key, free_from)) = self.freed.pop() {
+            match self.sessions.ended(key) {
+                After::Next(flight) if flight.due.at.after(self.run.timeout) <= now => {
+                    self.tally.time_out(now.since(flight.due.at));
+                    self.freed.push((key, now));
+                }
+                After::Next(flight) if now < self.end => {
+                    self.tally.waited(Cause::Dependency, now.since(flight.since));
+                    self.dispatch(Flight { since: now, ..flight }, now);
+                }
+                // Sending has stopped.
+                After::Next(flight) => self.queue.push_back(flight),
+                After::Rests(id) => self.pace.ended(id, free_from),
+                After::Over(id, place) => {
+                    if let Some(place) = place {
+                        self.pool.end(place);
+                    }
+                    self.jars.forget(id);
+                    self.pace.ended(id, free_from);
+                }
+            }
+        }
+    }
+
+    /// The session of a request that has ended may go on.
+    fn release_session(&mut self, flight: &Flight, free_from: Moment) {
+        match flight.session {
+            Some(key) => self.freed.push((key, free_from)),
+            None => self.forget_jar(flight),
+        }
+    }
+
+    /// A request has ended, however it did.
+    pub(super) fn ended(&mut self, flight: &Flight, now: Moment) {
+        self.release_session(flight, now);
+        self.ended_at = Some(now);
+    }
+
+    /// Sends what waited for the requests that have ended.
+    pub(super) fn go_on(&mut self) {
+        let Some(now) = self.ended_at.take() else {
+            return;
+        };
+        match self.terms.schedule {
+            Schedule::Given => self.follow_up(now),
+            Schedule::None => {
+                self.follow_up(now);
+                self.release(now);
+            }
+        }
+    }
+
+    /// Puts a request on a connection, kept or new.
+    pub(super) fn launch(&mut self, flight: Flight, now: Moment) {
+        let kept = match flight.attempt {
+            Attempt::First => self.take_kept(&flight),
+            Attempt::Second => None,
+        };
+        let (place, transport, usage) = match kept {
+            Some((place, transport)) => (place, transport, Usage::Reused),
+            None => match self.connect() {
+                Ok((place, transport)) => (place, transport, Usage::Fresh),
+                Err(Refusal::Busy) => {
+                    self.busy_until = now.after(BUSY_PAUSE);
+                    self.queue.push_front(flight);
+                    return;
+                }
+                Err(refusal) => {
+                    self.tally.fail(if refusal == Refusal::Exhausted { Failure::Exhausted } else { Failure::Connect });
+                    return self.found_nobody(&flight, now);
+                }
+            },
+        };
+        if let Some(key) = flight.session {
+            self.sessions.moved(key, Some(place));
+        }
+        let source = self.rewrite(place, &flight);
+        let request = &self.run.plan.requests()[flight.due.index];
+        let connection = self.pool.get(place);
+        let length = match source {
+            Source::Plan => self.run.plan.bytes(request).len(),
+            Source::Rewritten => connection.rewritten.len(),
+        };
+        connection.response.begin(request.response_body());
+        if self.run.check == Check::Body {
+            connection.hasher = SipHasher13::new();
+        }
+        let busy = Busy { flight, started: now, sent_at: None, answered_at: None, length, sent: 0, usage, source };
+        self.pool.begin(place, transport, busy);
+        self.transmit(place, (usage == Usage::Reused).then_some(now));
+    }
+
+    /// The idle connection that a request may use.
+    fn take_kept(&mut self, flight: &Flight) -> Option<(Place, Transport)> {
+        match flight.session {
+            None => self.pool.take_idle(None),
+            Some(key) => self.sessions.place(key).and_then(|place| self.pool.take_idle(Some(place))),
+        }
+    }
+
+    fn connect(&mut self) -> Result<(Place, Transport), Refusal> {
+        if let Some(place) = self.pool.in_the_way() {
+            self.close(place);
+        }
+        let place = self.pool.take_vacant().ok_or(Refusal::Exhausted)?;
+        let opened = self.open(place);
+        match opened {
+            Ok(_) => self.tally.connected(),
+            Err(_) => self.pool.put_back(place),
+        }
+        Ok((place, opened?))
+    }
+
+    fn open(&self, place: Place) -> Result<Transport, Refusal> {
+        let socket = socket::open(&self.address)?;
+        socket::watch(&self.epoll, &socket, self.pool.label(place), &self.address).map_err(|_errno| Refusal::Exhausted)?;
+        match &self.run.tls {
+            None => Ok(Transport::Plain(socket)),
+            Some(tls) => Ok(Transport::secure(socket, tls.client().map_err(|_error| Refusal::Unreachable)?)),
+        }
+    }
+
+    /// Sends what is left of a request, if anything, at `now` or else at the present moment. A connection still being made takes it
+    /// later.
+    pub(super) fn transmit(&mut self, place: Place, now: Option<Moment>) {
+        let connection = self.pool.get(place);
+        let State::Busy(transport, busy) = &mut connection.state else {
+            return;
+        };
+        let bytes = match busy.source {
+            Source::Plan => self.run.plan.bytes(&self.run.plan.requests()[busy.flight.due.index]),
+            Source::Rewritten => &connection.rewritten,
+        };
+        while busy.sent < bytes.len() || !transport.is_plain() {
+            match transport.send(&bytes[busy.sent..]) {
+                Moved::Bytes(count) => {
+                    busy.sent += count;
+                    if busy.sent_at.is_none() {
+                        let now = now.unwrap_or_else(clock::now);
+                        busy.sent_at = Some(now);
+                        if busy.flight.attempt == Attempt::First {
+                            self.tally.sent(busy, now);
+                        }
+                    }
+                }
+                Moved::Blocked => return self.hear_of_room(place),
+                // An answer may have come before the connection broke; the poller reports it.
+                Moved::Broken if busy.sent > 0 => return,
+                Moved::Broken => return self.break_off(place),
+            }
+        }
+    }
+
+    /// Makes the poller tell when a socket takes more.
+    fn hear_of_room(&mut self, place: Place) {
+        let label = self.pool.label(place);
+        if let State::Busy(transport, _) = &self.pool.get(place).state {
+            socket::watch_for_room(&self.epoll, transport.socket(), label, &self.address);
+        }
+    }
+
+    /// The session whose cookies a request shares.
+    pub(super) fn jar_of(&self, flight: &Flight) -> Option<SessionId> {
+        match self.run.cookies {
+            Cookies::Recorded => None,
+            Cookies::Jar => {
+                let recorded = self.run.plan.requests()[flight.due.index].session();
+                flight.due.session.or(recorded.map(|session| SessionId(session.into())))
+            }
+        }
+    }
+
+    /// A request without a connection of its own may still be the last of a recorded session.
+    fn forget_jar(&mut self, flight: &Flight) {
+        if let Some(id) = self.jar_of(flight)
+            && self.is_last(flight.due.index)
+        {
+            self.jars.forget(id);
+        }
+    }
+
+    /// Puts the cookies that were set in the place of those recorded.
+    fn rewrite(&mut self, place: Place, flight: &Flight) -> Source {
+        let (Some(id), Some(range)) = (self.jar_of(flight), self.run.plan.cookie(flight.due.index)) else {
+            return Source::Plan;
+        };
+        let bytes = self.run.plan.bytes(&self.run.plan.requests()[flight.due.index]);
+        let out = &mut self.pool.get(place).rewritten;
+        out.clear();
+        out.extend_from_slice(&bytes[..range.start]);
+        if !self.jars.rewrite(id, &bytes[range.clone()], out) {
+            return Source::Plan;
+        }
+        out.extend_from_slice(&bytes[range.end..]);
+        Source::Rewritten
+    }
+}
+
+impl Reactor<'_> {
+    /// Closes a connection. Returns what it carried.
+    pub(super) fn close(&mut self, place: Place) -> Option<Busy> {
+        let (busy, owner) = self.pool.end(place);
+        if let Some(key) = owner {
+            self.sessions.moved(key, None);
+        }
+        busy
+    }
+
+    /// No connection could be had for this request.
+    pub(super) fn found_nobody(&mut self, flight: &Flight, now: Moment) {
+        self.pace.found_nobody(now);
+        self.release_session(flight, now.after(CLIENT_PAUSE));
+        self.ended_at = Some(now);
+    }
+}
