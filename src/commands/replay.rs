@@ -99,13 +99,10 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         target: aim.target.clone(),
         reach: if options.target_anyway { Reach::Anywhere } else { Reach::ThisHost },
         load: course.load.clone(),
-        // turns: course.turns,
+        turns: course.turns,
         from: 0,
         settle: options.warm_up,
-        duration: options
-            .duration
-            .or(course.expected)
-            .map_or(LONGEST, |duration| duration.saturating_add(options.warm_up).min(LONGEST)),
+        duration: options.duration.map_or(LONGEST, |duration| duration.saturating_add(options.warm_up).min(LONGEST)),
         drain: options.timeout,
         timeout: options.timeout,
         max_connections: connections(options.max_conns)?,
