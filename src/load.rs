@@ -210,5 +210,4 @@ fn check(run: &Run<'_>) -> Result<(), LoadError> {
 #[cfg(test)]
 mod server;
 #[cfg(test)]
-#[path = "load/tests.rs"]
 mod tests;

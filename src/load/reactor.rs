@@ -114,6 +114,7 @@ impl<'a> Reactor<'a> {
         let mut ending = Ending::Complete;
         loop {
             let now = clock::now();
+            self.tally.turn(now);
             self.release(now);
             self.expire(now);
             if settling && now >= self.counted_from {
@@ -122,7 +123,6 @@ impl<'a> Reactor<'a> {
                 self.counted_from = now;
                 next_batch = now;
             }
-            self.tally.turn(now);
             if now >= next_batch {
                 next_batch = now.after(self.run.batch);
                 if settling {

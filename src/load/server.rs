@@ -21,13 +21,18 @@ impl Stream for UnixStream {}
 
 /// A server on loopback.
 pub(super) fn serve(serve: impl Serve) -> Target {
+    serve_numbered(move |_, stream| serve(stream))
+}
+
+/// A server on loopback that knows the number of each connection, from 0 on.
+pub(super) fn serve_numbered(serve: impl Fn(usize, &mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static) -> Target {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let target = Target::Tcp(listener.local_addr().unwrap());
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
+        for (number, stream) in listener.incoming().enumerate() {
             let (serve, mut stream) = (Arc::clone(&serve), stream.unwrap());
-            std::thread::spawn(move || while serve(&mut stream).is_continue() {});
+            std::thread::spawn(move || while serve(number, &mut stream).is_continue() {});
         }
     });
     target
@@ -35,6 +40,11 @@ pub(super) fn serve(serve: impl Serve) -> Target {
 
 /// The target of the next request, or `None` when the client has gone.
 pub(super) fn request(stream: &mut dyn Stream) -> Option<String> {
+    head(stream).map(|head| head.split(' ').nth(1).unwrap().to_owned())
+}
+
+/// The head of the next request, or `None` when the client has gone.
+pub(super) fn head(stream: &mut dyn Stream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -43,8 +53,7 @@ pub(super) fn request(stream: &mut dyn Stream) -> Option<String> {
         }
         head.push(byte[0]);
     }
-    let head = String::from_utf8(head).unwrap();
-    Some(head.split(' ').nth(1).unwrap().to_owned())
+    Some(String::from_utf8(head).unwrap())
 }
 
 pub(super) fn answer(stream: &mut dyn Stream, status: u16, body: &str) -> ControlFlow<()> {

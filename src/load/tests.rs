@@ -6,6 +6,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+mod checks;
+mod measures;
+mod sessions;
+
 use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
 use super::*;
 use crate::recording;
