@@ -5,25 +5,35 @@
 mod access_log;
 mod chance;
 mod civil;
+mod cut;
+mod export;
 mod import;
 mod jsonl;
 mod lines;
+mod merge;
 mod meta;
+mod order;
 mod percent;
 mod request;
 mod scrub;
 mod selection;
+mod summary;
 
 use std::io::BufRead;
 
 pub use chance::uniform;
+pub use cut::{Cut, Edge, EdgeError, Verdict};
+pub use export::{Base, BaseError, ExportError, Exported, Exporter, Format};
 pub use import::{Importer, JitterSeed};
 pub use jsonl::{Reader, Writer, read, write};
 pub use lines::MAX_LINE;
+pub use merge::{Given, Merge, MergeError, Placing};
 pub use meta::{Fidelity, Meta};
+pub use order::{Disorder, InOrder};
 pub use request::{Header, Method, Request, Target, UnixNanos};
 pub use scrub::{Scrub, ScrubKey};
 pub use selection::{Sample, Selection, SelectionError, Share, Statuses};
+pub use summary::{Burstiness, Connections, Counts, Quantiles, Rates, Report, Summary, route};
 
 /// The most requests one recording holds in memory.
 pub const MAX_REQUESTS: usize = 2_000_000;

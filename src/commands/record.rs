@@ -1,7 +1,14 @@
 //! `tuningfork record`: makes recordings, and works on them.
 
+mod cut;
+mod export;
 pub(super) mod files;
+mod filter;
 mod import;
+mod info;
+mod input;
+mod merge;
+mod output;
 mod progress;
 mod which;
 
@@ -32,13 +39,29 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Tell what recordings hold: rates, bursts, clients, routes, sizes
+    Info(info::Options),
+    /// Write a piece of a recording, by time
+    Cut(cut::Options),
+    /// Write some of the requests of a recording
+    Filter(Box<filter::Options>),
+    /// Write several recordings as one, in order of time
+    Merge(merge::Options),
+    /// Write a recording for another load generator, so that both play the same traffic
+    Export(Box<export::Options>),
 }
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
-    match command {
-        Command::Import { logs, output, seed } => say(&import::import(logs, output, JitterSeed(*seed))?.to_string()),
-    }
+    let report = match command {
+        Command::Info(options) => return info::info(options).map(|()| Ending::Success),
+        Command::Import { logs, output, seed } => import::import(logs, output, JitterSeed(*seed))?.to_string(),
+        Command::Cut(options) => cut::cut(options)?,
+        Command::Filter(options) => filter::filter(options)?,
+        Command::Merge(options) => merge::merge(options)?,
+        Command::Export(options) => export::export(options)?,
+    };
+    say(&report);
     Ok(Ending::Success)
 }
 

@@ -42,6 +42,14 @@ impl Request {
         let absolute = self.target.absolute().map(|(authority, _)| authority);
         absolute.or_else(|| self.headers.iter().find(|header| header.is("host")).map(Header::value))
     }
+
+    /// About how many bytes it takes on the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let line = self.method.as_str().len() + self.target.as_str().len() + " HTTP/1.1\r\n\r\n ".len();
+        let headers = self.headers.iter().map(|header| header.name().len() + header.value().len() + ": \r\n".len());
+        line + headers.sum::<usize>() + self.body.len()
+    }
 }
 
 /// A request method: an HTTP token (RFC 9110, 5.6.2).
