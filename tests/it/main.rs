@@ -6,6 +6,7 @@ mod docs;
 mod nginx;
 mod parts_check;
 mod recordings;
+mod replay;
 mod run_boot;
 mod run_life;
 mod run_metrics;

@@ -108,6 +108,8 @@ fn length(load: &Load, turns: Turns, plan: &Plan) -> Option<Duration> {
     match (load, turns) {
         (Load::Profile { rate, .. }, _) => Some(rate.duration()),
         (_, Turns::Endless) | (Load::Closed { .. }, Turns::Once) => None,
+        // Copies are shifted, each by less than a turn.
+        (Load::Recorded { copies, .. }, Turns::Once) if copies.get() > 1.0 => None,
         (Load::Open { rate, .. }, Turns::Once) => Duration::try_from_secs_f64(requests / rate.per_second()).ok(),
         (Load::Recorded { speed, .. }, Turns::Once) => Duration::try_from_secs_f64(plan.span().as_secs_f64() / speed.get()).ok(),
     }

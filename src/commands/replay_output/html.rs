@@ -163,7 +163,7 @@ fn machine(replayed: &Replayed) -> Vec<(&'static str, String)> {
         ("A request", each),
         ("Busy", format!("{} of one core", percent(replayed.generator_busy()))),
         ("Priority", priority(replayed.setting.priority).to_owned()),
-        ("Cores", cores(replayed)),
+        ("Host", cores(replayed).trim_start_matches("Host: ").to_owned()),
     ]
 }
 

@@ -7,10 +7,13 @@ use crate::commands::figures::{count, counted, latency, percent, rate};
 use crate::commands::tune_output::Paper;
 use crate::load::Doubt;
 use crate::stats::Latencies;
+use crate::usage::CoreUse;
 
 /// Columns of a row's name, and of each number.
 const NAME: usize = 12;
 const NUMBER: usize = 7;
+/// Cores named one by one.
+const NAMED_CORES: usize = 8;
 /// Invalid seconds named one by one; more are only counted.
 const NAMED_SECONDS: usize = 10;
 
@@ -170,9 +173,19 @@ pub(super) fn cores(replayed: &Replayed) -> String {
     let Some(steal) = replayed.steal() else {
         return "Host: its processor times could not be read, so nobody knows whether it was disturbed.".to_owned();
     };
-    let cores: Vec<String> =
-        replayed.host.cores.iter().map(|core| format!("cpu{} {:.0}%", core.cpu, core.busy() * 100.0)).collect();
-    format!("Host: steal {}; busy: {}.", percent(steal), cores.join(", "))
+    format!("Host: steal {}; {}.", percent(steal), busy(&replayed.host.cores))
+}
+
+/// How busy cores were: each of a few, the extremes of many.
+pub(super) fn busy(cores: &[CoreUse]) -> String {
+    let one = |core: &CoreUse| format!("cpu{} {:.0}%", core.cpu, core.busy() * 100.0);
+    if cores.len() <= NAMED_CORES {
+        return format!("busy: {}", cores.iter().map(one).collect::<Vec<_>>().join(", "));
+    }
+    let order = |a: &&CoreUse, b: &&CoreUse| a.busy().total_cmp(&b.busy());
+    let ends = [cores.iter().max_by(order), cores.iter().min_by(order)].into_iter().flatten().map(one);
+    let mean = cores.iter().map(CoreUse::busy).sum::<f64>() / cores.len() as f64;
+    format!("{} cores {:.0}% busy, from {}", cores.len(), mean * 100.0, ends.collect::<Vec<_>>().join(" to "))
 }
 
 /// Seconds that do not count, with reasons.

@@ -12,8 +12,8 @@ const LEFT: f64 = 54.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 26.0;
-/// Above so many points a line has no dots.
-const DOTTED: usize = 60;
+/// Above so many points a line's dots are seen only when pointed at.
+const FEW: usize = 32;
 
 /// A picture with its words.
 pub(super) struct Chart<'a> {
@@ -90,13 +90,11 @@ impl Chart<'_> {
             }
             write!(f, "<polyline class={} points=\"{}\" />", line.class, path.trim_end())?;
         }
-        if line.points.len() > DOTTED {
-            return Ok(());
-        }
+        f.write_str(if line.points.len() > FEW { "<g>" } else { "<g class=few>" })?;
         for (x, y, about) in line.points.iter().filter_map(|(x, y, about)| Some((*x, (*y)?, about))) {
             let (x, y) = (self.across(x), self.down(y));
-            write!(f, "<circle class={} cx={x:.1} cy={y:.1} r=2.5><title>{}</title></circle>", line.class, escape(about))?;
+            write!(f, "<circle class={} cx={x:.1} cy={y:.1} r=3><title>{}</title></circle>", line.class, escape(about))?;
         }
-        Ok(())
+        f.write_str("</g>")
     }
 }

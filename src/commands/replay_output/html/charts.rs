@@ -13,6 +13,8 @@ use crate::stats::Latencies;
 const MOST_POINTS: usize = 400;
 /// Points of a percentile curve for each factor of ten.
 const POINTS_A_NINE: u32 = 12;
+/// The shortest part of a second that has a rate.
+const SHORTEST: f64 = 0.25;
 
 /// Seconds drawn as one point.
 struct Joined<'a> {
@@ -25,8 +27,11 @@ impl Joined<'_> {
         self.from as f64 + self.seconds.len() as f64 / 2.0
     }
 
-    fn mean(&self, of: impl Fn(&Second) -> u64) -> f64 {
-        self.seconds.iter().map(of).sum::<u64>() as f64 / self.seconds.len() as f64
+    /// Events a second, or `None` if too little of the time was part of the run's `sending` seconds to tell.
+    fn rate(&self, sending: f64, of: impl Fn(&Second) -> u64) -> Option<f64> {
+        let (from, length) = (self.from as f64, self.seconds.len() as f64);
+        let length = (sending - from).min(length);
+        (length >= SHORTEST).then(|| self.seconds.iter().map(of).sum::<u64>() as f64 / length)
     }
 
     /// The highest, or `None` if nothing was measured.
@@ -74,10 +79,11 @@ fn spans(replayed: &Replayed) -> Vec<Range<f64>> {
 }
 
 fn rates<'a>(replayed: &Replayed, joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>]) -> Chart<'a> {
+    let sending = replayed.sending_seconds();
     let line = |name, class, of: &dyn Fn(&Second) -> u64| {
         let point = |joined: &Joined<'_>| {
-            let rate = joined.mean(of);
-            (joined.middle(), Some(rate), format!("{}: {rate:.0} req/s", joined.name()))
+            let rate = joined.rate(sending, of);
+            (joined.middle(), rate, format!("{}, {name}: {:.0} req/s", joined.name(), rate.unwrap_or(0.0)))
         };
         Line { name, class, points: joined.iter().map(point).collect() }
     };
@@ -118,11 +124,11 @@ fn curve<'a>(replayed: &Replayed) -> Chart<'a> {
     lines.retain(|line| line.points.iter().any(|(_, value, _)| value.is_some_and(|value| value > 0.0)));
     let (low, high) = extent(&lines);
     let caption = if replayed.is_closed() {
-        "What share of requests was answered within which time, from when a client was free (latency) and from when the connection was asked for (service)."
+        "How many were answered within which time, from when a client was free (latency) or a connection was asked for (service)."
     } else {
-        "What share of requests was answered within which time, from when it was due (latency) and from when its connection was asked for (service)."
+        "How many were answered within which time, from when they were due (latency) or a connection was asked for (service)."
     };
-    Chart { title: "Latency of every share of requests", caption, x, y: Axis::latency(low, high), lines, shaded: Vec::new() }
+    Chart { title: "Latency by share of requests", caption, x, y: Axis::latency(low, high), lines, shaded: Vec::new() }
 }
 
 fn latencies<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each: usize) -> Chart<'a> {
@@ -149,8 +155,8 @@ fn lateness<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each:
     let (low, high) = extent(&lines);
     let caption = caption(
         each,
-        "How late this program itself took requests up; not what they waited for others.",
-        "How late this program itself took requests up, in the worst second of each group; not what they waited for others.",
+        "How late this program itself took requests up.",
+        "How late this program itself took requests up, in the worst second of each group.",
     );
     Chart {
         title: "Lateness of the generator",
