@@ -2,6 +2,8 @@
 //! response takes, and whether the connection can carry another. Content is counted, not kept. Refuses what a client could read in
 //! two ways, and everything beyond its bounds.
 
+use std::mem::MaybeUninit;
+
 use super::chunked::Chunked;
 
 /// The longest response head, bytes.
@@ -192,13 +194,21 @@ impl Response {
         if self.content > self.max_content { Err(FramingError::BodyTooLong(self.max_content)) } else { Ok(()) }
     }
 
-    /// Collects a head until it is whole; one that comes whole is never copied.
+    /// Collects a head until it is whole; one that comes whole is never copied, and looked at only once if it is in order.
     fn feed_head(&mut self, input: &[u8], witness: &mut impl Witness) -> Result<usize, FramingError> {
-        if self.head.is_empty()
-            && let Some(end) = head_end(input, 0)
-        {
-            self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input), witness)?;
-            return Ok(end);
+        if self.head.is_empty() {
+            let mut space = header_space();
+            // The parser would skip empty lines before the status line.
+            if input.starts_with(b"HTTP/")
+                && let Some((end, head)) = parse(&input[..input.len().min(MAX_HEAD)], &mut space)
+            {
+                self.take_head(&head, witness)?;
+                return Ok(end);
+            }
+            if let Some(end) = head_end(input, 0) {
+                self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input), witness)?;
+                return Ok(end);
+            }
         }
         let before = self.head.len();
         self.head.extend_from_slice(&input[..input.len().min(MAX_HEAD + 1 - before)]);
@@ -222,11 +232,12 @@ impl Response {
         if bytes.len() > MAX_HEAD {
             return Err(FramingError::HeadTooLong);
         }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut head = httparse::Response::new(&mut headers);
-        let Ok(httparse::Status::Complete(_)) = head.parse(bytes) else {
-            return Err(FramingError::Head);
-        };
+        let mut space = header_space();
+        let (_, head) = parse(bytes, &mut space).ok_or(FramingError::Head)?;
+        self.take_head(&head, witness)
+    }
+
+    fn take_head(&mut self, head: &httparse::Response<'_, '_>, witness: &mut impl Witness) -> Result<(), FramingError> {
         let (Some(status), Some(minor)) = (head.code, head.version) else {
             return Err(FramingError::Head);
         };
@@ -267,6 +278,22 @@ impl Response {
     }
 }
 
+type HeaderSpace<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_HEADERS];
+
+/// Room for headers, which is not cleared: that would cost more than to parse them.
+const fn header_space<'a>() -> HeaderSpace<'a> {
+    [const { MaybeUninit::uninit() }; MAX_HEADERS]
+}
+
+/// The head that `bytes` begin with, and its length, if it is whole and in order.
+fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut HeaderSpace<'b>) -> Option<(usize, httparse::Response<'h, 'b>)> {
+    let mut head = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, bytes, space) {
+        Ok(httparse::Status::Complete(end)) => Some((end, head)),
+        Ok(httparse::Status::Partial) | Err(_) => None,
+    }
+}
+
 /// Where the empty line after a head ends.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', bytes.get(from..)?).map(|at| from + at).find_map(|feed| match bytes.get(feed + 1..)? {
@@ -274,6 +301,11 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
         [b'\r', b'\n', ..] => Some(feed + 3),
         _ => None,
     })
+}
+
+/// Whether a header has this name, which is written as most servers do.
+fn is(name: &str, usual: &str) -> bool {
+    name.len() == usual.len() && (name == usual || name.eq_ignore_ascii_case(usual))
 }
 
 /// What a head says about framing.
@@ -295,18 +327,18 @@ impl Said {
     fn of(headers: &[httparse::Header<'_>], witness: &mut impl Witness) -> Result<Self, FramingError> {
         let mut said = Self::default();
         for header in headers {
-            if header.name.eq_ignore_ascii_case("content-length") {
+            if is(header.name, "Content-Length") {
                 said.take_length(header.value)?;
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            } else if is(header.name, "Transfer-Encoding") {
                 let last = header.value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
                 let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
                 said.coding = Some(if chunked { Coding::Chunked } else { Coding::Other });
-            } else if header.name.eq_ignore_ascii_case("connection") {
+            } else if is(header.name, "Connection") {
                 for option in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     said.close |= option.eq_ignore_ascii_case(b"close");
                     said.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
-            } else if header.name.eq_ignore_ascii_case("set-cookie") {
+            } else if is(header.name, "Set-Cookie") {
                 witness.cookie_set(header.value);
             }
         }

@@ -3,6 +3,7 @@
 mod demo_recording;
 mod demo_worker;
 mod docs;
+mod load_tls;
 mod nginx;
 mod parts_check;
 mod recordings;

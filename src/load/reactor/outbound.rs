@@ -262,7 +262,9 @@ impl Reactor<'_> {
 
     /// Puts the cookies that were set in the place of those recorded.
     fn rewrite(&mut self, place: Place, flight: &Flight) -> Source {
-        let (Some(id), Some(range)) = (self.jar_of(flight), self.run.plan.cookie(flight.due.index)) else {
+        // Only with a jar are requests searched for their cookies.
+        let found = self.jar_of(flight).and_then(|id| Some((id, self.run.plan.cookie(flight.due.index)?)));
+        let Some((id, range)) = found else {
             return Source::Plan;
         };
         let bytes = self.run.plan.bytes(&self.run.plan.requests()[flight.due.index]);
