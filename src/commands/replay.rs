@@ -60,8 +60,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let baselines = bodies::read(&options.baseline, &plan)?;
     let run = run(options, &aim, &course, &plan)?;
     introduce(&plan, &aim, &course);
-    let Shown { played, host, priority, started, interrupted } =
-        stage::play(&run, course.expected, &mut signals).map_err(ReplayError::from)?;
+    let Shown { played, host, priority, started, interrupted } = stage::play(&run, course.expected, &mut signals)?;
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -131,13 +130,12 @@ fn warn_of_secrets(recording: &Recording, aim: &Aim) {
     if aim.is_here() {
         return;
     }
-    match recording.meta.scrub.as_deref() {
-        None => {
-            say(&format!("Warning: the recording does not say whether it is scrubbed; what people sent may go to {}", aim.name))
-        }
-        Some("none") => say(&format!("Warning: the recording is not scrubbed; what people sent goes to {}", aim.name)),
-        Some(_) => {}
-    }
+    let what = match recording.meta.scrub.as_deref() {
+        None => "the recording does not say whether it is scrubbed",
+        Some("none") => "the recording is not scrubbed",
+        Some(_) => return,
+    };
+    say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
 }
 
 fn introduce(plan: &Plan, aim: &Aim, course: &Course) {

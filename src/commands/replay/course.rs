@@ -84,21 +84,17 @@ fn order(think: Option<Think>, plan: &Plan) -> Result<(ClosedOrder, String), Rep
 fn recorded(options: &Options, plan: &Plan) -> Result<(Load, String), ReplayError> {
     let (speed, copies) = (options.speed.unwrap_or(Speed::RECORDED), options.copies.unwrap_or(Copies::ONE));
     let sessions = match options.sessions {
-        None if plan.sessions() > 0 => Sessions::Kept,
-        None | Some(SessionsKept::Pooled) => Sessions::Pooled,
-        Some(SessionsKept::Kept) if plan.sessions() > 0 => Sessions::Kept,
-        Some(SessionsKept::Kept) => return Err(ReplayError::NoSessions("--sessions kept")),
+        Some(SessionsKept::Kept) if plan.sessions() == 0 => return Err(ReplayError::NoSessions("--sessions kept")),
+        None | Some(SessionsKept::Kept) if plan.sessions() > 0 => Sessions::Kept,
+        None | Some(SessionsKept::Kept | SessionsKept::Pooled) => Sessions::Pooled,
     };
-    let mut words = match sessions {
-        Sessions::Kept => "As recorded: connections open when they did, and their requests wait for the answer before".to_owned(),
-        Sessions::Pooled => "Open: requests at their recorded times, on any connection".to_owned(),
+    let words = match sessions {
+        Sessions::Kept => "As recorded: connections open when they did, and their requests wait for the answer before",
+        Sessions::Pooled => "Open: requests at their recorded times, on any connection",
     };
-    if options.speed.is_some() {
-        words += &format!(", {speed} times as fast");
-    }
-    if options.copies.is_some() {
-        words += &format!(", {copies} times the traffic");
-    }
+    let faster = options.speed.map_or_else(String::new, |speed| format!(", {speed} times as fast"));
+    let more = options.copies.map_or_else(String::new, |copies| format!(", {copies} times the traffic"));
+    let words = format!("{words}{faster}{more}");
     Ok((Load::Recorded { speed, copies, sessions }, words))
 }
 

@@ -90,10 +90,10 @@ mod tests {
             ..Second::default()
         };
         let batch = Batch { elapsed: Duration::from_secs(59), failed: 12_345, recent, ..Batch::default() };
-        let told = line(&batch, Some(Duration::from_secs(3_600)), Duration::ZERO);
+        let told = line(&batch, Some(Duration::from_hours(1)), Duration::ZERO);
         assert_eq!(told, "59/3600s  12300 of 12345 req/s  p50 1.2ms p99 450ms  12,345 failed  late 80µs");
         assert!(told.chars().count() + 13 <= 96, "{told}");
-        assert_eq!(line(&batch, None, Duration::from_secs(60)), "59s  warming up");
+        assert_eq!(line(&batch, None, Duration::from_mins(1)), "59s  warming up");
         let late = Batch { outstanding: 7, ..batch };
         assert_eq!(line(&late, Some(Duration::from_secs(58)), Duration::ZERO), "59/58s  waiting for 7 answers");
     }

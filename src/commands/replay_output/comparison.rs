@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::load::VARIED;
 
 /// Requests shown as examples of a difference.
-pub const EXAMPLES: usize = 5;
+const EXAMPLES: usize = 5;
 
 /// Hashes of contents by request, as a file keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Comparison {
     pub noise: u64,
     /// Requests that were not answered now, or never before.
     pub unanswered: u64,
-    /// The first [`EXAMPLES`] requests answered otherwise, by their index in the plan.
+    /// The first few requests answered otherwise, by their index in the plan.
     pub examples: Vec<usize>,
 }
 

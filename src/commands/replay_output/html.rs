@@ -85,7 +85,7 @@ fn notes(replayed: &Replayed) -> String {
     if replayed.is_closed() {
         notes.push(("warn", CLOSED.to_owned()));
     }
-    notes.iter().map(|(class, text)| format!("<p class=\"note {class}\">{}</p>", escape(text))).collect()
+    notes.iter().map(|(class, text)| format!("<p class=\"note {class}\">{}</p>", escape(text))).collect::<Vec<_>>().concat()
 }
 
 fn tiles(replayed: &Replayed) -> String {
@@ -101,10 +101,11 @@ fn tiles(replayed: &Replayed) -> String {
     if !replayed.is_closed() {
         tiles.push((latency(played.lateness.scheduler.quantile(0.99)), "generator late, p99".to_owned()));
     }
-    let tiles: String = tiles
+    let tiles = tiles
         .iter()
         .map(|(number, of)| format!("<div class=tile><b>{}</b><span>{}</span></div>", escape(number), escape(of)))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!("<div class=tiles>{tiles}</div>\n")
 }
 
@@ -187,7 +188,7 @@ fn run(replayed: &Replayed) -> Vec<(&'static str, String)> {
 }
 
 fn words(title: &str, rows: &[(&'static str, String)]) -> String {
-    let rows: String =
-        rows.iter().map(|(name, text)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(text))).collect();
+    let row = |(name, text): &(&str, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(text));
+    let rows = rows.iter().map(row).collect::<Vec<_>>().concat();
     format!("<section><h2>{}</h2><table class=words><tbody>{rows}</tbody></table></section>", escape(title))
 }

@@ -33,6 +33,7 @@ use crate::stats::Latencies;
 /// - `content`: `baselines`, `same`, `different`, `noise`, `unanswered`; `null` without `--baseline`.
 /// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal`.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the keys of the format, not a state")]
 pub struct Summary<'a> {
     tuningfork_replay: u32,
     recording: &'a str,
@@ -122,7 +123,8 @@ struct InvalidSecond {
 
 #[derive(Debug, Serialize)]
 struct Objective {
-    objective: String,
+    #[serde(rename = "objective")]
+    slo: String,
     measured: f64,
     errors: f64,
     met: bool,
@@ -160,7 +162,7 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
     let invalid_seconds: Vec<InvalidSecond> = replayed
         .invalid()
         .iter()
-        .map(|invalid| InvalidSecond { second: invalid.second, reasons: invalid.doubts.iter().map(reason).collect() })
+        .map(|invalid| InvalidSecond { second: invalid.second, reasons: invalid.doubts.iter().copied().map(reason).collect() })
         .collect();
     Summary {
         tuningfork_replay: 1,
@@ -205,7 +207,7 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
     }
 }
 
-const fn reason(doubt: &Doubt) -> &'static str {
+const fn reason(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::Behind => "behind",
         Doubt::Late => "late",
@@ -256,7 +258,7 @@ fn cores(replayed: &Replayed) -> Vec<Core> {
 fn objective(replayed: &Replayed) -> Option<Objective> {
     let verdict = replayed.verdict?;
     let (measured, errors, met) = (verdict.measured, verdict.errors, verdict.met);
-    Some(Objective { objective: verdict.slo.to_string(), measured, errors, met })
+    Some(Objective { slo: verdict.slo.to_string(), measured, errors, met })
 }
 
 fn content(replayed: &Replayed) -> Option<Content> {
