@@ -5,6 +5,7 @@ mod demo_worker;
 mod docs;
 mod nginx;
 mod parts_check;
+mod record_tools;
 mod recordings;
 mod run_boot;
 mod run_life;
