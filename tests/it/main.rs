@@ -6,6 +6,7 @@ mod docs;
 mod load_tls;
 mod nginx;
 mod parts_check;
+mod record_tools;
 mod recordings;
 mod replay;
 mod run_boot;
