@@ -13,6 +13,7 @@ mod witness;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::figures::counted;
 use super::replay_output::{self, Comparison, Dropped, Replayed, Setting, Verdict};
 use super::say::say;
 use super::tune_output::Paper;
@@ -139,8 +140,8 @@ fn warn_of_secrets(recording: &Recording, aim: &Aim) {
 }
 
 fn introduce(plan: &Plan, aim: &Aim, course: &Course) {
-    say(&format!("Replaying {} requests to {}", plan.requests().len(), aim.name));
-    say(&format!("{}.", course.words));
+    let requests = counted(plan.requests().len() as u64, "request");
+    say(&Paper::of_stdout(None).wrap(&format!("Replaying {requests} to {}. {}.", aim.name, course.words)));
 }
 
 /// What of the recording is not played.
@@ -156,7 +157,7 @@ fn dropped(plan: &Plan, filtered: u64) -> Vec<Dropped> {
 #[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
 fn show(replayed: &Replayed) {
     let no_color = std::env::var("NO_COLOR").ok();
-    print!("{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref())));
+    print!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref())));
 }
 
 /// Interrupted, missed, nothing answered, or as it should be. Doubts about the measurement are told, and are no failure.

@@ -14,8 +14,8 @@ const NAME: usize = 12;
 const NUMBER: usize = 7;
 /// Cores named one by one.
 const NAMED_CORES: usize = 8;
-/// Invalid seconds named one by one; more are only counted.
-const NAMED_SECONDS: usize = 10;
+/// Spans of invalid seconds that are named; more are only counted.
+const NAMED_SPANS: usize = 8;
 
 /// The whole report, ending in a newline.
 #[must_use]
@@ -198,20 +198,30 @@ pub(super) fn validity(replayed: &Replayed) -> String {
             all => format!("Validity: all {all} seconds passed every check."),
         };
     }
-    let mut named: Vec<String> = invalid.iter().take(NAMED_SECONDS).map(reasons).collect();
-    if invalid.len() > NAMED_SECONDS {
-        named.push(format!("and {} more", invalid.len() - NAMED_SECONDS));
+    let spans: Vec<&[Invalid]> = invalid.chunk_by(|a, b| a.second + 1 == b.second && a.doubts == b.doubts).collect();
+    let mut named: Vec<String> = spans.iter().take(NAMED_SPANS).map(|span| reasons(span)).collect();
+    let more: usize = spans.iter().skip(NAMED_SPANS).map(|span| span.len()).sum();
+    if more > 0 {
+        named.push(format!("and {more} more"));
     }
     format!(
-        "INVALID: {} of {all} seconds cannot be trusted, and are in all numbers all the same: {}.",
+        "INVALID: {} of {all} seconds cannot be trusted, and are counted in all numbers: {}.",
         invalid.len(),
         named.join("; ")
     )
 }
 
-fn reasons(invalid: &Invalid) -> String {
-    let reasons: Vec<String> = invalid.doubts.iter().map(Doubt::to_string).collect();
-    format!("second {}: {}", invalid.second + 1, reasons.join(", "))
+/// Seconds in a row with the same doubts.
+fn reasons(span: &[Invalid]) -> String {
+    match span {
+        [] => String::new(),
+        [one] => format!("second {}: {}", one.second + 1, doubts(one)),
+        [first, .., last] => format!("seconds {} to {}: {}", first.second + 1, last.second + 1, doubts(first)),
+    }
+}
+
+fn doubts(invalid: &Invalid) -> String {
+    invalid.doubts.iter().map(Doubt::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// How contents compare, in words.

@@ -136,6 +136,10 @@ fn doubtful_seconds_are_told_with_their_reasons() {
     let invalid = example().invalid();
     assert_eq!(invalid[0], Invalid { second: 2, doubts: vec![Doubt::Late] });
     assert_eq!(invalid[1], Invalid { second: 3, doubts: vec![Doubt::Steal] });
+    let mut long = example();
+    long.played.seconds = vec![second(200, 0.004); 7];
+    let text = terminal(&long, WIDE).replace('\n', " ");
+    assert!(text.contains("seconds 1 to 3: the generator") && text.contains("second 4: the generator"), "{text}");
     let json = serde_json::to_value(summary(&example())).unwrap();
     assert_eq!(json["invalid_seconds"][1]["reasons"][0], "steal");
     assert_eq!((&json["valid"], &json["series"][2]["valid"]), (&false.into(), &false.into()));

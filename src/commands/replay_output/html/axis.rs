@@ -69,6 +69,8 @@ impl Axis {
         let all =
             [(0.0, "0%"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%"), (0.99999, "99.999%")];
         let ticks = all.iter().map(|(share, label)| (nines(*share), (*label).to_owned())).filter(|(at, _)| *at <= high);
+        // Where there are many nines, 0 % and 50 % lie too close.
+        let ticks = ticks.filter(|(at, _)| *at > 0.0 || high <= 4.0);
         Self { low: 0.0, high, scale: Scale::Linear, ticks: ticks.collect() }
     }
 

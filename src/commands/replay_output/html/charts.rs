@@ -1,4 +1,4 @@
-//! The four pictures of a replay: rates, the latency of every share of requests, latency over time, lateness over time.
+//! The four pictures of a replay: rates, the latency of every share of requests, latency over time, and what the generator itself did.
 
 use std::ops::Range;
 
@@ -59,9 +59,7 @@ pub(super) fn all(replayed: &Replayed) -> String {
     if !seconds.is_empty() {
         charts.insert(0, rates(replayed, &joined, &time, &shaded));
         charts.push(latencies(&joined, &time, &shaded, each));
-        if !replayed.is_closed() {
-            charts.push(lateness(&joined, &time, &shaded, each));
-        }
+        charts.push(if replayed.is_closed() { busy(&joined, &time, &shaded) } else { lateness(&joined, &time, &shaded, each) });
     }
     charts.iter().map(Chart::to_string).collect()
 }
@@ -163,6 +161,22 @@ fn lateness<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each:
         caption,
         x: time.clone(),
         y: Axis::latency(low, high),
+        lines,
+        shaded: shaded.to_vec(),
+    }
+}
+
+fn busy<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>]) -> Chart<'a> {
+    let point = |joined: &Joined<'_>| {
+        let percent = joined.worst(|second| second.busy).unwrap_or(0.0) * 100.0;
+        (joined.middle(), Some(percent), format!("{}: {percent:.0} % of a core", joined.name()))
+    };
+    let lines = vec![Line { name: "% of a core", class: "second", points: joined.iter().map(point).collect() }];
+    Chart {
+        title: "Processor use of the generator",
+        caption: "Above 70 % it may not send as fast as its clients could.",
+        x: time.clone(),
+        y: Axis::amount(highest(&lines)),
         lines,
         shaded: shaded.to_vec(),
     }
