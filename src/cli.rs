@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, record, run, tune};
+use crate::commands::{CommandError, Ending, demo_worker, record, replay, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -21,7 +21,7 @@ Exit codes:
    66  a file to be read is missing or unusable (configuration, recording, journal)
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
-   99  tune: nothing meets the SLO, or the application answers only errors
+   99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO missed
   130  interrupted; what was finished is reported";
 
 /// Runs web application workers, and finds out how many a host should run.
@@ -42,6 +42,8 @@ enum Command {
     },
     /// Find out how many workers and connections this host should run
     Tune(Box<tune::Options>),
+    /// Play a recording against a server, and tell how it answered
+    Replay(Box<replay::Options>),
     /// Make recordings of traffic
     #[command(subcommand)]
     Record(record::Command),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run { config } => run::run(&config).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
+        Command::Replay(options) => replay::replay(&options),
         Command::Record(command) => record::record(&command),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
             Ok(code) => return code,
@@ -76,7 +79,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) => "error",
+            Self::Tune(_) | Self::Replay(_) => "error",
         }
     }
 }

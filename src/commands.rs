@@ -3,8 +3,13 @@
 mod configuration;
 pub mod demo;
 pub mod demo_worker;
+mod figures;
 pub mod record;
+pub mod replay;
+pub mod replay_output;
 pub mod run;
+mod say;
+mod traffic;
 pub mod tune;
 pub mod tune_output;
 
@@ -115,6 +120,9 @@ pub enum CommandError {
     /// A study cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A replay cannot be made as it was asked for.
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayError),
     /// A file cannot be made.
     #[error("{}: {source}", path.display())]
     CannotCreate {
@@ -164,6 +172,7 @@ impl CommandError {
             | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
+            Self::Replay(error) => error.ending(),
             Self::DemoWorker(_)
             | Self::Live(
                 record::LiveError::Control(_)

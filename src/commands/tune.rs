@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::say::say;
 use super::{CommandError, Ending, demo, tune_output};
 use crate::study::{GridThenNeighbours, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
@@ -126,9 +127,9 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
         JournalError::Io { path, source } => CommandError::Unreadable { path, source },
         other @ (JournalError::Exists(_) | JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => other.into(),
     })?;
-    files::say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
+    say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
-        files::say("its last line was cut off: that trial is run again");
+        say("its last line was cut off: that trial is run again");
     }
     for trial in resumed.trials {
         study.record(trial);

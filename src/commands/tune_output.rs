@@ -10,6 +10,7 @@ pub use paper::Paper;
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
+use super::figures;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::{Report, Stop, plan};
 use crate::units::Rate;
@@ -131,8 +132,8 @@ fn refusal(report: &Report) -> String {
         format!(
             " Nearest: trial {number}, {} {} and {} of errors.",
             report.slo.quantile().name(),
-            table::latency(found.bounded),
-            table::percent(found.errors)
+            figures::latency(found.bounded),
+            figures::percent(found.errors)
         )
     });
     let why = match report.stop {

@@ -48,6 +48,12 @@ impl Latencies {
         seconds(self.0.value_at_quantile(quantile) as f64)
     }
 
+    /// The histogram itself, in microseconds.
+    #[must_use]
+    pub const fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     /// The longest latency, in seconds; 0 of nothing.
     #[must_use]
     pub fn max(&self) -> f64 {

@@ -13,7 +13,7 @@ use crate::recording::{Request, Verdict, Writer};
 #[derive(Clone, Debug, Args)]
 pub(super) struct Output {
     /// The file to write; one whose name ends in .zst is compressed
-    #[arg(short, long = "output", value_name = "FILE", default_value = "-")]
+    #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
     path: PathBuf,
     /// Compress it with zstd whatever its name
     #[arg(long)]

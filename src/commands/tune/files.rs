@@ -10,16 +10,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::commands::CommandError;
+use crate::commands::say::say;
 use crate::study::Report;
 
 /// How much of the workers' output is shown when nothing started.
 const SHOWN: u64 = 4096;
-
-/// Tells the user something on standard error, where progress is shown.
-#[expect(clippy::print_stderr, reason = "standard output is for the report")]
-pub(super) fn say(line: &str) {
-    eprintln!("{line}");
-}
 
 /// Where a study is written down.
 pub(super) struct Places {

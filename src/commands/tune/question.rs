@@ -2,19 +2,17 @@
 
 use std::env;
 use std::hash::Hasher;
-use std::io::BufRead;
 use std::num::NonZeroU16;
-use std::path::Path;
 
 use jiff::Timestamp;
 use siphasher::sip::SipHasher13;
 
-use super::files::{Places, say};
+use super::files::Places;
 use super::{CommandError, Options};
-use crate::commands::record::files::open;
+use crate::commands::say::say;
+use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
 use crate::config::{App, Config};
-use crate::recording::{self, Recording, RecordingError};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Budget, Dimensions, Pace, Slo, Space, Study};
 use crate::sys::host::{CoreBound, Facts};
@@ -122,25 +120,4 @@ fn space(config: &Config, options: &Options, cores: NonZeroU16) -> Space {
     space.max_connections = options.max_connections.unwrap_or(space.max_connections.max(config.connections));
     space.max_slots = options.max_total_connections;
     space
-}
-
-fn read(path: &Path) -> Result<Recording, CommandError> {
-    let input = open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
-    recorded(&path.display().to_string(), input)
-}
-
-/// Reads a recording and says what of it cannot be used.
-fn recorded(name: &str, input: impl BufRead) -> Result<Recording, CommandError> {
-    let unusable = |source: RecordingError| CommandError::Recording { name: name.to_owned(), source };
-    let recording = recording::read(input).map_err(unusable)?;
-    let broken = &recording.broken;
-    if broken.count > 0 {
-        let lines: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-        let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
-        say(&format!("{name}: {} broken lines passed over (line {}{more})", broken.count, lines.join(", ")));
-    }
-    if broken.torn {
-        say(&format!("{name}: the last line is cut off and passed over"));
-    }
-    Ok(recording)
 }

@@ -2,8 +2,9 @@
 
 use comfy_table::CellAlignment;
 
+use crate::commands::figures::{latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
-use crate::commands::tune_output::table::{heading, latency, memory, percent, plain_table, rate, share, trimmed};
+use crate::commands::tune_output::table::{heading, plain_table, trimmed};
 use crate::stats::Interval;
 use crate::study::report::Side;
 use crate::study::{Measurement, Report};

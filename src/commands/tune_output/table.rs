@@ -2,6 +2,7 @@
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
+use crate::commands::figures::{latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
 use crate::study::{Ending, Outcome, Report, Trial};
 
@@ -100,35 +101,4 @@ fn note(trial: &Trial) -> String {
         Outcome::Failed { .. } => parts.extend(trial.failure().map(|reason| format!("failed: {reason}"))),
     }
     parts.join(", ")
-}
-
-pub(super) fn rate(per_second: f64) -> String {
-    if per_second < 100.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
-}
-
-pub(super) fn latency(seconds: f64) -> String {
-    match seconds * 1e3 {
-        millis if millis <= 0.0 => "–".to_owned(),
-        millis if millis < 1.0 => format!("{:.0}µs", millis * 1e3),
-        millis if millis < 10.0 => format!("{millis:.1}ms"),
-        millis if millis < 10_000.0 => format!("{millis:.0}ms"),
-        _ => format!("{seconds:.1}s"),
-    }
-}
-
-pub(super) fn percent(share: f64) -> String {
-    if share == 0.0 { "0%".to_owned() } else { format!("{:.2}%", share * 100.0) }
-}
-
-pub(super) fn share(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".to_owned(), |share| format!("{:.0}%", share * 100.0))
-}
-
-pub(super) fn memory(bytes: u64) -> String {
-    const MIB: f64 = 1024.0 * 1024.0;
-    match bytes as f64 / MIB {
-        _ if bytes == 0 => "–".to_owned(),
-        mib if mib < 1000.0 => format!("{mib:.0}M"),
-        mib => format!("{:.1}G", mib / 1024.0),
-    }
 }

@@ -1,11 +1,11 @@
-//! Quantiles of sizes and times in bounded memory, to two significant digits.
+//! Quantiles of sizes and times in bounded memory, to three significant digits.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Larger ones count as this: a tebibyte, or twelve days of microseconds.
 const LARGEST: u64 = 1 << 40;
-const DIGITS: u8 = 2;
+const DIGITS: u8 = 3;
 
 /// Many whole numbers.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_right_to_two_digits() {
+    fn quantiles_are_right_to_three_digits() {
         let mut sizes = Sizes::default();
         assert_eq!(sizes.quantiles(1.0), None);
         for size in 0..=1000 {
@@ -71,6 +71,6 @@ mod tests {
         sizes.add(u64::MAX);
         let quantiles = sizes.quantiles(0.001).unwrap();
         assert_eq!(quantiles.count, 1002);
-        assert!((quantiles.p90 - 0.9).abs() < 0.01, "{quantiles:?}");
+        assert!((quantiles.p90 - 0.9).abs() < 0.002, "{quantiles:?}");
     }
 }

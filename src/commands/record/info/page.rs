@@ -117,8 +117,9 @@ fn rates(report: &Report) -> String {
 /// The plot, and below it what a column is.
 fn graph(report: &Report, paper: Paper) -> Vec<String> {
     let columns = usize::from(paper.width).saturating_sub(MARGIN + 1);
-    // Not more columns than there are steps, which would only repeat them.
-    let columns = columns.min(report.rates.counts.len());
+    // More columns than steps or requests would only show gaps between them.
+    let requests = usize::try_from(report.requests).unwrap_or(usize::MAX);
+    let columns = columns.min(report.rates.counts.len()).min(requests);
     let mut lines = plot(&report.rates.parts(columns), MARGIN - 2);
     if !lines.is_empty() {
         let each = span(report.span / columns as f64);

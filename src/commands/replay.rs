@@ -1,0 +1,173 @@
+//! `tuningfork replay`: plays a recording against a server and tells how it answered. Loads nobody else's host unless told that it may.
+
+mod aim;
+mod bodies;
+mod course;
+mod error;
+mod options;
+mod outputs;
+mod screen;
+mod stage;
+mod witness;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::figures::counted;
+use super::replay_output::{self, Comparison, Dropped, Replayed, Setting, Verdict};
+use super::say::say;
+use super::tune_output::Paper;
+use super::{CommandError, Ending, traffic};
+use crate::load::{Check, Reach, Run, USUAL_BATCH};
+use crate::recording::Recording;
+use crate::replay::{Plan, PlanOptions, Reuse};
+use crate::sys::limits;
+use crate::sys::signals::Signals;
+use aim::Aim;
+use course::Course;
+use outputs::Outputs;
+use stage::Shown;
+
+pub use error::ReplayError;
+pub use options::Options;
+
+/// The longest response body that is read, bytes.
+const MAX_BODY: u64 = 256 << 20;
+/// Files beside connections that this process may need.
+const SPARE_FILES: u64 = 64;
+/// The longest replay.
+const LONGEST: Duration = Duration::from_hours(24);
+/// What counts as slow where no objective says so.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Replays as `options` say, reports, and says how the program ends.
+pub fn replay(options: &Options) -> Result<Ending, CommandError> {
+    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
+    limits::raise_open_files();
+    let outputs = Outputs::prepare(options)?;
+    let mut recording = traffic::read(&options.recording)?;
+    let aim = Aim::take(options)?;
+    warn_of_secrets(&recording, &aim);
+    let selection = options.which.selection();
+    let filtered = recording.requests.len();
+    recording.requests.retain(|request| selection.keeps(request));
+    let filtered = (filtered - recording.requests.len()) as u64;
+    if recording.requests.is_empty() {
+        return Err(ReplayError::NothingSelected(filtered).into());
+    }
+    let plan = Plan::compile(&recording, &plan_options(options, &aim)?)?;
+    drop(recording);
+    let course = Course::choose(options, &plan)?;
+    let baselines = bodies::read(&options.baseline, &plan)?;
+    let run = run(options, &aim, &course, &plan)?;
+    introduce(&plan, &aim, &course);
+    let Shown { played, host, priority, started, interrupted } = stage::play(&run, course.expected, &mut signals)?;
+    let setting = Setting {
+        recording: options.recording.display().to_string(),
+        target: aim.name.clone(),
+        load: course.words.clone(),
+        timing: course.timing,
+        choices: options.choices(),
+        planned: plan.requests().len() as u64,
+        dropped: dropped(&plan, filtered),
+        started,
+        settled: run.settle,
+        priority,
+    };
+    let verdict = options.slo.map(|slo| Verdict::of(slo, &played));
+    let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
+    let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
+    if !outputs.use_stdout() {
+        show(&replayed);
+    }
+    outputs.write(&replayed, &plan)?;
+    Ok(ending(&replayed))
+}
+
+fn plan_options(options: &Options, aim: &Aim) -> Result<PlanOptions, CommandError> {
+    Ok(PlanOptions {
+        host: aim.host_rule(options),
+        reuse: Reuse::KeepAlive,
+        methods: options.methods()?,
+        rewrite: options.rewrite(),
+    })
+}
+
+fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Result<Run<'a>, ReplayError> {
+    Ok(Run {
+        plan,
+        target: aim.target.clone(),
+        reach: if options.target_anyway { Reach::Anywhere } else { Reach::ThisHost },
+        load: course.load.clone(),
+        turns: course.turns,
+        from: 0,
+        settle: options.warm_up,
+        duration: options.duration.map_or(LONGEST, |duration| duration.saturating_add(options.warm_up).min(LONGEST)),
+        drain: options.timeout,
+        timeout: options.timeout,
+        max_connections: connections(options.max_conns)?,
+        max_body: MAX_BODY,
+        slow_after: options.slo.map_or(SLOW, |slo| slo.latency()),
+        batch: USUAL_BATCH,
+        cookies: options.cookies.into(),
+        check: if options.compares_bodies() { Check::Body } else { options.check.into() },
+        tls: aim.tls.clone(),
+    })
+}
+
+/// As many as asked for, or as this process may open.
+fn connections(wanted: Option<NonZeroU32>) -> Result<NonZeroU32, ReplayError> {
+    let files = limits::open_files();
+    let possible = u32::try_from(files.saturating_sub(SPARE_FILES)).unwrap_or(u32::MAX);
+    match (wanted, NonZeroU32::new(possible)) {
+        (Some(wanted), Some(possible)) if wanted <= possible => Ok(wanted),
+        (None, Some(possible)) => Ok(possible),
+        (wanted, _) => Err(ReplayError::TooFewFiles { wanted: wanted.map_or(1, NonZeroU32::get), files, spare: SPARE_FILES }),
+    }
+}
+
+/// Says where a recording goes that may hold what people sent.
+fn warn_of_secrets(recording: &Recording, aim: &Aim) {
+    if aim.is_here() {
+        return;
+    }
+    let what = match recording.meta.scrub.as_deref() {
+        None => "the recording does not say whether it is scrubbed",
+        Some("none") => "the recording is not scrubbed",
+        Some(_) => return,
+    };
+    say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
+}
+
+fn introduce(plan: &Plan, aim: &Aim, course: &Course) {
+    let requests = counted(plan.requests().len() as u64, "request");
+    say(&Paper::of_stdout(None).wrap(&format!("Replaying {requests} to {}. {}.", aim.name, course.words)));
+}
+
+/// What of the recording is not played.
+fn dropped(plan: &Plan, filtered: u64) -> Vec<Dropped> {
+    let dropped = plan.dropped();
+    vec![
+        Dropped { key: "method", words: "with a method that --allow does not name", count: dropped.unsafe_method },
+        Dropped { key: "upgrade", words: "that turn the connection into something else", count: dropped.upgrade },
+        Dropped { key: "filtered", words: "that the filters leave out", count: filtered },
+    ]
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
+fn show(replayed: &Replayed) {
+    let no_color = std::env::var("NO_COLOR").ok();
+    print!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref())));
+}
+
+/// Interrupted, missed, nothing answered, or as it should be. Doubts about the measurement are told, and are no failure.
+fn ending(replayed: &Replayed) -> Ending {
+    if replayed.interrupted {
+        return Ending::Interrupted;
+    }
+    match &replayed.verdict {
+        Some(verdict) if !verdict.met => Ending::Unmet,
+        _ if replayed.played.completed == 0 => Ending::Failure,
+        Some(_) | None => Ending::Success,
+    }
+}

@@ -1,0 +1,80 @@
+//! Why a replay cannot be made as it was asked for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::commands::Ending;
+use crate::load::{LoadError, TlsError};
+
+/// What stands against a replay. The message is what the user reads.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The target's name has no address.
+    #[error("{name}: {source}; is the name right?")]
+    Unresolved {
+        /// The name.
+        name: String,
+        /// The resolver's words.
+        source: io::Error,
+    },
+    /// The target is another host.
+    #[error("{name} ({address}) is not this host: if you may load it, add --target-anyway")]
+    Remote {
+        /// As it was written.
+        name: String,
+        /// What it stands for.
+        address: SocketAddr,
+    },
+    /// More connections than this process may open.
+    #[error("{wanted} connections need {} open files and only {files} are allowed: raise the limit (ulimit -n), or lower --max-conns", u64::from(*wanted) + spare)]
+    TooFewFiles {
+        /// Connections asked for.
+        wanted: u32,
+        /// Files allowed.
+        files: u64,
+        /// Files needed beside connections.
+        spare: u64,
+    },
+    /// The filters keep nothing.
+    #[error("the filters leave out all {0} requests: nothing to replay")]
+    NothingSelected(u64),
+    /// Sessions are asked for and the recording has none.
+    #[error("{0} needs to know which requests came on one connection, and the recording does not tell")]
+    NoSessions(&'static str),
+    /// A file of content hashes cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The engine cannot run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The engine's thread ended in a way that it should not.
+    #[error("the watching thread ended unexpectedly; please report this")]
+    WatcherLost,
+}
+
+impl ReplayError {
+    /// How the program ends for it.
+    #[must_use]
+    pub const fn ending(&self) -> Ending {
+        match self {
+            Self::NothingSelected(_) | Self::NoSessions(_) | Self::Baseline { .. } | Self::Tls(TlsError::Authorities { .. }) => {
+                Ending::NoInput
+            }
+            Self::Unresolved { .. }
+            | Self::Remote { .. }
+            | Self::TooFewFiles { .. }
+            | Self::Tls(_)
+            | Self::Load(_)
+            | Self::WatcherLost => Ending::Failure,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What `replay` tells when it is over: on the terminal, as JSON, as an HTML page and as a log for HdrHistogram's tools. Decides
+//! only what a reader may conclude; nothing that speaks against the measurement is left out.
+
+mod comparison;
+mod hdr;
+mod html;
+mod json;
+mod terminal;
+mod verdict;
+
+use std::time::{Duration, SystemTime};
+
+pub use comparison::{Bodies, Comparison};
+pub use hdr::hdr;
+pub use html::html;
+pub use json::{Summary, summary};
+pub use terminal::terminal;
+pub use verdict::Verdict;
+
+use crate::load::{Doubt, Errors, Played, Second, doubts};
+use crate::usage::CoreUse;
+
+/// How a replay was made, in words and numbers.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The recording's name.
+    pub recording: String,
+    /// Where the requests went.
+    pub target: String,
+    /// The load model in words.
+    pub load: String,
+    /// Whether requests had moments at which they were due, or were sent by clients that waited for answers.
+    pub timing: Timing,
+    /// What else was asked for, a sentence each.
+    pub choices: Vec<String>,
+    /// Requests of the plan.
+    pub planned: u64,
+    /// Recorded requests that were left out.
+    pub dropped: Vec<Dropped>,
+    /// When it began.
+    pub started: SystemTime,
+    /// How long requests were sent before anything counted.
+    pub settled: Duration,
+    /// What the generator's thread was allowed.
+    pub priority: Priority,
+}
+
+/// Recorded requests that were left out for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The reason's key in JSON.
+    pub key: &'static str,
+    /// The reason, for people: `with …`, `that …`.
+    pub words: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// When requests were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// At moments fixed beforehand, whatever the answers.
+    Scheduled,
+    /// When a client was free.
+    Closed,
+}
+
+/// The generator's right to a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// It ran as soon as it had something to do (`SCHED_FIFO`).
+    RealTime,
+    /// It waited its turn like any program.
+    Ordinary,
+}
+
+/// What the processors of the generator's host did meanwhile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostUse {
+    /// Each core over the whole run.
+    pub cores: Vec<CoreUse>,
+    /// The share that other guests of the host took, second by second of the run; shorter if it could not be read.
+    pub steal: Vec<f64>,
+}
+
+/// Everything a replay has to say.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// How it was made.
+    pub setting: Setting,
+    /// What the engine measured.
+    pub played: Played,
+    /// What the host did.
+    pub host: HostUse,
+    /// Whether the objective was met, if there was one.
+    pub verdict: Option<Verdict>,
+    /// How the contents of answers compare with earlier runs, if that was asked for.
+    pub comparison: Option<Comparison>,
+    /// Whether the user ended it.
+    pub interrupted: bool,
+}
+
+/// A second that cannot be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its number, from 0.
+    pub second: usize,
+    /// What speaks against it.
+    pub doubts: Vec<Doubt>,
+}
+
+impl Replayed {
+    /// Seconds that cannot be trusted. They stay in every number of the report, which says so.
+    #[must_use]
+    pub fn invalid(&self) -> Vec<Invalid> {
+        let judged = self.played.seconds.iter().enumerate().map(|(second, counted)| {
+            let steal = self.host.steal.get(second).copied().unwrap_or(0.0);
+            Invalid { second, doubts: doubts(counted, steal).collect() }
+        });
+        judged.filter(|second| !second.doubts.is_empty()).collect()
+    }
+
+    /// The share of requests that failed among those whose end is known; those never answered count as failed.
+    #[must_use]
+    pub fn error_share(&self) -> f64 {
+        error_share(&self.played)
+    }
+
+    /// The time in which requests were sent and counted, seconds.
+    #[must_use]
+    pub fn sending_seconds(&self) -> f64 {
+        let offered = self.played.offered.per_second();
+        if offered > 0.0 { self.played.scheduled as f64 / offered } else { self.played.seconds.len() as f64 }
+    }
+
+    /// The generator's CPU time a request, seconds; `None` if nothing was sent.
+    #[must_use]
+    pub fn cpu_per_request(&self) -> Option<f64> {
+        let sent = self.sent();
+        (sent > 0).then(|| self.played.cpu.as_secs_f64() / sent as f64)
+    }
+
+    /// The share of its core that the generator computed.
+    #[must_use]
+    pub fn generator_busy(&self) -> f64 {
+        self.played.cpu.as_secs_f64() / self.played.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// The share of all cores that other guests of the host took, over the whole run; `None` if it could not be read.
+    #[must_use]
+    pub fn steal(&self) -> Option<f64> {
+        let cores = &self.host.cores;
+        (!cores.is_empty()).then(|| cores.iter().map(|core| core.steal).sum::<f64>() / cores.len() as f64)
+    }
+
+    fn sent(&self) -> u64 {
+        let never = self.played.errors.shed + self.played.errors.exhausted + self.played.unfinished.unsent;
+        self.played.scheduled.saturating_sub(never)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.setting.timing == Timing::Closed
+    }
+}
+
+fn error_share(played: &Played) -> f64 {
+    let failed = played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent;
+    let all = failed + played.completed;
+    if all > 0 { failed as f64 / all as f64 } else { 0.0 }
+}
+
+/// A kind of failure: its key in JSON, its words, and how often it happened.
+struct Kind {
+    key: &'static str,
+    words: &'static str,
+    count: u64,
+}
+
+/// Every kind of failure, those that did not happen too.
+fn kinds(errors: &Errors) -> [Kind; 9] {
+    [
+        ("connect", "found no connection", errors.connect),
+        ("timeout", "had no answer in time", errors.timeout),
+        ("closed_early", "ended before the answer did", errors.closed_early),
+        ("malformed", "got something that is no HTTP response, or one beyond a bound", errors.malformed),
+        ("5xx", "got a status of 500 or above", errors.server_5xx),
+        ("unexpected_status", "got a status of 400 to 499 where less was recorded", errors.unexpected_status),
+        ("unexpected_length", "got content of another length than recorded", errors.unexpected_length),
+        ("shed", "were not sent: too many were waiting already", errors.shed),
+        ("exhausted", "were not sent: this process had no file or port left", errors.exhausted),
+    ]
+    .map(|(key, words, count)| Kind { key, words, count })
+}
+
+/// What a second counts: its numbers and the steal in it.
+fn judged(replayed: &Replayed) -> impl Iterator<Item = (&Second, f64)> {
+    let steal = replayed.host.steal.iter().copied().chain(std::iter::repeat(0.0));
+    replayed.played.seconds.iter().zip(steal)
+}
+
+#[cfg(test)]
+mod tests;

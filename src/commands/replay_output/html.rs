@@ -1,0 +1,194 @@
+//! The report as one HTML page: no script, nothing from elsewhere, light and dark, fit for print. Whatever comes from outside is
+//! escaped.
+
+mod axis;
+mod chart;
+mod charts;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::terminal::{CLOSED, contents, cores, dropped, failures, objective, priority, validity};
+use super::{Replayed, Verdict};
+use crate::commands::figures::{count, latency, percent, rate};
+use crate::stats::Latencies;
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// The whole page.
+#[must_use]
+pub fn html(replayed: &Replayed) -> String {
+    let setting = &replayed.setting;
+    let title = format!("{} to {}", setting.recording, setting.target);
+    format!(
+        "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+         <title>Replay of {}</title><style>\n{STYLE}</style></head><body><main>\
+         <header><p class=kicker>Replay, {}</p><h1>{}</h1><p class=load>{}.</p></header>\n{}{}\
+         <div class=charts>{}</div>\n<div class=tables>{}{}{}{}</div>\
+         <footer>Made by tuningfork {}.</footer></main></body></html>\n",
+        escape(&title),
+        escape(&began(replayed)),
+        escape(&title),
+        escape(&setting.load),
+        notes(replayed),
+        tiles(replayed),
+        charts::all(replayed),
+        times(replayed),
+        outcomes(replayed),
+        words("Generator and host", &machine(replayed)),
+        words("How it was run", &run(replayed)),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Text as it may stand in an element or a quoted attribute.
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn began(replayed: &Replayed) -> String {
+    let started = Timestamp::try_from(replayed.setting.started);
+    started.map_or_else(|_| "at an unknown time".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// What a reader must know before any number.
+fn notes(replayed: &Replayed) -> String {
+    let mut notes = Vec::new();
+    if replayed.interrupted {
+        notes.push(("warn", "PARTIAL: the replay was interrupted.".to_owned()));
+    }
+    if let Some(verdict) = &replayed.verdict {
+        notes.push((if verdict.met { "good" } else { "bad" }, objective(verdict)));
+    }
+    let trusted = replayed.invalid().is_empty() && !replayed.played.seconds.is_empty();
+    notes.push((if trusted { "good" } else { "warn" }, validity(replayed)));
+    if let Some(comparison) = &replayed.comparison {
+        notes.push((if comparison.different == 0 { "good" } else { "bad" }, contents(comparison)));
+    }
+    if replayed.is_closed() {
+        notes.push(("warn", CLOSED.to_owned()));
+    }
+    notes.iter().map(|(class, text)| format!("<p class=\"note {class}\">{}</p>", escape(text))).collect::<Vec<_>>().concat()
+}
+
+fn tiles(replayed: &Replayed) -> String {
+    let played = &replayed.played;
+    let quantile = |share| latency(played.latency.quantile(share));
+    let mut tiles = vec![
+        (rate(played.achieved.per_second()), format!("req/s achieved, {} offered", rate(played.offered.per_second()))),
+        (quantile(0.5), "latency, p50".to_owned()),
+        (quantile(0.9), "latency, p90".to_owned()),
+        (quantile(0.99), "latency, p99".to_owned()),
+        (percent(replayed.error_share()), format!("errors, of {}", count(played.scheduled))),
+    ];
+    if !replayed.is_closed() {
+        tiles.push((latency(played.lateness.scheduler.quantile(0.99)), "generator late, p99".to_owned()));
+    }
+    let tiles = tiles
+        .iter()
+        .map(|(number, of)| format!("<div class=tile><b>{}</b><span>{}</span></div>", escape(number), escape(of)))
+        .collect::<Vec<_>>()
+        .concat();
+    format!("<div class=tiles>{tiles}</div>\n")
+}
+
+fn times(replayed: &Replayed) -> String {
+    let (played, lateness) = (&replayed.played, &replayed.played.lateness);
+    let due = if replayed.is_closed() { "from when its client was free" } else { "from when it was due" };
+    let mut rows = vec![
+        row("Latency", due, &played.latency),
+        row("Service", "from when its connection was asked for", &played.service),
+        row("First byte", "from when it was sent", &played.first_byte),
+    ];
+    if !replayed.is_closed() {
+        let waited = |latencies: &Latencies, why: &str| format!("{} waited {why}", count(latencies.count()));
+        rows.extend([
+            row("Sent late", "from when it was due to when it was sent", &lateness.total),
+            row("… by the generator", "this program's own fault", &lateness.scheduler),
+            row("… by an answer", &waited(&lateness.dependency, "for the answer before it"), &lateness.dependency),
+            row("… by connecting", &waited(&lateness.connect, "for a new connection"), &lateness.connect),
+            row("… by a backlog", &waited(&lateness.backlog, "for a free connection"), &lateness.backlog),
+        ]);
+    }
+    format!(
+        "<section><h2>Times</h2><table><thead><tr><th></th><th>p50</th><th>p90</th><th>p99</th><th>max</th></tr></thead><tbody>{}</tbody></table></section>",
+        rows.concat()
+    )
+}
+
+fn row(name: &str, meaning: &str, latencies: &Latencies) -> String {
+    let numbers = [latencies.quantile(0.5), latencies.quantile(0.9), latencies.quantile(0.99), latencies.max()];
+    let cells = numbers.map(|seconds| format!("<td>{}</td>", latency(seconds))).concat();
+    format!("<tr><th>{}<small>{}</small></th>{cells}</tr>", escape(name), escape(meaning))
+}
+
+fn outcomes(replayed: &Replayed) -> String {
+    let played = &replayed.played;
+    let mut rows = vec![("Due".to_owned(), played.scheduled), ("Answered as they should be".to_owned(), played.completed)];
+    rows.extend(failures(replayed).into_iter().map(|(words, number)| (format!("Requests that {words}"), number)));
+    rows.extend((2..=5).map(|class| (format!("Answers {class}xx"), played.statuses.class(class))));
+    rows.extend([
+        ("Sent again on a fresh connection".to_owned(), played.retried),
+        ("Connections opened".to_owned(), played.connections),
+        ("Bytes received".to_owned(), played.bytes),
+    ]);
+    let mut table = String::new();
+    for (words, number) in &rows {
+        write!(table, "<tr><th>{}</th><td>{}</td></tr>", escape(words), count(*number))
+            .expect("invariant: writing to a string succeeds");
+    }
+    format!("<section><h2>Requests</h2><table><tbody>{table}</tbody></table></section>")
+}
+
+fn machine(replayed: &Replayed) -> Vec<(&'static str, String)> {
+    let each = replayed.cpu_per_request().map_or_else(|| "–".to_owned(), |each| format!("{:.1} µs", each * 1e6));
+    vec![
+        ("CPU time", format!("{:.2} s", replayed.played.cpu.as_secs_f64())),
+        ("A request", each),
+        ("Busy", format!("{} of one core", percent(replayed.generator_busy()))),
+        ("Priority", priority(replayed.setting.priority).to_owned()),
+        ("Host", cores(replayed).trim_start_matches("Host: ").to_owned()),
+    ]
+}
+
+fn run(replayed: &Replayed) -> Vec<(&'static str, String)> {
+    let setting = &replayed.setting;
+    let mut rows = vec![
+        ("Recording", format!("{}, {} requests", setting.recording, count(setting.planned))),
+        ("Target", setting.target.clone()),
+        ("Load", setting.load.clone()),
+        ("Counted", format!("{:.1} s, after {:.1} s of warm-up", replayed.sending_seconds(), setting.settled.as_secs_f64())),
+    ];
+    let dropped = dropped(replayed);
+    if !dropped.is_empty() {
+        rows.push(("Not replayed", dropped));
+    }
+    rows.extend(setting.choices.iter().map(|choice| ("", choice.clone())));
+    if let Some(Verdict { slo, .. }) = replayed.verdict {
+        rows.push(("Objective", slo.to_string()));
+    }
+    rows
+}
+
+fn words(title: &str, rows: &[(&'static str, String)]) -> String {
+    let row = |(name, text): &(&str, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(text));
+    let rows = rows.iter().map(row).collect::<Vec<_>>().concat();
+    format!("<section><h2>{}</h2><table class=words><tbody>{rows}</tbody></table></section>", escape(title))
+}
