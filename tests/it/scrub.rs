@@ -25,6 +25,11 @@ fn cookie(line: &Value) -> String {
     headers.filter(|header| header[0] == "Cookie").map(|header| header[1].as_str().expect("text").to_owned()).collect()
 }
 
+/// Of everything that is replaced but clients.
+fn lengths(lines: &[Value]) -> Vec<[usize; 3]> {
+    lines.iter().map(|line| ["u", "h", "b"].map(|key| line[key].to_string().len())).collect()
+}
+
 #[test]
 fn scrub_leaves_nothing_for_an_audit_to_find() {
     let folder = Folder::new().file("raw.jsonl", RAW);
@@ -41,8 +46,8 @@ fn scrub_leaves_nothing_for_an_audit_to_find() {
         assert!(![&dirty.out, &dirty.err, &said.out, &said.err, &clean].iter().any(|text| text.contains(secret)), "{secret}");
     }
     assert!(!clean.contains("odW50ZXIyMi"), "the body is as it was");
-    assert_eq!(clean.len() - clean.find('\n').unwrap(), RAW.len() - RAW.find('\n').unwrap() + 16 - "203.0.113.7".len());
     let lines = lines(&clean);
+    assert_eq!(lengths(&lines), lengths(&self::lines(RAW)));
     assert_eq!(lines[0]["u"], "/articles/1");
     assert_eq!(cookie(&lines[1]), cookie(&lines[3]), "equal stays equal");
     let mode = fs::metadata(folder.path("clean.jsonl")).expect("the recording").permissions().mode();

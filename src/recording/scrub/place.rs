@@ -1,6 +1,8 @@
 //! Where in a request secrets are: which headers are kept, and what a body is made of. Default-deny: what is not known to be harmless is
 //! secret.
 
+use std::ops::Range;
+
 use super::super::request::{Header, Request};
 use super::detect::{Place, detect};
 use super::json::json;
@@ -110,7 +112,7 @@ fn items(value: &[u8], separator: u8, found: &mut Vec<Found>, secret_from: impl 
 }
 
 /// Appends a range without the blanks around it, if anything is left.
-fn push(text: &[u8], range: std::ops::Range<usize>, secret: Secret, found: &mut Vec<Found>) {
+fn push(text: &[u8], range: Range<usize>, secret: Secret, found: &mut Vec<Found>) {
     let part = &text[range.clone()];
     let start = range.start + (part.len() - part.trim_ascii_start().len());
     let range = start..start + part.trim_ascii().len();
