@@ -97,11 +97,17 @@ pub(super) fn blurt(bytes: impl Into<Vec<u8>>) -> Target {
 
 /// A server behind a unix socket that answers every request.
 pub(super) fn serve_unix(path: &Path) -> Target {
+    serve_unix_with(path, ok)
+}
+
+/// A server behind a unix socket.
+pub(super) fn serve_unix_with(path: &Path, serve: impl Serve) -> Target {
     let listener = UnixListener::bind(path).unwrap();
+    let serve = Arc::new(serve);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || while ok(&mut stream).is_continue() {});
+            let (serve, mut stream) = (Arc::clone(&serve), stream.unwrap());
+            std::thread::spawn(move || while serve(&mut stream).is_continue() {});
         }
     });
     Target::Unix(path.to_owned())

@@ -6,8 +6,11 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+#[cfg(test)]
 mod checks;
+#[cfg(test)]
 mod measures;
+#[cfg(test)]
 mod sessions;
 
 use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};

@@ -1,6 +1,8 @@
 //! Answers compared with the recording, and servers that do what no server should.
 
+use super::super::server::serve_unix_with;
 use super::*;
+use crate::replay::Methods;
 
 fn recorded(length: u64) -> Plan {
     let line = format!(r#"{{"t":1,"m":"GET","u":"/","s":200,"rb":{length}}}"#);
@@ -71,4 +73,72 @@ fn a_server_that_sends_without_end_in_small_pieces_is_left_at_the_timeout() {
     });
     let (errors, all) = errors_within(Duration::from_millis(100), target);
     assert_eq!(errors, Errors { timeout: all, ..Errors::default() });
+}
+
+#[test]
+fn large_requests_go_out_whole_however_slowly_they_are_read() {
+    let body = "A".repeat(800_000);
+    let line = format!(r#"{{"t":1,"m":"POST","u":"/","s":200,"b":"{body}"}}"#);
+    let recording = recording::read(line.as_bytes()).unwrap();
+    let methods = Methods::allow(["POST"]).unwrap();
+    let plan = Plan::compile(&recording, &PlanOptions { methods, ..PlanOptions::new("a", Reuse::KeepAlive) }).unwrap();
+    let sink = |stream: &mut dyn Stream| {
+        if request(stream).is_none() {
+            return ControlFlow::Break(());
+        }
+        stall(Duration::from_millis(2));
+        match stream.read_exact(&mut vec![0; 600_000]) {
+            Ok(()) => answer(stream, 200, ""),
+            Err(_) => ControlFlow::Break(()),
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for target in [serve(sink), serve_unix_with(&folder.path().join("app.sock"), sink)] {
+        let played = played(&run(&plan, target, even(50.0)));
+        assert_eq!((played.completed, played.errors), (10, Errors::default()));
+    }
+}
+
+#[test]
+fn a_request_that_may_have_done_something_is_not_sent_again() {
+    let line = r#"{"t":1,"m":"POST","u":"/","s":200,"b":"eA=="}"#;
+    let recording = recording::read(line.as_bytes()).unwrap();
+    let methods = Methods::allow(["POST"]).unwrap();
+    let plan = Plan::compile(&recording, &PlanOptions { methods, ..PlanOptions::new("a", Reuse::KeepAlive) }).unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    // Every second request is read and never answered.
+    let target = serve(move |stream: &mut dyn Stream| {
+        if request(stream).is_none() || stream.read_exact(&mut [0]).is_err() {
+            return ControlFlow::Break(());
+        }
+        if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { answer(stream, 200, "") } else { ControlFlow::Break(()) }
+    });
+    let played = played(&Run { turns: Turns::Endless, ..run(&plan, target, clients(1)) });
+    assert!(played.errors.closed_early > 0 && played.retried == 0, "{played:?}");
+    assert_eq!(count.load(Ordering::SeqCst) as u64, played.scheduled, "each once");
+}
+
+/// Tells the process that plays with few descriptors from the one that starts it.
+const FEW: &str = "TUNINGFORK_TEST_FEW_DESCRIPTORS";
+
+#[test]
+fn without_descriptors_requests_fail_as_ours() {
+    if std::env::var_os(FEW).is_none() {
+        let name = "load::tests::checks::without_descriptors_requests_fail_as_ours";
+        let program = std::env::current_exe().unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 24; exec \"$0\" --exact \"$1\""]).arg(program).arg(name).env(FEW, "1");
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    // Connections are made by the kernel and never accepted.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    let plan = plan(Reuse::PerRequest);
+    let run = Run { timeout: Duration::from_millis(300), ..run(&plan, target, even(500.0)) };
+    let Errors { exhausted, timeout, .. } = played(&run).errors;
+    assert!(exhausted >= 70 && timeout >= 5 && exhausted + timeout == 100, "{exhausted} {timeout}");
 }
