@@ -112,7 +112,7 @@ fn a_request_that_may_have_done_something_is_not_sent_again() {
         if request(stream).is_none() || stream.read_exact(&mut [0]).is_err() {
             return ControlFlow::Break(());
         }
-        if seen.fetch_add(1, Ordering::SeqCst) % 2 == 0 { answer(stream, 200, "") } else { ControlFlow::Break(()) }
+        if seen.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { answer(stream, 200, "") } else { ControlFlow::Break(()) }
     });
     let played = played(&Run { turns: Turns::Endless, ..run(&plan, target, clients(1)) });
     assert!(played.errors.closed_early > 0 && played.retried == 0, "{played:?}");
