@@ -58,8 +58,6 @@ pub(super) struct Reactor<'a> {
     queue: VecDeque<Flight>,
     /// Sessions whose request has ended, and from when on their clients are free.
     freed: Vec<(sessions::Key, Moment)>,
-    /// When a request ended that something else may have waited for.
-    ended_at: Option<Moment>,
     /// No new connections before this.
     busy_until: Moment,
     /// Connections with more to read than one turn allows.
@@ -93,7 +91,6 @@ impl<'a> Reactor<'a> {
             jars: Jars::default(),
             queue: VecDeque::new(),
             freed: Vec::new(),
-            ended_at: None,
             busy_until: start,
             unread: Vec::new(),
             tally: Tally::new(terms, start),

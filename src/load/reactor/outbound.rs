@@ -8,7 +8,7 @@ use super::super::pace::{CLIENT_PAUSE, Due};
 use super::super::pool::{Attempt, Busy, Flight, Place, Source, State, Usage};
 use super::super::sessions::{Admission, After};
 use super::super::socket::{self, Moved, Refusal};
-use super::super::tally::{Cause, Failure, Schedule};
+use super::super::tally::{Cause, Failure};
 use super::super::transport::Transport;
 use super::super::{Check, Cookies, QUEUE_LIMIT, clock};
 use super::Reactor;
@@ -61,7 +61,7 @@ impl Reactor<'_> {
             self.queue.push_back(flight);
         } else {
             self.tally.fail(Failure::Shed);
-            self.release_session(&flight, now);
+            self.ended(&flight, now);
         }
     }
 
@@ -103,31 +103,18 @@ impl Reactor<'_> {
         }
     }
 
-    /// The session of a request that has ended may go on.
-    fn release_session(&mut self, flight: &Flight, free_from: Moment) {
+    /// A request has ended, however it did: its session may go on, and its client is free.
+    pub(super) fn ended(&mut self, flight: &Flight, free_from: Moment) {
         match flight.session {
             Some(key) => self.freed.push((key, free_from)),
             None => self.forget_jar(flight),
         }
     }
 
-    /// A request has ended, however it did.
-    pub(super) fn ended(&mut self, flight: &Flight, now: Moment) {
-        self.release_session(flight, now);
-        self.ended_at = Some(now);
-    }
-
-    /// Sends what waited for the requests that have ended.
+    /// Sends what waited for the requests that have just ended.
     pub(super) fn go_on(&mut self) {
-        let Some(now) = self.ended_at.take() else {
-            return;
-        };
-        match self.terms.schedule {
-            Schedule::Given => self.follow_up(now),
-            Schedule::None => {
-                self.follow_up(now);
-                self.release(now);
-            }
+        if !self.freed.is_empty() {
+            self.follow_up(clock::now());
         }
     }
 
@@ -292,7 +279,6 @@ impl Reactor<'_> {
     /// No connection could be had for this request.
     pub(super) fn found_nobody(&mut self, flight: &Flight, now: Moment) {
         self.pace.found_nobody(now);
-        self.release_session(flight, now.after(CLIENT_PAUSE));
-        self.ended_at = Some(now);
+        self.ended(flight, now.after(CLIENT_PAUSE));
     }
 }
