@@ -102,7 +102,8 @@ impl Gor {
                 let (request, rest) = message::request(head.at, message)?;
                 let connection = name.map(|name| scrub.client(name));
                 self.pairs.push_request(head.id, Request { connection, ..request });
-                Some(memchr::memmem::find_iter(rest, SEPARATOR).count() as u64)
+                let strays = || memchr::memmem::find_iter(rest, SEPARATOR).count() as u64;
+                Some(if rest.len() < SEPARATOR.len() { 0 } else { strays() })
             }
             b'2' => {
                 self.pairs.push_response(head, message::response(message)?);

@@ -7,7 +7,7 @@ mod directive;
 mod gunicorn;
 mod nginx;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::escape::Escapes;
 
@@ -146,7 +146,7 @@ pub enum LogFormatError {
     /// Nothing separates two values.
     #[error("nothing stands between value {0} and the next: they cannot be told apart")]
     Adjacent(usize),
-    /// More values than [`MAX_VALUES`].
+    /// More values than are ever logged.
     #[error("more than {MAX_VALUES} values")]
     TooMany,
     /// No request.
@@ -171,7 +171,7 @@ impl LogFormat {
         let is_variable = |at: usize| matches!(bytes.get(at + 1), Some(b'{' | b'_' | b'a'..=b'z'));
         if text.contains("%(") {
             gunicorn::compile(text)
-        } else if memchr::memchr_iter(b'$', bytes).any(is_variable) {
+        } else if memchr_iter(b'$', bytes).any(is_variable) {
             nginx::compile(text)
         } else if text.contains('%') {
             apache::compile(text)
@@ -264,8 +264,9 @@ impl LogFormat {
                     };
                 }
             }
-            [byte] => memchr(*byte, text),
-            _ => memmem::find(text, literal),
+            // Values are short: to prepare a search would take longer than this.
+            [first, ..] => memchr_iter(*first, text).find(|at| text[*at..].starts_with(literal)),
+            [] => Some(0),
         }
     }
 }
