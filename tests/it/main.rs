@@ -3,6 +3,7 @@
 mod demo_recording;
 mod demo_worker;
 mod docs;
+mod fuzz;
 mod imports;
 mod nginx;
 mod parts_check;
