@@ -126,6 +126,8 @@ struct Observer {
     capacity: usize,
     log: Vec<Entry>,
     requests: usize,
+    /// When the first and the last request had arrived.
+    span: Option<(Moment, Moment)>,
     accepted: u32,
     refused: u64,
     connections: Vec<Option<Connection>>,
@@ -151,6 +153,7 @@ impl Observer {
             capacity: options.capacity,
             log,
             requests: 0,
+            span: None,
             accepted: 0,
             refused: 0,
             connections: (0..MAX_CONNECTIONS).map(|_| None).collect(),
@@ -244,6 +247,7 @@ impl Observer {
                 return Fate::Ends;
             };
             if found > 0 {
+                self.span = Some((self.span.map_or(now, |(start, _)| start), now));
                 let due = Due { at: now.after(self.delay), slot, connection: connection.number, first, count: found };
                 if self.delay.is_zero() {
                     if self.answer(connection, due) == Fate::Ends {
@@ -413,11 +417,12 @@ fn run(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
         fs::remove_file(path)?;
     }
     println!(
-        "{{\"requests\": {}, \"remembered\": {}, \"connections\": {}, \"refused\": {}, \"cpu_seconds\": {:.6}}}",
+        "{{\"requests\": {}, \"remembered\": {}, \"connections\": {}, \"refused\": {}, \"seconds\": {:.9}, \"cpu_seconds\": {:.6}}}",
         observer.requests,
         observer.log.len(),
         observer.accepted,
         observer.refused,
+        observer.span.map_or(0.0, |(first, last)| last.since(first).as_secs_f64()),
         clock::thread_cpu().as_secs_f64(),
     );
     Ok(())
