@@ -29,9 +29,11 @@ class Plan:
         """Written as JSON Lines."""
         with open(file, "w") as out:
             out.write('{"meta":{"source":"bench","ts_resolution_ns":1,"scrub":"nothing to scrub"}}\n')
+            places = {}
             for number, (due, connection) in enumerate(zip(self.due, self.connections)):
                 seconds, nanos = divmod(1_700_000_000_000_000_000 + due, 1_000_000_000)
-                where = "" if connection is None else '"c":"%d",' % connection
+                places[connection] = places.get(connection, 0) + 1
+                where = "" if connection is None else '"c":"%d","n":%d,' % (connection, places[connection])
                 out.write('{"t":%d.%09d,%s"m":"GET","u":"/i/%d"}\n' % (seconds, nanos, where, number))
 
     def timing_script(self, file, base):

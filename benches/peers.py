@@ -54,7 +54,7 @@ class Bench:
         with Observer(self.directory, listen, pinned=self.options.pin, **more) as observer:
             job = self.job(observer.address, seconds, rate, plan)
             command = give(job)
-            ran = command and tools.run(command, job, self.options.pin)
+            ran = command and tools.run(command, job, self.options.pin, self.options.real_time)
             if not ran:
                 return None
             observer.stop()
@@ -219,6 +219,7 @@ def run():
     parser.add_argument("--drift-minutes", type=float, default=10, help="how long drift takes for each tool")
     parser.add_argument("--quick", action="store_true", help="one round of a second or two, to see whether everything works")
     parser.add_argument("--pin", action="store_true", help="the observer on core 0 with real-time priority, the tool on core 1")
+    parser.add_argument("--real-time", action="store_true", help="tools may take real-time priority, which of these only tuningfork does")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="beside N processes that compute all the time")
     parser.add_argument("--install", action="store_true", help="first install the tools that registries have (needs root)")
     parser.add_argument("--json", metavar="FILE", help="also write every single measurement")

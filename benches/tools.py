@@ -1,5 +1,6 @@
 """The load generators that peers.py compares: how each is found, told what to do, and what it says of latency."""
 
+import ctypes
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from observed import CLIENTS
 PEERS = ROOT / "target/peers"
 SAMPLE_SECONDS = 0.05
 PATIENCE_SECONDS = 60
+LIBC = ctypes.CDLL(None)
+PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23  # linux/prctl.h, linux/capability.h
 # Made from sources that no registry has; named in the report so that nobody thinks they were forgotten.
 NOT_AVAILABLE = {"GoReplay": "needs Go modules", "vegeta": "needs Go modules", "wrk2": "source only"}
 
@@ -60,15 +63,20 @@ class Ran:
     seconds: float
 
 
-def run(command, job, pinned=False, environment=()):
+def run(command, job, pinned, real_time):
     """Runs a tool to its end. None if it failed, with the reason on standard error."""
+    def prepare():
+        # Before exec rather than by taskset and setpriv, which would count as the tool.
+        if pinned:
+            os.sched_setaffinity(0, {1})
+        if not real_time:
+            LIBC.prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)
+
     output = job.directory / "said"
-    # preexec_fn, because taskset would count as the tool.
-    pin = (lambda: os.sched_setaffinity(0, {1})) if pinned else None
     began = time.monotonic()
     with open(output, "w") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=job.directory,
-                                   env={**os.environ, **dict(environment)}, preexec_fn=pin, start_new_session=True)
+                                   preexec_fn=prepare, start_new_session=True)
     peak, killed = 0, False
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -92,7 +100,7 @@ def run(command, job, pinned=False, environment=()):
 
 class Tool:
     """Methods give a command, or None for what a tool cannot do."""
-    name, unix, indexed, environment = "", False, False, {}
+    name, unix, indexed = "", False, False
 
     def __init__(self):
         self.program = self.find()
