@@ -1,16 +1,14 @@
 //! What must hold of any input: nothing panics, and what is said of each check. The fuzz targets and the test that replays their seeds
 //! share it.
 
+mod imports;
+mod responses;
+mod scrubbing;
+
 use std::time::Duration;
 
-use tuningfork::recording::{
-    self, Broken, Header, Importer, JitterSeed, Method, Reader, Recording, Request, Scrub, ScrubKey, Share, Statuses, Target,
-    UnixNanos,
-};
-use tuningfork::replay::{
-    Answer, Arrivals, Copies, FramingError, Load, Plan, PlanOptions, Profile, Progress, Response, ResponseBody, Reuse, Sessions,
-    Speed, Timetable, Turns,
-};
+use tuningfork::recording::{self, Broken, Reader, Recording, Request, Share, Statuses};
+use tuningfork::replay::{Arrivals, Copies, Load, Plan, PlanOptions, Profile, Reuse, Sessions, Speed, Timetable, Turns};
 use tuningfork::study::Slo;
 
 /// Two connections.
@@ -23,8 +21,18 @@ const PLAYED: &str = r#"{"t":0.1,"c":"a","n":1,"m":"GET","u":"/1"}
 type Check = fn(&[u8]);
 
 /// Every check by the name of its target.
-pub(crate) const CHECKS: [(&str, Check); 5] =
-    [("jsonl", jsonl), ("access_log", access_log), ("scrub", scrub), ("http1", http1), ("options", options)];
+pub(crate) const CHECKS: [(&str, Check); 10] = [
+    ("jsonl", jsonl),
+    ("combined", imports::combined),
+    ("nginx_json", imports::nginx_json),
+    ("alb", imports::alb),
+    ("har", imports::har),
+    ("gor", imports::gor),
+    ("log_format", imports::log_format),
+    ("scrub", scrubbing::scrub),
+    ("http1", responses::http1),
+    ("options", options),
+];
 
 /// Makes one check.
 pub(crate) fn run(name: &str, input: &[u8]) {
@@ -50,7 +58,7 @@ fn jsonl(input: &[u8]) {
 
 /// What goes over the wire for one recorded request is read as one request.
 fn is_one_request(bytes: &[u8]) {
-    let mut headers = [httparse::EMPTY_HEADER; 1_024];
+    let mut headers = [httparse::EMPTY_HEADER; 256];
     let mut head = httparse::Request::new(&mut headers);
     let end = match head.parse(bytes) {
         Ok(httparse::Status::Complete(end)) => end,
@@ -130,86 +138,4 @@ fn written(recording: &Recording) -> Vec<u8> {
     let mut written = Vec::new();
     recording::write(recording, &mut written).expect("invariant: a vector takes everything");
     written
-}
-
-/// What is imported of a log, in one file or two, is a recording in order of arrival that can be written and read.
-fn access_log(input: &[u8]) {
-    let (first, second) = input.split_at(input.len() / 2);
-    for files in [vec![input], vec![first, second]] {
-        let mut importer = Importer::new(ScrubKey([1; 16]), JitterSeed(1));
-        for file in files {
-            let _ = importer.read(file);
-        }
-        let Ok(recording) = importer.finish() else { continue };
-        assert!(recording.requests.is_sorted_by_key(|request| request.at), "in order of arrival");
-        survives_writing(&recording);
-    }
-}
-
-/// A secret that a name or its look gives away is gone, whatever surrounds it, and what is left is of the same length.
-fn scrub(input: &[u8]) {
-    const CANARY: &str = "Zq7CanaryX9wTbird42";
-    let (place, input) = input.split_first().map_or((0, input), |(place, rest)| (*place, rest));
-    let around: String = String::from_utf8_lossy(input).chars().filter(|letter| *letter > ' ' && *letter != '\x7f').collect();
-    let (before, behind) = around.split_at(around.floor_char_boundary(around.len() / 2));
-    if around.contains(CANARY) {
-        return;
-    }
-    let (target, header) = match place % 8 {
-        0 => (format!("/{before}?{behind}&token={CANARY}"), None),
-        1 => (format!("/?api%5Fkey={CANARY}&{around}"), None),
-        2 => (format!("/?{before}&q={CANARY}@example.org;{behind}"), None),
-        3 => (format!("/?{before}&x=eyJ{CANARY}.eyJzdWIi.c2ln&{behind}"), None),
-        4 => ("/".to_owned(), Some(("Cookie", format!("{before}{CANARY}{behind}")))),
-        5 => ("/".to_owned(), Some(("authorization", format!("{before} {CANARY}{behind}")))),
-        6 => ("/".to_owned(), Some(("Referer", format!("http://a/{before}?{behind}&userMail={CANARY}")))),
-        _ => ("/".to_owned(), None),
-    };
-    let length = target.len();
-    let Some(target) = Target::new(&target) else { return };
-    let headers = header.and_then(|(name, value)| Header::new(name, &value));
-    let mut request = Request {
-        at: UnixNanos(0),
-        method: Method::new("POST").expect("invariant: a token"),
-        target,
-        connection: None,
-        ordinal: None,
-        headers: headers.into_iter().collect(),
-        body: CANARY.as_bytes().to_vec(),
-        status: None,
-        duration: None,
-        response_bytes: None,
-    };
-    Scrub::new(ScrubKey([7; 16])).request(&mut request);
-    assert_eq!(request.target.as_str().len(), length);
-    let recording = Recording { requests: vec![request], ..Recording::default() };
-    let text = String::from_utf8(written(&recording)).expect("invariant: JSON is UTF-8");
-    // Base64 of a body hides nothing from who looks for it.
-    assert!(!text.contains(CANARY) && !text.contains("WnE3Q2FuYXJ5WDl3VGJpcmQ0"), "{text}");
-}
-
-/// Where a response ends does not depend on how it comes, and the next one is read as if it were the first.
-fn http1(input: &[u8]) {
-    let Some(([asked, cuts @ ..], bytes)) = input.split_first_chunk::<4>() else { return };
-    let body = if asked % 2 == 0 { ResponseBody::Possible } else { ResponseBody::Never };
-    let mut response = Response::new(1 << 16);
-    let whole = framed(&mut response, body, &[bytes]);
-    let mut cuts = cuts.map(|cut| bytes.len() * usize::from(cut) / 255);
-    cuts.sort_unstable();
-    let pieces = [&bytes[..cuts[0]], &bytes[cuts[0]..cuts[1]], &bytes[cuts[1]..cuts[2]], &bytes[cuts[2]..]];
-    assert_eq!(framed(&mut response, body, &pieces), whole, "in four pieces");
-    let every: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(framed(&mut response, body, &every), whole, "byte by byte");
-    response.begin(ResponseBody::Possible);
-    let next = response.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!(next, Ok(Progress::Complete(Answer { status: 200, content: 2, reusable: true })));
-}
-
-/// What became of a response whose connection ended after `pieces`.
-fn framed(response: &mut Response, body: ResponseBody, pieces: &[&[u8]]) -> Result<Option<Answer>, FramingError> {
-    response.begin(body);
-    for piece in pieces {
-        response.feed(piece)?;
-    }
-    Ok(response.finish())
 }
