@@ -54,8 +54,8 @@ impl Audit {
         let mut found = Vec::new();
         let mut look = |text: &[u8], look: &dyn Fn(&[u8], &mut Vec<Found>)| {
             look(text, &mut found);
-            found.retain(|one| !is_sealed(&text[one.range.clone()], one.coding));
             merge(&mut found);
+            found.retain(|one| !is_sealed(&text[one.range.clone()], one.coding));
             found.drain(..).for_each(|one| self.add(one.secret, line));
         };
         look(request.target.as_str().as_bytes(), &scrub::target);

@@ -104,12 +104,14 @@ impl Scrub {
             return None;
         }
         let mut text = text.to_vec();
+        merge(&mut found);
         for _ in 0..ROUNDS {
-            merge(&mut found);
             for one in found.drain(..) {
                 replace::replace(&mut text[one.range], one.coding, &self.hasher);
             }
             look(&text, &mut found);
+            // First joined: a part of what carries a seal carries none, and replacing it would break the seal of the whole.
+            merge(&mut found);
             found.retain(|one| !is_sealed(&text[one.range.clone()], one.coding));
             if found.is_empty() {
                 break;

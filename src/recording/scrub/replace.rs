@@ -116,9 +116,9 @@ fn draw(text: &mut [u8], seed: u64, coding: Coding, letters: Letters, all: bool)
     }
 }
 
-/// Punctuation that no encoding needs.
+/// Punctuation that no encoding needs. A `%` that is still here encodes nothing, and must not begin to.
 fn may_give_way(byte: u8) -> bool {
-    byte.is_ascii_punctuation() && !b"\"\\/%".contains(&byte) || byte == b' '
+    byte.is_ascii_punctuation() && !b"\"\\/".contains(&byte) || byte == b' '
 }
 
 /// How many of so many letters and digits are the seal. The more it takes, the fewer different replacements there are.
@@ -216,6 +216,14 @@ mod tests {
         assert_eq!(Layer::percent(&once).unwrap().plain, plain.as_bytes());
         for (text, coding) in [(encoded, Coding::Percent), (twice, Coding::Percent), (json, Coding::Json)] {
             assert!(is_sealed(text.as_bytes(), coding), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_does_not_begin_to_encode() {
+        for text in ["|%)`$`", "%1é12345678", "%%%%%%"] {
+            let replaced = replaced(text, Coding::Percent);
+            assert!(is_sealed(replaced.as_bytes(), Coding::Percent) && !has_encoded(replaced.as_bytes()), "{text}: {replaced}");
         }
     }
 

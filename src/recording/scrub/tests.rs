@@ -236,6 +236,17 @@ fn a_client_that_is_an_address_is_found() {
     assert!(audited(vec![request]).is_clean());
 }
 
+#[test]
+fn a_secret_within_a_secret_is_replaced_with_it() {
+    for n in 0..PLANTED {
+        // The value of the parameter, and a token that is a part of it.
+        let mut request = request(&format!("/a;auth=Bx9{}=éé?b", hex(n)), &[], "");
+        scrub().request(&mut request);
+        let audit = audited(vec![request.clone()]);
+        assert!(audit.is_clean(), "{n}: {:?} in {request:?}", audit.secrets);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_scrubbed_is_clean_and_as_long(
