@@ -116,8 +116,11 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let ended = matches!(self.child.try_wait(), Ok(Some(_)));
         let left = marked(&self.mark);
+        // nginx writes its title over its environment, mark and all; but it stays our child, and its workers its own.
+        let program = self.child.id();
         self.journal.wait(PATIENCE, |_| {
-            let still = marked(&self.mark);
+            let mut still = marked(&self.mark);
+            still.extend([program].into_iter().filter(|pid| lives(*pid)).chain(children(program)));
             for pid in &still {
                 send(*pid, Signal::KILL);
             }
