@@ -339,6 +339,20 @@ fn what_ended_while_settling_is_forgotten_and_the_rest_is_counted_at_its_rate() 
 }
 
 #[test]
+fn more_clients_than_may_wait_do_not_keep_a_run_from_its_end() {
+    let plan = plan(Reuse::KeepAlive);
+    let count = u32::try_from(QUEUE_LIMIT).unwrap() + 100;
+    let run = Run {
+        max_connections: NonZeroU32::MIN,
+        drain: Duration::ZERO,
+        timeout: Duration::from_millis(100),
+        ..run(&plan, serve(silence), clients(count))
+    };
+    let played = played(&run);
+    assert!(played.errors.shed > 0 && played.errors.timeout > 0, "{:?}", played.errors);
+}
+
+#[test]
 fn outstanding_requests_are_awaited_after_sending_is_stopped() {
     let slow = |stream: &mut dyn Stream| match request(stream) {
         Some(_) => {

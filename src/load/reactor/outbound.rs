@@ -17,13 +17,16 @@ use crate::units::Moment;
 
 /// How long new connections wait after a full backlog.
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
+/// Requests taken up before answers, timeouts and the watcher have their turn, however many are due.
+const TAKEN_A_TURN: usize = 4096;
 
 impl Reactor<'_> {
     /// Takes up what is due and sends what can be sent. What was due before the end is sent even if this thread comes to it late;
     /// what was waiting for a connection then is not.
     pub(super) fn release(&mut self, now: Moment) {
         let mut taken_up = now;
-        while let Some(due) = self.pace.take(now, self.end, self.pool.busy() + self.queue.len()) {
+        for _ in 0..TAKEN_A_TURN {
+            let Some(due) = self.pace.take(now, self.end, self.pool.busy() + self.queue.len()) else { break };
             self.tally.taken(due.at, taken_up);
             self.admit(due, taken_up);
             self.follow_up(taken_up);
@@ -61,7 +64,8 @@ impl Reactor<'_> {
             self.queue.push_back(flight);
         } else {
             self.tally.fail(Failure::Shed);
-            self.ended(&flight, now);
+            self.pace.found_nobody(now);
+            self.ended(&flight, now.after(CLIENT_PAUSE));
         }
     }
 
