@@ -92,6 +92,7 @@ mod tests {
             (Secret::Email, "ann@example.org"),
             (Secret::Email, "ann.o'neil+x@mail.example.museum"),
             (Secret::Email, "jörg@köln.de"),
+            (Secret::Email, "a@b@c@d@e@f@g@example.org"),
             (Secret::Jwt, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
             (Secret::Card, "4111111111111111"),
             (Secret::Card, "5500-0000-0000-0004"),
