@@ -103,6 +103,7 @@ mod tests {
             (Secret::Iban, "nl91abna0417164300"),
             (Secret::Phone, "+4915112345678"),
             (Secret::Phone, "+1 (555) 010-9999"),
+            (Secret::Phone, "+++++++++4915112345678"),
             (Secret::Address, "203.0.113.7"),
             (Secret::Address, "2001:db8::8a2e:370:7334"),
             (Secret::Address, "fe80::1"),
