@@ -120,7 +120,9 @@ pub(super) fn phones(text: &[u8], mut add: impl FnMut(Range<usize>)) {
         }
         if let Some(length) = phone(&text[plus + 1..]) {
             end = plus + 1 + length;
-            add(plus..end);
+            // Else the one before would begin a number again when this one is replaced.
+            let more = text[..plus].iter().rev().take_while(|byte| **byte == b'+').count();
+            add(plus - more..end);
         }
     }
 }

@@ -12,15 +12,19 @@ const NEIGHBOURS_PER_CHANGE: usize = 6;
 const HEX: usize = 16;
 
 pub(super) fn emails(text: &[u8], mut add: impl FnMut(Range<usize>)) {
+    // The last `@`, and where the words begin that others of them join to it.
+    let mut chain: Option<(usize, usize)> = None;
     for at in memchr::memchr_iter(b'@', text) {
         let local = text[..at].iter().rev().take_while(|byte| is_local(**byte)).count();
+        let start = chain.filter(|(before, _)| before + 1 == at - local).map_or(at - local, |(_, start)| start);
+        chain = Some((at, start));
         let domain = &text[at + 1..];
         let length = domain.iter().take_while(|byte| is_domain(**byte)).count();
         let domain = domain[..length].trim_ascii_end();
         let ending = domain.iter().rev().take_while(|byte| b".-".contains(byte)).count();
         let domain = &domain[..domain.len() - ending];
         if local > 0 && is_domain_name(domain) {
-            add(at - local..at + 1 + domain.len());
+            add(start..at + 1 + domain.len());
         }
     }
 }
