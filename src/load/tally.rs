@@ -257,6 +257,8 @@ impl<'a> Tally<'a> {
             offered: a_second(self.scheduled, sending.offered),
             achieved: a_second(self.completed_while_sending, sending.achieved),
             scheduled: self.scheduled,
+            sent: self.sent,
+            sending: sending.offered,
             completed: self.completed,
             latency: self.latency,
             service: self.service,
