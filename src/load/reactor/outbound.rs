@@ -122,7 +122,7 @@ impl Reactor<'_> {
     pub(super) fn launch(&mut self, flight: Flight, now: Moment) {
         let kept = match flight.attempt {
             Attempt::First => self.take_kept(&flight),
-            Attempt::Second => None,
+            Attempt::Second { .. } => None,
         };
         let (place, transport, usage) = match kept {
             Some((place, transport)) => (place, transport, Usage::Reused),
@@ -206,7 +206,7 @@ impl Reactor<'_> {
                     if busy.sent_at.is_none() {
                         let now = now.unwrap_or_else(clock::now);
                         busy.sent_at = Some(now);
-                        if busy.flight.attempt == Attempt::First {
+                        if busy.flight.attempt != (Attempt::Second { counted: true }) {
                             self.tally.sent(busy, now);
                         }
                     }
