@@ -28,7 +28,8 @@ impl Reactor<'_> {
         }
         events.clear();
         self.events = events;
-        for label in std::mem::take(&mut self.unread) {
+        std::mem::swap(&mut self.unread, &mut self.reading);
+        while let Some(label) = self.reading.pop() {
             if let Some(place) = self.pool.find(label) {
                 self.receive(place, true);
                 self.go_on();
