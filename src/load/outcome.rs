@@ -154,7 +154,7 @@ pub struct Played {
     /// From the moment a request was due (closed: its client was free) to its whole answer. Holds completed requests, and timeouts
     /// with the time they waited.
     pub latency: Latencies,
-    /// From the moment its connection was asked for to the whole answer; completed requests.
+    /// From the moment the request was sent to its whole answer; completed requests.
     pub service: Latencies,
     /// From the moment the request was sent to the first byte of its answer; completed requests.
     pub first_byte: Latencies,
