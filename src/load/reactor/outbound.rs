@@ -261,7 +261,13 @@ impl Reactor<'_> {
         if !self.jars.rewrite(id, &bytes[range.clone()], out) {
             return Source::Plan;
         }
-        out.extend_from_slice(&bytes[range.end..]);
+        let mut rest = &bytes[range.end..];
+        if out.len() == range.start {
+            // Every cookie was deleted: the line goes too.
+            out.truncate(bytes[..range.start].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+            rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
+        }
+        out.extend_from_slice(rest);
         Source::Rewritten
     }
 }
