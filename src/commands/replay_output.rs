@@ -129,14 +129,13 @@ impl Replayed {
     /// The time in which requests were sent and counted, seconds.
     #[must_use]
     pub fn sending_seconds(&self) -> f64 {
-        let offered = self.played.offered.per_second();
-        if offered > 0.0 { self.played.scheduled as f64 / offered } else { self.played.seconds.len() as f64 }
+        self.played.sending.as_secs_f64()
     }
 
     /// The generator's CPU time a request, seconds; `None` if nothing was sent.
     #[must_use]
     pub fn cpu_per_request(&self) -> Option<f64> {
-        let sent = self.sent();
+        let sent = self.played.sent;
         (sent > 0).then(|| self.played.cpu.as_secs_f64() / sent as f64)
     }
 
@@ -151,11 +150,6 @@ impl Replayed {
     pub fn steal(&self) -> Option<f64> {
         let cores = &self.host.cores;
         (!cores.is_empty()).then(|| cores.iter().map(|core| core.steal).sum::<f64>() / cores.len() as f64)
-    }
-
-    fn sent(&self) -> u64 {
-        let never = self.played.errors.shed + self.played.errors.exhausted + self.played.unfinished.unsent;
-        self.played.scheduled.saturating_sub(never)
     }
 
     fn is_closed(&self) -> bool {

@@ -13,9 +13,16 @@ const MAX_COOKIE: usize = 4_096;
 /// The most sessions that hold cookies at once.
 const MAX_JARS: usize = 65_536;
 
+/// The most memory that the cookies of all sessions take, bytes.
+const MAX_BYTES: usize = 64 << 20;
+
 /// The jars of all sessions.
 #[derive(Debug, Default)]
-pub(super) struct Jars(HashMap<SessionId, Jar>);
+pub(super) struct Jars {
+    jars: HashMap<SessionId, Jar>,
+    /// What their cookies take, bytes.
+    bytes: usize,
+}
 
 /// Cookies that one session was told to keep, or to forget.
 #[derive(Debug, Default)]
@@ -28,6 +35,12 @@ struct Cookie {
     value: Option<Box<[u8]>>,
 }
 
+impl Cookie {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
 impl Jars {
     /// Follows a Set-Cookie header; `now` is Unix time in seconds.
     pub(super) fn set(&mut self, session: SessionId, header: &[u8], now: i64) {
@@ -35,33 +48,46 @@ impl Jars {
         let Some((name, value)) = parts.next().and_then(pair).filter(|(name, _)| !name.is_empty()) else {
             return;
         };
-        let full = self.0.len() >= MAX_JARS && !self.0.contains_key(&session);
+        let full = self.jars.len() >= MAX_JARS && !self.jars.contains_key(&session);
         if full || name.len() + value.len() > MAX_COOKIE {
             return;
         }
         let value = (!is_deleted(parts, now)).then(|| value.into());
-        let jar = &mut self.0.entry(session).or_default().0;
-        match jar.iter().position(|cookie| *cookie.name == *name) {
-            Some(at) => jar[at].value = value,
-            None if jar.len() < MAX_COOKIES => jar.push(Cookie { name: name.into(), value }),
-            None => {}
+        let cookie = Cookie { name: name.into(), value };
+        let jar = &mut self.jars.entry(session).or_default().0;
+        let has_room = jar.len() < MAX_COOKIES;
+        let known = jar.iter_mut().find(|known| known.name == cookie.name);
+        let bytes = self.bytes - known.as_ref().map_or(0, |known| known.bytes()) + cookie.bytes();
+        if bytes > MAX_BYTES {
+            return;
         }
+        match known {
+            Some(known) => *known = cookie,
+            None if has_room => jar.push(cookie),
+            None => return,
+        }
+        self.bytes = bytes;
     }
 
-    /// Appends the value of a Cookie header to `out`, with what was set since. Returns whether anything was; if not, nothing is
-    /// appended.
+    /// Appends the value of a Cookie header to `out`, with what was set since: nothing if all of it was deleted. Returns whether the
+    /// target has set anything; if not, nothing is appended.
     pub(super) fn rewrite(&self, session: SessionId, recorded: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(Jar(jar)) = self.0.get(&session) else {
+        let Some(Jar(jar)) = self.jars.get(&session) else {
             return false;
         };
         let start = out.len();
         for part in recorded.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
             let set = pair(part).and_then(|(name, _)| jar.iter().find(|cookie| *cookie.name == *name));
-            let separator: &[u8] = if out.len() > start { b"; " } else { b"" };
-            match set {
-                Some(Cookie { value: None, .. }) => {}
-                Some(Cookie { name, value: Some(value) }) => out.extend([separator, name, b"=", value].concat()),
-                None => out.extend([separator, part].concat()),
+            let pieces: [&[u8]; 3] = match set {
+                Some(Cookie { value: None, .. }) => continue,
+                Some(Cookie { name, value: Some(value) }) => [name, b"=", value],
+                None => [part, b"", b""],
+            };
+            if out.len() > start {
+                out.extend_from_slice(b"; ");
+            }
+            for piece in pieces {
+                out.extend_from_slice(piece);
             }
         }
         true
@@ -69,7 +95,9 @@ impl Jars {
 
     /// The session is over.
     pub(super) fn forget(&mut self, session: SessionId) {
-        self.0.remove(&session);
+        if let Some(Jar(jar)) = self.jars.remove(&session) {
+            self.bytes -= jar.iter().map(Cookie::bytes).sum::<usize>();
+        }
     }
 }
 
@@ -154,17 +182,35 @@ mod tests {
         for number in 0..2 * MAX_COOKIES {
             jars.set(SessionId(0), format!("n{number}=v").as_bytes(), NOW);
         }
-        assert_eq!(jars.0[&SessionId(0)].0.len(), MAX_COOKIES);
+        assert_eq!(jars.jars[&SessionId(0)].0.len(), MAX_COOKIES);
         jars.set(SessionId(0), format!("n0={}", "v".repeat(MAX_COOKIE)).as_bytes(), NOW);
-        assert_eq!(jars.0[&SessionId(0)].0[0].value.as_deref(), Some(b"v".as_slice()));
+        assert_eq!(jars.jars[&SessionId(0)].0[0].value.as_deref(), Some(b"v".as_slice()));
         for session in 0..=MAX_JARS as u64 {
             jars.set(SessionId(session), b"a=b", NOW);
         }
-        assert_eq!(jars.0.len(), MAX_JARS);
+        assert_eq!(jars.jars.len(), MAX_JARS);
         jars.forget(SessionId(3));
-        assert_eq!(jars.0.len(), MAX_JARS - 1);
+        assert_eq!(jars.jars.len(), MAX_JARS - 1);
         for rubbish in ["", "=", "=x", ";;;", "a", "\u{fc}=\u{fc}"] {
             jars.set(SessionId(3), rubbish.as_bytes(), NOW);
         }
+    }
+
+    #[test]
+    fn the_memory_of_all_jars_is_bounded() {
+        let mut jars = Jars::default();
+        let long = format!("a={}", "v".repeat(MAX_COOKIE - 1));
+        for session in 0..=(MAX_BYTES / MAX_COOKIE) as u64 {
+            jars.set(SessionId(session), long.as_bytes(), NOW);
+        }
+        assert!(jars.bytes <= MAX_BYTES && jars.bytes > MAX_BYTES - 2 * MAX_COOKIE);
+        jars.set(SessionId(0), b"a=short", NOW);
+        jars.set(SessionId(u64::MAX), b"a=fits", NOW);
+        assert_eq!(jars.jars[&SessionId(u64::MAX)].0.len(), 1);
+        for session in 0..=(MAX_BYTES / MAX_COOKIE) as u64 {
+            jars.forget(SessionId(session));
+        }
+        jars.forget(SessionId(u64::MAX));
+        assert_eq!(jars.bytes, 0);
     }
 }

@@ -145,12 +145,16 @@ pub struct Played {
     pub achieved: Rate,
     /// Requests that were due.
     pub scheduled: u64,
+    /// Requests that were sent; one sent again on a fresh connection counts once.
+    pub sent: u64,
+    /// How long requests were due and counted; [`offered`](Self::offered) is taken over it.
+    pub sending: Duration,
     /// Requests answered as they should be.
     pub completed: u64,
     /// From the moment a request was due (closed: its client was free) to its whole answer. Holds completed requests, and timeouts
     /// with the time they waited.
     pub latency: Latencies,
-    /// From the moment its connection was asked for to the whole answer; completed requests.
+    /// From the moment the request was sent to its whole answer; completed requests.
     pub service: Latencies,
     /// From the moment the request was sent to the first byte of its answer; completed requests.
     pub first_byte: Latencies,

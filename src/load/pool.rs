@@ -28,7 +28,10 @@ pub(super) struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
     First,
-    Second,
+    Second {
+        /// Whether the first attempt got a byte out, so that the request counts as sent already.
+        counted: bool,
+    },
 }
 
 /// What a connection does for a request.

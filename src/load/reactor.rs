@@ -62,6 +62,8 @@ pub(super) struct Reactor<'a> {
     busy_until: Moment,
     /// Connections with more to read than one turn allows.
     unread: Vec<u64>,
+    /// Of the turn before, those that are read now; empty between turns.
+    reading: Vec<u64>,
     tally: Tally<'a>,
     terms: Terms<'a>,
     start: Moment,
@@ -93,6 +95,7 @@ impl<'a> Reactor<'a> {
             freed: Vec::new(),
             busy_until: start,
             unread: Vec::new(),
+            reading: Vec::new(),
             tally: Tally::new(terms, start),
             terms,
             start,

@@ -178,7 +178,8 @@ impl<'a> Tally<'a> {
         self.last_end = Some(now);
         self.slow += u64::from(latency > self.terms.slow_after);
         self.latency.record(latency);
-        self.service.record(now.since(busy.started));
+        // An answer that came before its request went out took no time.
+        self.service.record(now.since(busy.sent_at.unwrap_or(now)));
         if let (Some(sent), Some(answered)) = (busy.sent_at, busy.answered_at) {
             self.first_byte.record(answered.since(sent));
         }
@@ -257,6 +258,8 @@ impl<'a> Tally<'a> {
             offered: a_second(self.scheduled, sending.offered),
             achieved: a_second(self.completed_while_sending, sending.achieved),
             scheduled: self.scheduled,
+            sent: self.sent,
+            sending: sending.offered,
             completed: self.completed,
             latency: self.latency,
             service: self.service,

@@ -114,8 +114,8 @@ fn times(replayed: &Replayed) -> String {
     let due = if replayed.is_closed() { "from when its client was free" } else { "from when it was due" };
     let mut rows = vec![
         row("Latency", due, &played.latency),
-        row("Service", "from when its connection was asked for", &played.service),
-        row("First byte", "from when it was sent", &played.first_byte),
+        row("Service", "from when it was sent to the whole answer", &played.service),
+        row("First byte", "from when it was sent to the first byte of its answer", &played.first_byte),
     ];
     if !replayed.is_closed() {
         let waited = |latencies: &Latencies, why: &str| format!("{} waited {why}", count(latencies.count()));

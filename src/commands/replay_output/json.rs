@@ -20,8 +20,8 @@ use crate::stats::Latencies;
 /// - `seconds` (time of sending), `elapsed` (with draining), `requests` (those due), `completed`, `unfinished` (`outstanding`,
 ///   `unsent`), `offered` (rate due), `throughput` (rate completed).
 /// - `errors`: share of requests that failed or were not answered; `errors_by_kind`: counts; `statuses`: counts by class.
-/// - `latency` (from when a request was due to its whole answer), `service` (from when its connection was asked for), `first_byte`
-///   (from when it was sent): `count`, `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`.
+/// - `latency` (from when a request was due to its whole answer), `service` (from when it was sent to its whole answer),
+///   `first_byte` (from when it was sent to the first byte of its answer): `count`, `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`.
 /// - `lateness`: the same from when a request was due to when it was sent, and by cause `scheduler` (this program), `dependency`,
 ///   `connect` and `backlog`; `null` for a closed load.
 /// - `retried`, `connections`, `bytes` (received).

@@ -72,8 +72,8 @@ fn times(replayed: &Replayed, paper: Paper) -> String {
     }
     text.push('\n');
     text += &row("latency", &played.latency, since, paper);
-    text += &row("service", &played.service, "from when a connection was asked for", paper);
-    text += &row("first byte", &played.first_byte, "from when sent", paper);
+    text += &row("service", &played.service, "from when sent to the whole answer", paper);
+    text += &row("first byte", &played.first_byte, "from when sent to its first byte", paper);
     if replayed.is_closed() {
         return text + "\n" + &paper.wrap(CLOSED);
     }

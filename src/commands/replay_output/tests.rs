@@ -36,6 +36,8 @@ fn played() -> Played {
         offered: Rate::new(200.0).unwrap(),
         achieved: Rate::new(199.0).unwrap(),
         scheduled: 1_000,
+        sent: 1_000,
+        sending: Duration::from_secs(5),
         completed: 990,
         latency: times(990, 80_000),
         service: times(990, 70_000),

@@ -28,7 +28,8 @@ impl Reactor<'_> {
         }
         events.clear();
         self.events = events;
-        for label in std::mem::take(&mut self.unread) {
+        std::mem::swap(&mut self.unread, &mut self.reading);
+        while let Some(label) = self.reading.pop() {
             if let Some(place) = self.pool.find(label) {
                 self.receive(place, true);
                 self.go_on();
@@ -150,10 +151,8 @@ impl Reactor<'_> {
             && self.is_repeatable(&busy)
         {
             self.tally.retried();
-            if busy.sent_at.is_none() {
-                self.tally.sent(&busy, now);
-            }
-            self.launch(Flight { attempt: Attempt::Second, ..busy.flight }, now);
+            let attempt = Attempt::Second { counted: busy.sent_at.is_some() };
+            self.launch(Flight { attempt, ..busy.flight }, now);
         } else if busy.usage == Usage::Fresh && busy.sent == 0 {
             self.tally.fail(Failure::Connect);
             self.found_nobody(&busy.flight, now);

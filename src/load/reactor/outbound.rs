@@ -126,7 +126,7 @@ impl Reactor<'_> {
     pub(super) fn launch(&mut self, flight: Flight, now: Moment) {
         let kept = match flight.attempt {
             Attempt::First => self.take_kept(&flight),
-            Attempt::Second => None,
+            Attempt::Second { .. } => None,
         };
         let (place, transport, usage) = match kept {
             Some((place, transport)) => (place, transport, Usage::Reused),
@@ -210,7 +210,7 @@ impl Reactor<'_> {
                     if busy.sent_at.is_none() {
                         let now = now.unwrap_or_else(clock::now);
                         busy.sent_at = Some(now);
-                        if busy.flight.attempt == Attempt::First {
+                        if busy.flight.attempt != (Attempt::Second { counted: true }) {
                             self.tally.sent(busy, now);
                         }
                     }
@@ -265,7 +265,13 @@ impl Reactor<'_> {
         if !self.jars.rewrite(id, &bytes[range.clone()], out) {
             return Source::Plan;
         }
-        out.extend_from_slice(&bytes[range.end..]);
+        let mut rest = &bytes[range.end..];
+        if out.len() == range.start {
+            // Every cookie was deleted: the line goes too.
+            out.truncate(bytes[..range.start].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+            rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
+        }
+        out.extend_from_slice(rest);
         Source::Rewritten
     }
 }

@@ -122,9 +122,9 @@ fn curve<'a>(replayed: &Replayed) -> Chart<'a> {
     lines.retain(|line| line.points.iter().any(|(_, value, _)| value.is_some_and(|value| value > 0.0)));
     let (low, high) = extent(&lines);
     let caption = if replayed.is_closed() {
-        "How many were answered within which time, from when a client was free (latency) or a connection was asked for (service)."
+        "How many were answered within which time, from when a client was free (latency) or sent (service)."
     } else {
-        "How many were answered within which time, from when they were due (latency) or a connection was asked for (service)."
+        "How many were answered within which time, from when they were due (latency) or sent (service)."
     };
     Chart { title: "Latency by share of requests", caption, x, y: Axis::latency(low, high), lines, shaded: Vec::new() }
 }
