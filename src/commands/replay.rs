@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use super::figures::counted;
 use super::replay_output::{self, Comparison, Dropped, Replayed, Setting, Verdict};
-use super::say::say;
+use super::say::{print, say};
 use super::tune_output::Paper;
 use super::{CommandError, Ending, traffic};
 use crate::load::{Check, Reach, Run, USUAL_BATCH};
 use crate::recording::Recording;
-use crate::replay::{Plan, PlanOptions, Reuse};
+use crate::replay::{Load, Plan, PlanOptions, Reuse};
 use crate::sys::limits;
 use crate::sys::signals::Signals;
 use aim::Aim;
@@ -60,8 +60,14 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let course = Course::choose(options, &plan)?;
     let baselines = bodies::read(&options.baseline, &plan)?;
     let run = run(options, &aim, &course, &plan)?;
+    if let (Load::Closed { clients, .. }, most) = (&run.load, run.max_connections)
+        && *clients > most
+    {
+        return Err(ReplayError::TooManyClients { clients: clients.get(), most: most.get() }.into());
+    }
     introduce(&plan, &aim, &course);
-    let Shown { played, host, priority, started, interrupted } = stage::play(&run, course.expected, &mut signals)?;
+    let Shown { played, host, priority, started, interrupted } =
+        stage::play(&run, course.expected, options.priority(), &mut signals)?;
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -74,13 +80,13 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         settled: run.settle,
         priority,
     };
-    let verdict = options.slo.map(|slo| Verdict::of(slo, &played));
+    // Who breaks off has not let it be answered.
+    let verdict = options.slo.filter(|_| !interrupted).map(|slo| Verdict::of(slo, &played));
     let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
     let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
-    if !outputs.use_stdout() {
-        show(&replayed);
-    }
+    let shown = if outputs.use_stdout() { Ok(()) } else { show(&replayed) };
     outputs.write(&replayed, &plan)?;
+    shown?;
     Ok(ending(&replayed))
 }
 
@@ -154,10 +160,9 @@ fn dropped(plan: &Plan, filtered: u64) -> Vec<Dropped> {
     ]
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-fn show(replayed: &Replayed) {
+fn show(replayed: &Replayed) -> Result<(), CommandError> {
     let no_color = std::env::var("NO_COLOR").ok();
-    print!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref())));
+    print(&format!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref()))))
 }
 
 /// Interrupted, missed, nothing answered, or as it should be. Doubts about the measurement are told, and are no failure.

@@ -120,10 +120,12 @@ impl Replayed {
         judged.filter(|second| !second.doubts.is_empty()).collect()
     }
 
-    /// The share of requests that failed among those whose end is known; those never answered count as failed.
+    /// The share of requests that failed among those whose end is known; those never answered count as failed, unless the user broke
+    /// off before they could be.
     #[must_use]
     pub fn error_share(&self) -> f64 {
-        error_share(&self.played)
+        let Played { errors, completed, .. } = &self.played;
+        if self.interrupted { share(errors.total(), *completed) } else { error_share(&self.played) }
     }
 
     /// The time in which requests were sent and counted, seconds.
@@ -158,8 +160,11 @@ impl Replayed {
 }
 
 fn error_share(played: &Played) -> f64 {
-    let failed = played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent;
-    let all = failed + played.completed;
+    share(played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent, played.completed)
+}
+
+fn share(failed: u64, completed: u64) -> f64 {
+    let all = failed + completed;
     if all > 0 { failed as f64 / all as f64 } else { 0.0 }
 }
 

@@ -1,7 +1,22 @@
-//! What is said beside the report: on standard error, where progress is shown too.
+//! What is said: the report on standard output, all else on standard error, where progress is shown too.
+
+use std::io::{self, Write};
+
+use super::CommandError;
 
 /// Tells the user something.
 #[expect(clippy::print_stderr, reason = "standard output is for the report")]
 pub(super) fn say(line: &str) {
     eprintln!("{line}");
+}
+
+/// Writes a report. Who reads only its beginning (`| head`) has what he wanted.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::CannotCreate { path: "standard output".into(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -6,7 +6,7 @@ use super::options::{Options, SessionsKept};
 use super::{LONGEST, ReplayError};
 use crate::commands::figures::{counted, rate};
 use crate::commands::replay_output::Timing;
-use crate::replay::{Arrivals, ClosedOrder, Copies, Load, Plan, Sessions, Speed, Think, Turns};
+use crate::replay::{Arrivals, ClosedOrder, Copies, Load, Plan, Sessions, Speed, Think, Timetable, Turns};
 
 /// How requests are offered, in data and in words.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,11 @@ impl Course {
         } else {
             Turns::Once
         };
+        if let Load::Recorded { copies, .. } = &load
+            && Timetable::new(plan, 0, &load, turns).is_none_or(|mut timetable| timetable.next().is_none())
+        {
+            return Err(ReplayError::NoCopies(*copies));
+        }
         let timing = if matches!(load, Load::Closed { .. }) { Timing::Closed } else { Timing::Scheduled };
         let words = match (turns, &options.profile) {
             (Turns::Endless, None) => format!("{words}; the recording is repeated"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::commands::Ending;
 use crate::load::{LoadError, TlsError};
+use crate::replay::Copies;
 
 /// What stands against a replay. The message is what the user reads.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,22 @@ pub enum ReplayError {
         /// Files needed beside connections.
         spare: u64,
     },
+    /// More clients than connections.
+    #[error(
+        "{clients} clients need as many connections, and there may be {most}: raise --max-conns or the limit of open files (ulimit -n), or lower --clients"
+    )]
+    TooManyClients {
+        /// Clients asked for.
+        clients: u32,
+        /// Connections allowed.
+        most: u32,
+    },
+    /// The share of the traffic is so small that nothing is left.
+    #[error("--copies {0} leaves no request: raise it")]
+    NoCopies(Copies),
+    /// A report would take the place of the recording or of another report.
+    #[error("{}: two files of this command have this name, and one would take the place of the other: name another one", .0.display())]
+    Overwrites(PathBuf),
     /// The filters keep nothing.
     #[error("the filters leave out all {0} requests: nothing to replay")]
     NothingSelected(u64),
@@ -69,8 +86,11 @@ impl ReplayError {
             Self::NothingSelected(_) | Self::NoSessions(_) | Self::Baseline { .. } | Self::Tls(TlsError::Authorities { .. }) => {
                 Ending::NoInput
             }
+            Self::Overwrites(_) => Ending::CannotCreate,
             Self::Unresolved { .. }
             | Self::Remote { .. }
+            | Self::TooManyClients { .. }
+            | Self::NoCopies(_)
             | Self::TooFewFiles { .. }
             | Self::Tls(_)
             | Self::Load(_)

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::aim::Place;
 use crate::commands::record::Which;
+use crate::commands::replay_output::Priority;
 use crate::load;
 use crate::recording::Header;
 use crate::replay::{Copies, Methods, PlanError, Profile, Rewrite, Speed, Think};
@@ -24,6 +25,7 @@ const LOAD: &str = "Load (default: as recorded)";
     mut_arg("not_target", |filter| filter.long("not-target")),
     mut_arg("host", |filter| filter.long("only-host"))
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
     /// The recorded traffic, as `tuningfork record` makes it
     pub(super) recording: PathBuf,
@@ -53,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "N", help_heading = LOAD, group = "speeds")]
     pub(super) clients: Option<NonZeroU32>,
     /// What a client does between an answer and its next request: none, recorded, or a time
-    #[arg(long, value_name = "none|recorded|TIME", help_heading = LOAD, value_parser = think, requires = "clients")]
+    #[arg(long, value_name = "none|recorded|TIME", help_heading = LOAD, value_parser = think, requires = "clients", conflicts_with_all = ["speed", "rate", "poisson", "profile"])]
     pub(super) think: Option<Think>,
     /// Whether recorded connections are kept, each request waiting for the answer before it, or requests go out on any connection
     #[arg(long, value_name = "WHICH", help_heading = LOAD, conflicts_with_all = ["rate", "poisson", "profile", "clients"])]
@@ -67,6 +69,9 @@ pub struct Options {
     /// How long to send before anything counts
     #[arg(long, value_name = "TIME", help_heading = LOAD, value_parser = humantime::parse_duration, default_value = "0s")]
     pub(super) warm_up: Duration,
+    /// Send with ordinary priority: real-time priority, where it is allowed, sends on time also while the target keeps every core busy
+    #[arg(long, help_heading = LOAD)]
+    pub(super) no_real_time: bool,
     /// What random gaps depend on: the same seed gives the same gaps
     #[arg(long, value_name = "N", help_heading = LOAD, default_value_t = 1)]
     pub(super) seed: u64,
@@ -170,6 +175,11 @@ impl From<Check> for load::Check {
 }
 
 impl Options {
+    /// What the generator's thread asks the system for.
+    pub(super) const fn priority(&self) -> Priority {
+        if self.no_real_time { Priority::Ordinary } else { Priority::RealTime }
+    }
+
     /// Whether content is hashed.
     pub(super) fn compares_bodies(&self) -> bool {
         self.check == Check::Body || self.save_bodies.is_some() || !self.baseline.is_empty()

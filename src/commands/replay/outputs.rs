@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Options, bodies};
+use super::{Options, ReplayError, bodies};
 use crate::commands::CommandError;
-use crate::commands::record::files::{Draft, Packing, is_standard};
+use crate::commands::record::files::{Draft, Packing, is_same, is_standard};
 use crate::commands::replay_output::{Replayed, hdr, html, summary};
 use crate::replay::Plan;
 
@@ -26,6 +26,7 @@ struct Output {
 impl Outputs {
     /// Refuses what cannot be written before anything is sent.
     pub(super) fn prepare(options: &Options) -> Result<Self, CommandError> {
+        refuse_overwriting(options)?;
         let output = |path: &Option<PathBuf>| path.as_deref().map(Output::new).transpose();
         Ok(Self {
             json: output(&options.json)?,
@@ -60,6 +61,19 @@ impl Outputs {
         }
         Ok(())
     }
+}
+
+/// No output may be what is read, or another output.
+fn refuse_overwriting(options: &Options) -> Result<(), ReplayError> {
+    let outputs = [&options.json, &options.html, &options.hdr, &options.save_bodies];
+    let mut taken: Vec<&PathBuf> = [&options.recording].into_iter().chain(&options.baseline).collect();
+    for output in outputs.into_iter().flatten() {
+        if taken.iter().any(|other| *other == output || is_same(other, output)) {
+            return Err(ReplayError::Overwrites(output.clone()));
+        }
+        taken.push(output);
+    }
+    Ok(())
 }
 
 impl Output {

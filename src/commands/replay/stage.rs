@@ -35,8 +35,13 @@ struct News {
     batch: Batch,
 }
 
-/// Plays `run`; `expected` is how long it takes, if that is known.
-pub(super) fn play(run: &Run<'_>, expected: Option<Duration>, signals: &mut Signals) -> Result<Shown, ReplayError> {
+/// Plays `run`; `expected` is how long it takes, if that is known. `wanted` is a priority that the system may refuse.
+pub(super) fn play(
+    run: &Run<'_>,
+    expected: Option<Duration>,
+    wanted: Priority,
+    signals: &mut Signals,
+) -> Result<Shown, ReplayError> {
     let started = SystemTime::now();
     let mut interrupted = false;
     let settle = run.settle;
@@ -44,7 +49,8 @@ pub(super) fn play(run: &Run<'_>, expected: Option<Duration>, signals: &mut Sign
     let (played, witness, priority) = thread::scope(|scope| {
         let watching = scope.spawn(move || watch(&receiver, settle, Screen::on_stderr(expected)));
         // The signals arrive on this thread: the other one was started before it got its priority, and keeps an ordinary one.
-        let priority = if priority::raise_this_thread() { Priority::RealTime } else { Priority::Ordinary };
+        let raised = wanted == Priority::RealTime && priority::raise_this_thread();
+        let priority = if raised { Priority::RealTime } else { Priority::Ordinary };
         let played = play_run(run, &mut |batch| {
             interrupted |= signals.asked_to_stop();
             tell(&sender, batch);

@@ -173,8 +173,15 @@ pub(super) fn cores(replayed: &Replayed) -> String {
     let Some(steal) = replayed.steal() else {
         return "Host: its processor times could not be read, so nobody knows whether it was disturbed.".to_owned();
     };
-    format!("Host: steal {}; {}.", percent(steal), busy(&replayed.host.cores))
+    // Whose work it was cannot be told from here: the target may be on this host or on another.
+    let full = replayed.host.cores.iter().all(|core| core.busy() > FULL);
+    let note =
+        if full { " No core had time to spare: the target used it, or programs that disturb this measurement." } else { "" };
+    format!("Host: steal {}; {}.{note}", percent(steal), busy(&replayed.host.cores))
 }
+
+/// A core busier than this is full.
+const FULL: f64 = 0.95;
 
 /// How busy cores were: each of a few, the extremes of many.
 pub(super) fn busy(cores: &[CoreUse]) -> String {
