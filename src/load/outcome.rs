@@ -164,6 +164,8 @@ pub struct Played {
     pub seconds: Vec<Second>,
     /// Requests that failed.
     pub errors: Errors,
+    /// Why the first of [`Errors::connect`] found no connection, in the words of the system or of TLS; cut if long.
+    pub first_connect_failure: Option<String>,
     /// Complete responses by class.
     pub statuses: Statuses,
     /// Requests whose end was not awaited.

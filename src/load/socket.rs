@@ -1,5 +1,7 @@
 //! The few things done to a socket, none of which ever waits: connect, send, receive, watch.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -30,15 +32,34 @@ impl Address {
     }
 }
 
+/// What broke a connection, or kept it from being made.
+#[derive(Debug, PartialEq)]
+pub(super) enum Breakage {
+    System(Errno),
+    Tls(Box<rustls::Error>),
+    /// The peer ended it.
+    Closed,
+}
+
+impl fmt::Display for Breakage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => io::Error::from(*errno).fmt(f),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Closed => f.write_str("the target closed the connection before a request was sent"),
+        }
+    }
+}
+
 /// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Refusal {
     /// The backlog of a unix socket is full; it may be worth trying again.
     Busy,
     /// This process, or this host, has no socket or port left.
     Exhausted,
     /// Nobody listens, or nobody can be reached.
-    Unreachable,
+    Unreachable(Breakage),
 }
 
 /// A connection that is made, or on its way.
@@ -62,26 +83,26 @@ pub(super) fn open(address: &Address) -> Result<OwnedFd, Refusal> {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
         Err(Errno::AGAIN) if matches!(address, Address::Unix(_)) => Err(Refusal::Busy),
         Err(Errno::AGAIN | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) => Err(Refusal::Exhausted),
-        Err(_) => Err(Refusal::Unreachable),
+        Err(errno) => Err(Refusal::Unreachable(Breakage::System(errno))),
     }
 }
 
 /// What a send or a receive came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Moved {
     /// So many bytes; zero received means that the peer has finished.
     Bytes(usize),
     /// Not now; the poller will tell.
     Blocked,
     /// The connection is broken.
-    Broken,
+    Broken(Breakage),
 }
 
 fn moved(result: Result<usize, Errno>) -> Moved {
     match result {
         Ok(count) => Moved::Bytes(count),
         Err(Errno::AGAIN) => Moved::Blocked,
-        Err(_) => Moved::Broken,
+        Err(errno) => Moved::Broken(Breakage::System(errno)),
     }
 }
 

@@ -8,9 +8,13 @@ use super::clock;
 use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
 use super::pool::{Busy, Usage};
 use super::seconds::Seconds;
+use super::socket::Breakage;
 use crate::replay::{Answer, Plan};
 use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
+
+/// The longest text that is kept of a cause, characters.
+const MAX_CAUSE: usize = 300;
 
 /// Why a request failed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub(super) struct Tally<'a> {
     lateness: Lateness,
     seconds: Seconds,
     errors: Errors,
+    first_connect_failure: Option<String>,
     statuses: Statuses,
     bodies: Bodies,
 }
@@ -101,6 +106,7 @@ impl<'a> Tally<'a> {
             lateness: Lateness::default(),
             seconds: Seconds::new(now, clock::thread_cpu()),
             errors: Errors::default(),
+            first_connect_failure: None,
             statuses: Statuses::default(),
             bodies,
         }
@@ -191,6 +197,12 @@ impl<'a> Tally<'a> {
         self.bodies.note(index, hash);
     }
 
+    /// No connection was made, for this cause; the first is kept.
+    pub(super) fn find_nobody(&mut self, cause: &Breakage) {
+        self.first_connect_failure.get_or_insert_with(|| cause.to_string().chars().take(MAX_CAUSE).collect());
+        self.fail(Failure::Connect);
+    }
+
     pub(super) fn fail(&mut self, failure: Failure) {
         let count = match failure {
             Failure::Connect => &mut self.errors.connect,
@@ -267,6 +279,7 @@ impl<'a> Tally<'a> {
             lateness: self.lateness,
             seconds: self.seconds.finish(now, clock::thread_cpu()),
             errors: self.errors,
+            first_connect_failure: self.first_connect_failure,
             statuses: self.statuses,
             unfinished: Unfinished::default(),
             retried: self.retried,

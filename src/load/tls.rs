@@ -37,8 +37,11 @@ pub enum TlsError {
         reason: String,
     },
     /// Nobody would be trusted.
-    #[error("this host trusts no certificate authority; name one in a PEM file")]
-    NoAuthority,
+    #[error("this host trusts no certificate authority{reason}; name one in a PEM file")]
+    NoAuthority {
+        /// Why its store could not be read, in brackets; empty if it could.
+        reason: String,
+    },
     /// The cryptography refuses.
     #[error("TLS: {0}")]
     Setup(#[from] rustls::Error),
@@ -84,7 +87,8 @@ impl Tls {
 fn authorities(extra: Option<&PathBuf>) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     // Stores hold certificates of every age; those that cannot be used are skipped.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let native = rustls_native_certs::load_native_certs();
+    store.add_parsable_certificates(native.certs);
     if let Some(path) = extra {
         let refuse = |reason: String| TlsError::Authorities { path: path.clone(), reason };
         let mut found = 0;
@@ -97,7 +101,11 @@ fn authorities(extra: Option<&PathBuf>) -> Result<RootCertStore, TlsError> {
             return Err(refuse("no certificate in it".to_owned()));
         }
     }
-    if store.is_empty() { Err(TlsError::NoAuthority) } else { Ok(store) }
+    if store.is_empty() {
+        let reason = native.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+        return Err(TlsError::NoAuthority { reason });
+    }
+    Ok(store)
 }
 
 /// Takes every certificate, as the user asked; signatures of the handshake are still checked.

@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustls::ClientConnection;
 
-use super::socket::{self, Moved};
+use super::socket::{self, Breakage, Moved};
 
 /// Plaintext that TLS holds for a socket that takes no more, bytes.
 const TLS_BACKLOG: usize = 64 << 10;
@@ -63,7 +64,7 @@ impl Secure {
     fn send(&mut self, bytes: &[u8]) -> Moved {
         let taken = if self.session.is_handshaking() { 0 } else { self.session.writer().write(bytes).unwrap_or(0) };
         match self.flush() {
-            Moved::Broken => Moved::Broken,
+            broken @ Moved::Broken(_) => broken,
             Moved::Bytes(_) | Moved::Blocked if taken > 0 => Moved::Bytes(taken),
             Moved::Bytes(_) | Moved::Blocked => Moved::Blocked,
         }
@@ -75,18 +76,21 @@ impl Secure {
                 Ok(count) => return Moved::Bytes(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // The end came without a farewell: what was cut off, nobody knows (RFC 9112, 9.8).
-                Err(_) => return Moved::Broken,
+                Err(_) => return Moved::Broken(Breakage::Closed),
             }
             match self.session.read_tls(&mut Wire(&self.socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Moved::Blocked,
-                Err(_) => return Moved::Broken,
+                Err(error) => return Moved::Broken(cause(&error)),
             }
             let progress = self.session.process_new_packets();
             // The handshake answers, and an error is told to the peer.
             let flushed = self.flush();
-            if progress.is_err() || flushed == Moved::Broken {
-                return Moved::Broken;
+            if let Err(error) = progress {
+                return Moved::Broken(Breakage::Tls(Box::new(error)));
+            }
+            if let Moved::Broken(_) = flushed {
+                return flushed;
             }
         }
     }
@@ -96,7 +100,7 @@ impl Secure {
             match self.session.write_tls(&mut Wire(&self.socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Moved::Blocked,
-                Err(_) => return Moved::Broken,
+                Err(error) => return Moved::Broken(cause(&error)),
             }
         }
         Moved::Bytes(0)
@@ -108,13 +112,13 @@ struct Wire<'a>(&'a OwnedFd);
 
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        result(socket::pull(self.0, buffer))
+        result(&socket::pull(self.0, buffer))
     }
 }
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        result(socket::push(self.0, bytes))
+        result(&socket::push(self.0, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -122,10 +126,16 @@ impl Write for Wire<'_> {
     }
 }
 
-fn result(moved: Moved) -> io::Result<usize> {
+fn result(moved: &Moved) -> io::Result<usize> {
     match moved {
-        Moved::Bytes(count) => Ok(count),
+        Moved::Bytes(count) => Ok(*count),
         Moved::Blocked => Err(ErrorKind::WouldBlock.into()),
-        Moved::Broken => Err(ErrorKind::BrokenPipe.into()),
+        Moved::Broken(Breakage::System(errno)) => Err((*errno).into()),
+        Moved::Broken(Breakage::Tls(_) | Breakage::Closed) => Err(ErrorKind::BrokenPipe.into()),
     }
+}
+
+/// What [`result`] made of a cause, made a cause again.
+fn cause(error: &io::Error) -> Breakage {
+    Errno::from_io_error(error).map_or(Breakage::Closed, Breakage::System)
 }

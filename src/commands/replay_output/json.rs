@@ -19,7 +19,8 @@ use crate::stats::Latencies;
 /// - `interrupted`: whether this is a partial report.
 /// - `seconds` (time of sending), `elapsed` (with draining), `requests` (those due), `completed`, `unfinished` (`outstanding`,
 ///   `unsent`), `offered` (rate due), `throughput` (rate completed).
-/// - `errors`: share of requests that failed or were not answered; `errors_by_kind`: counts; `statuses`: counts by class.
+/// - `errors`: share of requests that failed or were not answered; `errors_by_kind`: counts; `first_connect_failure`: why the
+///   first of `connect` failed, in words, or `null`; `statuses`: counts by class.
 /// - `latency` (from when a request was due to its whole answer), `service` (from when it was sent to its whole answer),
 ///   `first_byte` (from when it was sent to the first byte of its answer): `count`, `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`.
 /// - `lateness`: the same from when a request was due to when it was sent, and by cause `scheduler` (this program), `dependency`,
@@ -55,6 +56,7 @@ pub struct Summary<'a> {
     throughput: f64,
     errors: f64,
     errors_by_kind: BTreeMap<&'static str, u64>,
+    first_connect_failure: Option<&'a str>,
     statuses: BTreeMap<String, u64>,
     latency: Quantiles,
     service: Quantiles,
@@ -185,6 +187,7 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
         throughput: played.achieved.per_second(),
         errors: replayed.error_share(),
         errors_by_kind: kinds(&played.errors).iter().map(|kind| (kind.key, kind.count)).collect(),
+        first_connect_failure: played.first_connect_failure.as_deref(),
         statuses: (2..=5).map(|class| (format!("{class}xx"), played.statuses.class(class))).collect(),
         latency: quantiles(&played.latency),
         service: quantiles(&played.service),

@@ -121,6 +121,9 @@ fn losses(replayed: &Replayed, paper: Paper) -> String {
         let failures: Vec<String> = failures.iter().map(|(words, number)| format!("{} {words}", count(*number))).collect();
         lines.push(format!("Of all requests {}.", failures.join("; ")));
     }
+    if let Some(cause) = &played.first_connect_failure {
+        lines.push(format!("The first that found no connection: {cause}."));
+    }
     if played.lateness.backlog.count() > 0 {
         lines.push("Requests waited for a free connection: --max-conns allows more.".to_owned());
     }

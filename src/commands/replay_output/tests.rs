@@ -57,6 +57,7 @@ fn played() -> Played {
             second(195, 0.000_1),
         ],
         errors: Errors { timeout: 4, server_5xx: 3, ..Errors::default() },
+        first_connect_failure: None,
         statuses: Statuses::default(),
         unfinished: Unfinished { outstanding: 3, unsent: 0 },
         retried: 1,
@@ -145,6 +146,15 @@ fn doubtful_seconds_are_told_with_their_reasons() {
     let json = serde_json::to_value(summary(&example())).unwrap();
     assert_eq!(json["invalid_seconds"][1]["reasons"][0], "steal");
     assert_eq!((&json["valid"], &json["series"][2]["valid"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn the_cause_of_the_first_failure_to_connect_is_told() {
+    let mut replayed = example();
+    replayed.played.first_connect_failure = Some("Connection refused (os error 111)".to_owned());
+    assert!(terminal(&replayed, WIDE).contains("The first that found no connection: Connection refused (os error 111)."));
+    let json = serde_json::to_value(summary(&replayed)).unwrap();
+    assert_eq!(json["first_connect_failure"], "Connection refused (os error 111)");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rustix::event::epoll::EventFlags;
 
 use super::super::answer::Reader;
 use super::super::pool::{Attempt, Busy, Flight, Place, State, Usage};
-use super::super::socket::Moved;
+use super::super::socket::{Breakage, Moved};
 use super::super::tally::Failure;
 use super::super::{Check, Cookies, clock};
 use super::{READ_BUFFER, Reactor};
@@ -82,11 +82,11 @@ impl Reactor<'_> {
             let count = match transport.receive(&mut self.buffer) {
                 Moved::Bytes(0) => match connection.response.finish() {
                     Some(answer) => return self.complete(place, answer, clock::now()),
-                    None => return self.break_off(place),
+                    None => return self.break_off(place, &Breakage::Closed),
                 },
                 Moved::Bytes(count) => count,
                 Moved::Blocked => return,
-                Moved::Broken => return self.break_off(place),
+                Moved::Broken(cause) => return self.break_off(place, &cause),
             };
             let now = clock::now();
             busy.answered_at.get_or_insert(now);
@@ -140,7 +140,7 @@ impl Reactor<'_> {
 
     /// The connection is gone before the answer. One that was kept alive may have been closed just as we sent: that request goes
     /// out once more, on a fresh connection.
-    pub(super) fn break_off(&mut self, place: Place) {
+    pub(super) fn break_off(&mut self, place: Place, cause: &Breakage) {
         let Some(busy) = self.close(place) else {
             return;
         };
@@ -154,7 +154,7 @@ impl Reactor<'_> {
             let attempt = Attempt::Second { counted: busy.sent_at.is_some() };
             self.launch(Flight { attempt, ..busy.flight }, now);
         } else if busy.usage == Usage::Fresh && busy.sent == 0 {
-            self.tally.fail(Failure::Connect);
+            self.tally.find_nobody(cause);
             self.found_nobody(&busy.flight, now);
         } else {
             self.tally.fail(Failure::ClosedEarly);

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 use super::super::pace::{CLIENT_PAUSE, Due};
 use super::super::pool::{Attempt, Busy, Flight, Place, Source, State, Usage};
 use super::super::sessions::{Admission, After};
-use super::super::socket::{self, Moved, Refusal};
+use super::super::socket::{self, Breakage, Moved, Refusal};
 use super::super::tally::{Cause, Failure};
 use super::super::transport::Transport;
 use super::super::{Check, Cookies, QUEUE_LIMIT, clock};
@@ -137,8 +137,12 @@ impl Reactor<'_> {
                     self.queue.push_front(flight);
                     return;
                 }
-                Err(refusal) => {
-                    self.tally.fail(if refusal == Refusal::Exhausted { Failure::Exhausted } else { Failure::Connect });
+                Err(Refusal::Exhausted) => {
+                    self.tally.fail(Failure::Exhausted);
+                    return self.found_nobody(&flight, now);
+                }
+                Err(Refusal::Unreachable(cause)) => {
+                    self.tally.find_nobody(&cause);
                     return self.found_nobody(&flight, now);
                 }
             },
@@ -180,7 +184,7 @@ impl Reactor<'_> {
             Ok(_) => self.tally.connected(),
             Err(_) => self.pool.put_back(place),
         }
-        Ok((place, opened?))
+        opened.map(|transport| (place, transport))
     }
 
     fn open(&self, place: Place) -> Result<Transport, Refusal> {
@@ -188,7 +192,10 @@ impl Reactor<'_> {
         socket::watch(&self.epoll, &socket, self.pool.label(place), &self.address).map_err(|_errno| Refusal::Exhausted)?;
         match &self.run.tls {
             None => Ok(Transport::Plain(socket)),
-            Some(tls) => Ok(Transport::secure(socket, tls.client().map_err(|_error| Refusal::Unreachable)?)),
+            Some(tls) => match tls.client() {
+                Ok(session) => Ok(Transport::secure(socket, session)),
+                Err(error) => Err(Refusal::Unreachable(Breakage::Tls(Box::new(error)))),
+            },
         }
     }
 
@@ -217,8 +224,8 @@ impl Reactor<'_> {
                 }
                 Moved::Blocked => return self.hear_of_room(place),
                 // An answer may have come before the connection broke; the poller reports it.
-                Moved::Broken if busy.sent > 0 => return,
-                Moved::Broken => return self.break_off(place),
+                Moved::Broken(_) if busy.sent > 0 => return,
+                Moved::Broken(cause) => return self.break_off(place, &cause),
             }
         }
     }
