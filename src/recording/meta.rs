@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scrub::{Bodies, Scrub};
+
 /// Where the requests come from, and how far to trust which part of them. Everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,6 +28,20 @@ pub struct Meta {
     pub notes: Vec<String>,
 }
 
+impl Meta {
+    /// What holds once every request is scrubbed, and `bodies` has become of their bodies.
+    #[must_use]
+    pub fn scrubbed(self, bodies: Bodies) -> Self {
+        let before = self.fidelity.unwrap_or_default();
+        let kept = match bodies {
+            Bodies::Scrubbed if before.bodies.as_deref() != Some("none") => "scrubbed",
+            Bodies::Scrubbed | Bodies::Dropped => "none",
+        };
+        let fidelity = Fidelity { bodies: Some(kept.to_owned()), ..before };
+        Self { scrub: Some(Scrub::NAME.to_owned()), fidelity: Some(fidelity), ..self }
+    }
+}
+
 /// How much of each part the source knew, in words: "all", "none", or what there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,4 +58,24 @@ pub struct Fidelity {
     /// What is known of the responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub responses: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_keeps_no_bodies_that_were_not_there() {
+        let meta = |bodies: Option<&str>| Meta {
+            fidelity: bodies.map(|bodies| Fidelity { bodies: Some(bodies.into()), ..Fidelity::default() }),
+            ..Meta::default()
+        };
+        for (before, kept) in [(None, "scrubbed"), (Some("all"), "scrubbed"), (Some("mixed"), "scrubbed"), (Some("none"), "none")]
+        {
+            for (policy, expected) in [(Bodies::Scrubbed, kept), (Bodies::Dropped, "none")] {
+                let after = meta(before).scrubbed(policy);
+                assert_eq!((after.scrub.as_deref(), after.fidelity), (Some(Scrub::NAME), meta(Some(expected)).fidelity));
+            }
+        }
+    }
 }

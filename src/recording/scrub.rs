@@ -62,6 +62,12 @@ impl Scrub {
         Self { bodies, ..self }
     }
 
+    /// What becomes of bodies.
+    #[must_use]
+    pub const fn bodies(&self) -> Bodies {
+        self.bodies
+    }
+
     /// A name for a client that does not tell its address.
     #[must_use]
     pub fn client(&self, address: &[u8]) -> Box<str> {
