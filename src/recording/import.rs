@@ -88,13 +88,6 @@ impl<R> Input<R> {
     }
 }
 
-impl Meta {
-    /// What a recording says about itself that is made of several others. `None` if there are none.
-    pub fn join(metas: impl IntoIterator<Item = Self>) -> Option<Self> {
-        provenance::join(metas)
-    }
-}
-
 impl<W: Write> Importer<W> {
     /// An importer that writes to `output`, where the first line will be what becomes of the inputs' `meta` by the scrub.
     #[must_use]

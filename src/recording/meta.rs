@@ -29,6 +29,24 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// What holds for all of several inputs or recordings; `None` if there are none. What they differ in is "mixed"; times are as coarse
+    /// as the coarsest; what is not said of one is not said of all where it would promise something: scrubbing, the clock's step,
+    /// fidelity.
+    pub fn join(metas: impl IntoIterator<Item = Self>) -> Option<Self> {
+        metas.into_iter().reduce(|one, other| {
+            let scrub = one.scrub.is_some() && other.scrub.is_some();
+            let new: Vec<_> = other.notes.into_iter().filter(|note| !one.notes.contains(note)).collect();
+            Self {
+                source: either(one.source, other.source.as_ref()),
+                ts_meaning: either(one.ts_meaning, other.ts_meaning.as_ref()),
+                ts_resolution_ns: one.ts_resolution_ns.zip(other.ts_resolution_ns).map(|(one, other)| one.max(other)),
+                scrub: either(one.scrub, other.scrub.as_ref()).filter(|_| scrub),
+                fidelity: one.fidelity.zip(other.fidelity).map(|(one, other)| one.join(&other)),
+                notes: one.notes.into_iter().chain(new).collect(),
+            }
+        })
+    }
+
     /// What holds once every request is scrubbed, and `bodies` has become of their bodies.
     #[must_use]
     pub fn scrubbed(self, bodies: Bodies) -> Self {
@@ -58,6 +76,21 @@ pub struct Fidelity {
     /// What is known of the responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub responses: Option<String>,
+}
+
+impl Fidelity {
+    fn join(self, other: &Self) -> Self {
+        Self {
+            headers: either(self.headers, other.headers.as_ref()),
+            bodies: either(self.bodies, other.bodies.as_ref()),
+            connections: either(self.connections, other.connections.as_ref()),
+            responses: either(self.responses, other.responses.as_ref()),
+        }
+    }
+}
+
+fn either(one: Option<String>, other: Option<&String>) -> Option<String> {
+    if one.as_ref() == other { one } else { Some("mixed".to_owned()) }
 }
 
 #[cfg(test)]

@@ -85,25 +85,3 @@ fn log(format: &LogFormat) -> Meta {
     let words = [headers.as_str(), "", connections, responses.as_str()].map(|word| if word.is_empty() { "none" } else { word });
     Meta { notes, ..meta(source, ts_meaning, format.resolution, words) }
 }
-
-/// What is known of requests from several inputs.
-pub(super) fn join(metas: impl IntoIterator<Item = Meta>) -> Option<Meta> {
-    metas.into_iter().reduce(|all, next| {
-        if all == next {
-            return all;
-        }
-        let same = |a: Option<String>, b: Option<String>| a.filter(|a| b.as_ref() == Some(a));
-        let is_same_source = all.source == next.source;
-        let mut notes = all.notes;
-        let new: Vec<String> = next.notes.into_iter().filter(|note| !notes.contains(note)).collect();
-        notes.extend(new);
-        Meta {
-            source: if is_same_source { all.source } else { Some("mixed".to_owned()) },
-            ts_meaning: same(all.ts_meaning, next.ts_meaning),
-            ts_resolution_ns: all.ts_resolution_ns.max(next.ts_resolution_ns),
-            scrub: same(all.scrub, next.scrub),
-            fidelity: all.fidelity.filter(|fidelity| next.fidelity.as_ref() == Some(fidelity)),
-            notes,
-        }
-    })
-}
