@@ -15,6 +15,7 @@ use crate::recording::{
 
 /// What to import, and how.
 #[derive(Args, Debug)]
+#[command(after_help = super::scrub::REPLACED)]
 pub struct Arguments {
     /// The logs
     #[arg(required_unless_present = "print_nginx_format", value_name = "LOG")]

@@ -15,8 +15,15 @@ use crate::recording::{Bodies, Broken, Reader, RecordingError, Request, Scrub, S
 /// Hexadecimal digits of a key.
 const DIGITS: usize = 32;
 
+/// What is replaced and what is not, for `--help`.
+pub(super) const REPLACED: &str = "\
+What is replaced: client addresses; every header that is not on a list of harmless ones; values of fields in queries, forms and JSON \
+whose name (token, email, …) or look (card, IBAN, …) gives them away. A secret that neither gives away stays: look with `tuningfork \
+record audit` and with your own eyes before you give a recording away.";
+
 /// What to scrub, and with which key.
 #[derive(Debug, Args)]
+#[command(after_help = REPLACED)]
 pub struct Options {
     /// The recording
     #[arg(value_name = "FILE")]
