@@ -63,7 +63,7 @@ fn gor() -> String {
 fn imported(input: &str) -> Vec<u8> {
     let output = Vec::with_capacity(input.len() * 2);
     let (_, imported) =
-        import(input.as_bytes(), &InputFormat::Auto, output, ScrubKey([1; 16]), JitterSeed(1)).expect("a good log");
+        import(input.as_bytes(), &InputFormat::Auto, output, Scrub::new(ScrubKey([1; 16])), JitterSeed(1)).expect("a good log");
     imported.output
 }
 

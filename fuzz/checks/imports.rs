@@ -1,6 +1,6 @@
 //! Imports of every format.
 
-use tuningfork::recording::{self, Importer, Input, InputFormat, JitterSeed, LogFormat, ScrubKey, audit};
+use tuningfork::recording::{self, Bodies, Importer, Input, InputFormat, JitterSeed, LogFormat, Scrub, ScrubKey, audit};
 
 use super::survives_writing;
 
@@ -35,8 +35,12 @@ pub(super) fn log_format(input: &[u8]) {
 /// nothing in it that an audit finds.
 fn imported(input: &[u8], format: &InputFormat) {
     let halves = input.split_at(input.len() / 2);
-    for (inputs, format) in [(vec![input], format), (vec![halves.0, halves.1], format), (vec![input], &InputFormat::Auto)] {
-        let Some((written, requests, out_of_order)) = import(&inputs, format) else { continue };
+    for (inputs, format, bodies) in [
+        (vec![input], format, Bodies::Scrubbed),
+        (vec![halves.0, halves.1], format, Bodies::Dropped),
+        (vec![input], &InputFormat::Auto, Bodies::Dropped),
+    ] {
+        let Some((written, requests, out_of_order)) = import(&inputs, format, bodies) else { continue };
         let recording = recording::read(written.as_slice()).expect("an import can be read");
         assert_eq!(recording.requests.len() as u64, requests);
         let is_sorted = recording.requests.is_sorted_by_key(|request| request.at);
@@ -47,10 +51,10 @@ fn imported(input: &[u8], format: &InputFormat) {
     }
 }
 
-fn import(inputs: &[&[u8]], format: &InputFormat) -> Option<(Vec<u8>, u64, u64)> {
+fn import(inputs: &[&[u8]], format: &InputFormat, bodies: Bodies) -> Option<(Vec<u8>, u64, u64)> {
     let inputs: Vec<_> = inputs.iter().filter_map(|input| Input::new(*input, format).ok()).collect();
     let meta = inputs.first()?.meta();
-    let mut importer = Importer::new(Vec::new(), meta, ScrubKey([1; 16]), JitterSeed(1));
+    let mut importer = Importer::new(Vec::new(), meta, Scrub::new(ScrubKey([1; 16])).with_bodies(bodies), JitterSeed(1));
     for input in inputs {
         importer.read(input).ok()?;
     }

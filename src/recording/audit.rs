@@ -1,11 +1,11 @@
 //! Looks for secrets in a recording as the scrub does, and believes only what it sees: not that the recording calls itself scrubbed, but
-//! the seal that replacements carry. Never shows a secret. Refuses what is no recording.
+//! the seal that replacements carry. What is too short for a seal it counts, and does not judge. Never shows a secret. Refuses what is no recording.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use super::jsonl::Reader;
-use super::scrub::{self, Content, Found, Secret, is_sealed, merge};
+use super::scrub::{self, Content, Found, Seal, Secret, merge, seal_of};
 use super::{Broken, RecordingError, Request};
 
 /// How many lines are named for each kind of secret.
@@ -20,6 +20,8 @@ pub struct Audit {
     pub requests: u64,
     /// The secrets, by kind; a kind that was not found is not in it.
     pub secrets: BTreeMap<Secret, Sightings>,
+    /// Values where secrets are, with so few letters and digits that replaced and unreplaced ones look alike.
+    pub too_short_to_tell: Sightings,
     /// The lines that could not be looked at.
     pub broken: Broken,
 }
@@ -33,19 +35,20 @@ pub struct Sightings {
     pub lines: Vec<u64>,
 }
 
+impl Sightings {
+    fn add(&mut self, line: u64) {
+        self.count += 1;
+        if self.lines.len() < LINES && self.lines.last() != Some(&line) {
+            self.lines.push(line);
+        }
+    }
+}
+
 impl Audit {
-    /// Whether everything could be looked at, and nothing was found.
+    /// Whether every line could be read, and no secret was found among what can be told.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.secrets.is_empty() && self.broken == Broken::default()
-    }
-
-    fn add(&mut self, secret: Secret, line: u64) {
-        let seen = self.secrets.entry(secret).or_default();
-        seen.count += 1;
-        if seen.lines.len() < LINES && seen.lines.last() != Some(&line) {
-            seen.lines.push(line);
-        }
     }
 
     fn look(&mut self, request: &Request, line: u64) {
@@ -55,8 +58,13 @@ impl Audit {
         let mut look = |text: &[u8], look: &dyn Fn(&[u8], &mut Vec<Found>)| {
             look(text, &mut found);
             merge(&mut found);
-            found.retain(|one| !is_sealed(&text[one.range.clone()], one.coding));
-            found.drain(..).for_each(|one| self.add(one.secret, line));
+            for one in found.drain(..) {
+                match seal_of(&text[one.range], one.coding) {
+                    Seal::Carried => {}
+                    Seal::Missing => self.secrets.entry(one.secret).or_default().add(line),
+                    Seal::TooShort => self.too_short_to_tell.add(line),
+                }
+            }
         };
         look(request.target.as_str().as_bytes(), &scrub::target);
         for header in &request.headers {

@@ -8,7 +8,7 @@ use super::detect::{Input, InputFormat, Kind};
 use super::gor::{Gor, Records};
 use super::lines::{Ending, Lines};
 use super::outlet::Outlet;
-use super::scrub::{Scrub, ScrubKey};
+use super::scrub::Scrub;
 use super::{Broken, Meta, Reader, RecordingError, alb, arrival, har, nginx_json, provenance};
 
 /// What the spread of whole seconds depends on.
@@ -72,34 +72,28 @@ pub fn import<W: Write>(
     input: impl BufRead,
     format: &InputFormat,
     output: W,
-    key: ScrubKey,
+    scrub: Scrub,
     seed: JitterSeed,
 ) -> Result<(InputReport, Imported<W>), ImportFailure> {
     let input = Input::new(input, format)?;
-    let mut importer = Importer::new(output, input.meta(), key, seed);
+    let mut importer = Importer::new(output, input.meta(), scrub, seed);
     let report = importer.read(input)?;
     Ok((report, importer.finish()?))
 }
 
 impl<R> Input<R> {
-    /// What a recording of it says about itself.
+    /// What it knows of its requests, before they are scrubbed.
     pub fn meta(&self) -> Meta {
         provenance::of(&self.kind)
     }
 }
 
-impl Meta {
-    /// What a recording says about itself that is made of several others. `None` if there are none.
-    pub fn join(metas: impl IntoIterator<Item = Self>) -> Option<Self> {
-        provenance::join(metas)
-    }
-}
-
 impl<W: Write> Importer<W> {
-    /// An importer that writes to `output`, where the first line will be `meta`.
+    /// An importer that writes to `output`, where the first line will be what becomes of the inputs' `meta` by the scrub.
     #[must_use]
-    pub fn new(output: W, meta: Meta, key: ScrubKey, seed: JitterSeed) -> Self {
-        Self { scrub: Scrub::new(key), outlet: Outlet::new(output, meta, seed), requests: 0, lines: 0 }
+    pub fn new(output: W, meta: Meta, scrub: Scrub, seed: JitterSeed) -> Self {
+        let meta = meta.scrubbed(scrub.bodies());
+        Self { scrub, outlet: Outlet::new(output, meta, seed), requests: 0, lines: 0 }
     }
 
     /// Reads one input to its end.

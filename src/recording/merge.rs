@@ -8,7 +8,7 @@ use std::io::BufRead;
 use super::jsonl::Reader;
 use super::order::{Disorder, InOrder};
 use super::request::{Request, UnixNanos};
-use super::{Broken, Fidelity, Meta, RecordingError};
+use super::{Broken, Meta, RecordingError};
 
 /// When the recordings take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +78,7 @@ impl<R: BufRead> Merge<R> {
     /// What the recordings together say about themselves.
     #[must_use]
     pub fn meta(&self) -> Meta {
-        let metas = self.inputs.iter().map(|source| source.requests.meta().clone());
-        metas.reduce(|one, other| join(&one, &other)).unwrap_or_default()
+        Meta::join(self.inputs.iter().map(|source| source.requests.meta().clone())).unwrap_or_default()
     }
 
     /// The next request of all, or `None` at the end of all.
@@ -119,32 +118,6 @@ impl<R: BufRead> Merge<R> {
 
 fn shifted(at: UnixNanos, by: i64) -> UnixNanos {
     UnixNanos(at.0.saturating_add(by))
-}
-
-/// What holds for both. What they differ in is "mixed"; times are as coarse as the coarser; what was not said to be scrubbed in one
-/// is not said to be in both.
-fn join(one: &Meta, other: &Meta) -> Meta {
-    let fidelity = match (&one.fidelity, &other.fidelity) {
-        (Some(one), Some(other)) => Some(Fidelity {
-            headers: either(one.headers.as_ref(), other.headers.as_ref()),
-            bodies: either(one.bodies.as_ref(), other.bodies.as_ref()),
-            connections: either(one.connections.as_ref(), other.connections.as_ref()),
-            responses: either(one.responses.as_ref(), other.responses.as_ref()),
-        }),
-        (Some(_) | None, None) | (None, Some(_)) => None,
-    };
-    Meta {
-        source: either(one.source.as_ref(), other.source.as_ref()),
-        ts_meaning: either(one.ts_meaning.as_ref(), other.ts_meaning.as_ref()),
-        ts_resolution_ns: one.ts_resolution_ns.zip(other.ts_resolution_ns).map(|(one, other)| one.max(other)),
-        scrub: either(one.scrub.as_ref(), other.scrub.as_ref()).filter(|_| one.scrub.is_some() && other.scrub.is_some()),
-        fidelity,
-        notes: one.notes.iter().chain(other.notes.iter().filter(|note| !one.notes.contains(note))).cloned().collect(),
-    }
-}
-
-fn either(one: Option<&String>, other: Option<&String>) -> Option<String> {
-    if one == other { one.cloned() } else { Some("mixed".to_owned()) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scrub::{Bodies, Scrub};
+
 /// Where the requests come from, and how far to trust which part of them. Everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,6 +28,38 @@ pub struct Meta {
     pub notes: Vec<String>,
 }
 
+impl Meta {
+    /// What holds for all of several inputs or recordings; `None` if there are none. What they differ in is "mixed"; times are as coarse
+    /// as the coarsest; what is not said of one is not said of all where it would promise something: scrubbing, the clock's step,
+    /// fidelity.
+    pub fn join(metas: impl IntoIterator<Item = Self>) -> Option<Self> {
+        metas.into_iter().reduce(|one, other| {
+            let scrub = one.scrub.is_some() && other.scrub.is_some();
+            let new: Vec<_> = other.notes.into_iter().filter(|note| !one.notes.contains(note)).collect();
+            Self {
+                source: either(one.source, other.source.as_ref()),
+                ts_meaning: either(one.ts_meaning, other.ts_meaning.as_ref()),
+                ts_resolution_ns: one.ts_resolution_ns.zip(other.ts_resolution_ns).map(|(one, other)| one.max(other)),
+                scrub: either(one.scrub, other.scrub.as_ref()).filter(|_| scrub),
+                fidelity: one.fidelity.zip(other.fidelity).map(|(one, other)| one.join(&other)),
+                notes: one.notes.into_iter().chain(new).collect(),
+            }
+        })
+    }
+
+    /// What holds once every request is scrubbed, and `bodies` has become of their bodies.
+    #[must_use]
+    pub fn scrubbed(self, bodies: Bodies) -> Self {
+        let before = self.fidelity.unwrap_or_default();
+        let kept = match bodies {
+            Bodies::Scrubbed if before.bodies.as_deref() != Some("none") => "scrubbed",
+            Bodies::Scrubbed | Bodies::Dropped => "none",
+        };
+        let fidelity = Fidelity { bodies: Some(kept.to_owned()), ..before };
+        Self { scrub: Some(Scrub::NAME.to_owned()), fidelity: Some(fidelity), ..self }
+    }
+}
+
 /// How much of each part the source knew, in words: "all", "none", or what there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,4 +76,39 @@ pub struct Fidelity {
     /// What is known of the responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub responses: Option<String>,
+}
+
+impl Fidelity {
+    fn join(self, other: &Self) -> Self {
+        Self {
+            headers: either(self.headers, other.headers.as_ref()),
+            bodies: either(self.bodies, other.bodies.as_ref()),
+            connections: either(self.connections, other.connections.as_ref()),
+            responses: either(self.responses, other.responses.as_ref()),
+        }
+    }
+}
+
+fn either(one: Option<String>, other: Option<&String>) -> Option<String> {
+    if one.as_ref() == other { one } else { Some("mixed".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_keeps_no_bodies_that_were_not_there() {
+        let meta = |bodies: Option<&str>| Meta {
+            fidelity: bodies.map(|bodies| Fidelity { bodies: Some(bodies.into()), ..Fidelity::default() }),
+            ..Meta::default()
+        };
+        for (before, kept) in [(None, "scrubbed"), (Some("all"), "scrubbed"), (Some("mixed"), "scrubbed"), (Some("none"), "none")]
+        {
+            for (policy, expected) in [(Bodies::Scrubbed, kept), (Bodies::Dropped, "none")] {
+                let after = meta(before).scrubbed(policy);
+                assert_eq!((after.scrub.as_deref(), after.fidelity), (Some(Scrub::NAME), meta(Some(expected)).fidelity));
+            }
+        }
+    }
 }

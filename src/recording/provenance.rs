@@ -1,9 +1,8 @@
-//! What a recording says about itself, from what its sources can know: see [`Meta`].
+//! What a recording can say about itself, from what its sources know, before it is scrubbed: see [`Meta`].
 
 use super::detect::Kind;
 use super::gor::Identity;
 use super::log_format::{Field, GUNICORN_CLOCK, LogFormat, Moment, NGINX_CLOCK};
-use super::scrub::Scrub;
 use super::{Fidelity, Meta};
 
 const UNCLEAR: &str = "the log does not say whether its second is that of the arrival (Apache) or of the end (nginx, Gunicorn); \
@@ -19,35 +18,34 @@ pub(super) fn of(kind: &Kind) -> Meta {
         Kind::Log(lines) => log(lines.format()),
         Kind::NginxJson => Meta {
             notes: vec![NGINX_CLOCK.into()],
-            ..meta("nginx-json", "arrival", 1_000_000, ["as in the log format", "connection", "status, bytes, duration"])
+            ..meta("nginx-json", "arrival", 1_000_000, ["as in the log format", "none", "connection", "status, bytes, duration"])
         },
         Kind::Alb => Meta {
             notes: vec![BALANCER_CLOCK.into()],
-            ..meta("alb", "arrival", 1_000, ["Host, User-Agent", "connection", "status, duration"])
+            ..meta("alb", "arrival", 1_000, ["Host, User-Agent", "none", "connection", "status, duration"])
         },
-        Kind::Har => meta("har", "arrival", 1_000_000, ["all", "connection, if told", "status, bytes, duration"]),
+        Kind::Har => meta("har", "arrival", 1_000_000, ["all", "all", "connection, if told", "status, bytes, duration"]),
         Kind::Gor(identity) => {
             let connections = match identity {
                 Identity::Connection(_) => "connection",
                 Identity::Client => "client",
                 Identity::None => "none",
             };
-            meta("goreplay", "arrival", 1, ["all", connections, "status, bytes, duration, if recorded"])
+            meta("goreplay", "arrival", 1, ["all", "all", connections, "status, bytes, duration, if recorded"])
         }
-        Kind::JsonLines(told) => Meta { scrub: Some(Scrub::NAME.to_owned()), ..told.clone().unwrap_or_default() },
+        Kind::JsonLines(told) => told.clone().unwrap_or_default(),
     }
 }
 
-fn meta(source: &str, ts_meaning: &str, resolution: u64, [headers, connections, responses]: [&str; 3]) -> Meta {
+fn meta(source: &str, ts_meaning: &str, resolution: u64, [headers, bodies, connections, responses]: [&str; 4]) -> Meta {
     Meta {
         source: Some(source.to_owned()),
         ts_meaning: Some(ts_meaning.to_owned()),
         ts_resolution_ns: Some(resolution),
-        scrub: Some(Scrub::NAME.to_owned()),
+        scrub: None,
         fidelity: Some(Fidelity {
             headers: Some(headers.to_owned()),
-            // Scrubbing drops them.
-            bodies: Some("none".to_owned()),
+            bodies: Some(bodies.to_owned()),
             connections: Some(connections.to_owned()),
             responses: Some(responses.to_owned()),
         }),
@@ -84,28 +82,6 @@ fn log(format: &LogFormat) -> Meta {
     };
     let decoded = format.has(|field| matches!(field, Field::Path | Field::PathAndQuery));
     let notes = bias.into_iter().chain(decoded.then_some(PATHS_ENCODED)).map(str::to_owned).collect();
-    let words = [headers.as_str(), connections, responses.as_str()].map(|word| if word.is_empty() { "none" } else { word });
+    let words = [headers.as_str(), "", connections, responses.as_str()].map(|word| if word.is_empty() { "none" } else { word });
     Meta { notes, ..meta(source, ts_meaning, format.resolution, words) }
-}
-
-/// What is known of requests from several inputs.
-pub(super) fn join(metas: impl IntoIterator<Item = Meta>) -> Option<Meta> {
-    metas.into_iter().reduce(|all, next| {
-        if all == next {
-            return all;
-        }
-        let same = |a: Option<String>, b: Option<String>| a.filter(|a| b.as_ref() == Some(a));
-        let is_same_source = all.source == next.source;
-        let mut notes = all.notes;
-        let new: Vec<String> = next.notes.into_iter().filter(|note| !notes.contains(note)).collect();
-        notes.extend(new);
-        Meta {
-            source: if is_same_source { all.source } else { Some("mixed".to_owned()) },
-            ts_meaning: same(all.ts_meaning, next.ts_meaning),
-            ts_resolution_ns: all.ts_resolution_ns.max(next.ts_resolution_ns),
-            scrub: same(all.scrub, next.scrub),
-            fidelity: all.fidelity.filter(|fidelity| next.fidelity.as_ref() == Some(fidelity)),
-            notes,
-        }
-    })
 }

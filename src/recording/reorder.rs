@@ -12,7 +12,7 @@ use super::{Request, UnixNanos};
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 /// The most requests that are held.
 pub(super) const HELD_REQUESTS: usize = 100_000;
-/// The most bytes of requests that are held.
+/// The most bytes of requests, as on the wire, that are held.
 pub(super) const HELD_BYTES: usize = 64 << 20;
 /// After so many late ones in a row it is time that went back.
 pub(super) const LATE_IN_A_ROW: usize = 64;
@@ -68,7 +68,7 @@ impl Reorder {
             self.late = 0;
             self.leaving.append(&mut self.order);
         }
-        self.bytes += size(&request);
+        self.bytes += request.size();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -93,19 +93,13 @@ impl Reorder {
         let Reverse((_, _, slot)) = self.leaving.pop().or_else(|| self.order.pop())?;
         let (request, place) = self.slots[slot].take().expect("invariant: an ordered slot is taken");
         self.free.push(slot);
-        self.bytes -= size(&request);
+        self.bytes -= request.size();
         Some((request, place))
     }
 
     fn before_window(&self) -> UnixNanos {
         earlier(self.noted, WINDOW)
     }
-}
-
-/// About how much memory a request takes.
-pub(super) fn size(request: &Request) -> usize {
-    let headers: usize = request.headers.iter().map(|header| header.name().len() + header.value().len() + 64).sum();
-    size_of::<Request>() + request.target.as_str().len() + headers + request.body.len() + 64
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Replaces personal data and secrets before anything is written: client addresses, values of fields by name or look, headers that are not
-//! known to be harmless, bodies. A replacement has the length and alphabet of what it replaces and depends on it and a key only, so equal
+//! Replaces personal data and secrets before anything is written: client addresses, headers that are not known to be harmless, bodies,
+//! and values of fields whose name or look gives them away; what neither does stays. A replacement has the length and alphabet of what it replaces and depends on it and a key only, so equal
 //! stays equal and caches and sessions still join. The rest of a path is kept: it is what is measured.
 //! One-way, but not one-to-one: short values may fall together.
 
@@ -19,7 +19,8 @@ use super::request::{Header, Request, Target};
 pub use secret::Secret;
 
 pub(super) use place::{Content, body, connection, header, target};
-pub(super) use replace::is_sealed;
+use replace::is_sealed;
+pub(super) use replace::{Seal, seal_of};
 pub(super) use secret::{Found, merge};
 
 /// A replacement may, with what stands beside it, look like a secret again: so often it is looked for.
@@ -60,6 +61,12 @@ impl Scrub {
     #[must_use]
     pub fn with_bodies(self, bodies: Bodies) -> Self {
         Self { bodies, ..self }
+    }
+
+    /// What becomes of bodies.
+    #[must_use]
+    pub const fn bodies(&self) -> Bodies {
+        self.bodies
     }
 
     /// A name for a client that does not tell its address.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::arrival::earlier;
 use super::chance::uniform;
-use super::reorder::{HELD_BYTES, HELD_REQUESTS, LATE_IN_A_ROW, size};
+use super::reorder::{HELD_BYTES, HELD_REQUESTS, LATE_IN_A_ROW};
 use super::{JitterSeed, Request, UnixNanos};
 
 const SECOND: i64 = 1_000_000_000;
@@ -80,7 +80,7 @@ impl Seconds {
         }
         self.newest = self.newest.max(second.0);
         self.requests += 1;
-        self.bytes += size(&timed.request);
+        self.bytes += timed.request.size();
         let place = self.groups.iter().rposition(|group| group.second <= second);
         match place.map(|place| (place, self.groups[place].second == second)) {
             Some((place, true)) => self.groups[place].requests.push(timed),
@@ -136,7 +136,7 @@ impl Seconds {
         self.requests -= group.requests.len();
         let mut result = Ok(());
         for (mut timed, place) in group.requests.drain(..).zip(&places) {
-            self.bytes -= size(&timed.request);
+            self.bytes -= timed.request.size();
             #[expect(clippy::cast_possible_truncation, reason = "a place is below one, so the product is below a second")]
             let within = ((group.from + place * (to - group.from)) * SECOND as f64) as i64;
             timed.request.at = earlier(UnixNanos(group.second.0.saturating_add(within)), timed.back.unwrap_or_default());

@@ -55,7 +55,7 @@ fn scrub_leaves_nothing_for_an_audit_to_find() {
 
     let audit = folder.run("record audit clean.jsonl");
     audit.assert_code(0);
-    audit.assert_out(&["4 requests, scrubbed by policy \"default\"", "clean: no secrets found"]);
+    audit.assert_out(&["4 requests, scrubbed by policy \"default\"", "clean: no secrets found among what can be told"]);
 }
 
 #[test]
@@ -108,6 +108,21 @@ fn scrub_refuses_what_it_cannot_do() {
         said.assert_err(&[message]);
     }
     assert!(!folder.path("out").exists() && !folder.path("key").exists());
+}
+
+#[test]
+fn scrub_audit_says_what_is_too_short_to_tell() {
+    let folder = Folder::new().file("short.jsonl", "{\"t\":1,\"m\":\"GET\",\"u\":\"/?pin=123&token=x\"}\n");
+    let said = folder.run("record audit short.jsonl");
+    said.assert_code(0);
+    said.assert_out(&[
+        "2 values where secrets are have fewer than 4 letters and digits",
+        "(line 1, …)",
+        "among what can be told",
+    ]);
+    let said = folder.run("record audit short.jsonl --json");
+    let report: Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(report["too_short_to_tell"], serde_json::json!({ "count": 2, "lines": [1] }));
 }
 
 #[test]

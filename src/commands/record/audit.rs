@@ -29,6 +29,7 @@ struct Report<'a> {
     policy: Option<&'a str>,
     requests: u64,
     secrets: BTreeMap<&'static str, Seen<'a>>,
+    too_short_to_tell: Seen<'a>,
     broken_lines: u64,
     torn: bool,
 }
@@ -37,6 +38,12 @@ struct Report<'a> {
 struct Seen<'a> {
     count: u64,
     lines: &'a [u64],
+}
+
+impl<'a> Seen<'a> {
+    fn of(Sightings { count, lines }: &'a Sightings) -> Self {
+        Self { count: *count, lines }
+    }
 }
 
 /// Looks, and prints what it found on standard output.
@@ -54,11 +61,8 @@ fn json(audit: &Audit) -> String {
         clean: audit.is_clean(),
         policy: audit.policy.as_deref(),
         requests: audit.requests,
-        secrets: audit
-            .secrets
-            .iter()
-            .map(|(secret, seen)| (secret.name(), Seen { count: seen.count, lines: &seen.lines }))
-            .collect(),
+        secrets: audit.secrets.iter().map(|(secret, seen)| (secret.name(), Seen::of(seen))).collect(),
+        too_short_to_tell: Seen::of(&audit.too_short_to_tell),
         broken_lines: audit.broken.count,
         torn: audit.broken.torn,
     };
@@ -73,6 +77,7 @@ fn text(audit: &Audit) -> String {
     for (secret, seen) in &audit.secrets {
         text.extend([format!("  {:<12} {:>7}  {}\n", secret.name(), seen.count, lines(seen))]);
     }
+    text += &too_short(&audit.too_short_to_tell);
     if audit.broken.count > 0 {
         let first: Vec<_> = audit.broken.first.iter().map(u64::to_string).collect();
         text.extend([format!("{} broken lines could not be looked at: {}\n", audit.broken.count, first.join(", "))]);
@@ -81,11 +86,24 @@ fn text(audit: &Audit) -> String {
         text += "the last line is cut off and could not be looked at\n";
     }
     text += if audit.is_clean() {
-        "clean: no secrets found\n"
+        "clean: no secrets found among what can be told; others, and names that nobody knows, only your own eyes find\n"
     } else {
         "not clean: `tuningfork record scrub` replaces secrets and leaves out what is broken\n"
     };
     text
+}
+
+/// What the seal cannot tell.
+fn too_short(seen: &Sightings) -> String {
+    if seen.count == 0 {
+        return String::new();
+    }
+    format!(
+        "{} values where secrets are have fewer than 4 letters and digits: too short to tell whether they were replaced ({}); of those \
+         with 4 to 7, about one in ten passes that was not\n",
+        seen.count,
+        lines(seen)
+    )
 }
 
 fn lines(seen: &Sightings) -> String {

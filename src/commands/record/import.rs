@@ -9,12 +9,13 @@ use clap::{Args, ValueEnum};
 
 use super::files::{self, is_same, open};
 use crate::recording::{
-    BROKEN_NUMBERS, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta, NGINX_LOG_FORMAT,
-    ScrubKey,
+    BROKEN_NUMBERS, Bodies, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
+    NGINX_LOG_FORMAT, Scrub, ScrubKey,
 };
 
 /// What to import, and how.
 #[derive(Args, Debug)]
+#[command(after_help = super::scrub::REPLACED)]
 pub struct Arguments {
     /// The logs
     #[arg(required_unless_present = "print_nginx_format", value_name = "LOG")]
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// How requests of one second are spread within it: the same seed gives the same times
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Keep request bodies, where the logs have them: forms and JSON without their secrets, of others the length only
+    #[arg(long)]
+    bodies: bool,
     /// Print the log_format that gives the best recordings, for nginx's configuration, and end
     #[arg(long, exclusive = true)]
     print_nginx_format: bool,
@@ -193,12 +197,13 @@ pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportErro
         sources.push(if logs.len() > 1 && path.is_file() { Source::Again } else { Source::Open(Box::new(input)) });
     }
     let meta = Meta::join(metas).unwrap_or_default();
-    let key = random_key().map_err(ImportError::Key)?;
+    let bodies = if arguments.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
+    let scrub = Scrub::new(random_key().map_err(ImportError::Key)?).with_bodies(bodies);
     let mut report = ImportReport { requests: 0, out_of_order: 0, inputs: Vec::new(), meta };
     // What is wrong with an input cannot pass through the writer of files; it is told there that there is no output.
     let mut refusal = None;
     let written = files::write(output, |file| {
-        let importer = Importer::new(file, report.meta.clone(), key, JitterSeed(arguments.seed));
+        let importer = Importer::new(file, report.meta.clone(), scrub, JitterSeed(arguments.seed));
         match read_all(importer, logs.iter().zip(sources), &format, &mut report) {
             Err(ImportError::Nothing(ImportFailure::Output(error))) => Err(error),
             Err(error) => {
@@ -272,6 +277,7 @@ mod tests {
             format: Format::Auto,
             log_format: None,
             seed: 1,
+            bodies: false,
             print_nginx_format: false,
         }
     }

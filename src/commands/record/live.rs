@@ -163,23 +163,19 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn meta(bodies: Bodies) -> Meta {
-    let kept = match bodies {
-        Bodies::Scrubbed => "scrubbed",
-        Bodies::Dropped => "none",
-    };
-    Meta {
+    let seen = Meta {
         source: Some("tap".to_owned()),
         ts_meaning: Some("arrival".to_owned()),
         ts_resolution_ns: Some(1),
-        scrub: Some(Scrub::NAME.to_owned()),
         fidelity: Some(Fidelity {
             headers: Some("all".to_owned()),
-            bodies: Some(kept.to_owned()),
+            bodies: Some("all".to_owned()),
             connections: Some("connection".to_owned()),
             responses: Some("status, bytes, duration".to_owned()),
         }),
-        notes: Vec::new(),
-    }
+        ..Meta::default()
+    };
+    seen.scrubbed(bodies)
 }
 
 fn share(text: &str) -> Result<Share, String> {

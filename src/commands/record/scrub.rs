@@ -10,13 +10,20 @@ use clap::Args;
 use super::files::{self, is_same, open};
 use super::import::random_key;
 use crate::commands::CommandError;
-use crate::recording::{Bodies, Broken, Fidelity, Meta, Reader, RecordingError, Request, Scrub, ScrubKey, Writer};
+use crate::recording::{Bodies, Broken, Reader, RecordingError, Request, Scrub, ScrubKey, Writer};
 
 /// Hexadecimal digits of a key.
 const DIGITS: usize = 32;
 
+/// What is replaced and what is not, for `--help`.
+pub(super) const REPLACED: &str = "\
+What is replaced: client addresses; every header that is not on a list of harmless ones; values of fields in queries, forms and JSON \
+whose name (token, email, …) or look (card, IBAN, …) gives them away. A secret that neither gives away stays: look with `tuningfork \
+record audit` and with your own eyes before you give a recording away.";
+
 /// What to scrub, and with which key.
 #[derive(Debug, Args)]
+#[command(after_help = REPLACED)]
 pub struct Options {
     /// The recording
     #[arg(value_name = "FILE")]
@@ -51,7 +58,7 @@ pub(super) fn scrub(options: &Options) -> Result<String, CommandError> {
         return reader.finish().map(|_| report(0, &Broken::default())).map_err(unusable(&options.input));
     };
     let scrub = Scrub::new(key(options)?).with_bodies(bodies);
-    let copied = copy(first, &mut reader, &scrub, bodies, &options.output)
+    let copied = copy(first, &mut reader, &scrub, &options.output)
         .and_then(|requests| reader.finish().map(|(_, broken)| report(requests, &broken)).map_err(Failure::Input));
     copied.map_err(|failure| {
         // A key to nothing.
@@ -72,10 +79,10 @@ enum Failure {
 }
 
 /// Copies every request, scrubbed, in constant memory.
-fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, bodies: Bodies, output: &Path) -> Result<u64, Failure> {
+fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, output: &Path) -> Result<u64, Failure> {
     let (mut requests, mut unreadable) = (0, None);
     let written = files::write(output, |file| {
-        let mut writer = Writer::new(file, &meta(reader.meta(), bodies))?;
+        let mut writer = Writer::new(file, &reader.meta().clone().scrubbed(scrub.bodies()))?;
         let mut next = Some(first);
         while let Some(mut request) = next {
             scrub.request(&mut request);
@@ -97,16 +104,6 @@ fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, bodies
         (None, Err(error)) => Err(Failure::Output(error)),
         (None, Ok(())) => Ok(requests),
     }
-}
-
-/// What the recording says of itself from now on.
-fn meta(before: &Meta, bodies: Bodies) -> Meta {
-    let kept = match bodies {
-        Bodies::Dropped => "none",
-        Bodies::Scrubbed => "scrubbed",
-    };
-    let fidelity = Fidelity { bodies: Some(kept.into()), ..before.fidelity.clone().unwrap_or_default() };
-    Meta { scrub: Some(Scrub::NAME.into()), fidelity: Some(fidelity), ..before.clone() }
 }
 
 fn report(requests: u64, broken: &Broken) -> String {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::super::Request;
-use super::super::reorder::{HELD_BYTES, size};
+use super::super::reorder::HELD_BYTES;
 use super::Head;
 use super::message::Response;
 
@@ -40,7 +40,7 @@ impl Pairs {
         } else {
             self.unanswered.entry(id.into()).or_default().push_back(self.first + self.requests.len() as u64);
         }
-        self.bytes += size(&request);
+        self.bytes += request.size();
         self.requests.push_back((id.into(), request));
     }
 
@@ -69,7 +69,7 @@ impl Pairs {
             return None;
         }
         let (id, request) = self.requests.pop_front()?;
-        self.bytes -= size(&request);
+        self.bytes -= request.size();
         if let Some(numbers) = self.unanswered.get_mut(&id)
             && numbers.front() == Some(&self.first)
         {

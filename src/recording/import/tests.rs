@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::recording::{Header, LogFormat, Recording, UnixNanos, read};
+use crate::recording::{Bodies, Header, LogFormat, Recording, ScrubKey, UnixNanos, read};
 
 const SECOND: i64 = 1_000_000_000;
 /// 17/May/2015:10:05:00 +0000.
@@ -12,7 +12,7 @@ const KEY: ScrubKey = ScrubKey([1; 16]);
 const SEED: JitterSeed = JitterSeed(1);
 
 fn run(text: impl AsRef<[u8]>, format: &InputFormat) -> Result<(InputReport, Imported<Vec<u8>>), ImportFailure> {
-    import(text.as_ref(), format, Vec::new(), KEY, SEED)
+    import(text.as_ref(), format, Vec::new(), Scrub::new(KEY), SEED)
 }
 
 /// What an input gives whose format is not named.
@@ -103,7 +103,7 @@ fn nothing_usable_is_refused_and_nothing_written() {
     assert!(matches!(run(b"BZh9", &InputFormat::Auto), Err(ImportFailure::Input(RecordingError::Compressed { .. }))));
     assert!(matches!(run("[1", &InputFormat::Har), Err(ImportFailure::Har(_))));
     let mut output = Vec::new();
-    assert!(import(b"hello".as_slice(), &InputFormat::Auto, &mut output, KEY, SEED).is_err());
+    assert!(import(b"hello".as_slice(), &InputFormat::Auto, &mut output, Scrub::new(KEY), SEED).is_err());
     assert!(output.is_empty());
 }
 
@@ -161,7 +161,7 @@ fn files_of_several_kinds_follow_each_other() {
     let json = "{\"t\":1431857100,\"m\":\"GET\",\"u\":\"/json\",\"h\":[[\"Cookie\",\"sid=abc\"]]}\n";
     let inputs = || [log.as_str(), json, log.as_str()].map(|text| Input::new(text.as_bytes(), &InputFormat::Auto).unwrap());
     let meta = Meta::join(inputs().iter().map(Input::meta)).unwrap();
-    let mut importer = Importer::new(Vec::new(), meta, KEY, SEED);
+    let mut importer = Importer::new(Vec::new(), meta, Scrub::new(KEY), SEED);
     for input in inputs() {
         assert_eq!(importer.read(input).unwrap().requests, 1);
     }
@@ -169,6 +169,22 @@ fn files_of_several_kinds_follow_each_other() {
     let recording = read(total.output.as_slice()).unwrap();
     assert_eq!((recording.meta.source.as_deref(), total.requests), (Some("mixed"), 3));
     assert!(recording.requests.iter().all(|request| request.headers.iter().all(|header| !header.value().contains("abc"))));
+}
+
+#[test]
+fn bodies_are_kept_if_asked_and_the_recording_says_what_became_of_them() {
+    let json = concat!(
+        "{\"meta\":{\"fidelity\":{\"bodies\":\"all\"}}}\n",
+        "{\"t\":1,\"m\":\"POST\",\"u\":\"/\",\"h\":[[\"Content-Type\",\"application/x-www-form-urlencoded\"]],\"b\":\"YT0xJnRva2VuPXMzY3JldA==\"}\n",
+    );
+    for (bodies, said, kept) in [(Bodies::Dropped, "none", ""), (Bodies::Scrubbed, "scrubbed", "a=1&token=")] {
+        let scrub = Scrub::new(KEY).with_bodies(bodies);
+        let (_, imported) = import(json.as_bytes(), &InputFormat::Auto, Vec::new(), scrub, SEED).unwrap();
+        let recording = read(imported.output.as_slice()).unwrap();
+        assert_eq!(recording.meta.fidelity.unwrap().bodies.as_deref(), Some(said));
+        let body = str::from_utf8(&recording.requests[0].body).unwrap();
+        assert!(body.starts_with(kept) && body.is_empty() == kept.is_empty() && !body.contains("s3cret"), "{body}");
+    }
 }
 
 #[test]

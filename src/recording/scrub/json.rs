@@ -112,17 +112,15 @@ impl Walk<'_> {
     }
 
     fn number(&mut self, range: Range<usize>) {
-        let text = &self.text[range.clone()];
-        // Nobody's number is written with an exponent.
-        if text.iter().any(|byte| b"eE".contains(byte)) {
-            return;
-        }
+        // An exponent stays: with another one the number might be none that the application can hold.
+        let digits = self.text[range.clone()].iter().take_while(|byte| !b"eE".contains(byte)).count();
+        let range = range.start..range.start + digits;
         if self.named || self.secret_below.is_some() {
             self.found.push(Found { range, secret: Secret::Field, coding: Coding::Number });
             return;
         }
         let mut cards = Vec::new();
-        detect(text, Place::Value, &mut cards);
+        detect(&self.text[range.clone()], Place::Value, &mut cards);
         self.found.extend(cards.first().map(|card| Found { range, secret: card.secret, coding: Coding::Number }));
     }
 }
@@ -147,6 +145,15 @@ mod tests {
                 (Secret::Field, r#"t\"k"#),
             ]
         );
+    }
+
+    #[test]
+    fn a_number_with_an_exponent_is_secret_up_to_it() {
+        let text = br#"{"pin":1234e0,"n":1e9,"user":[-1.5E+3],"c":4111111111111111e0}"#;
+        let mut found = Vec::new();
+        assert!(json(text, &mut found));
+        let found: Vec<_> = found.into_iter().map(|one| (one.coding, str::from_utf8(&text[one.range]).unwrap())).collect();
+        assert_eq!(found, ["1234", "-1.5", "4111111111111111"].map(|digits| (Coding::Number, digits)));
     }
 
     #[test]

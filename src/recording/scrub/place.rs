@@ -1,5 +1,6 @@
-//! Where in a request secrets are: which headers are kept, and what a body is made of. Default-deny: what is not known to be harmless is
-//! secret.
+//! Where in a request secrets are: which headers are kept, and what a body is made of. Headers go by a list of what is harmless, and
+//! everything else in them is secret, as is a body that is neither a form nor JSON. Fields of queries, forms and JSON go by name and look:
+//! what neither gives away stays.
 
 use std::ops::Range;
 

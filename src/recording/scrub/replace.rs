@@ -40,8 +40,24 @@ fn replace_at(text: &mut [u8], coding: Coding, depth: u8, hasher: &SipHasher24) 
     }
 }
 
-/// Whether `text` carries the seal of a replacement. Of text with fewer than four letters and digits nobody can tell: it passes.
+/// Whether a text is a replacement, as far as its seal tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::recording) enum Seal {
+    /// It is. Of other texts with four to seven letters and digits about one in ten looks so by chance, of longer ones hardly any.
+    Carried,
+    /// It is not.
+    Missing,
+    /// Nobody can tell: there are fewer than four letters and digits.
+    TooShort,
+}
+
+/// Whether `text` is a replacement, or so short that it may be.
 pub(in crate::recording) fn is_sealed(text: &[u8], coding: Coding) -> bool {
+    seal_of(text, coding) != Seal::Missing
+}
+
+/// What the seal of `text` tells.
+pub(in crate::recording) fn seal_of(text: &[u8], coding: Coding) -> Seal {
     let mut text = std::borrow::Cow::Borrowed(text);
     let (mut coding, mut depth) = (coding, 0);
     while let Some(layer) = layer(&text, coding, depth) {
@@ -53,7 +69,13 @@ pub(in crate::recording) fn is_sealed(text: &[u8], coding: Coding) -> bool {
         seal(&mut sealed, letters);
         sealed == *text
     };
-    carries(Letters::All) || carries(Letters::Hex)
+    if seal_length(letters_and_digits(&text)) == 0 {
+        Seal::TooShort
+    } else if carries(Letters::All) || carries(Letters::Hex) {
+        Seal::Carried
+    } else {
+        Seal::Missing
+    }
 }
 
 fn layer(text: &[u8], coding: Coding, depth: u8) -> Option<Layer> {
@@ -121,6 +143,10 @@ fn may_give_way(byte: u8) -> bool {
     byte.is_ascii_punctuation() && !b"\"\\/".contains(&byte) || byte == b' '
 }
 
+fn letters_and_digits(text: &[u8]) -> usize {
+    text.iter().filter(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
 /// How many of so many letters and digits are the seal. The more it takes, the fewer different replacements there are.
 fn seal_length(letters_and_digits: usize) -> usize {
     match letters_and_digits {
@@ -133,7 +159,7 @@ fn seal_length(letters_and_digits: usize) -> usize {
 
 /// Makes the last letters and digits a check over everything before them.
 fn seal(text: &mut [u8], letters: Letters) {
-    let length = seal_length(text.iter().filter(|byte| byte.is_ascii_alphanumeric()).count());
+    let length = seal_length(letters_and_digits(text));
     let places = text.iter().enumerate().rev().filter(|(_, byte)| byte.is_ascii_alphanumeric());
     let Some(from) = places.take(length).last().map(|(at, _)| at) else { return };
     let (before, behind) = text.split_at_mut(from);
@@ -239,6 +265,17 @@ mod tests {
     fn secrets_carry_no_seal() {
         let unsealed = (0..10_000_u64).filter(|n| !is_sealed(format!("{:016x}", mix(3, *n)).as_bytes(), Coding::Percent)).count();
         assert!(unsealed > 9_980, "{unsealed}");
+    }
+
+    #[test]
+    fn of_short_texts_nobody_can_tell() {
+        for (text, coding) in
+            [("abc", Coding::Percent), ("%61b%63", Coding::Percent), (r"\u0061", Coding::Json), ("-1.5", Coding::Number)]
+        {
+            assert_eq!(seal_of(text.as_bytes(), coding), Seal::TooShort, "{text}");
+        }
+        assert_eq!(seal_of(b"hunter22hunter22", Coding::Percent), Seal::Missing);
+        assert_eq!(seal_of(replaced("hunter22", Coding::Percent).as_bytes(), Coding::Percent), Seal::Carried);
     }
 
     proptest! {
