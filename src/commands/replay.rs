@@ -116,7 +116,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         slow_after: options.slo.map_or(SLOW, |slo| slo.latency()),
         batch: USUAL_BATCH,
         cookies: options.cookies.into(),
-        check: if options.compares_bodies() { Check::Body } else { options.check.into() },
+        check: if options.hashes_bodies() { Check::Body } else { options.check.into() },
         tls: aim.tls.clone(),
     })
 }
@@ -165,7 +165,7 @@ fn show(replayed: &Replayed) -> Result<(), CommandError> {
     print(&format!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref()))))
 }
 
-/// Interrupted, missed, nothing answered, or as it should be. Doubts about the measurement are told, and are no failure.
+/// Interrupted, missed, nothing answered or answered otherwise than before, or as it should be. Doubts about the measurement are told, and are no failure.
 fn ending(replayed: &Replayed) -> Ending {
     if replayed.interrupted {
         return Ending::Interrupted;
@@ -173,6 +173,7 @@ fn ending(replayed: &Replayed) -> Ending {
     match &replayed.verdict {
         Some(verdict) if !verdict.met => Ending::Unmet,
         _ if replayed.played.completed == 0 => Ending::Failure,
+        _ if replayed.comparison.as_ref().is_some_and(|comparison| comparison.different > 0) => Ending::Failure,
         Some(_) | None => Ending::Success,
     }
 }

@@ -258,7 +258,9 @@ fn replay_compares_content_with_earlier_runs_and_learns_what_is_noise() {
     said.assert_code(0);
     said.assert_out(&["Content, against 2 earlier runs: 3 the same, 0 different, 1 not compared"]);
     assert_eq!(site.json("a.json")["content"]["noise"], 1);
-    site.replay("--baseline one --json a.json").assert_out(&["3 the same, 1 different"]);
+    let differs = site.replay("--baseline one --check length --json a.json");
+    differs.assert_code(1);
+    differs.assert_out(&["3 the same, 1 different", "CONTENT DIFFERS", "length is not compared with the recorded one"]);
     let other = site.replay("--baseline one --header X-Mark:1");
     other.assert_code(66);
     other.assert_err(&["one: made with another recording, other filters or other headers"]);
@@ -318,6 +320,7 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
         (format!("traffic.jsonl {target} --rate 10000000"), 2, "above 0, at most 1000000"),
         (format!("traffic.jsonl {target} --rate 0"), 2, "above 0, at most 1000000"),
         (format!("traffic.jsonl {target} --think 1s"), 2, "--clients"),
+        (format!("traffic.jsonl {target} --check body"), 2, "--save-bodies <FILE>"),
         (format!("traffic.jsonl {target} --timeout 0s"), 2, "a time above zero"),
         (format!("traffic.jsonl {target} --max-conns 4000000000"), 1, "raise the limit (ulimit -n), or lower --max-conns"),
         (format!("traffic.jsonl {target} --json /nonexistent/x"), 73, "/nonexistent/x"),

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::aim::Place;
 use crate::commands::record::Which;
@@ -23,7 +23,8 @@ const LOAD: &str = "Load (default: as recorded)";
 #[command(
     mut_arg("target", |filter| filter.long("only-target")),
     mut_arg("not_target", |filter| filter.long("not-target")),
-    mut_arg("host", |filter| filter.long("only-host"))
+    mut_arg("host", |filter| filter.long("only-host")),
+    group(ArgGroup::new("contents").args(["baseline", "save_bodies"]).multiple(true))
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
@@ -104,10 +105,10 @@ pub struct Options {
     #[arg(long, help_heading = "Requests")]
     pub(super) insecure: bool,
 
-    /// What of an answer must be as recorded
-    #[arg(long, value_name = "WHAT", help_heading = "Checks", value_enum, default_value_t)]
+    /// What of an answer must be as recorded; content is not recorded, so body needs --baseline or --save-bodies
+    #[arg(long, value_name = "WHAT", help_heading = "Checks", value_enum, default_value_t, requires_if("body", "contents"))]
     pub(super) check: Check,
-    /// Compare content with that of earlier runs, saved by --save-bodies; where those differ among themselves is not compared
+    /// Compare content with that of earlier runs, saved by --save-bodies; where those differ among themselves is not compared. If it differs, the exit code is 1
     #[arg(long, value_name = "FILE", help_heading = "Checks", num_args = 1..)]
     pub(super) baseline: Vec<PathBuf>,
     /// Save what content each request was answered with (hashes), for --baseline
@@ -180,9 +181,22 @@ impl Options {
         if self.no_real_time { Priority::Ordinary } else { Priority::RealTime }
     }
 
-    /// Whether content is hashed.
-    pub(super) fn compares_bodies(&self) -> bool {
-        self.check == Check::Body || self.save_bodies.is_some() || !self.baseline.is_empty()
+    /// Whether content is hashed: for these options it must be, and the length is not checked then.
+    pub(super) fn hashes_bodies(&self) -> bool {
+        self.save_bodies.is_some() || !self.baseline.is_empty()
+    }
+
+    /// What of answers is compared with what, where it is more than the status.
+    fn checked(&self) -> Option<&'static str> {
+        if !self.baseline.is_empty() {
+            Some(
+                "Checked: status against the recording, and content against earlier runs; length is not compared with the recorded one",
+            )
+        } else if self.save_bodies.is_some() {
+            Some("Checked: status against the recording; content is saved and compared with nothing, and length is not compared")
+        } else {
+            (self.check == Check::Length).then_some("Checked: status and length against the recording")
+        }
     }
 
     pub(super) fn methods(&self) -> Result<Methods, PlanError> {
@@ -204,8 +218,8 @@ impl Options {
         add(!names.is_empty(), format!("Headers set: {}", names.join(", ")));
         add(!self.remove_header.is_empty(), format!("Headers removed: {}", self.remove_header.join(", ")));
         add(self.cookies == Cookies::Jar, "Cookies: the values that the target set".to_owned());
-        add(self.check == Check::Length, "Checked: status and length".to_owned());
-        add(self.compares_bodies(), "Checked: status, length and content".to_owned());
+        let checked = self.checked();
+        add(checked.is_some(), checked.unwrap_or_default().to_owned());
         add(self.insecure, "TLS certificates were not checked".to_owned());
         choices
     }

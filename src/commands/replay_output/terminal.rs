@@ -239,8 +239,9 @@ pub(super) fn contents(comparison: &Comparison) -> String {
     let examples: Vec<String> = comparison.examples.iter().map(|index| format!("{}", index + 1)).collect();
     let examples =
         if examples.is_empty() { String::new() } else { format!(" First such requests: number {}.", examples.join(", ")) };
+    let result = if comparison.different > 0 { " CONTENT DIFFERS: the replay has failed." } else { "" };
     format!(
-        "Content, against {}: {} the same, {} different, {} not compared because they vary by themselves, {} without an answer to compare.{examples}",
+        "Content, against {}: {} the same, {} different, {} not compared because they vary by themselves, {} without an answer to compare.{examples}{result}",
         counted(comparison.baselines as u64, "earlier run"),
         count(comparison.same),
         count(comparison.different),
