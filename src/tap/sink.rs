@@ -13,7 +13,7 @@ use crate::recording::{Meta, Request, Writer};
 const THREAD: &str = "recording";
 /// The most requests that wait to be written.
 const MAX_QUEUED: usize = 8192;
-/// The most bytes of bodies that wait to be written.
+/// The most bytes of requests, heads and bodies, that wait to be written.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
 
 /// When a recording is long enough.
@@ -80,7 +80,7 @@ impl Sink {
 
     /// Hands over a request. Never waits.
     pub(super) fn record(&self, request: Request) -> Result<(), Reason> {
-        let size = request.body.len() as u64;
+        let size = request.size() as u64;
         let queued = self.shared.queued_bytes.fetch_add(size, Ordering::Relaxed);
         let fits = queued == 0 || queued + size <= MAX_QUEUED_BYTES;
         let sent = fits && self.queue.as_ref().is_some_and(|queue| queue.try_send(request).is_ok());
@@ -115,7 +115,7 @@ fn write_all<W: Write>(writer: &mut Writer<W>, queue: &Receiver<Request>, shared
             Ok(request) => Ok(request),
         };
         let Ok(request) = next else { return Ok(()) };
-        shared.queued_bytes.fetch_sub(request.body.len() as u64, Ordering::Relaxed);
+        shared.queued_bytes.fetch_sub(request.size() as u64, Ordering::Relaxed);
         if let Err(error) = writer.write(&request) {
             shared.late.fetch_add(1, Ordering::Relaxed);
             return Err(error);
@@ -148,7 +148,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::recording::{Method, Target, UnixNanos};
+    use crate::recording::{Header, Method, Target, UnixNanos};
 
     /// A file that is only written when the test allows it.
     struct Slow(Receiver<()>);
@@ -194,13 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn bodies_in_the_queue_are_bounded() {
-        let (allow, allowed) = channel::<()>();
-        let sink = Sink::start(Slow(allowed), &Meta::default(), ENDLESS).unwrap();
-        let accepted = (0..100).filter(|_| sink.record(request(1 << 20)).is_ok()).count();
-        assert!((32..40).contains(&accepted), "{accepted}");
-        drop(allow);
-        sink.finish();
+    fn bytes_in_the_queue_are_bounded() {
+        let with_body = request((1 << 20) - 1024);
+        let header = Header::new("X-Long", &"x".repeat((1 << 20) - 1024)).unwrap();
+        let with_head = Request { headers: vec![header], ..request(0) };
+        for large in [with_body, with_head] {
+            let (allow, allowed) = channel::<()>();
+            let sink = Sink::start(Slow(allowed), &Meta::default(), ENDLESS).unwrap();
+            let accepted = (0..100).filter(|_| sink.record(large.clone()).is_ok()).count();
+            assert!((32..40).contains(&accepted), "{accepted}");
+            drop(allow);
+            sink.finish();
+        }
     }
 
     #[test]
