@@ -93,12 +93,14 @@ pub(crate) struct Draft {
     move_to: Option<(PathBuf, PathBuf)>,
 }
 
-enum Packed {
+/// A file that grows, packed.
+pub(super) enum Packed {
     Plain(BufWriter<Sink>),
     Zstd(zstd::Encoder<'static, BufWriter<Sink>>),
 }
 
-enum Sink {
+/// Where packed bytes go.
+pub(super) enum Sink {
     File(File),
     Standard(io::Stdout),
 }
@@ -159,16 +161,26 @@ impl Drop for Draft {
 
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.writer {
-            Packed::Plain(writer) => writer.write(bytes),
-            Packed::Zstd(encoder) => encoder.write(bytes),
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Write for Packed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(writer) => writer.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.writer {
-            Packed::Plain(writer) => writer.flush(),
-            Packed::Zstd(encoder) => encoder.flush(),
+        match self {
+            Self::Plain(writer) => writer.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
         }
     }
 }
@@ -186,7 +198,13 @@ impl Packed {
         })
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    /// A new file, packed as its name asks for.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        Self::new(Sink::File(create_new(path)?), Packing::of(path))
+    }
+
+    /// Writes what a packed file has at its end.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(writer) => writer.flush(),
             Self::Zstd(encoder) => {
