@@ -60,6 +60,13 @@ pub enum Command {
 
 /// Does it. Reports go to standard error: standard output may be the recording.
 pub fn record(command: &Command) -> Result<Ending, CommandError> {
+    match perform(command) {
+        Err(error) if output::is_unread(&error) => Ok(Ending::Success),
+        ended => ended,
+    }
+}
+
+fn perform(command: &Command) -> Result<Ending, CommandError> {
     let report = match command {
         Command::Info(options) => return info::info(options).map(|()| Ending::Success),
         Command::Import(arguments) => match import::import(arguments)? {

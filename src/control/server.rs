@@ -42,6 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub trait Source: Send + 'static {
     /// How the service is.
     fn status(&self) -> Status;
+    /// Whether the service is about to end. Asked often.
+    fn is_stopping(&self) -> bool;
     /// Its listening sockets.
     fn listeners(&self) -> &Listeners;
 }
@@ -155,6 +157,10 @@ impl<S: Source> Desk<S> {
             return say::<()>(stream, &Reply::Error(refusal), &[]).await;
         };
         let all = self.source.listeners().all();
+        if all.len() > pass::MAX_PASSED {
+            let refusal = format!("the service has {} listening sockets; at most {} can be lent", all.len(), pass::MAX_PASSED);
+            return say::<()>(stream, &Reply::Error(refusal), &[]).await;
+        }
         let lent = Lent { listeners: all.iter().map(|listener| listener.address().to_string()).collect() };
         let fds: Vec<_> = all.iter().map(crate::sys::listen::Listener::fd).collect();
         let borrower = stream.peer_cred()?.pid();
@@ -171,7 +177,7 @@ impl<S: Source> Desk<S> {
     }
 
     async fn stopping(&self) {
-        while !self.source.status().stopping {
+        while !self.source.is_stopping() {
             sleep_until(Instant::now() + LOOK).await;
         }
     }

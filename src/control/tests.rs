@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::config::Address;
+use crate::config::{Address, Listen};
 use crate::sys::listen::{Listeners, bind_one};
 
 struct Service {
@@ -27,6 +27,10 @@ impl Source for Service {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     fn listeners(&self) -> &Listeners {
         &self.listeners
     }
@@ -40,12 +44,24 @@ struct Stage {
 }
 
 fn stage() -> Stage {
+    stage_with(bind_one(&Address::Tcp { host: "127.0.0.1".into(), port: 0 }).unwrap())
+}
+
+fn stage_with(listeners: Listeners) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
-    let listeners = bind_one(&Address::Tcp { host: "127.0.0.1".into(), port: 0 }).unwrap();
     let stopping = Arc::new(AtomicBool::new(false));
     let server = Server::start(&path, Service { listeners, stopping: Arc::clone(&stopping) }).unwrap();
     Stage { server: Some(server), path, stopping, _folder: folder }
+}
+
+#[test]
+fn more_sockets_than_can_be_passed_are_refused_in_words() {
+    let addresses = vec![Address::Tcp { host: "127.0.0.1".into(), port: 0 }; crate::sys::pass::MAX_PASSED + 1];
+    let listeners = Listeners::bind(&Listen { addresses, backlog: 16, mode: 0o600, owner: None }).unwrap();
+    let stage = stage_with(listeners);
+    let refusal = Client::connect(&stage.path).unwrap().listeners().unwrap_err().to_string();
+    assert!(refusal.contains("65 listening sockets; at most 64"), "{refusal}");
 }
 
 fn recalled(lease: &Lease) {

@@ -139,19 +139,30 @@ impl Sampler {
     async fn take(&mut self, connection: OwnedFd, slot: OwnedSemaphorePermit) -> io::Result<()> {
         let client = self.upstream.adopt(connection)?;
         let came_back = client.is_from_here() || client.peer().is_some_and(|peer| self.shared.own.borrow().contains(&peer));
-        let server = self.upstream.connect().await?;
-        self.count(&client, came_back);
-        let relay = if came_back {
-            self.patience = (self.patience * 2).min(MAX_PATIENCE);
-            Relay::of_ourselves(&self.shared, &server)
-        } else {
-            Relay::of_client(&self.shared, &server)
-        };
+        let (tell_connected, connected) = oneshot::channel();
         let (tell, told) = oneshot::channel();
+        let (shared, upstream) = (Rc::clone(&self.shared), self.upstream.clone());
+        // On its own: the listening socket may have to be given back before there is a place in the queue.
         spawn_local(async move {
+            let _slot = slot;
+            let Ok(server) = upstream.connect().await else {
+                shared.tally.borrow_mut().failed += 1;
+                return;
+            };
+            count(&shared, &client, came_back);
+            let relay = if came_back { Relay::of_ourselves(&shared, &server) } else { Relay::of_client(&shared, &server) };
+            // Nobody waits for it at the end.
+            let _ = tell_connected.send(());
             relay.run(client, server, tell).await;
-            drop(slot);
         });
+        let mut phase = self.shared.phase.clone();
+        tokio::select! {
+            connected = connected => if connected.is_err() { return Ok(()) },
+            _ = phase.wait_for(|phase| *phase != Phase::Sampling) => return Ok(()),
+        }
+        if came_back {
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        }
         let patience = self.patience;
         tokio::select! {
             // Answered or ended: in both cases it is not in the queue.
@@ -160,14 +171,14 @@ impl Sampler {
         }
         Ok(())
     }
+}
 
-    fn count(&self, client: &Stream, came_back: bool) {
-        let mut tally = self.shared.tally.borrow_mut();
-        match (came_back, client) {
-            (true, _) => tally.again += 1,
-            (false, Stream::Tcp(_)) => tally.tcp += 1,
-            (false, Stream::Unix(_)) => tally.unix += 1,
-        }
-        tally.own_tcp += u64::from(matches!(client, Stream::Tcp(_)));
+fn count(shared: &Shared, client: &Stream, came_back: bool) {
+    let mut tally = shared.tally.borrow_mut();
+    match (came_back, client) {
+        (true, _) => tally.again += 1,
+        (false, Stream::Tcp(_)) => tally.tcp += 1,
+        (false, Stream::Unix(_)) => tally.unix += 1,
     }
+    tally.own_tcp += u64::from(matches!(client, Stream::Tcp(_)));
 }

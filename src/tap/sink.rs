@@ -1,6 +1,6 @@
 //! Writes requests to the recording on a thread of its own, through a queue that never makes the relay wait.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
@@ -13,8 +13,10 @@ use crate::recording::{Meta, Request, Writer};
 const THREAD: &str = "recording";
 /// The most requests that wait to be written.
 const MAX_QUEUED: usize = 8192;
-/// The most bytes of bodies that wait to be written.
+/// The most bytes of requests, heads and bodies, that wait to be written.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
+/// The most requests that whoever kills the tap loses, though there was no pause.
+const MAX_UNFLUSHED: u64 = 256;
 
 /// When a recording is long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +57,21 @@ pub(super) struct Written {
 }
 
 impl Sink {
-    /// Writes to `output`, beginning with `meta`, at once.
-    pub fn start(output: impl Write + Send + 'static, meta: &Meta, limits: Limits) -> io::Result<Self> {
+    /// Writes to `output`, beginning with `meta`, at once. `close` writes what `output` has at its end.
+    pub fn start<W: Write + Send + 'static>(
+        output: W,
+        close: impl FnOnce(W) -> io::Result<()> + Send + 'static,
+        meta: &Meta,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let counted = Counted { output: BufWriter::new(output), shared: Arc::clone(&shared) };
         let mut writer = Writer::new(counted, meta)?;
         let (queue, waiting) = sync_channel(MAX_QUEUED);
         let seen = Arc::clone(&shared);
         let work = move || {
-            let outcome = write_all(&mut writer, &waiting, &seen, limits).and_then(|()| writer.finish().map(drop));
+            let written = write_all(&mut writer, &waiting, &seen, limits).and_then(|()| writer.finish());
+            let outcome = written.and_then(|counted| close(counted.output.into_inner().map_err(IntoInnerError::into_error)?));
             seen.is_full.store(true, Ordering::Relaxed);
             // What still comes has to be counted.
             seen.late.fetch_add(waiting.into_iter().count() as u64, Ordering::Relaxed);
@@ -80,7 +88,7 @@ impl Sink {
 
     /// Hands over a request. Never waits.
     pub(super) fn record(&self, request: Request) -> Result<(), Reason> {
-        let size = request.body.len() as u64;
+        let size = request.size() as u64;
         let queued = self.shared.queued_bytes.fetch_add(size, Ordering::Relaxed);
         let fits = queued == 0 || queued + size <= MAX_QUEUED_BYTES;
         let sent = fits && self.queue.as_ref().is_some_and(|queue| queue.try_send(request).is_ok());
@@ -115,12 +123,14 @@ fn write_all<W: Write>(writer: &mut Writer<W>, queue: &Receiver<Request>, shared
             Ok(request) => Ok(request),
         };
         let Ok(request) = next else { return Ok(()) };
-        shared.queued_bytes.fetch_sub(request.body.len() as u64, Ordering::Relaxed);
+        shared.queued_bytes.fetch_sub(request.size() as u64, Ordering::Relaxed);
         if let Err(error) = writer.write(&request) {
             shared.late.fetch_add(1, Ordering::Relaxed);
             return Err(error);
         }
-        shared.requests.fetch_add(1, Ordering::Relaxed);
+        if (shared.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MAX_UNFLUSHED) {
+            writer.flush()?;
+        }
     }
     Ok(())
 }
@@ -148,7 +158,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::recording::{Method, Target, UnixNanos};
+    use crate::recording::{Header, Method, Target, UnixNanos};
 
     /// A file that is only written when the test allows it.
     struct Slow(Receiver<()>);
@@ -184,7 +194,7 @@ mod tests {
     #[test]
     fn a_full_queue_is_a_loss_and_no_wait() {
         let (allow, allowed) = channel();
-        let sink = Sink::start(Slow(allowed), &Meta::default(), ENDLESS).unwrap();
+        let sink = Sink::start(Slow(allowed), |_| Ok(()), &Meta::default(), ENDLESS).unwrap();
         let accepted = (0..2 * MAX_QUEUED).filter(|_| sink.record(request(0)).is_ok()).count();
         assert!((MAX_QUEUED..2 * MAX_QUEUED).contains(&accepted), "{accepted}");
         drop(allow);
@@ -194,25 +204,30 @@ mod tests {
     }
 
     #[test]
-    fn bodies_in_the_queue_are_bounded() {
-        let (allow, allowed) = channel::<()>();
-        let sink = Sink::start(Slow(allowed), &Meta::default(), ENDLESS).unwrap();
-        let accepted = (0..100).filter(|_| sink.record(request(1 << 20)).is_ok()).count();
-        assert!((32..40).contains(&accepted), "{accepted}");
-        drop(allow);
-        sink.finish();
+    fn bytes_in_the_queue_are_bounded() {
+        let with_body = request((1 << 20) - 1024);
+        let header = Header::new("X-Long", &"x".repeat((1 << 20) - 1024)).unwrap();
+        let with_head = Request { headers: vec![header], ..request(0) };
+        for large in [with_body, with_head] {
+            let (allow, allowed) = channel::<()>();
+            let sink = Sink::start(Slow(allowed), |_| Ok(()), &Meta::default(), ENDLESS).unwrap();
+            let accepted = (0..100).filter(|_| sink.record(large.clone()).is_ok()).count();
+            assert!((32..40).contains(&accepted), "{accepted}");
+            drop(allow);
+            sink.finish();
+        }
     }
 
     #[test]
     fn it_ends_at_its_limits() {
-        let sink = Sink::start(io::sink(), &Meta::default(), Limits { requests: 3, bytes: u64::MAX }).unwrap();
+        let sink = Sink::start(io::sink(), |_| Ok(()), &Meta::default(), Limits { requests: 3, bytes: u64::MAX }).unwrap();
         for _ in 0..5 {
             sink.record(request(0)).unwrap();
         }
         let written = sink.finish();
         assert_eq!((written.requests, written.late), (3, 2));
 
-        let sink = Sink::start(io::sink(), &Meta::default(), Limits { requests: 9, bytes: 100 }).unwrap();
+        let sink = Sink::start(io::sink(), |_| Ok(()), &Meta::default(), Limits { requests: 9, bytes: 100 }).unwrap();
         for _ in 0..9 {
             sink.record(request(0)).unwrap();
         }

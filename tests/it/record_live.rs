@@ -313,6 +313,29 @@ fn record_live_ends_at_its_limits() {
 }
 
 #[test]
+fn record_live_packs_as_the_name_says() {
+    let mut running = Service::with_config(&demo(20)).ready();
+    let clients = Clients::start(running.address(), "/ok", 2);
+    let file = running.directory().join("live.jsonl.zst");
+    let arguments = format!("--share 1 --max-requests 7 --output {}", file.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+    command.args(["record", "live", "-c"]).arg(running.directory().join("tuningfork.toml")).args(arguments.split(' '));
+    let mut packed = Watched::start(command, Journal::default());
+    assert_eq!(packed.await_end(), End::Code(0), "{}", packed.said());
+    clients.finish();
+    assert_eq!(std::fs::metadata(&file).expect("the recording").permissions().mode() & 0o777, 0o600);
+    let plain = zstd::decode_all(std::fs::File::open(&file).expect("open")).expect("a whole file");
+    assert_eq!(recording::read(plain.as_slice()).expect("a recording").requests.len(), 7);
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+    command.args(["record", "live", "-o", "-", "-c"]).arg(running.directory().join("tuningfork.toml"));
+    let mut refused = Watched::start(command, Journal::default());
+    assert_eq!(refused.await_end(), End::Code(73));
+    assert!(refused.said().contains("to a file only"), "{}", refused.said());
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn record_live_refuses_what_would_harm() {
     let port = crate::support::service::free_port();
     let open = demo(5).replace("\"@LISTEN@\"", &format!("[\"@LISTEN@\", \"0.0.0.0:{port}\"]"));

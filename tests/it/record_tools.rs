@@ -53,6 +53,20 @@ fn record_tools_cut_a_piece_by_time() {
 }
 
 #[test]
+fn record_tools_end_quietly_when_nobody_reads_on() {
+    let folder = folder();
+    for arguments in ["cut in.jsonl --first 3", "scrub in.jsonl", "export in.jsonl --to jsonl", "cut in.jsonl --first 3 --zstd"] {
+        let (reader, writer) = std::io::pipe().expect("make a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+        command.arg("record").args(arguments.split(' ')).current_dir(folder.path(".")).stdout(writer);
+        let output = command.stderr(Stdio::piped()).output().expect("run it");
+        assert_eq!(output.status.code(), Some(0), "{arguments}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments}");
+    }
+}
+
+#[test]
 fn record_tools_filter_by_what_requests_are() {
     let folder = folder();
     for (options, expected) in [

@@ -93,12 +93,14 @@ pub(crate) struct Draft {
     move_to: Option<(PathBuf, PathBuf)>,
 }
 
-enum Packed {
+/// A file that grows, packed.
+pub(super) enum Packed {
     Plain(BufWriter<Sink>),
     Zstd(zstd::Encoder<'static, BufWriter<Sink>>),
 }
 
-enum Sink {
+/// Where packed bytes go.
+pub(super) enum Sink {
     File(File),
     Standard(io::Stdout),
 }
@@ -117,10 +119,10 @@ impl Draft {
             let file = OpenOptions::new().write(true).open(output)?;
             return Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: None });
         }
-        let mut name = output.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let draft = output.with_file_name(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut suffix = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut suffix)?;
+        let draft = draft_of(output, u64::from_ne_bytes(suffix))?;
+        let file = create_new(&draft)?;
         Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: Some((draft, output.to_owned())) })
     }
 
@@ -136,6 +138,18 @@ impl Draft {
     }
 }
 
+/// Where an output is before it is finished. In a folder that others write too, nobody may know it beforehand.
+fn draft_of(output: &Path, suffix: u64) -> io::Result<PathBuf> {
+    let mut name = output.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+    name.push(format!(".{suffix:016x}.part"));
+    Ok(output.with_file_name(name))
+}
+
+/// A file that was not there, readable by its owner only. What somebody put in its place is never written to, nor where it leads.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Some((draft, _)) = &self.move_to {
@@ -147,16 +161,26 @@ impl Drop for Draft {
 
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.writer {
-            Packed::Plain(writer) => writer.write(bytes),
-            Packed::Zstd(encoder) => encoder.write(bytes),
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Write for Packed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(writer) => writer.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.writer {
-            Packed::Plain(writer) => writer.flush(),
-            Packed::Zstd(encoder) => encoder.flush(),
+        match self {
+            Self::Plain(writer) => writer.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
         }
     }
 }
@@ -174,7 +198,13 @@ impl Packed {
         })
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    /// A new file, packed as its name asks for.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        Self::new(Sink::File(create_new(path)?), Packing::of(path))
+    }
+
+    /// Writes what a packed file has at its end.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(writer) => writer.flush(),
             Self::Zstd(encoder) => {
@@ -282,6 +312,24 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn what_was_planted_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let draft = draft_of(&place("a"), 7).unwrap();
+        assert_eq!(draft, place("a.0000000000000007.part"));
+        fs::write(place("precious"), "before").unwrap();
+        for target in ["precious", "missing"] {
+            std::os::unix::fs::symlink(place(target), &draft).unwrap();
+            assert_eq!(create_new(&draft).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            fs::remove_file(&draft).unwrap();
+        }
+        fs::write(&draft, "readable by all").unwrap();
+        assert_eq!(create_new(&draft).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(place("precious")).unwrap(), "before");
+        assert!(!place("missing").exists());
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! `tuningfork record live`: borrows the listening sockets of a running service and records what comes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::super::{CommandError, configuration};
+use super::files::{Packed, is_standard};
 use super::import::random_key;
 use crate::config::Address;
 use crate::control::{Client, ControlError, Lease};
@@ -33,7 +33,7 @@ pub struct Options {
     /// The service's control socket, instead of the one that its configuration names
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
     control: Option<PathBuf>,
-    /// The recording to write: a new file, which only you can read
+    /// The recording to write: a new file, which only you can read; one whose name ends in .zst is compressed
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// For how much of the time connections are taken, beside the workers, who take most of them: from 0.001 to 1
@@ -45,7 +45,7 @@ pub struct Options {
     /// End after this many requests
     #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS as u64)]
     max_requests: u64,
-    /// End when the file has this many bytes
+    /// End when the recording has this many bytes, before compression
     #[arg(long, value_name = "N", default_value_t = MAX_BYTES)]
     max_bytes: u64,
     /// Keep request bodies, as far as secrets in them can be replaced
@@ -105,7 +105,8 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let bodies = if options.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
     let limits = Limits { requests: options.max_requests, bytes: options.max_bytes };
     let in_file = |source| LiveError::Output { path: options.output.clone(), source };
-    let sink = Sink::start(create(&options.output).map_err(in_file)?, &meta(bodies), limits).map_err(in_file)?;
+    let output = create(&options.output).map_err(in_file)?;
+    let sink = Sink::start(output, |mut output| output.finish(), &meta(bodies), limits).map_err(in_file)?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
     tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     let seed = std::process::id().into();
@@ -158,8 +159,11 @@ fn is_reached_from_elsewhere(listener: &Listener) -> bool {
 }
 
 /// Not through a draft: what is recorded when the machine fails is worth having.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+fn create(path: &Path) -> io::Result<Packed> {
+    if is_standard(path) {
+        return Err(io::Error::other("a live recording is written to a file only: name one, such as live.jsonl.zst"));
+    }
+    Packed::create(path)
 }
 
 fn meta(bodies: Bodies) -> Meta {

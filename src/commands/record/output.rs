@@ -1,13 +1,23 @@
 //! Where a command writes, and copying a part of a recording there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::super::CommandError;
-use super::files::{Draft, Packing, is_same};
+use super::files::{Draft, Packing, is_same, is_standard};
+use super::import::ImportError;
 use super::input::{lost, name, reader, unusable};
 use crate::recording::{Request, Verdict, Writer};
+
+/// Whether a command ended because whoever reads its standard output wants no more of it, as `head` does: no failure.
+pub(super) fn is_unread(error: &CommandError) -> bool {
+    let (CommandError::CannotCreate { path, source } | CommandError::Import(ImportError::Output { path, source })) = error else {
+        return false;
+    };
+    is_standard(path) && source.kind() == ErrorKind::BrokenPipe
+}
 
 /// Where to write.
 #[derive(Clone, Debug, Args)]

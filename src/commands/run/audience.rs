@@ -205,6 +205,10 @@ impl control::Source for Watcher {
         self.roster.read().status()
     }
 
+    fn is_stopping(&self) -> bool {
+        self.roster.read().stopping
+    }
+
     fn listeners(&self) -> &Listeners {
         &self.listeners
     }
