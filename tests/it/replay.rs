@@ -267,6 +267,17 @@ fn replay_compares_content_with_earlier_runs_and_learns_what_is_noise() {
 }
 
 #[test]
+fn replay_says_beforehand_that_a_recording_is_too_long() {
+    let day_apart = "{\"t\":1,\"m\":\"GET\",\"u\":\"/\"}\n{\"t\":90001,\"m\":\"GET\",\"u\":\"/\"}\n";
+    let site = Site::new(day_apart);
+    let mut replay = site.folder.start(&site.arguments(""));
+    let log = site.folder.path("access.log");
+    replay.wait("the first request", |_| std::fs::read_to_string(&log).is_ok_and(|log| log.contains("GET / ")).then_some(()));
+    replay.signal(Signal::INT);
+    replay.finish().assert_err(&["this would take longer than 1day"]);
+}
+
+#[test]
 fn replay_speaks_tls_and_checks_certificates_unless_told_not_to() {
     let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 5]));
     let mut openssl = Command::new("openssl");
@@ -321,6 +332,7 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
         (format!("traffic.jsonl {target} --rate 0"), 2, "above 0, at most 1000000"),
         (format!("traffic.jsonl {target} --think 1s"), 2, "--clients"),
         (format!("traffic.jsonl {target} --check body"), 2, "--save-bodies <FILE>"),
+        (format!("traffic.jsonl {target} --duration 48h"), 1, "--duration and --warm-up together are at most 1day"),
         (format!("traffic.jsonl {target} --timeout 0s"), 2, "a time above zero"),
         (format!("traffic.jsonl {target} --max-conns 4000000000"), 1, "raise the limit (ulimit -n), or lower --max-conns"),
         (format!("traffic.jsonl {target} --json /nonexistent/x"), 73, "/nonexistent/x"),

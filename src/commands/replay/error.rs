@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::commands::Ending;
 use crate::load::{LoadError, TlsError};
@@ -35,6 +36,12 @@ pub enum ReplayError {
         files: u64,
         /// Files needed beside connections.
         spare: u64,
+    },
+    /// Longer than a replay may take.
+    #[error("--duration and --warm-up together are at most {}", humantime::format_duration(*longest))]
+    TooLong {
+        /// The longest that is possible.
+        longest: Duration,
     },
     /// The filters keep nothing.
     #[error("the filters leave out all {0} requests: nothing to replay")]
@@ -72,6 +79,7 @@ impl ReplayError {
             Self::Unresolved { .. }
             | Self::Remote { .. }
             | Self::TooFewFiles { .. }
+            | Self::TooLong { .. }
             | Self::Tls(_)
             | Self::Load(_)
             | Self::WatcherLost => Ending::Failure,
