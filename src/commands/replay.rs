@@ -74,7 +74,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         settled: run.settle,
         priority,
     };
-    let verdict = options.slo.map(|slo| Verdict::of(slo, &played));
+    let verdict = options.slo.map(|slo| Verdict::of(slo, &played, &host));
     let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
     let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
     if !outputs.use_stdout() {
@@ -177,7 +177,7 @@ fn ending(replayed: &Replayed) -> Ending {
         return Ending::Interrupted;
     }
     match &replayed.verdict {
-        Some(verdict) if !verdict.met => Ending::Unmet,
+        Some(verdict) if verdict.met != Some(true) => Ending::Unmet,
         _ if replayed.played.completed == 0 => Ending::Failure,
         _ if replayed.comparison.as_ref().is_some_and(|comparison| comparison.different > 0) => Ending::Failure,
         Some(_) | None => Ending::Success,
