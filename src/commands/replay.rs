@@ -19,7 +19,7 @@ use super::say::{print, say};
 use super::tune_output::Paper;
 use super::{CommandError, Ending, traffic};
 use crate::load::{Check, Reach, Run, USUAL_BATCH};
-use crate::recording::Recording;
+use crate::recording::{Recording, Scrub};
 use crate::replay::{Load, Plan, PlanOptions, Reuse};
 use crate::sys::limits;
 use crate::sys::signals::Signals;
@@ -81,7 +81,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         priority,
     };
     // Who breaks off has not let it be answered.
-    let verdict = options.slo.filter(|_| !interrupted).map(|slo| Verdict::of(slo, &played));
+    let verdict = options.slo.filter(|_| !interrupted).map(|slo| Verdict::of(slo, &played, &host));
     let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
     let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
     let shown = if outputs.use_stdout() { Ok(()) } else { show(&replayed) };
@@ -108,7 +108,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         turns: course.turns,
         from: 0,
         settle: options.warm_up,
-        duration: options.duration.map_or(LONGEST, |duration| duration.saturating_add(options.warm_up).min(LONGEST)),
+        duration: options.duration.map_or(LONGEST, |duration| duration.saturating_add(options.warm_up)),
         drain: options.timeout,
         timeout: options.timeout,
         max_connections: connections(options.max_conns)?,
@@ -137,17 +137,28 @@ fn warn_of_secrets(recording: &Recording, aim: &Aim) {
     if aim.is_here() {
         return;
     }
-    let what = match recording.meta.scrub.as_deref() {
-        None => "the recording does not say whether it is scrubbed",
-        Some("none") => "the recording is not scrubbed",
-        Some(_) => return,
-    };
-    say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
+    if let Some(what) = unscrubbed(recording.meta.scrub.as_deref()) {
+        say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
+    }
+}
+
+/// What speaks against a recording's policy; only the one that we know is trusted.
+fn unscrubbed(policy: Option<&str>) -> Option<&'static str> {
+    match policy {
+        Some(Scrub::NAME) => None,
+        Some("none") => Some("the recording is not scrubbed"),
+        Some(_) => Some("the recording may not be scrubbed throughout"),
+        None => Some("the recording does not say whether it is scrubbed"),
+    }
 }
 
 fn introduce(plan: &Plan, aim: &Aim, course: &Course) {
     let requests = counted(plan.requests().len() as u64, "request");
     say(&Paper::of_stdout(None).wrap(&format!("Replaying {requests} to {}. {}.", aim.name, course.words)));
+    if course.is_cut {
+        let longest = humantime::format_duration(LONGEST);
+        say(&format!("Warning: this would take longer than {longest}; it ends then, and the rest is not played"));
+    }
 }
 
 /// What of the recording is not played.
@@ -171,9 +182,22 @@ fn ending(replayed: &Replayed) -> Ending {
         return Ending::Interrupted;
     }
     match &replayed.verdict {
-        Some(verdict) if !verdict.met => Ending::Unmet,
+        Some(verdict) if verdict.met != Some(true) => Ending::Unmet,
         _ if replayed.played.completed == 0 => Ending::Failure,
         _ if replayed.comparison.as_ref().is_some_and(|comparison| comparison.different > 0) => Ending::Failure,
         Some(_) | None => Ending::Success,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_known_policy_is_taken_for_scrubbed() {
+        assert_eq!(unscrubbed(Some(Scrub::NAME)), None);
+        for policy in [None, Some("none"), Some("mixed"), Some("")] {
+            assert!(unscrubbed(policy).is_some(), "{policy:?}");
+        }
     }
 }

@@ -79,8 +79,8 @@ pub enum Priority {
 pub struct HostUse {
     /// Each core over the whole run.
     pub cores: Vec<CoreUse>,
-    /// The share that other guests of the host took, second by second of the run; shorter if it could not be read.
-    pub steal: Vec<f64>,
+    /// The share that other guests of the host took, second by second of the run; `None`, or shorter, where it could not be read.
+    pub steal: Vec<Option<f64>>,
 }
 
 /// Everything a replay has to say.
@@ -113,11 +113,22 @@ impl Replayed {
     /// Seconds that cannot be trusted. They stay in every number of the report, which says so.
     #[must_use]
     pub fn invalid(&self) -> Vec<Invalid> {
-        let judged = self.played.seconds.iter().enumerate().map(|(second, counted)| {
-            let steal = self.host.steal.get(second).copied().unwrap_or(0.0);
-            Invalid { second, doubts: doubts(counted, steal).collect() }
-        });
-        judged.filter(|second| !second.doubts.is_empty()).collect()
+        invalid(&self.played, &self.host)
+    }
+
+    /// Seconds whose steal could not be read: whether other guests disturbed them is unknown.
+    #[must_use]
+    pub fn unwitnessed(&self) -> usize {
+        judged(&self.played, &self.host).filter(|(_, steal)| steal.is_none()).count()
+    }
+
+    /// Whether every second can be trusted; `None` if nothing shows that one cannot, but not all of them, or none, could be checked.
+    #[must_use]
+    pub fn is_valid(&self) -> Option<bool> {
+        if !self.invalid().is_empty() {
+            return Some(false);
+        }
+        (!self.played.seconds.is_empty() && self.unwitnessed() == 0).then_some(true)
     }
 
     /// The share of requests that failed among those whose end is known; those never answered count as failed, unless the user broke
@@ -191,10 +202,20 @@ fn kinds(errors: &Errors) -> [Kind; 9] {
     .map(|(key, words, count)| Kind { key, words, count })
 }
 
-/// What a second counts: its numbers and the steal in it.
-fn judged(replayed: &Replayed) -> impl Iterator<Item = (&Second, f64)> {
-    let steal = replayed.host.steal.iter().copied().chain(std::iter::repeat(0.0));
-    replayed.played.seconds.iter().zip(steal)
+/// What a second counts: its numbers and the steal in it, if that is known.
+fn judged<'a>(played: &'a Played, host: &'a HostUse) -> impl Iterator<Item = (&'a Second, Option<f64>)> {
+    played.seconds.iter().zip(host.steal.iter().copied().chain(std::iter::repeat(None)))
+}
+
+fn invalid(played: &Played, host: &HostUse) -> Vec<Invalid> {
+    let found =
+        judged(played, host).enumerate().map(|(second, (counted, steal))| Invalid { second, doubts: doubted(counted, steal) });
+    found.filter(|second| !second.doubts.is_empty()).collect()
+}
+
+/// What speaks against a second. Unknown steal does not; see [`Replayed::unwitnessed`].
+fn doubted(second: &Second, steal: Option<f64>) -> Vec<Doubt> {
+    doubts(second, steal.unwrap_or(0.0)).collect()
 }
 
 #[cfg(test)]

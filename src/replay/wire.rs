@@ -1,6 +1,7 @@
 //! The bytes of a request as it goes over the wire: recorded headers in their order, minus those that belong to the recorded
 //! connection, changed as the user asks, plus ours.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::ops::Range;
 
@@ -37,7 +38,7 @@ const WITH_LENGTH: [&str; 3] = ["POST", "PUT", "PATCH"];
 /// Appends the request to `out`.
 pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>) {
     let host = host(request, options);
-    put(out, format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target.as_str()));
+    put(out, format_args!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, target(request)));
     let recorded = request.headers.iter().filter(|header| is_kept(header, &options.rewrite));
     for header in recorded.chain(&options.rewrite.set).filter(|header| !is_replaced(header)) {
         put(out, format_args!("{}: {}\r\n", header.name(), header.value()));
@@ -75,6 +76,17 @@ pub(super) fn cookie(bytes: &[u8]) -> Option<Range<usize>> {
     None
 }
 
+/// In origin form: in absolute form, a proxy at the target would send the request to another host.
+fn target(request: &Request) -> Cow<'_, str> {
+    match request.target.absolute() {
+        None => request.target.as_str().into(),
+        // Of the server as a whole (RFC 9112, 3.2.4).
+        Some((_, "")) if request.method.as_str() == "OPTIONS" => "*".into(),
+        Some((_, rest)) if rest.starts_with('/') => rest.into(),
+        Some((_, rest)) => format!("/{rest}").into(),
+    }
+}
+
 fn host<'a>(request: &'a Request, options: &'a PlanOptions) -> &'a str {
     let usual = match &options.host {
         HostRule::Always(name) => return name,
@@ -82,7 +94,18 @@ fn host<'a>(request: &'a Request, options: &'a PlanOptions) -> &'a str {
     };
     let recorded = request.headers.iter().filter(|header| is_kept(header, &options.rewrite));
     let mut hosts = options.rewrite.set.iter().chain(recorded).filter(|header| header.is("host"));
-    hosts.next().map_or(usual, Header::value)
+    match hosts.next() {
+        Some(host) => host.value(),
+        None if options.rewrite.remove.iter().any(|name| name.eq_ignore_ascii_case("host")) => usual,
+        None => absolute_host(request).unwrap_or(usual),
+    }
+}
+
+/// The host that a target in absolute form names, without a user.
+fn absolute_host(request: &Request) -> Option<&str> {
+    let (authority, _) = request.target.absolute()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    (!host.is_empty()).then_some(host)
 }
 
 fn is_kept(header: &Header, rewrite: &Rewrite) -> bool {
@@ -140,6 +163,20 @@ mod tests {
         let set = Rewrite { set: vec![header("host", "set")], ..Rewrite::default() };
         assert_eq!(hosts(&PlanOptions { rewrite: set.clone(), ..usual.clone() }), "set");
         assert_eq!(hosts(&PlanOptions { rewrite: set, host: HostRule::Always("always".into()), ..usual }), "always");
+    }
+
+    #[test]
+    fn targets_in_absolute_form_are_sent_in_origin_form() {
+        let options = PlanOptions::new("usual", Reuse::KeepAlive);
+        let start = |line: &str| encoded(line, &options).lines().take(2).collect::<Vec<_>>().join(" ");
+        let bare = |method: &str, target: &str| start(&format!(r#"{{"t":1,"m":"{method}","u":"{target}"}}"#));
+        assert_eq!(bare("GET", "http://other:81/a?b"), "GET /a?b HTTP/1.1 Host: other:81");
+        assert_eq!(bare("GET", "HTTPS://user:word@other"), "GET / HTTP/1.1 Host: other");
+        assert_eq!(bare("GET", "http://other?b"), "GET /?b HTTP/1.1 Host: other");
+        assert_eq!(bare("GET", "http:///a"), "GET /a HTTP/1.1 Host: usual");
+        assert_eq!(bare("OPTIONS", "http://other"), "OPTIONS * HTTP/1.1 Host: other");
+        let recorded = r#"{"t":1,"m":"GET","u":"http://other/a","h":[["Host","recorded"]]}"#;
+        assert_eq!(start(recorded), "GET /a HTTP/1.1 Host: recorded");
     }
 
     #[test]

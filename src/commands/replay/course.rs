@@ -17,6 +17,8 @@ pub(super) struct Course {
     pub(super) words: String,
     /// How long it will take, if that is known.
     pub(super) expected: Option<Duration>,
+    /// Whether it would take longer than a replay may.
+    pub(super) is_cut: bool,
 }
 
 impl Course {
@@ -39,9 +41,14 @@ impl Course {
             (Turns::Endless, None) => format!("{words}; the recording is repeated"),
             (Turns::Endless, Some(_)) | (Turns::Once, _) => words,
         };
-        let asked = options.duration.map(|duration| duration.saturating_add(options.warm_up).min(LONGEST));
-        let expected = [asked, length(&load, turns, plan)].into_iter().flatten().min();
-        Ok(Self { load, turns, timing, words, expected })
+        let asked = options.duration.map(|duration| duration.saturating_add(options.warm_up));
+        if asked.unwrap_or(options.warm_up) > LONGEST {
+            return Err(ReplayError::TooLong { longest: LONGEST });
+        }
+        let wanted = [asked, length(&load, turns, plan)].into_iter().flatten().min();
+        let is_cut = wanted.or_else(|| once(&load, turns, plan)).is_some_and(|wanted| wanted > LONGEST);
+        let expected = wanted.map(|wanted| wanted.min(LONGEST));
+        Ok(Self { load, turns, timing, words, expected, is_cut })
     }
 }
 
@@ -112,6 +119,16 @@ fn length(load: &Load, turns: Turns, plan: &Plan) -> Option<Duration> {
         // Copies are shifted, each by less than a turn.
         (Load::Recorded { copies, .. }, Turns::Once) if copies.get() > 1.0 => None,
         (Load::Open { rate, .. }, Turns::Once) => Duration::try_from_secs_f64(requests / rate.per_second()).ok(),
-        (Load::Recorded { speed, .. }, Turns::Once) => Duration::try_from_secs_f64(plan.span().as_secs_f64() / speed.get()).ok(),
+        (Load::Recorded { .. }, Turns::Once) => once(load, turns, plan),
+    }
+}
+
+/// How long recorded gaps take at least.
+fn once(load: &Load, turns: Turns, plan: &Plan) -> Option<Duration> {
+    match (load, turns) {
+        (Load::Recorded { speed, .. }, Turns::Once) => {
+            Some(Duration::try_from_secs_f64(plan.span().as_secs_f64() / speed.get()).unwrap_or(Duration::MAX))
+        }
+        (Load::Recorded { .. } | Load::Open { .. } | Load::Profile { .. } | Load::Closed { .. }, _) => None,
     }
 }

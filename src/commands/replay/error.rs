@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::commands::Ending;
 use crate::load::{LoadError, TlsError};
@@ -53,6 +54,12 @@ pub enum ReplayError {
     /// A report would take the place of the recording or of another report.
     #[error("{}: two files of this command have this name, and one would take the place of the other: name another one", .0.display())]
     Overwrites(PathBuf),
+    /// Longer than a replay may take.
+    #[error("--duration and --warm-up together are at most {}", humantime::format_duration(*longest))]
+    TooLong {
+        /// The longest that is possible.
+        longest: Duration,
+    },
     /// The filters keep nothing.
     #[error("the filters leave out all {0} requests: nothing to replay")]
     NothingSelected(u64),
@@ -92,6 +99,7 @@ impl ReplayError {
             | Self::TooManyClients { .. }
             | Self::NoCopies(_)
             | Self::TooFewFiles { .. }
+            | Self::TooLong { .. }
             | Self::Tls(_)
             | Self::Load(_)
             | Self::WatcherLost => Ending::Failure,

@@ -61,10 +61,10 @@ pub struct Options {
     /// Whether recorded connections are kept, each request waiting for the answer before it, or requests go out on any connection
     #[arg(long, value_name = "WHICH", help_heading = LOAD, conflicts_with_all = ["rate", "poisson", "profile", "clients"])]
     pub(super) sessions: Option<SessionsKept>,
-    /// How long to send; with a rate or clients the recording is repeated until then [default: once through the recording]
+    /// How long to send; with a rate or clients the recording is repeated until then; at most a day [default: once through the recording]
     #[arg(long, value_name = "TIME", help_heading = LOAD, value_parser = time)]
     pub(super) duration: Option<Duration>,
-    /// Play the recording again and again, until --duration or Ctrl-C
+    /// Play the recording again and again, until --duration, Ctrl-C or a day has passed
     #[arg(long = "loop", help_heading = LOAD, conflicts_with = "profile")]
     pub(super) endless: bool,
     /// How long to send before anything counts

@@ -56,7 +56,7 @@ impl Witness {
         let ends: Vec<(f64, f64)> = ends.map_while(|end| end).collect();
         let share = |ends: &[(f64, f64); 2]| {
             let [(all, steal), (all_after, steal_after)] = *ends;
-            if all_after > all { ((steal_after - steal) / (all_after - all)).max(0.0) } else { 0.0 }
+            (all_after > all).then(|| ((steal_after - steal) / (all_after - all)).max(0.0))
         };
         HostUse { cores, steal: ends.array_windows().map(share).collect() }
     }
@@ -96,8 +96,9 @@ mod tests {
         witness.read(at(2_000), core(1_900, 100));
         witness.read(at(2_500), core(2_300, 200));
         let told = witness.tell(3);
-        let rounded: Vec<f64> = told.steal.iter().map(|share| (share * 100.0).round() / 100.0).collect();
-        assert_eq!(rounded, [0.0, 0.2, 0.0]);
+        let rounded: Vec<Option<f64>> =
+            told.steal.iter().map(|share| share.map(|share| (share * 100.0).round() / 100.0)).collect();
+        assert_eq!(rounded, [Some(0.0), Some(0.2), None]);
         assert_eq!(told.cores.len(), 1);
         assert!((told.cores[0].steal - 0.1).abs() < 1e-9, "{told:?}");
     }

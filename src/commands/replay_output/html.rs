@@ -75,9 +75,9 @@ fn notes(replayed: &Replayed) -> String {
         notes.push(("warn", "PARTIAL: the replay was interrupted.".to_owned()));
     }
     if let Some(verdict) = &replayed.verdict {
-        notes.push((if verdict.met { "good" } else { "bad" }, objective(verdict)));
+        notes.push((if verdict.met == Some(true) { "good" } else { "bad" }, objective(verdict)));
     }
-    let trusted = replayed.invalid().is_empty() && !replayed.played.seconds.is_empty();
+    let trusted = replayed.is_valid() == Some(true);
     notes.push((if trusted { "good" } else { "warn" }, validity(replayed)));
     if let Some(comparison) = &replayed.comparison {
         notes.push((if comparison.different == 0 { "good" } else { "bad" }, contents(comparison)));

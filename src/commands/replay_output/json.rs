@@ -5,8 +5,8 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::{Priority, Replayed, judged, kinds};
-use crate::load::{Doubt, Second, doubts};
+use super::{Priority, Replayed, doubted, judged, kinds};
+use crate::load::{Doubt, Second};
 use crate::stats::Latencies;
 
 /// What `--json` writes. Keys are stable: other programs read them, and new ones may be added. Times are seconds, shares go from 0 to
@@ -28,13 +28,13 @@ use crate::stats::Latencies;
 /// - `retried`, `connections`, `bytes` (received).
 /// - `cpu_seconds` (of the generator's thread), `cpu_per_request`, `generator_busy` (share of a core), `real_time`.
 /// - `steal` (share of all cores; `null` if unknown) and `cores` (shares of each).
-/// - `valid`: whether every second can be trusted; `invalid_seconds`: `second` (from 0) and `reasons` (`behind`, `late`, `busy`,
+/// - `valid`: whether every second can be trusted (`null` if none was measured, or steal is unknown in one); `invalid_seconds`: `second` (from 0) and `reasons` (`behind`, `late`, `busy`,
 ///   `steal`, `connect_errors`). Invalid seconds are contained in every other number.
-/// - `slo`: `objective`, `measured`, `errors`, `met`; `null` without `--slo`.
+/// - `slo`: `objective`, `measured`, `errors`, `met` (`null` if no second can be trusted); `null` without `--slo`.
 /// - `content`: `baselines`, `same`, `different`, `noise`, `unanswered`; `null` without `--baseline`.
-/// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal`.
+/// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal` and
+///   `valid` (both `null` if unknown).
 #[derive(Debug, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the keys of the format, not a state")]
 pub struct Summary<'a> {
     tuningfork_replay: u32,
     recording: &'a str,
@@ -71,7 +71,7 @@ pub struct Summary<'a> {
     real_time: bool,
     steal: Option<f64>,
     cores: Vec<Core>,
-    valid: bool,
+    valid: Option<bool>,
     invalid_seconds: Vec<InvalidSecond>,
     slo: Option<Objective>,
     content: Option<Content>,
@@ -129,7 +129,7 @@ struct Objective {
     slo: String,
     measured: f64,
     errors: f64,
-    met: bool,
+    met: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -153,8 +153,8 @@ struct Point {
     max: f64,
     lateness_p99: f64,
     busy: f64,
-    steal: f64,
-    valid: bool,
+    steal: Option<f64>,
+    valid: Option<bool>,
 }
 
 /// What `--json` writes of a replay.
@@ -202,11 +202,11 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
         real_time: setting.priority == Priority::RealTime,
         steal: replayed.steal(),
         cores: cores(replayed),
-        valid: invalid_seconds.is_empty(),
+        valid: replayed.is_valid(),
         invalid_seconds,
         slo: objective(replayed),
         content: content(replayed),
-        series: judged(replayed).map(|(second, steal)| point(second, steal)).collect(),
+        series: judged(&replayed.played, &replayed.host).map(|(second, steal)| point(second, steal)).collect(),
     }
 }
 
@@ -270,7 +270,7 @@ fn content(replayed: &Replayed) -> Option<Content> {
     Some(Content { baselines, same, different, noise: found.noise, unanswered: found.unanswered })
 }
 
-fn point(second: &Second, steal: f64) -> Point {
+fn point(second: &Second, steal: Option<f64>) -> Point {
     let [p50, p90, p99, max] = second.latency;
     Point {
         offered: second.offered,
@@ -284,6 +284,6 @@ fn point(second: &Second, steal: f64) -> Point {
         lateness_p99: second.lateness_p99,
         busy: second.busy,
         steal,
-        valid: doubts(second, steal).next().is_none(),
+        valid: if doubted(second, steal).is_empty() { steal.map(|_| true) } else { Some(false) },
     }
 }

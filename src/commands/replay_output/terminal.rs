@@ -202,7 +202,11 @@ pub(super) fn busy(cores: &[CoreUse]) -> String {
 pub(super) fn validity(replayed: &Replayed) -> String {
     let (all, invalid) = (replayed.played.seconds.len(), replayed.invalid());
     if invalid.is_empty() {
+        let unknown = replayed.unwitnessed();
         return match all {
+            1.. if unknown > 0 => {
+                format!("Validity: unknown. No check failed, but steal could not be read in {unknown} of {all} seconds.")
+            }
             0 => "No whole second was measured: nothing says whether the numbers can be trusted.".to_owned(),
             1 => "Validity: the one second passed every check.".to_owned(),
             all => format!("Validity: all {all} seconds passed every check."),
@@ -252,7 +256,11 @@ pub(super) fn contents(comparison: &Comparison) -> String {
 
 /// Whether the objective was met, in words.
 pub(super) fn objective(verdict: &Verdict) -> String {
-    let result = if verdict.met { "met" } else { "MISSED" };
+    let result = match verdict.met {
+        Some(true) => "met",
+        Some(false) => "MISSED",
+        None => "NOT JUDGED, which counts as missed: no second can be trusted",
+    };
     let name = verdict.slo.quantile().name();
     format!("{}: {result} ({name} {}, errors {}).", verdict.slo, latency(verdict.measured), percent(verdict.errors))
 }

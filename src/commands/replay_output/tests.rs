@@ -87,13 +87,13 @@ fn example() -> Replayed {
         priority: Priority::Ordinary,
     };
     let core = |cpu, user| CoreUse { cpu, user, system: 0.1, idle: 0.89 - user, steal: 0.01, ..CoreUse::default() };
-    let host = HostUse { cores: vec![core(0, 0.3), core(1, 0.2)], steal: vec![0.0, 0.0, 0.01, 0.03] };
+    let host = HostUse { cores: vec![core(0, 0.3), core(1, 0.2)], steal: vec![Some(0.0), Some(0.0), Some(0.01), Some(0.03)] };
     Replayed { setting, played: played(), host, verdict: None, comparison: None, interrupted: false }
 }
 
 fn missed() -> Replayed {
     let mut replayed = example();
-    replayed.verdict = Some(Verdict::of("p90<20ms,errors<0.1%".parse().unwrap(), &replayed.played));
+    replayed.verdict = Some(Verdict::of("p90<20ms,errors<0.1%".parse().unwrap(), &replayed.played, &replayed.host));
     replayed.comparison =
         Some(Comparison { baselines: 2, same: 900, different: 2, noise: 80, unanswered: 18, examples: vec![4, 7] });
     replayed.interrupted = true;
@@ -183,16 +183,33 @@ fn errors_are_a_share_that_counts_what_was_never_answered() {
     let mut nothing = example();
     (nothing.played.completed, nothing.played.errors, nothing.played.unfinished) = (0, Errors::default(), Unfinished::default());
     assert!(nothing.error_share().abs() < f64::EPSILON);
-    assert!(!Verdict::of("p90<1s".parse().unwrap(), &nothing.played).met);
+    assert_eq!(Verdict::of("p90<1s".parse().unwrap(), &nothing.played, &nothing.host).met, Some(false));
 }
 
 #[test]
 fn an_objective_is_met_within_both_bounds() {
     let played = played();
-    let met = |slo: &str| Verdict::of(slo.parse().unwrap(), &played).met;
-    assert!(met("p90<80ms,errors<1%"));
-    assert!(!met("p90<80ms,errors<0.9%"));
-    assert!(!met("p90<70ms,errors<1%"));
+    let met = |slo: &str| Verdict::of(slo.parse().unwrap(), &played, &HostUse::default()).met;
+    assert_eq!(met("p90<80ms,errors<1%"), Some(true));
+    assert_eq!(met("p90<80ms,errors<0.9%"), Some(false));
+    assert_eq!(met("p90<70ms,errors<1%"), Some(false));
+}
+
+#[test]
+fn what_is_unknown_is_neither_valid_nor_met() {
+    let json = |replayed: &Replayed| serde_json::to_value(summary(replayed)).unwrap();
+    assert!(json(&closed())["valid"].is_null(), "no second was measured");
+    let mut replayed = example();
+    replayed.played.seconds = vec![second(200, 0.000_09); 2];
+    assert_eq!(json(&replayed)["valid"], true);
+    replayed.host.steal = vec![Some(0.0)];
+    let report = json(&replayed);
+    assert!(report["valid"].is_null() && report["series"][1]["valid"].is_null() && report["series"][1]["steal"].is_null());
+    assert!(terminal(&replayed, WIDE).contains("steal could not be read in 1 of 2 seconds"));
+    replayed.host.steal = vec![Some(0.5); 2];
+    replayed.verdict = Some(Verdict::of("p90<5s".parse().unwrap(), &replayed.played, &replayed.host));
+    assert!(json(&replayed)["slo"]["met"].is_null());
+    assert!(terminal(&replayed, WIDE).contains("NOT JUDGED, which counts as missed"));
 }
 
 #[test]
