@@ -21,7 +21,7 @@ Exit codes:
    66  a file to be read is missing or unusable (configuration, recording, journal)
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
-   99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO missed, or no second can be trusted
+   99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met
   130  interrupted; what was finished is reported";
 
 /// Runs web application workers, and finds out how many a host should run.
