@@ -371,7 +371,7 @@ fn replay_ends_with_69_where_nothing_listens() {
     for (target, reason) in targets {
         let said = folder.run(&format!("replay traffic.jsonl --target {target} --json a.json"));
         said.assert_code(69);
-        said.assert_err(&[&target, reason, "is the server running"]);
+        said.assert_err(&[target.as_str(), reason, "is the server running"]);
         assert!(!folder.path("a.json").exists() && said.out.is_empty(), "{said}");
     }
 }
@@ -437,11 +437,12 @@ fn replay_judges_errors_alone_and_without_an_objective_lets_them_be() {
 #[test]
 fn replay_plays_what_is_whole_of_a_hostile_and_truncated_recording() {
     let mut traffic = requests(["/whole"; 3]);
+    let (long, deep) = ("x".repeat(2 << 20), "[".repeat(100_000));
     let hostile = [
-        &"x".repeat(2 << 20),
+        long.as_str(),
         r#"{"t":1,"m":"GET","u":"/ HTTP/1.1\r\nX: smuggled\r\n\r\n"}"#,
         r#"{"t":1e999,"m":"GET","u":"/"}"#,
-        &"[".repeat(100_000),
+        &deep,
         "\0\0\0",
     ];
     hostile.iter().for_each(|line| traffic += &format!("{line}\n"));
