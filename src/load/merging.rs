@@ -23,7 +23,7 @@ const RECENT: usize = 64;
 pub(super) struct Merging {
     /// Where those that are due by then are moved to.
     gate: Moment,
-    recent: [Moment; RECENT],
+    recent: Box<[Moment; RECENT]>,
     seen: usize,
     /// When sending stops: nothing that is due before is moved beyond.
     end: Moment,
@@ -31,7 +31,7 @@ pub(super) struct Merging {
 
 impl Merging {
     pub(super) fn new(end: Moment) -> Self {
-        Self { gate: Moment::default(), recent: [Moment::default(); RECENT], seen: 0, end }
+        Self { gate: Moment::default(), recent: Box::new([Moment::default(); RECENT]), seen: 0, end }
     }
 
     /// When a request is sent that is due at `due`. Requests come in the order in which they are due.

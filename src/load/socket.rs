@@ -151,13 +151,11 @@ pub(super) fn pull_stamped(socket: &OwnedFd, buffer: &mut [u8]) -> (Moved, Optio
 }
 
 fn stamp(message: &ControlMessageOwned) -> Option<WallTime> {
-    match message {
-        ControlMessageOwned::ScmTimestampns(time) => {
-            let seconds = u64::try_from(time.tv_sec()).ok()?;
-            Some(Duration::new(seconds, u32::try_from(time.tv_nsec()).ok()?))
-        }
-        _ => None,
-    }
+    let ControlMessageOwned::ScmTimestampns(time) = message else {
+        return None;
+    };
+    let seconds = u64::try_from(time.tv_sec()).ok()?;
+    Some(Duration::new(seconds, u32::try_from(time.tv_nsec()).ok()?))
 }
 
 /// Registers a socket, by edges. A TCP socket is registered once and for all, both ways. One of unix would tell of room whenever the
