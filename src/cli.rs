@@ -19,6 +19,7 @@ Exit codes:
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
+   69  replay: nothing listens at the target
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met

@@ -36,6 +36,8 @@ pub enum Ending {
     AppNotLoaded,
     /// A file that was to be read is missing or unusable (EX_NOINPUT).
     NoInput,
+    /// Nothing listens where requests were to be sent (EX_UNAVAILABLE).
+    Unreachable,
     /// A socket or file could not be made (EX_CANTCREAT).
     CannotCreate,
     /// The configuration is invalid (EX_CONFIG).
@@ -48,12 +50,13 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending but usage errors, which are 2 (clap's).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Success,
         Self::Failure,
         Self::WorkersNotBooting,
         Self::AppNotLoaded,
         Self::NoInput,
+        Self::Unreachable,
         Self::CannotCreate,
         Self::Config,
         Self::Unmet,
@@ -69,6 +72,7 @@ impl Ending {
             Self::WorkersNotBooting => 3,
             Self::AppNotLoaded => 4,
             Self::NoInput => 66,
+            Self::Unreachable => 69,
             Self::CannotCreate => 73,
             Self::Config => 78,
             Self::Unmet => 99,

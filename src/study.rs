@@ -24,7 +24,7 @@ pub use pace::{Budget, Effort, Pace, Timing};
 pub use probe::{Batch, Decision, Judge, Miss, Verdict};
 pub use rate_search::RateSearch;
 pub use report::Report;
-pub use slo::{Quantile, Slo, SloError};
+pub use slo::{ErrorBound, Quantile, Slo, SloError};
 pub use space::{Candidate, Dimensions, Space};
 pub use strategy::{GridThenNeighbours, Next, Stop, Strategy};
 pub use warmup::Warmup;

@@ -11,7 +11,8 @@ pub(super) fn latency(seconds: f64) -> String {
         millis if millis <= 0.0 => "–".to_owned(),
         millis if millis < 1.0 => format!("{:.0}µs", millis * 1e3),
         millis if millis < 10.0 => format!("{millis:.1}ms"),
-        millis if millis < 10_000.0 => format!("{millis:.0}ms"),
+        millis if millis < 999.5 => format!("{millis:.0}ms"),
+        millis if millis < 9_995.0 => format!("{seconds:.2}s"),
         _ => format!("{seconds:.1}s"),
     }
 }
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn times_keep_two_or_three_digits() {
-        let times = [0.0, 0.000_04, 0.001_23, 0.043, 1.5, 75.25].map(latency);
-        assert_eq!(times, ["–", "40µs", "1.2ms", "43ms", "1500ms", "75.2s"]);
+        let times = [0.0, 0.000_04, 0.001_23, 0.043, 0.999_4, 0.999_6, 1.282, 9.994, 9.996, 75.25].map(latency);
+        assert_eq!(times, ["–", "40µs", "1.2ms", "43ms", "999ms", "1.00s", "1.28s", "9.99s", "10.0s", "75.2s"]);
     }
 }

@@ -16,10 +16,11 @@ use std::time::Duration;
 use super::figures::counted;
 use super::replay_output::{self, Comparison, Dropped, Replayed, Setting, Verdict};
 use super::say::{print, say};
+use super::traffic::{self, Traffic};
 use super::tune_output::Paper;
-use super::{CommandError, Ending, traffic};
+use super::{CommandError, Ending};
 use crate::load::{Check, Reach, Run, USUAL_BATCH};
-use crate::recording::{Recording, Scrub};
+use crate::recording::{Meta, Scrub};
 use crate::replay::{Load, Plan, PlanOptions, Reuse};
 use crate::sys::limits;
 use crate::sys::signals::Signals;
@@ -45,18 +46,15 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let outputs = Outputs::prepare(options)?;
-    let mut recording = traffic::read(&options.recording)?;
     let aim = Aim::take(options)?;
-    warn_of_secrets(&recording, &aim);
     let selection = options.which.selection();
-    let filtered = recording.requests.len();
-    recording.requests.retain(|request| selection.keeps(request));
-    let filtered = (filtered - recording.requests.len()) as u64;
-    if recording.requests.is_empty() {
+    let Traffic { draft, meta, left_out: filtered } =
+        traffic::read(&options.recording, plan_options(options, &aim)?, |request| selection.keeps(request))?;
+    warn_of_secrets(&meta, &aim);
+    if draft.taken() == 0 {
         return Err(ReplayError::NothingSelected(filtered).into());
     }
-    let plan = Plan::compile(&recording, &plan_options(options, &aim)?)?;
-    drop(recording);
+    let plan = draft.finish()?;
     let course = Course::choose(options, &plan)?;
     let baselines = bodies::read(&options.baseline, &plan)?;
     let run = run(options, &aim, &course, &plan)?;
@@ -65,6 +63,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     {
         return Err(ReplayError::TooManyClients { clients: clients.get(), most: most.get() }.into());
     }
+    aim.knock()?;
     introduce(&plan, &aim, &course);
     let Shown { played, host, priority, started, interrupted } =
         stage::play(&run, course.expected, options.priority(), &mut signals)?;
@@ -81,7 +80,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         priority,
     };
     // Who breaks off has not let it be answered.
-    let verdict = options.slo.filter(|_| !interrupted).map(|slo| Verdict::of(slo, &played, &host));
+    let verdict = options.slo.filter(|_| !interrupted).map(|objective| Verdict::of(objective, &played, &host));
     let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
     let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
     let shown = if outputs.use_stdout() { Ok(()) } else { show(&replayed) };
@@ -103,7 +102,8 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
     Ok(Run {
         plan,
         target: aim.target.clone(),
-        reach: if options.target_anyway { Reach::Anywhere } else { Reach::ThisHost },
+        // Whether the target is on this host has been decided: the engine knows only loopback addresses.
+        reach: Reach::Anywhere,
         load: course.load.clone(),
         turns: course.turns,
         from: 0,
@@ -113,7 +113,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         timeout: options.timeout,
         max_connections: connections(options.max_conns)?,
         max_body: MAX_BODY,
-        slow_after: options.slo.map_or(SLOW, |slo| slo.latency()),
+        slow_after: options.slo.and_then(|objective| objective.latency()).unwrap_or(SLOW),
         batch: USUAL_BATCH,
         cookies: options.cookies.into(),
         check: if options.hashes_bodies() { Check::Body } else { options.check.into() },
@@ -133,11 +133,11 @@ fn connections(wanted: Option<NonZeroU32>) -> Result<NonZeroU32, ReplayError> {
 }
 
 /// Says where a recording goes that may hold what people sent.
-fn warn_of_secrets(recording: &Recording, aim: &Aim) {
+fn warn_of_secrets(meta: &Meta, aim: &Aim) {
     if aim.is_here() {
         return;
     }
-    if let Some(what) = unscrubbed(recording.meta.scrub.as_deref()) {
+    if let Some(what) = unscrubbed(meta.scrub.as_deref()) {
         say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
     }
 }

@@ -15,7 +15,7 @@ pub use hdr::hdr;
 pub use html::html;
 pub use json::{Summary, summary};
 pub use terminal::terminal;
-pub use verdict::Verdict;
+pub use verdict::{Objective, Verdict};
 
 use crate::load::{Doubt, Errors, Played, Second, doubts};
 use crate::usage::CoreUse;

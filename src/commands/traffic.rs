@@ -1,4 +1,4 @@
-//! Reads recorded traffic that is to be played.
+//! Reads recorded traffic that is to be played, straight into a plan: no recording is held in memory.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -6,18 +6,48 @@ use std::path::Path;
 use super::CommandError;
 use super::record::files;
 use super::say::say;
-use crate::recording::{self, Recording, RecordingError};
+use crate::recording::{Broken, Meta, Reader, RecordingError, Request};
+use crate::replay::{PlanDraft, PlanOptions};
 
-pub(super) fn read(path: &Path) -> Result<Recording, CommandError> {
-    let input = files::open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
-    recorded(&path.display().to_string(), input)
+/// What was read.
+pub(super) struct Traffic {
+    pub(super) draft: PlanDraft,
+    /// What the recording says of itself.
+    pub(super) meta: Meta,
+    /// Requests that were not wanted.
+    pub(super) left_out: u64,
 }
 
-/// Reads a recording and says what of it cannot be used.
-pub(super) fn recorded(name: &str, input: impl BufRead) -> Result<Recording, CommandError> {
+/// Takes of the recording at `path` what is `wanted`.
+pub(super) fn read(path: &Path, options: PlanOptions, wanted: impl Fn(&Request) -> bool) -> Result<Traffic, CommandError> {
+    let input = files::open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
+    recorded(&path.display().to_string(), input, options, wanted)
+}
+
+/// Takes of a recording what is `wanted`, and says what of it cannot be used.
+pub(super) fn recorded(
+    name: &str,
+    input: impl BufRead,
+    options: PlanOptions,
+    wanted: impl Fn(&Request) -> bool,
+) -> Result<Traffic, CommandError> {
     let unusable = |source: RecordingError| CommandError::Recording { name: name.to_owned(), source };
-    let recording = recording::read(input).map_err(unusable)?;
-    let broken = &recording.broken;
+    let mut reader = Reader::new(input).map_err(unusable)?;
+    let mut draft = PlanDraft::new(options, reader.meta())?;
+    let mut left_out = 0;
+    while let Some(request) = reader.next().map_err(unusable)? {
+        if wanted(&request) {
+            draft.take(&request)?;
+        } else {
+            left_out += 1;
+        }
+    }
+    let (meta, broken) = reader.finish().map_err(unusable)?;
+    tell(name, &broken);
+    Ok(Traffic { draft, meta, left_out })
+}
+
+fn tell(name: &str, broken: &Broken) {
     if broken.count > 0 {
         let lines: Vec<_> = broken.first.iter().map(u64::to_string).collect();
         let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
@@ -26,5 +56,4 @@ pub(super) fn recorded(name: &str, input: impl BufRead) -> Result<Recording, Com
     if broken.torn {
         say(&format!("{name}: the last line is cut off and passed over"));
     }
-    Ok(recording)
 }

@@ -1,5 +1,5 @@
 //! Clients of a closed load that play recorded sessions: each takes the next session of the plan, sends its requests one after the
-//! other with a pause after each answer, and then takes the next one.
+//! other with a pause after each answer, and then takes the next one: at once, or after a fixed pause too.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -76,7 +76,11 @@ impl<'a> Clients<'a> {
             self.ready.push(Reverse((now.after(pause), client)));
         } else if let Some(opening) = self.open() {
             self.requests[client as usize] = opening;
-            self.ready.push(Reverse((now, client)));
+            let pause = match self.think {
+                Think::Fixed(pause) => pause,
+                Think::None | Think::Recorded => Duration::ZERO,
+            };
+            self.ready.push(Reverse((now.after(pause), client)));
         }
     }
 

@@ -77,16 +77,16 @@ pub enum Sessions {
 pub enum ClosedOrder {
     /// The next request of the plan, whoever made it.
     Requests,
-    /// The next recorded session whole, pausing between its requests; see [`Plan::next_opening`].
+    /// The next recorded session whole, or request that belongs to none, pausing between requests; see [`Plan::next_opening`].
     Sessions(Think),
 }
 
-/// The pause between an answer and the next request of a session.
+/// The pause of a client between an answer and its next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Think {
     /// None.
     None,
-    /// The recorded one; see [`Plan::think`].
+    /// The recorded one; see [`Plan::think`]. None between sessions, where nothing is recorded.
     Recorded,
     /// Always the same.
     Fixed(Duration),

@@ -1,79 +1,29 @@
-//! Compiles a recording: sorted, filtered to what may be sent, every request as final bytes, equal ones stored once. Refuses a plan
-//! without requests and one beyond the bounds.
+//! Requests ready to be sent, as a [`PlanDraft`] makes them: sorted, filtered to what may be sent, every one as final bytes, equal ones
+//! stored once. Answers what a load model asks of them; changes nothing.
 
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::arena::{Arena, Place};
-use super::framing::ResponseBody;
-use super::options::{Methods, PlanOptions};
-use super::sessions::{Link, link};
+use super::draft::PlanDraft;
+use super::options::PlanOptions;
+use super::planned::PlannedRequest;
 use super::wire::{Reuse, cookie};
-use crate::recording::{Method, Recording, Request};
+use crate::recording::{Method, Recording};
 use crate::units::Rate;
 
-/// The most requests of a plan; 40 bytes each.
-pub const MAX_PLANNED: usize = 2_000_000;
-
-/// How many refused methods an error names.
-const NAMED_METHODS: usize = 5;
 /// How often a plan repeats whose requests all have one time.
 const LONE_TURN: Duration = Duration::from_secs(1);
 
 /// Requests ready to be sent, in order of arrival. Never empty.
 #[derive(Debug)]
 pub struct Plan {
-    requests: Vec<PlannedRequest>,
-    arena: Vec<u8>,
-    reuse: Reuse,
-    dropped: Dropped,
+    pub(super) requests: Vec<PlannedRequest>,
+    pub(super) arena: Vec<u8>,
+    pub(super) reuse: Reuse,
+    pub(super) dropped: Dropped,
     /// The first request of each session.
-    firsts: Vec<u32>,
-}
-
-/// One request of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlannedRequest {
-    /// Nanoseconds after the plan's first request.
-    at: u64,
-    place: Place,
-    link: Link,
-    /// [`u32::MAX`] if the recording does not tell, or more than that.
-    recorded_length: u32,
-    /// 0 if the recording does not tell.
-    status: u16,
-    body: ResponseBody,
-}
-
-impl PlannedRequest {
-    /// When it was made, after the plan's first request.
-    #[must_use]
-    pub const fn at(&self) -> Duration {
-        Duration::from_nanos(self.at)
-    }
-
-    pub(super) const fn nanos(&self) -> u64 {
-        self.at
-    }
-
-    /// The recorded connection it came on, counted from 0 in order of their first requests; `None` if that is unknown.
-    #[must_use]
-    pub fn session(&self) -> Option<u32> {
-        self.link.session()
-    }
-
-    /// The status the recording holds.
-    #[must_use]
-    pub fn recorded_status(&self) -> Option<u16> {
-        (self.status > 0).then_some(self.status)
-    }
-
-    /// Whether its response can have a body.
-    #[must_use]
-    pub const fn response_body(&self) -> ResponseBody {
-        self.body
-    }
+    pub(super) firsts: Vec<u32>,
 }
 
 /// Recorded requests that a plan leaves out.
@@ -106,7 +56,7 @@ pub enum PlanError {
     #[error("nothing to replay in {recorded} recorded requests ({dropped}){}", hint(.refused))]
     Empty {
         /// How many were recorded.
-        recorded: usize,
+        recorded: u64,
         /// Why they are not sent.
         dropped: Dropped,
         /// Methods that would have to be allowed.
@@ -131,22 +81,6 @@ pub enum PlanError {
     },
 }
 
-impl PlanError {
-    fn empty(recording: &Recording, dropped: Dropped, methods: &Methods) -> Self {
-        let mut refused: Vec<Method> = Vec::new();
-        for method in recording.requests.iter().map(|request| &request.method) {
-            if refused.len() < NAMED_METHODS
-                && !methods.contain(method)
-                && method.as_str() != "CONNECT"
-                && !refused.contains(method)
-            {
-                refused.push(method.clone());
-            }
-        }
-        Self::Empty { recorded: recording.requests.len(), dropped, refused }
-    }
-}
-
 /// How refused methods are allowed.
 fn hint(refused: &[Method]) -> String {
     let names: Vec<_> = refused.iter().map(Method::as_str).collect();
@@ -154,33 +88,13 @@ fn hint(refused: &[Method]) -> String {
 }
 
 impl Plan {
-    /// Compiles `recording`. Ties in time are broken by connection, place on it, and place in the recording.
+    /// Compiles a recording that is in memory; one that is not goes through a [`PlanDraft`].
     pub fn compile(recording: &Recording, options: &PlanOptions) -> Result<Self, PlanError> {
-        options.check()?;
-        let mut dropped = Dropped::default();
-        let mut kept: Vec<&Request> =
-            recording.requests.iter().filter(|request| dropped.keeps(request, &options.methods)).collect();
-        if kept.len() > MAX_PLANNED {
-            return Err(PlanError::TooLarge { limit: MAX_PLANNED, what: "requests" });
+        let mut draft = PlanDraft::new(options.clone(), &recording.meta)?;
+        for request in &recording.requests {
+            draft.take(request)?;
         }
-        kept.sort_by_key(|request| (request.at, request.connection.as_deref(), request.ordinal));
-        let Some(first) = kept.first().map(|request| request.at.0) else {
-            return Err(PlanError::empty(recording, dropped, &options.methods));
-        };
-        let (links, firsts) = link(&kept, &recording.meta);
-        let mut arena = Arena::default();
-        let mut requests = Vec::with_capacity(kept.len());
-        for (request, link) in kept.into_iter().zip(links) {
-            requests.push(PlannedRequest {
-                at: request.at.0.abs_diff(first),
-                place: arena.place(request, options)?,
-                link,
-                recorded_length: request.response_bytes.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX),
-                status: request.status.unwrap_or(0),
-                body: if request.method.as_str() == "HEAD" { ResponseBody::Never } else { ResponseBody::Possible },
-            });
-        }
-        Ok(Self { requests, arena: arena.into_bytes(), reuse: options.reuse, dropped, firsts })
+        draft.finish()
     }
 
     /// The requests, in order.
@@ -209,12 +123,6 @@ impl Plan {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.firsts.len()
-    }
-
-    /// The first request of each recorded connection, by [`PlannedRequest::session`]; in order of time.
-    #[must_use]
-    pub fn session_starts(&self) -> &[u32] {
-        &self.firsts
     }
 
     /// The first request at `from` or after it that [`opens`](Self::opens) something: what a client of a closed load takes next.
@@ -278,12 +186,6 @@ impl Plan {
         self.dropped
     }
 
-    /// Bytes of all distinct requests.
-    #[must_use]
-    pub fn distinct_bytes(&self) -> usize {
-        self.arena.len()
-    }
-
     /// From the first request to the last.
     #[must_use]
     pub fn span(&self) -> Duration {
@@ -310,20 +212,6 @@ impl Plan {
     pub fn recorded_rate(&self) -> Rate {
         let seconds = self.period().as_secs_f64();
         if seconds > 0.0 { Rate::new(self.requests.len() as f64 / seconds).unwrap_or_default() } else { Rate::default() }
-    }
-}
-
-impl Dropped {
-    fn keeps(&mut self, request: &Request, methods: &Methods) -> bool {
-        if request.method.as_str() == "CONNECT" || request.headers.iter().any(|header| header.is("upgrade")) {
-            self.upgrade += 1;
-            return false;
-        }
-        if !methods.contain(&request.method) {
-            self.unsafe_method += 1;
-            return false;
-        }
-        true
     }
 }
 

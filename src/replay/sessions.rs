@@ -1,13 +1,16 @@
 //! Which requests came on one recorded connection. Only what is numbered within its connection counts: without numbers, or where the
 //! recording says that its names are those of clients, requests may have overlapped in ways nobody knows, and belong to no session.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
+use super::planned::PlannedRequest;
 use crate::recording::{Meta, Request};
 
-/// A request's place among those of its connection.
+/// A request's place among those of its connection. In a draft, what was recorded: the connection, the number on it, and how long the
+/// response took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     session: u32,
@@ -31,60 +34,84 @@ impl Link {
     pub(super) const fn think(self) -> Duration {
         Duration::from_micros(self.think_micros as u64)
     }
-}
 
-/// The links of `requests`, which are in order of time and fewer than [`u32::MAX`], and the first request of each session. A name
-/// whose numbers start again is a new connection.
-pub(super) fn link(requests: &[&Request], meta: &Meta) -> (Vec<Link>, Vec<u32>) {
-    let mut links = vec![Link::ALONE; requests.len()];
-    let names_clients = meta.fidelity.as_ref().is_some_and(|fidelity| fidelity.connections.as_deref() == Some("client"));
-    if names_clients {
-        return (links, Vec::new());
+    /// In a draft: the connection, counted from 0, and the place on it.
+    pub(super) const fn recorded(self) -> (u32, u32) {
+        (self.session, self.next)
     }
-    // Connections whose hashes collide are cut into shorter sessions, no worse.
-    let mut members: Vec<(u64, u32)> = (0..).zip(requests).filter_map(|(index, request)| Some((hash(request)?, index))).collect();
-    members.sort_unstable();
-    for pair in members.array_windows() {
-        let [(_, earlier), (_, later)] = *pair;
-        let (before, after) = (requests[earlier as usize], requests[later as usize]);
-        if before.connection == after.connection && before.ordinal < after.ordinal {
-            links[earlier as usize].next = later;
-            links[later as usize].think_micros = think(before, after);
-        }
+}
+
+/// Recorded connections, counted as they appear.
+pub(super) struct Connections {
+    /// By hash of the name: one of a million pairs of millions falls together, and then shares a connection in the replay.
+    ids: HashMap<u64, u32>,
+    /// Names that are those of clients say nothing of connections.
+    names_clients: bool,
+}
+
+impl Connections {
+    pub(super) fn new(meta: &Meta) -> Self {
+        let fidelity = meta.fidelity.as_ref();
+        let names_clients = fidelity.is_some_and(|fidelity| fidelity.connections.as_deref() == Some("client"));
+        Self { ids: HashMap::new(), names_clients }
     }
-    members.sort_unstable_by_key(|(_, index)| *index);
-    let firsts = number(&mut links, members.iter().map(|(_, index)| *index));
-    (links, firsts)
+
+    /// What is recorded of a request's connection. A number beyond 32 bits counts as none.
+    pub(super) fn link(&mut self, request: &Request) -> Link {
+        let numbered = request.connection.as_deref().zip(request.ordinal).filter(|_| !self.names_clients);
+        let Some((name, ordinal)) = numbered.and_then(|(name, ordinal)| Some((name, u32::try_from(ordinal).ok()?))) else {
+            return Link::ALONE;
+        };
+        let next = u32::try_from(self.ids.len()).expect("invariant: no more connections than requests");
+        let session = *self.ids.entry(SipHasher13::new().hash(name.as_bytes())).or_insert(next);
+        let duration = request.duration.unwrap_or_default().as_micros();
+        Link { session, next: ordinal, think_micros: u32::try_from(duration).unwrap_or(u32::MAX) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.ids.len()
+    }
 }
 
-/// Of the connection, if the request is numbered on one.
-fn hash(request: &Request) -> Option<u64> {
-    request.ordinal?;
-    request.connection.as_deref().map(|name| SipHasher13::new().hash(name.as_bytes()))
+/// The last request seen on a connection, as recorded.
+#[derive(Clone, Copy)]
+struct Last {
+    index: u32,
+    at: u64,
+    link: Link,
 }
 
-/// Numbers sessions in the order of their first requests, which are returned.
-fn number(links: &mut [Link], members: impl Iterator<Item = u32>) -> Vec<u32> {
+/// Turns what was recorded of `requests`, which are in order of time, into links and sessions; returns the first request of each. A name
+/// whose numbers start again is a new session.
+pub(super) fn link(requests: &mut [PlannedRequest], connections: usize) -> Vec<u32> {
     let mut firsts = Vec::new();
-    for first in members {
-        if links[first as usize].session != NONE {
-            continue;
-        }
-        let session = u32::try_from(firsts.len()).expect("invariant: no more sessions than requests");
-        firsts.push(first);
-        let mut place = Some(first as usize);
-        while let Some(index) = place {
-            links[index].session = session;
-            place = links[index].next();
-        }
+    let mut lasts: Vec<Option<Last>> = vec![None; connections];
+    for index in 0..requests.len() {
+        let PlannedRequest { at, link, .. } = requests[index];
+        let Some(last) = lasts.get_mut(link.session as usize) else { continue };
+        let index_in_plan = u32::try_from(index).expect("invariant: a plan has fewer than 2^32 requests");
+        let before = last.replace(Last { index: index_in_plan, at, link });
+        requests[index].link = match before.filter(|before| before.link.next < link.next) {
+            Some(before) => {
+                let earlier = &mut requests[before.index as usize].link;
+                earlier.next = index_in_plan;
+                Link { session: earlier.session, next: NONE, think_micros: think(before, at) }
+            }
+            None => {
+                firsts.push(index_in_plan);
+                let session = u32::try_from(firsts.len() - 1).expect("invariant: no more sessions than requests");
+                Link { session, ..Link::ALONE }
+            }
+        };
     }
+    firsts.shrink_to_fit();
     firsts
 }
 
-/// From the end of one response, or its request if that is unknown, to the next request: microseconds, at most 71 minutes.
-fn think(before: &Request, after: &Request) -> u32 {
-    let gap = Duration::from_nanos(after.at.0.abs_diff(before.at.0));
-    let pause = gap.saturating_sub(before.duration.unwrap_or_default());
+/// From the end of one response, or its request if that is unknown, to the next request at `at`: microseconds, at most 71 minutes.
+fn think(before: Last, at: u64) -> u32 {
+    let gap = Duration::from_nanos(at - before.at);
+    let pause = gap.saturating_sub(before.link.think());
     u32::try_from(pause.as_micros()).unwrap_or(u32::MAX)
 }
 
@@ -92,10 +119,12 @@ fn think(before: &Request, after: &Request) -> u32 {
 mod tests {
     use super::*;
     use crate::recording::read;
+    use crate::replay::{Plan, PlanOptions, Reuse};
 
     fn linked(lines: &[&str]) -> (Vec<Link>, Vec<u32>) {
         let recording = read(lines.join("\n").as_bytes()).unwrap();
-        link(&recording.requests.iter().collect::<Vec<_>>(), &recording.meta)
+        let plan = Plan::compile(&recording, &PlanOptions::new("a", Reuse::KeepAlive)).unwrap();
+        (plan.requests.iter().map(|request| request.link).collect(), plan.firsts)
     }
 
     #[test]
@@ -135,5 +164,13 @@ mod tests {
         let meta = r#"{"meta":{"fidelity":{"connections":"client"}}}"#;
         let lines = [meta, r#"{"t":1,"c":"a","n":1,"m":"GET","u":"/"}"#];
         assert_eq!(linked(&lines), (vec![Link::ALONE], vec![]));
+    }
+
+    #[test]
+    fn a_number_beyond_32_bits_is_none() {
+        let beyond = r#"{"t":1,"c":"a","n":4294967296,"m":"GET","u":"/"}"#;
+        assert_eq!(linked(&[beyond]), (vec![Link::ALONE], vec![]));
+        let (links, firsts) = linked(&[beyond, r#"{"t":1,"c":"a","n":4294967295,"m":"GET","u":"/"}"#]);
+        assert_eq!((links.iter().filter(|link| link.session() == Some(0)).count(), firsts.len()), (1, 1));
     }
 }

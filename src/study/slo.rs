@@ -15,6 +15,12 @@ pub struct Slo {
     error_percent: f64,
 }
 
+/// A bound on errors alone, written `errors<1%`: for judging a load that is given, not for finding the highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ErrorBound {
+    percent: f64,
+}
+
 /// Which latency is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantile {
@@ -80,6 +86,33 @@ impl Slo {
     #[must_use]
     pub const fn error_share(&self) -> f64 {
         self.error_percent / 100.0
+    }
+}
+
+impl ErrorBound {
+    /// The share of requests that may fail.
+    #[must_use]
+    pub const fn share(self) -> f64 {
+        self.percent / 100.0
+    }
+}
+
+impl FromStr for ErrorBound {
+    type Err = SloError;
+
+    fn from_str(text: &str) -> Result<Self, SloError> {
+        let (name, value) = text.split_once('<').ok_or_else(|| SloError::NotABound(text.to_owned()))?;
+        if !name.trim().eq_ignore_ascii_case("errors") {
+            return Err(SloError::UnknownName(name.trim().to_owned()));
+        }
+        let percent = parse_percent(value.trim()).ok_or_else(|| SloError::Errors(value.trim().to_owned()))?;
+        Ok(Self { percent })
+    }
+}
+
+impl fmt::Display for ErrorBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "errors<{}%", self.percent)
     }
 }
 

@@ -1,7 +1,9 @@
 //! `tuningfork replay` against real servers: what it sends, what it tells, and how it ends.
 
 use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -320,7 +322,11 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
     std::fs::write(folder.path("cut.gz"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).expect("write a file");
     let target = format!("--target http://127.0.0.1:{}", site.port);
     let refusals = [
-        ("traffic.jsonl --target http://192.0.2.1:80".to_owned(), 1, "is not this host: if you may load it, add --target-anyway"),
+        (
+            "traffic.jsonl --target http://198.51.100.7:80".to_owned(),
+            1,
+            "is not an address of this host: if you may load it, add --target-anyway",
+        ),
         ("traffic.jsonl --target http://no.such.name.invalid:80".to_owned(), 1, "no.such.name.invalid: "),
         ("traffic.jsonl --target 127.0.0.1:80".to_owned(), 2, "is not a target: write http://HOST:PORT"),
         (format!("missing {target}"), 66, "missing: No such file or directory"),
@@ -335,6 +341,8 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
         (format!("traffic.jsonl {target} --rate 10000000"), 2, "above 0, at most 1000000"),
         (format!("traffic.jsonl {target} --rate 0"), 2, "above 0, at most 1000000"),
         (format!("traffic.jsonl {target} --think 1s"), 2, "--clients"),
+        (format!("traffic.jsonl {target} --clients 1 --think recorded"), 66, "--think recorded needs to know"),
+        (format!("traffic.jsonl {target} --slo errors"), 2, "is not a bound"),
         (format!("traffic.jsonl {target} --check body"), 2, "--save-bodies <FILE>"),
         (format!("traffic.jsonl {target} --duration 48h"), 1, "--duration and --warm-up together are at most 1day"),
         (format!("traffic.jsonl {target} --timeout 0s"), 2, "a time above zero"),
@@ -353,15 +361,98 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
 }
 
 #[test]
-fn replay_counts_connections_that_nobody_takes_and_ends_with_1() {
-    let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 20]));
-    for target in [format!("http://127.0.0.1:{}", free_port()), "unix:nobody.sock".to_owned()] {
+fn replay_ends_with_69_where_nothing_listens() {
+    let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 20])).file("file", "");
+    let targets = [
+        (format!("http://127.0.0.1:{}", free_port()), "Connection refused"),
+        ("unix:nobody.sock".to_owned(), "No such file or directory"),
+        ("unix:file".to_owned(), "Connection refused"),
+    ];
+    for (target, reason) in targets {
         let said = folder.run(&format!("replay traffic.jsonl --target {target} --json a.json"));
-        said.assert_code(1);
-        said.assert_out(&["20 found no connection", "INVALID: ", "connections were refused"]);
-        let report = json(&folder, "a.json");
-        assert_eq!((&report["errors_by_kind"]["connect"], &report["valid"]), (&20.into(), &false.into()));
+        said.assert_code(69);
+        said.assert_err(&[target.as_str(), reason, "is the server running"]);
+        assert!(!folder.path("a.json").exists() && said.out.is_empty(), "{said}");
     }
+}
+
+#[test]
+fn replay_plays_on_against_a_target_that_goes_away_and_tells() {
+    let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 20]));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("an address");
+    // The first connection is the one that asks whether anybody is there.
+    let server = thread::spawn(move || {
+        drop(listener.accept().expect("a connection"));
+        drop(listener);
+    });
+    let said = folder.run(&format!("replay traffic.jsonl --target http://{address} --json a.json"));
+    server.join().expect("the server to end");
+    said.assert_code(1);
+    let report = json(&folder, "a.json");
+    assert_eq!((number(&report["errors"]), &report["requests"]), (1.0, &20.into()), "{said}");
+    assert!(report["errors_by_kind"]["connect"].as_u64().expect("a count") > 0, "{said}");
+    assert_eq!(report["valid"], false);
+}
+
+#[test]
+fn replay_takes_this_hosts_own_addresses_for_here() {
+    // An address of an interface, if there is one beside loopback: what packets to elsewhere would come from.
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+    let own =
+        socket.connect("198.51.100.7:1").and_then(|()| socket.local_addr()).map_or("0.0.0.0".into(), |own| own.ip().to_string());
+    let port = free_port();
+    let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 5]));
+    let site = Site::with(folder, &format!("server {{ listen {own}:{port}; return 200 'same'; }}"));
+    let said = site.folder.run(&format!("replay traffic.jsonl --target http://{own}:{port}"));
+    said.assert_code(0);
+    assert!(!said.err.contains("Warning"), "nothing leaves this host: {said}");
+}
+
+#[test]
+fn replay_clients_think_though_no_connections_are_known() {
+    let site = Site::new(&requests(["/"; 6]));
+    let said = site.replay("--clients 2 --think 50ms --json a.json");
+    said.assert_code(0);
+    said.assert_out(&["before the next request, pausing 50ms"]);
+    let report = site.json("a.json");
+    assert_eq!((&report["completed"], &report["connections"]), (&6.into(), &2.into()), "{said}");
+    assert!(number(&report["seconds"]) >= 0.1, "each of two clients pauses twice: {said}");
+}
+
+#[test]
+fn replay_judges_errors_alone_and_without_an_objective_lets_them_be() {
+    let site = Site::new(&requests(["/", "/broken", "/", "/"]));
+    site.replay("").assert_code(0);
+    let said = site.replay("--slo errors<1% --json a.json");
+    said.assert_code(99);
+    let slo = &site.json("a.json")["slo"];
+    assert_eq!(
+        (&slo["objective"], slo["measured"].is_null(), number(&slo["errors"])),
+        (&"errors<1%".into(), true, 0.25),
+        "{said}"
+    );
+}
+
+#[test]
+fn replay_plays_what_is_whole_of_a_hostile_and_truncated_recording() {
+    let mut traffic = requests(["/whole"; 3]);
+    let (long, deep) = ("x".repeat(2 << 20), "[".repeat(100_000));
+    let hostile = [
+        long.as_str(),
+        r#"{"t":1,"m":"GET","u":"/ HTTP/1.1\r\nX: smuggled\r\n\r\n"}"#,
+        r#"{"t":1e999,"m":"GET","u":"/"}"#,
+        &deep,
+        "\0\0\0",
+    ];
+    hostile.iter().for_each(|line| traffic += &format!("{line}\n"));
+    traffic += &requests(["/whole"])[..30];
+    let site = Site::new(&traffic);
+    let said = site.replay("--json a.json");
+    said.assert_code(0);
+    said.assert_err(&["5 broken lines passed over (line 4, 5, 6, …)", "the last line is cut off and passed over"]);
+    assert_eq!(site.json("a.json")["completed"], 3);
+    assert!(site.asked().iter().all(|words| words[3] == "/whole"));
 }
 
 #[test]

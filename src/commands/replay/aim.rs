@@ -1,7 +1,8 @@
-//! Where a replay goes: a place as it is written, resolved once, and refused if it is not on this host.
+//! Where a replay goes: a place as it is written, resolved once, and refused if it is not on this host or nothing listens there.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -111,7 +112,21 @@ impl Aim {
     pub(super) fn is_here(&self) -> bool {
         match &self.target {
             Target::Unix(_) => true,
-            Target::Tcp(address) => is_loopback(address),
+            Target::Tcp(address) => is_here(address),
+        }
+    }
+
+    /// Refuses a target that takes no connection, before anything is sent. One that is slow to take it is played against.
+    pub(super) fn knock(&self) -> Result<(), ReplayError> {
+        let knocked = match &self.target {
+            Target::Unix(path) => UnixStream::connect(path).map(drop),
+            Target::Tcp(address) => TcpStream::connect_timeout(address, TRIED_FOR).map(drop),
+        };
+        match knocked {
+            Err(source) if !matches!(source.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                Err(ReplayError::Deaf { name: self.name.clone(), source })
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -120,8 +135,18 @@ impl Aim {
     }
 }
 
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+/// Whether packets to this address stay on this host: it is a loopback address, or the unspecified one, which Linux takes for that, or
+/// belongs to one of its interfaces. The kernel takes those as the source of packets to themselves; binding would not tell, as it can be
+/// allowed for any address. Nothing is sent.
+fn is_here(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let source = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(address)?;
+        Ok(socket.local_addr()?.ip().to_canonical())
+    };
+    ip.is_loopback() || ip.is_unspecified() || source().is_ok_and(|source| source == ip)
 }
 
 /// The one address that is used: of several, the first that takes a connection.
@@ -130,7 +155,7 @@ fn resolve(host: &str, port: u16, name: &str, anywhere: bool) -> Result<SocketAd
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(unresolved)?.collect();
     let none = || unresolved(io::Error::new(io::ErrorKind::NotFound, "no address"));
     let first = *addresses.first().ok_or_else(none)?;
-    if let Some(remote) = addresses.iter().find(|address| !anywhere && !is_loopback(address)) {
+    if let Some(remote) = addresses.iter().find(|address| !anywhere && !is_here(address)) {
         return Err(ReplayError::Remote { name: name.to_owned(), address: *remote });
     }
     let answers = |address: &&SocketAddr| TcpStream::connect_timeout(address, TRIED_FOR).is_ok();
@@ -155,6 +180,17 @@ mod tests {
         assert_eq!(url("HTTP://[::1]:81"), (false, "::1".into(), 81));
         assert_eq!("unix:/run/web.sock".parse(), Ok(Place::Unix("/run/web.sock".into())));
         assert_eq!("unix:///run/web.sock".parse(), Ok(Place::Unix("/run/web.sock".into())));
+    }
+
+    #[test]
+    fn only_addresses_of_this_host_are_here() {
+        for here in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1", "[::]:1"] {
+            assert!(is_here(&here.parse().unwrap()), "{here}");
+        }
+        // For documentation (RFC 5737, RFC 3849), and everybody's.
+        for elsewhere in ["198.51.100.7:1", "203.0.113.7:1", "[2001:db8::7]:1", "255.255.255.255:1"] {
+            assert!(!is_here(&elsewhere.parse().unwrap()), "{elsewhere}");
+        }
     }
 
     #[test]

@@ -78,19 +78,17 @@ fn load(options: &Options, plan: &Plan) -> Result<(Load, String), ReplayError> {
 }
 
 fn order(think: Option<Think>, plan: &Plan) -> Result<(ClosedOrder, String), ReplayError> {
-    if plan.sessions() == 0 {
-        return match think {
-            None | Some(Think::None) => Ok((ClosedOrder::Requests, String::new())),
-            Some(Think::Recorded | Think::Fixed(_)) => Err(ReplayError::NoSessions("--think")),
-        };
-    }
     let think = think.unwrap_or(Think::None);
+    let has_sessions = plan.sessions() > 0;
     let pause = match think {
-        Think::None => ", a recorded connection at a time".to_owned(),
-        Think::Recorded => ", a recorded connection at a time, pausing as recorded".to_owned(),
-        Think::Fixed(pause) => format!(", a recorded connection at a time, pausing {}", humantime::format_duration(pause)),
+        Think::None if !has_sessions => return Ok((ClosedOrder::Requests, String::new())),
+        Think::Recorded if !has_sessions => return Err(ReplayError::NoSessions("--think recorded")),
+        Think::None => String::new(),
+        Think::Recorded => ", pausing as recorded".to_owned(),
+        Think::Fixed(pause) => format!(", pausing {}", humantime::format_duration(pause)),
     };
-    Ok((ClosedOrder::Sessions(think), pause))
+    let order = if has_sessions { ", a recorded connection at a time" } else { "" };
+    Ok((ClosedOrder::Sessions(think), format!("{order}{pause}")))
 }
 
 fn recorded(options: &Options, plan: &Plan) -> Result<(Load, String), ReplayError> {

@@ -21,12 +21,20 @@ pub enum ReplayError {
         source: io::Error,
     },
     /// The target is another host.
-    #[error("{name} ({address}) is not this host: if you may load it, add --target-anyway")]
+    #[error("{name} ({address}) is not an address of this host: if you may load it, add --target-anyway")]
     Remote {
         /// As it was written.
         name: String,
         /// What it stands for.
         address: SocketAddr,
+    },
+    /// Nothing takes connections at the target.
+    #[error("{name}: {source}; is the server running, and is this where it listens?")]
+    Deaf {
+        /// As it was written.
+        name: String,
+        /// The system's words.
+        source: io::Error,
     },
     /// More connections than this process may open.
     #[error("{wanted} connections need {} open files and only {files} are allowed: raise the limit (ulimit -n), or lower --max-conns", u64::from(*wanted) + spare)]
@@ -94,6 +102,7 @@ impl ReplayError {
                 Ending::NoInput
             }
             Self::Overwrites(_) => Ending::CannotCreate,
+            Self::Deaf { .. } => Ending::Unreachable,
             Self::Unresolved { .. }
             | Self::Remote { .. }
             | Self::TooManyClients { .. }

@@ -8,11 +8,10 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use super::aim::Place;
 use crate::commands::record::Which;
-use crate::commands::replay_output::Priority;
+use crate::commands::replay_output::{Objective, Priority};
 use crate::load;
 use crate::recording::Header;
 use crate::replay::{Copies, Methods, PlanError, Profile, Rewrite, Speed, Think};
-use crate::study::Slo;
 use crate::units::Rate;
 
 const LOAD: &str = "Load (default: as recorded)";
@@ -114,9 +113,9 @@ pub struct Options {
     /// Save what content each request was answered with (hashes), for --baseline
     #[arg(long, value_name = "FILE", help_heading = "Checks")]
     pub(super) save_bodies: Option<PathBuf>,
-    /// What must hold, as in p90<700ms,errors<0.1%; if it does not, the exit code is 99
+    /// What must hold, as in p90<700ms,errors<0.1% or errors<1%; if it does not, the exit code is 99. Without it, failed requests are no failure
     #[arg(long, value_name = "BOUNDS", help_heading = "Checks")]
-    pub(super) slo: Option<Slo>,
+    pub(super) slo: Option<Objective>,
 
     /// Write the report as JSON
     #[arg(long, value_name = "FILE", help_heading = "Reports")]

@@ -182,8 +182,8 @@ fn run(replayed: &Replayed) -> Vec<(&'static str, String)> {
         rows.push(("Not replayed", dropped));
     }
     rows.extend(setting.choices.iter().map(|choice| ("", choice.clone())));
-    if let Some(Verdict { slo, .. }) = replayed.verdict {
-        rows.push(("Objective", slo.to_string()));
+    if let Some(Verdict { objective, .. }) = replayed.verdict {
+        rows.push(("Objective", objective.to_string()));
     }
     rows
 }

@@ -30,7 +30,7 @@ use crate::stats::Latencies;
 /// - `steal` (share of all cores; `null` if unknown) and `cores` (shares of each).
 /// - `valid`: whether every second can be trusted (`null` if none was measured, or steal is unknown in one); `invalid_seconds`: `second` (from 0) and `reasons` (`behind`, `late`, `busy`,
 ///   `steal`, `connect_errors`). Invalid seconds are contained in every other number.
-/// - `slo`: `objective`, `measured`, `errors`, `met` (`null` if no second can be trusted); `null` without `--slo`.
+/// - `slo`: `objective`, `measured` (`null` if no latency is bounded), `errors`, `met` (`null` if no second can be trusted); `null` without `--slo`.
 /// - `content`: `baselines`, `same`, `different`, `noise`, `unanswered`; `null` without `--baseline`.
 /// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal` and
 ///   `valid` (both `null` if unknown).
@@ -73,7 +73,7 @@ pub struct Summary<'a> {
     cores: Vec<Core>,
     valid: Option<bool>,
     invalid_seconds: Vec<InvalidSecond>,
-    slo: Option<Objective>,
+    slo: Option<Judged>,
     content: Option<Content>,
     series: Vec<Point>,
 }
@@ -125,10 +125,10 @@ struct InvalidSecond {
 }
 
 #[derive(Debug, Serialize)]
-struct Objective {
+struct Judged {
     #[serde(rename = "objective")]
     slo: String,
-    measured: f64,
+    measured: Option<f64>,
     errors: f64,
     met: Option<bool>,
 }
@@ -260,10 +260,10 @@ fn cores(replayed: &Replayed) -> Vec<Core> {
     replayed.host.cores.iter().map(core).collect()
 }
 
-fn objective(replayed: &Replayed) -> Option<Objective> {
+fn objective(replayed: &Replayed) -> Option<Judged> {
     let verdict = replayed.verdict?;
     let (measured, errors, met) = (verdict.measured, verdict.errors, verdict.met);
-    Some(Objective { slo: verdict.slo.to_string(), measured, errors, met })
+    Some(Judged { slo: verdict.objective.to_string(), measured, errors, met })
 }
 
 fn content(replayed: &Replayed) -> Option<Content> {

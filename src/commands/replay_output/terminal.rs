@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Comparison, Invalid, Kind, Priority, Replayed, Verdict, kinds};
+use super::{Comparison, Invalid, Kind, Objective, Priority, Replayed, Verdict, kinds};
 use crate::commands::figures::{count, counted, latency, percent, rate};
 use crate::commands::tune_output::Paper;
 use crate::load::Doubt;
@@ -265,6 +265,9 @@ pub(super) fn objective(verdict: &Verdict) -> String {
         Some(false) => "MISSED",
         None => "NOT JUDGED, which counts as missed: no second can be trusted",
     };
-    let name = verdict.slo.quantile().name();
-    format!("{}: {result} ({name} {}, errors {}).", verdict.slo, latency(verdict.measured), percent(verdict.errors))
+    let measured = match (verdict.objective, verdict.measured) {
+        (Objective::Both(slo), Some(measured)) => format!("{} {}, ", slo.quantile().name(), latency(measured)),
+        (Objective::Both(_) | Objective::Errors(_), _) => String::new(),
+    };
+    format!("{}: {result} ({measured}errors {}).", verdict.objective, percent(verdict.errors))
 }

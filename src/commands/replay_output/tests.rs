@@ -194,6 +194,11 @@ fn an_objective_is_met_within_both_bounds() {
     assert_eq!(met("p90<80ms,errors<1%"), Some(true));
     assert_eq!(met("p90<80ms,errors<0.9%"), Some(false));
     assert_eq!(met("p90<70ms,errors<1%"), Some(false));
+    assert_eq!((met("errors<1%"), met("errors<0.9%")), (Some(true), Some(false)));
+    let mut replayed = example();
+    replayed.verdict = Some(Verdict::of("errors < 0.9%".parse().unwrap(), &played, &HostUse::default()));
+    assert!(terminal(&replayed, WIDE).contains("errors<0.9%: MISSED (errors 1.00%)"), "{}", terminal(&replayed, WIDE));
+    assert!(serde_json::to_value(summary(&replayed)).unwrap()["slo"]["measured"].is_null());
 }
 
 #[test]

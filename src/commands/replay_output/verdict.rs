@@ -1,34 +1,84 @@
 //! Whether a replay met its objective.
 
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
 use super::{HostUse, error_share, invalid};
 use crate::load::Played;
-use crate::study::Slo;
+use crate::study::{ErrorBound, Slo, SloError};
+
+/// What a replay must hold, written `p90<700ms,errors<0.1%`, or `errors<1%` if latency does not matter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Objective {
+    /// A latency, and a share of errors.
+    Both(Slo),
+    /// A share of errors only.
+    Errors(ErrorBound),
+}
 
 /// An objective and what was measured of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
     /// The objective.
-    pub slo: Slo,
-    /// The bounded quantile, seconds.
-    pub measured: f64,
+    pub objective: Objective,
+    /// The bounded quantile, seconds; `None` if no latency is bounded.
+    pub measured: Option<f64>,
     /// The share of requests that failed.
     pub errors: f64,
-    /// Whether both bounds hold. Nothing completed meets nothing. `None` if no second can be trusted, which is no success either.
+    /// Whether all bounds hold. Nothing completed meets nothing. `None` if no second can be trusted, which is no success either.
     pub met: Option<bool>,
 }
 
 impl Verdict {
     /// Judges a run.
     #[must_use]
-    pub fn of(slo: Slo, played: &Played, host: &HostUse) -> Self {
-        let measured = played.latency.quantile(slo.quantile().share());
+    pub fn of(objective: Objective, played: &Played, host: &HostUse) -> Self {
         let errors = error_share(played);
         let is_unjudged = !played.seconds.is_empty() && invalid(played, host).len() == played.seconds.len();
+        let (measured, holds) = match objective {
+            Objective::Both(slo) => {
+                let measured = played.latency.quantile(slo.quantile().share());
+                (Some(measured), measured <= slo.latency().as_secs_f64() && errors <= slo.error_share())
+            }
+            Objective::Errors(bound) => (None, errors <= bound.share()),
+        };
         let met = match played.completed {
             0 => Some(false),
             _ if is_unjudged => None,
-            _ => Some(measured <= slo.latency().as_secs_f64() && errors <= slo.error_share()),
+            _ => Some(holds),
         };
-        Self { slo, measured, errors, met }
+        Self { objective, measured, errors, met }
+    }
+}
+
+impl Objective {
+    /// The latency it bounds.
+    #[must_use]
+    pub const fn latency(&self) -> Option<Duration> {
+        match self {
+            Self::Both(slo) => Some(slo.latency()),
+            Self::Errors(_) => None,
+        }
+    }
+}
+
+impl FromStr for Objective {
+    type Err = SloError;
+
+    fn from_str(text: &str) -> Result<Self, SloError> {
+        match text.parse() {
+            Err(SloError::NoLatency) => text.parse().map(Self::Errors),
+            read => read.map(Self::Both),
+        }
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Both(slo) => slo.fmt(f),
+            Self::Errors(bound) => bound.fmt(f),
+        }
     }
 }

@@ -36,12 +36,13 @@ pub(super) struct Question {
 impl Question {
     pub(super) fn ask(options: &Options, cores: NonZeroU16) -> Result<Self, CommandError> {
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
-        let recording = match &options.traffic {
-            Some(path) => read(path)?,
-            None => recorded("the demo's traffic", demo::RECORDING)?,
-        };
         // As nginx proxies to an upstream by default: a connection a request.
-        let plan = Plan::compile(&recording, &PlanOptions::new(options.host.clone(), Reuse::PerRequest))?;
+        let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
+        let traffic = match &options.traffic {
+            Some(path) => read(path, plan_options, |_| true)?,
+            None => recorded("the demo's traffic", demo::RECORDING, plan_options, |_| true)?,
+        };
+        let plan = traffic.draft.finish()?;
         if plan.dropped().total() > 0 {
             say(&plan.dropped().to_string());
         }

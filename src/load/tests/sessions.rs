@@ -187,7 +187,7 @@ fn clients_play_whole_sessions_and_think() {
     let played = played(&once(&plan, target, by_clients(2, Think::Fixed(pause))));
     assert_eq!((played.completed, played.connections, played.errors), (12, 4, Errors::default()));
     assert_eq!(played.lateness.total.count(), 0, "nothing is late without a schedule");
-    assert!(played.elapsed >= 4 * pause, "two sessions one after the other, with two pauses each");
+    assert!(played.elapsed >= 5 * pause, "two sessions one after the other, with two pauses each and one between them");
     let sessions = by_session(&log);
     assert_eq!(sessions.len(), 4);
     assert!(sessions.values().all(|(places, connections)| *places == [0, 1, 2] && connections.len() == 1));

@@ -60,7 +60,7 @@ impl Axis {
         let low = nice.iter().copied().rev().find(|value| *value <= lowest * 1.001).unwrap_or(SHORTEST);
         let high = nice.iter().copied().find(|value| *value >= highest * 0.999 && *value > low).unwrap_or(highest);
         let inside = nice.into_iter().filter(|value| (low * 0.999..=high * 1.001).contains(value));
-        Self { low, high, scale: Scale::Logarithmic, ticks: inside.map(|value| (value, latency(value))).collect() }
+        Self { low, high, scale: Scale::Logarithmic, ticks: inside.map(|value| (value, round(value))).collect() }
     }
 
     /// Shares of requests, each nine as wide as the one before; `count` requests tell no more than so many of them.
@@ -87,6 +87,11 @@ impl Axis {
         };
         share.clamp(0.0, 1.0)
     }
+}
+
+/// A latency that stands on an axis: round, so without the digits that are zero.
+fn round(seconds: f64) -> String {
+    latency(seconds).replace(".00s", "s").replace(".0", "")
 }
 
 /// How many nines a share has: 0.99 has two.
@@ -117,8 +122,8 @@ mod tests {
         assert_eq!(labels(&Axis::amount(1_230.0)), "0 500 1000 1500 2000");
         assert_eq!(labels(&Axis::amount(3.3)), "0 1 2 3 4");
         assert_eq!(labels(&Axis::amount(0.0)), "0 1 2 3 4");
-        assert_eq!(labels(&Axis::latency(0.0012, 0.011)), "1.0ms 2.0ms 5.0ms 10ms 20ms");
-        assert_eq!(labels(&Axis::latency(0.000_04, 1.2)), "10µs 100µs 1.0ms 10ms 100ms 1000ms 10.0s");
+        assert_eq!(labels(&Axis::latency(0.0012, 0.011)), "1ms 2ms 5ms 10ms 20ms");
+        assert_eq!(labels(&Axis::latency(0.000_04, 1.2)), "10µs 100µs 1ms 10ms 100ms 1s 10s");
         assert_eq!(labels(&Axis::nines(1_500)), "0% 50% 90% 99% 99.9%");
     }
 
