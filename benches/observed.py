@@ -15,6 +15,7 @@ from common import ROOT, quantile
 ENTRY = struct.Struct("=IIQQ")  # index, connection, received, sent
 NO_INDEX = 0xFFFFFFFF
 CLIENTS = 64
+PHASE_SECONDS = 0.1
 
 
 # Plans
@@ -52,6 +53,18 @@ def poisson(rate, seconds, seed):
     chance, due, at = random.Random(seed), [], 0.0
     while (at := at + chance.expovariate(rate)) < seconds:
         due.append(round(at * 1e9))
+    return Plan(due, [chance.randrange(CLIENTS) for _ in due])
+
+
+def bursty(rate, seconds, seed):
+    """Poisson arrivals whose rate is nine times as high in phases of 100 ms on average as in those between, as long on average."""
+    chance, due, at, until, busy = random.Random(seed), [], 0.0, 0.0, False
+    while at < seconds:
+        if at >= until:
+            at, busy, until = until, not busy, until + chance.expovariate(1 / PHASE_SECONDS)
+        at += chance.expovariate(rate * (1.8 if busy else 0.2))
+        if at < min(until, seconds):
+            due.append(round(at * 1e9))
     return Plan(due, [chance.randrange(CLIENTS) for _ in due])
 
 

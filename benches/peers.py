@@ -1,6 +1,7 @@
 """tuningfork replay beside other load generators, all against one neutral observer (observer.rs) that stamps every request itself.
 
-Series: constant and recorded (when requests arrive, against when they should: 1,000 a second, evenly and as a recorded Poisson process),
+Series: constant, recorded and bursty (when requests arrive, against when they should: 1,000 a second, evenly, as a recorded Poisson
+process, and as one whose rate jumps between 200 and 1,800),
 closed (64 connections, as fast as it goes, TCP and unix sockets), cpu (client CPU a request at 10,000 a second), latency (what is
 reported of a server that takes 200 µs, against what the observer saw), memory (peak, and growth a request), drift (constant, for
 long; only when asked for). Tools take turns within each round; numbers are the median (least - most) of the rounds.
@@ -17,7 +18,7 @@ from pathlib import Path
 import observed
 import tools
 from common import arguments, main, mebibytes, say, spread, table
-from observed import CLIENTS, Observer, compare, constant, poisson
+from observed import CLIENTS, Observer, bursty, compare, constant, poisson
 
 SEED = 3
 DELAY_US = 200
@@ -63,13 +64,14 @@ class Bench:
     # Series
 
     def arrivals(self, series, rate, seconds):
-        """When requests arrive, against a plan of even gaps or, in the series "recorded", of random ones."""
-        plan = poisson(rate, seconds, SEED) if series == "recorded" else constant(rate, seconds)
+        """When requests arrive, against a plan of even gaps or, in the series "recorded" and "bursty", of random ones."""
+        random = {"recorded": poisson, "bursty": bursty}.get(series)
+        plan = random(rate, seconds, SEED) if random else constant(rate, seconds)
         even = constant(rate, seconds)
 
         def measure(tool):
             remember = dict(remember=2 * len(plan.due))
-            if series != "recorded":
+            if random is None:
                 done = self.observe(tool.constant, seconds, rate, plan, **remember)
                 return done and compare(done[2].log(), plan, tool.indexed)
             if done := self.observe(tool.recorded, seconds, rate, plan, **remember):
@@ -86,7 +88,7 @@ class Bench:
         for name, runs in found.items():
             rows.append([name, *(middle(runs, key) for key in MOMENTS)])
         table(rows)
-        if series == "recorded":
+        if random:
             print("ks: largest difference of the distribution of gaps from the recorded one. Tools without lateness cannot replay times and "
                   "made a constant rate.")
 
@@ -212,11 +214,12 @@ def busy(cores):
 def run():
     parser = arguments(__doc__)
     parser.add_argument("series", nargs="*", default=["constant", "recorded", "closed", "cpu", "latency", "memory"],
-                        help="which to measure: constant recorded closed cpu latency memory drift")
+                        help="which to measure: constant recorded bursty closed cpu latency memory drift")
     parser.add_argument("--tools", default=",".join(tool.name for tool in tools.ALL), help="which to compare")
     parser.add_argument("--rounds", type=int, default=5, help="how often each tool is measured")
     parser.add_argument("--rate", type=float, default=1_000, help="requests a second of constant, recorded, latency and drift")
     parser.add_argument("--drift-minutes", type=float, default=10, help="how long drift takes for each tool")
+    parser.add_argument("--seconds", type=float, help="how long each measurement takes, instead of the usual time of its series")
     parser.add_argument("--quick", action="store_true", help="one round of a second or two, to see whether everything works")
     parser.add_argument("--pin", action="store_true", help="the observer on core 0 with real-time priority, the tool on core 1")
     parser.add_argument("--real-time", action="store_true", help="tools may take real-time priority, which of these only tuningfork does")
@@ -235,9 +238,10 @@ def run():
     with tempfile.TemporaryDirectory(prefix="tuningfork-bench-") as directory, busy(options.busy):
         options.rounds = 1 if options.quick else options.rounds
         bench = Bench(options, present, Path(directory))
-        seconds = lambda usual: 2 if options.quick else usual
+        seconds = lambda usual: 2 if options.quick else options.seconds or usual
         todo = {"constant": lambda: bench.arrivals("constant", options.rate, seconds(20)),
                 "recorded": lambda: bench.arrivals("recorded", options.rate, seconds(60)),
+                "bursty": lambda: bench.arrivals("bursty", options.rate, seconds(60)),
                 "closed": lambda: bench.closed(seconds(10)), "cpu": lambda: bench.cpu(10_000, seconds(10)),
                 "latency": lambda: bench.latency(options.rate, seconds(10)), "memory": lambda: bench.memory(seconds(5)),
                 "drift": lambda: bench.arrivals("drift", options.rate, seconds(60 * options.drift_minutes))}

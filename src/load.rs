@@ -1,12 +1,18 @@
 //! Plays a plan over real connections: one reactor on the calling thread, an absolute schedule in nanoseconds, every request timed
 //! from the moment it was due. Refuses targets beyond this host unless told otherwise, and never resolves a name.
+//!
+//! A sleep and a wake-up cost more processor time than a request, so at high rates there are fewer of them: requests due close together
+//! are sent together (`merging`), and answers may be read when the next request is due, since the kernel tells when they arrived
+//! (`arrival`). Below 2,000 requests a second neither happens.
 
 mod answer;
+mod arrival;
 mod bodies;
 mod chain;
 mod clients;
 mod clock;
 mod jar;
+mod merging;
 mod outcome;
 mod pace;
 mod pool;

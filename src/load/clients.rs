@@ -54,7 +54,8 @@ impl<'a> Clients<'a> {
         let Reverse((at, client)) = *self.ready.peek().filter(|Reverse((at, _))| *at <= now)?;
         self.ready.pop();
         self.going += 1;
-        Some(Due { index: self.requests[client as usize], at, session: Some(SessionId(client.into())) })
+        let (index, session) = (self.requests[client as usize], Some(SessionId(client.into())));
+        Some(Due { index, at, moved: Duration::ZERO, session })
     }
 
     /// The request of a client has ended, which is free from `now` on.

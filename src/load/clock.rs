@@ -3,9 +3,11 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use rustix::thread::{current_timer_slack, set_current_timer_slack};
+use rustix::io::Errno;
+use rustix::thread::{clock_nanosleep_absolute, current_timer_slack, set_current_timer_slack};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::arrival::{Reading, WallTime};
 use crate::units::Moment;
 
 /// Now, on CLOCK_MONOTONIC.
@@ -16,6 +18,47 @@ pub(super) fn now() -> Moment {
 /// The CPU time this thread has used.
 pub(super) fn thread_cpu() -> Duration {
     span(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+/// How many readings of both clocks are tried for one that was not interrupted.
+const READINGS: usize = 5;
+
+/// Both clocks, one right after the other.
+pub(super) fn reading() -> Reading {
+    Reading { monotonic: now(), wall: wall() }
+}
+
+/// Both clocks as of one moment: the reading that took least.
+pub(super) fn close_reading() -> Reading {
+    let readings = (0..READINGS).map(|_| {
+        let (before, wall, after) = (now(), wall(), now());
+        let took = after.since(before);
+        (took, Reading { monotonic: before.after(took / 2), wall })
+    });
+    readings.min_by_key(|(took, _)| *took).map_or_else(reading, |(_, reading)| reading)
+}
+
+fn wall() -> WallTime {
+    span(clock_gettime(ClockId::Realtime))
+}
+
+/// Whether a sleep was cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slept {
+    ToTheEnd,
+    UntilASignal,
+}
+
+/// Sleeps until `moment`.
+pub(super) fn sleep_until(moment: Moment) -> Slept {
+    let nanos = Duration::from_nanos(moment.as_nanos());
+    let Ok(until) = Timespec::try_from(nanos) else {
+        return Slept::ToTheEnd;
+    };
+    match clock_nanosleep_absolute(ClockId::Monotonic, &until) {
+        Err(Errno::INTR) => Slept::UntilASignal,
+        Ok(()) | Err(_) => Slept::ToTheEnd,
+    }
 }
 
 /// Seconds since 1970, for the dates of cookies.

@@ -102,8 +102,12 @@ pub struct Batch {
 pub struct Lateness {
     /// From the moment a request was due to the moment it was sent, whatever held it.
     pub total: Latencies,
-    /// From the moment a request was due to the moment the engine took it up: the engine's own fault. Every scheduled request.
+    /// From the moment a request was due, or was moved to, to the moment the engine took it up: the engine's own fault. Every
+    /// scheduled request.
     pub scheduler: Latencies,
+    /// Moved on purpose, to be sent together with others that were due up to 400 µs later; those that were moved. None below 5,000
+    /// requests a second.
+    pub merged: Latencies,
     /// Waiting for the answer to the request before it in its session; those that waited.
     pub dependency: Latencies,
     /// Waiting for a new connection; those that waited.
@@ -151,8 +155,8 @@ pub struct Played {
     pub sending: Duration,
     /// Requests answered as they should be.
     pub completed: u64,
-    /// From the moment a request was due (closed: its client was free) to its whole answer. Holds completed requests, and timeouts
-    /// with the time they waited.
+    /// From the moment a request was due (closed: its client was free) to its whole answer; where it was moved (see
+    /// [`Lateness::merged`]), from the moment it was moved to. Holds completed requests, and timeouts with the time they waited.
     pub latency: Latencies,
     /// From the moment the request was sent to its whole answer; completed requests.
     pub service: Latencies,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Run;
 use super::clients::Clients;
+use super::merging::Merging;
 use crate::replay::{ClosedOrder, Load, Plan, SessionId, Timetable, Turns};
 use crate::units::Moment;
 
@@ -16,6 +17,8 @@ pub(super) const CLIENT_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Due {
     pub(super) index: usize,
     pub(super) at: Moment,
+    /// How much earlier the timetable has it: it was moved, to be sent together with others.
+    pub(super) moved: Duration,
     /// The session it belongs to, and must follow in.
     pub(super) session: Option<SessionId>,
 }
@@ -24,7 +27,7 @@ pub(super) struct Due {
 #[derive(Debug)]
 pub(super) enum Pace<'a> {
     /// By the clock.
-    Timed { timetable: Timetable<'a>, start: Moment, next: Option<Due> },
+    Timed { timetable: Timetable<'a>, start: Moment, merging: Merging, next: Option<Due> },
     /// The next request of the plan for every client that is free.
     Free { plan: &'a Plan, from: usize, turns: Turns, clients: usize, sent: u64, pausing: VecDeque<Moment> },
     /// A session for every client.
@@ -37,8 +40,9 @@ impl<'a> Pace<'a> {
         Some(match &run.load {
             Load::Open { .. } | Load::Profile { .. } | Load::Recorded { .. } => {
                 let mut timetable = Timetable::new(run.plan, run.from, &run.load, run.turns)?;
-                let next = due(&mut timetable, start);
-                Self::Timed { timetable, start, next }
+                let mut merging = Merging::new(start.after(run.duration));
+                let next = due(&mut timetable, start, &mut merging);
+                Self::Timed { timetable, start, merging, next }
             }
             Load::Closed { clients, order: ClosedOrder::Requests } => {
                 let clients = usize::try_from(clients.get()).unwrap_or(usize::MAX);
@@ -54,9 +58,9 @@ impl<'a> Pace<'a> {
     /// The next request due at `now` and before `end`, if `live` requests are on their way.
     pub(super) fn take(&mut self, now: Moment, end: Moment, live: usize) -> Option<Due> {
         match self {
-            Self::Timed { timetable, start, next } => {
+            Self::Timed { timetable, start, merging, next } => {
                 let taken = next.filter(|due| due.at <= now && due.at < end)?;
-                *next = due(timetable, *start);
+                *next = due(timetable, *start, merging);
                 Some(taken)
             }
             Self::Free { plan, from, turns, clients, sent, pausing } => {
@@ -67,7 +71,7 @@ impl<'a> Pace<'a> {
                 free.then(|| {
                     let index = plan.index(*from, *sent);
                     *sent += 1;
-                    Due { index, at: now, session: None }
+                    Due { index, at: now, moved: Duration::ZERO, session: None }
                 })
             }
             Self::Sessions(clients) => clients.take(now).filter(|due| due.at < end),
@@ -115,8 +119,11 @@ impl<'a> Pace<'a> {
     }
 }
 
-fn due(timetable: &mut Timetable<'_>, start: Moment) -> Option<Due> {
-    timetable.next().map(|arrival| Due { index: arrival.index, at: start.after(arrival.at), session: arrival.session })
+fn due(timetable: &mut Timetable<'_>, start: Moment, merging: &mut Merging) -> Option<Due> {
+    let arrival = timetable.next()?;
+    let planned = start.after(arrival.at);
+    let at = merging.moved(planned);
+    Some(Due { index: arrival.index, at, moved: at.since(planned), session: arrival.session })
 }
 
 fn is_played(plan: &Plan, turns: Turns, sent: u64) -> bool {

@@ -44,12 +44,22 @@ pub(super) struct Busy {
     pub(super) sent_at: Option<Moment>,
     /// When the first byte of the answer came.
     pub(super) answered_at: Option<Moment>,
+    pub(super) phase: Phase,
     /// Bytes of the request.
     pub(super) length: usize,
     /// Of them, those that are out.
     pub(super) sent: usize,
     pub(super) usage: Usage,
     pub(super) source: Source,
+}
+
+/// What happens on a connection that carries a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is made, or bytes move: each event leads to the next.
+    Moving,
+    /// The request is out, and nothing of the answer has been read.
+    Awaiting,
 }
 
 /// Whether a connection carried a request before this one.
@@ -106,6 +116,8 @@ pub(super) struct Pool {
     owned: Chain,
     flying: Chain,
     busy: usize,
+    /// Of those, the ones in [`Phase::Moving`].
+    moving: usize,
     limit: u32,
     max_body: u64,
 }
@@ -119,6 +131,7 @@ impl Pool {
             owned: Chain::default(),
             flying: Chain::default(),
             busy: 0,
+            moving: 0,
             limit,
             max_body,
         }
@@ -127,6 +140,24 @@ impl Pool {
     /// How many carry a request.
     pub(super) fn busy(&self) -> usize {
         self.busy
+    }
+
+    /// On how many of them bytes move.
+    pub(super) fn moving(&self) -> usize {
+        self.moving
+    }
+
+    /// The connection enters a phase.
+    pub(super) fn enter(&mut self, place: Place, phase: Phase) {
+        let State::Busy(_, busy) = &mut self.get(place).state else {
+            return;
+        };
+        let before = std::mem::replace(&mut busy.phase, phase);
+        match (before, phase) {
+            (Phase::Moving, Phase::Awaiting) => self.moving -= 1,
+            (Phase::Awaiting, Phase::Moving) => self.moving += 1,
+            (Phase::Moving, Phase::Moving) | (Phase::Awaiting, Phase::Awaiting) => {}
+        }
     }
 
     /// Whether a request can be taken now, if need be in the place of an idle connection.
@@ -203,6 +234,7 @@ impl Pool {
     /// Puts a request on a connection.
     pub(super) fn begin(&mut self, place: Place, transport: Transport, busy: Busy) {
         let due = busy.flight.due.at;
+        self.moving += usize::from(busy.phase == Phase::Moving);
         let connection = self.get(place);
         connection.owner = busy.flight.session;
         connection.state = State::Busy(transport, busy);
@@ -272,6 +304,7 @@ impl Pool {
             State::Busy(transport, busy) => {
                 self.flying.remove(&mut self.connections, place);
                 self.busy -= 1;
+                self.moving -= usize::from(busy.phase == Phase::Moving);
                 Some((transport, busy))
             }
             State::Vacant | State::Idle(_) => None,

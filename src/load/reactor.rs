@@ -14,7 +14,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::io::Errno;
 
-use super::clock;
+use super::arrival::Arrivals;
+use super::clock::{self, Slept};
 use super::jar::Jars;
 use super::outcome::{Batch, Played, Unfinished};
 use super::pace::Pace;
@@ -27,6 +28,9 @@ use crate::units::Moment;
 
 /// Events taken in one wait: few enough that due sends need not wait long behind them.
 const EVENTS: usize = 128;
+/// An answer is read so much after its arrival at most where something else is awaited anyway: two wake-ups become one. A larger answer
+/// than the socket's buffer holds is delayed by as much.
+const READ_WITHIN: Duration = Duration::from_micros(500);
 /// Bytes read at once.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -50,6 +54,8 @@ pub(super) struct Reactor<'a> {
     epoll: OwnedFd,
     events: Vec<Event>,
     buffer: Vec<u8>,
+    /// Of loads with a schedule over plain TCP.
+    arrivals: Option<Arrivals>,
     pool: Pool,
     pace: Pace<'a>,
     sessions: Sessions,
@@ -80,6 +86,7 @@ impl<'a> Reactor<'a> {
         let start = clock::now();
         let pace = Pace::new(run, start).ok_or(LoadError::Zero("the rate"))?;
         let schedule = if pace.is_scheduled() { Schedule::Given } else { Schedule::None };
+        let is_stamped = pace.is_scheduled() && matches!(address, Address::Tcp(_)) && run.tls.is_none();
         let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule };
         Ok(Self {
             run,
@@ -87,6 +94,7 @@ impl<'a> Reactor<'a> {
             epoll,
             events: Vec::with_capacity(EVENTS),
             buffer: vec![0; READ_BUFFER],
+            arrivals: is_stamped.then(|| Arrivals::new(clock::close_reading())),
             pool: Pool::new(run.max_connections.get(), run.max_body),
             pace,
             sessions: Sessions::default(),
@@ -143,10 +151,15 @@ impl<'a> Reactor<'a> {
             }
             let limit = if now < self.end { self.end } else { drained };
             let wake = self.wakes_at(now).min(next_batch).min(limit).min(self.tally.second_ends_at());
-            if self.wait(wake)? == Woken::BySignal {
+            let rests = self.may_rest_until(wake, now);
+            let mut woken = self.wait(if rests { Moment::default() } else { wake })?;
+            self.handle_events();
+            if rests && self.may_rest_until(wake, now) && clock::sleep_until(wake) == Slept::UntilASignal {
+                woken = Woken::BySignal;
+            }
+            if woken == Woken::BySignal {
                 next_batch = now;
             }
-            self.handle_events();
         }
     }
 
@@ -203,6 +216,17 @@ impl<'a> Reactor<'a> {
         let retry = may_send.then_some(self.busy_until);
         let moments = [self.pace.wakes_at(self.end), flying, queued, retry];
         moments.into_iter().flatten().min().unwrap_or(self.end.after(self.run.drain))
+    }
+
+    /// Whether this thread can sleep and read answers afterwards: they have stamps, and nothing but whole answers is awaited.
+    fn may_rest_until(&self, wake: Moment, now: Moment) -> bool {
+        self.arrivals.as_ref().is_some_and(Arrivals::are_stamped)
+            && wake.since(now) <= READ_WITHIN
+            && self.pool.busy() > 0
+            && self.pool.moving() == 0
+            && self.queue.is_empty()
+            && self.sessions.waiting() == 0
+            && self.unread.is_empty()
     }
 
     fn wait(&mut self, until: Moment) -> Result<Woken, LoadError> {

@@ -1,10 +1,13 @@
 //! The few things done to a socket, none of which ever waits: connect, send, receive, watch.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
+use nix::libc::timespec;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -12,6 +15,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 
+use super::arrival::WallTime;
 use super::{LoadError, Target};
 
 /// A target as the kernel wants it.
@@ -114,6 +118,44 @@ pub(super) fn push(socket: &OwnedFd, bytes: &[u8]) -> Moved {
 /// Receives what is there.
 pub(super) fn pull(socket: &OwnedFd, buffer: &mut [u8]) -> Moved {
     moved(rustix::io::retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT)).map(|(count, _)| count))
+}
+
+/// Room for the control message with a stamp; the kernel sends no other, since no other was asked for.
+#[derive(Debug)]
+#[repr(align(8))]
+struct StampRoom([u8; STAMP_ROOM]);
+
+/// A header of 16 bytes (cmsg(3)) and a timespec.
+const STAMP_ROOM: usize = 16 + size_of::<timespec>();
+
+/// Asks the kernel to stamp what arrives. Where it does not, there are no stamps.
+pub(super) fn ask_for_stamps(socket: &OwnedFd) {
+    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &true);
+}
+
+/// Receives what is there, and when the last of it arrived, if the kernel stamped it.
+pub(super) fn pull_stamped(socket: &OwnedFd, buffer: &mut [u8]) -> (Moved, Option<WallTime>) {
+    let mut room = StampRoom([0; STAMP_ROOM]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    loop {
+        let result = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room.0), MsgFlags::MSG_DONTWAIT);
+        match result {
+            Ok(message) => {
+                let stamp = message.cmsgs().ok().and_then(|mut all| all.find_map(|one| stamp(&one)));
+                return (Moved::Bytes(message.bytes), stamp);
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return (moved(Err(Errno::from_raw_os_error(errno as i32))), None),
+        }
+    }
+}
+
+fn stamp(message: &ControlMessageOwned) -> Option<WallTime> {
+    let ControlMessageOwned::ScmTimestampns(time) = message else {
+        return None;
+    };
+    let seconds = u64::try_from(time.tv_sec()).ok()?;
+    Some(Duration::new(seconds, u32::try_from(time.tv_nsec()).ok()?))
 }
 
 /// Registers a socket, by edges. A TCP socket is registered once and for all, both ways. One of unix would tell of room whenever the

@@ -6,6 +6,7 @@ use super::Check;
 use super::bodies::Bodies;
 use super::clock;
 use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
+use super::pace::Due;
 use super::pool::{Busy, Usage};
 use super::seconds::Seconds;
 use super::socket::Breakage;
@@ -112,13 +113,17 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// A request that was due at `due` is taken up.
-    pub(super) fn taken(&mut self, due: Moment, now: Moment) {
+    /// A request is taken up.
+    pub(super) fn taken(&mut self, due: &Due, now: Moment) {
+        let (due, moved) = (due.at, due.moved);
         self.scheduled += 1;
         self.last_due = Some(due);
         match self.terms.schedule {
             Schedule::Given => {
                 let late = now.since(due);
+                if !moved.is_zero() {
+                    self.lateness.merged.record(moved);
+                }
                 self.lateness.scheduler.record(late);
                 self.seconds.taken(due, late);
             }
@@ -140,7 +145,7 @@ impl<'a> Tally<'a> {
         self.sent += 1;
         self.seconds.sent();
         if self.terms.schedule == Schedule::Given {
-            self.lateness.total.record(now.since(busy.flight.due.at));
+            self.lateness.total.record(now.since(busy.flight.due.at) + busy.flight.due.moved);
             if busy.usage == Usage::Fresh {
                 self.lateness.connect.record(now.since(busy.started));
             }

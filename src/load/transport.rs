@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustls::ClientConnection;
 
+use super::arrival::WallTime;
 use super::socket::{self, Breakage, Moved};
 
 /// Plaintext that TLS holds for a socket that takes no more, bytes.
@@ -44,6 +45,14 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket::pull(socket, buffer),
             Self::Tls(secure) => secure.receive(buffer),
+        }
+    }
+
+    /// Receives what is there, and when the kernel says that it arrived; TLS has no stamps.
+    pub(super) fn receive_stamped(&mut self, buffer: &mut [u8]) -> (Moved, Option<WallTime>) {
+        match self {
+            Self::Plain(socket) => socket::pull_stamped(socket, buffer),
+            Self::Tls(secure) => (secure.receive(buffer), None),
         }
     }
 

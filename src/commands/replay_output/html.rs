@@ -122,6 +122,7 @@ fn times(replayed: &Replayed) -> String {
         rows.extend([
             row("Sent late", "from when it was due to when it was sent", &lateness.total),
             row("… by the generator", "this program's own fault", &lateness.scheduler),
+            row("… by merging", &format!("{} moved, to be sent together", count(lateness.merged.count())), &lateness.merged),
             row("… by an answer", &waited(&lateness.dependency, "for the answer before it"), &lateness.dependency),
             row("… by connecting", &waited(&lateness.connect, "for a new connection"), &lateness.connect),
             row("… by a backlog", &waited(&lateness.backlog, "for a free connection"), &lateness.backlog),

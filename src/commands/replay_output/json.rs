@@ -23,8 +23,8 @@ use crate::stats::Latencies;
 ///   first of `connect` failed, in words, or `null`; `statuses`: counts by class.
 /// - `latency` (from when a request was due to its whole answer), `service` (from when it was sent to its whole answer),
 ///   `first_byte` (from when it was sent to the first byte of its answer): `count`, `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`.
-/// - `lateness`: the same from when a request was due to when it was sent, and by cause `scheduler` (this program), `dependency`,
-///   `connect` and `backlog`; `null` for a closed load.
+/// - `lateness`: the same from when a request was due to when it was sent, and by cause `scheduler` (this program), `merged` (moved on purpose, to be sent
+///   together with others), `dependency`, `connect` and `backlog`; `null` for a closed load.
 /// - `retried`, `connections`, `bytes` (received).
 /// - `cpu_seconds` (of the generator's thread), `cpu_per_request`, `generator_busy` (share of a core), `real_time`.
 /// - `steal` (share of all cores; `null` if unknown) and `cores` (shares of each).
@@ -101,6 +101,7 @@ struct Lateness {
     #[serde(flatten)]
     total: Quantiles,
     scheduler: Quantiles,
+    merged: Quantiles,
     dependency: Quantiles,
     connect: Quantiles,
     backlog: Quantiles,
@@ -239,6 +240,7 @@ fn lateness(replayed: &Replayed) -> Lateness {
     Lateness {
         total: quantiles(&lateness.total),
         scheduler: quantiles(&lateness.scheduler),
+        merged: quantiles(&lateness.merged),
         dependency: quantiles(&lateness.dependency),
         connect: quantiles(&lateness.connect),
         backlog: quantiles(&lateness.backlog),

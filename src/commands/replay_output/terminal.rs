@@ -86,6 +86,10 @@ fn times(replayed: &Replayed, paper: Paper) -> String {
         ("  connect", &lateness.connect, "for a new connection"),
         ("  backlog", &lateness.backlog, "for a free connection"),
     ];
+    if lateness.merged.count() > 0 {
+        text +=
+            &row("  merged", &lateness.merged, &format!("{} moved, to be sent together", count(lateness.merged.count())), paper);
+    }
     for (name, waited, why) in waits {
         text += &row(name, waited, &format!("{} waited {why}", count(waited.count())), paper);
     }

@@ -45,6 +45,7 @@ fn played() -> Played {
         lateness: Lateness {
             total: times(1_000, 900),
             scheduler: times(1_000, 90),
+            merged: Latencies::new(),
             dependency: times(12, 5_000),
             connect: times(30, 400),
             backlog: Latencies::new(),

@@ -7,12 +7,13 @@ use proptest::prelude::*;
 use super::*;
 
 fn busy(nanos: u64) -> Busy {
-    let due = Due { index: 0, at: Moment::from_nanos(nanos), session: None };
+    let due = Due { index: 0, at: Moment::from_nanos(nanos), moved: std::time::Duration::ZERO, session: None };
     Busy {
         flight: Flight { due, session: None, since: due.at, attempt: Attempt::First },
         started: due.at,
         sent_at: None,
         answered_at: None,
+        phase: Phase::Moving,
         length: 0,
         sent: 0,
         usage: Usage::Fresh,

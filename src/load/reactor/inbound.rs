@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use rustix::event::epoll::EventFlags;
 
 use super::super::answer::Reader;
-use super::super::pool::{Attempt, Busy, Flight, Place, State, Usage};
+use super::super::pool::{Attempt, Busy, Flight, Phase, Place, State, Usage};
 use super::super::socket::{Breakage, Moved};
 use super::super::tally::Failure;
 use super::super::{Check, Cookies, clock};
@@ -21,6 +21,11 @@ const SAFE: [&[u8]; 3] = [b"GET ", b"HEAD ", b"OPTIONS "];
 
 impl Reactor<'_> {
     pub(super) fn handle_events(&mut self) {
+        if let Some(arrivals) = &mut self.arrivals
+            && !self.events.is_empty()
+        {
+            arrivals.check(clock::reading(), clock::close_reading);
+        }
         let mut events = std::mem::take(&mut self.events);
         for event in &events {
             self.handle(event.data.u64(), event.flags);
@@ -79,7 +84,11 @@ impl Reactor<'_> {
                 return;
             };
             let short_is_all = transport.is_plain() && !ending;
-            let count = match transport.receive(&mut self.buffer) {
+            let (moved, stamp) = match &self.arrivals {
+                Some(_) => transport.receive_stamped(&mut self.buffer),
+                None => (transport.receive(&mut self.buffer), None),
+            };
+            let count = match moved {
                 Moved::Bytes(0) => match connection.response.finish() {
                     Some(answer) => return self.complete(place, answer, clock::now()),
                     None => return self.break_off(place, &Breakage::Closed),
@@ -89,12 +98,17 @@ impl Reactor<'_> {
                 Moved::Broken(cause) => return self.break_off(place, &cause),
             };
             let now = clock::now();
+            let now = self.arrivals.as_mut().map_or(now, |arrivals| arrivals.moment(stamp, busy.sent_at, now));
             busy.answered_at.get_or_insert(now);
             self.tally.received(count);
             match self.read(place, count) {
                 Ok(Progress::Complete(answer)) => return self.complete(place, answer, now),
-                Ok(Progress::Partial) if count < READ_BUFFER && short_is_all => return,
-                Ok(Progress::Partial) => {}
+                Ok(Progress::Partial) => {
+                    self.pool.enter(place, Phase::Moving);
+                    if count < READ_BUFFER && short_is_all {
+                        return;
+                    }
+                }
                 Err(_) => return self.fail(place, Failure::Malformed, now),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::super::pace::{CLIENT_PAUSE, Due};
-use super::super::pool::{Attempt, Busy, Flight, Place, Source, State, Usage};
+use super::super::pool::{Attempt, Busy, Flight, Phase, Place, Source, State, Usage};
 use super::super::sessions::{Admission, After};
 use super::super::socket::{self, Breakage, Moved, Refusal};
 use super::super::tally::{Cause, Failure};
@@ -27,7 +27,7 @@ impl Reactor<'_> {
         let mut taken_up = now;
         for _ in 0..TAKEN_A_TURN {
             let Some(due) = self.pace.take(now, self.end, self.pool.busy() + self.queue.len()) else { break };
-            self.tally.taken(due.at, taken_up);
+            self.tally.taken(&due, taken_up);
             self.admit(due, taken_up);
             self.follow_up(taken_up);
             taken_up = clock::now();
@@ -161,7 +161,8 @@ impl Reactor<'_> {
         if self.run.check == Check::Body {
             connection.hasher = SipHasher13::new();
         }
-        let busy = Busy { flight, started: now, sent_at: None, answered_at: None, length, sent: 0, usage, source };
+        let busy =
+            Busy { flight, started: now, sent_at: None, answered_at: None, phase: Phase::Moving, length, sent: 0, usage, source };
         self.pool.begin(place, transport, busy);
         self.transmit(place, (usage == Usage::Reused).then_some(now));
     }
@@ -189,6 +190,9 @@ impl Reactor<'_> {
 
     fn open(&self, place: Place) -> Result<Transport, Refusal> {
         let socket = socket::open(&self.address)?;
+        if self.arrivals.is_some() {
+            socket::ask_for_stamps(&socket);
+        }
         socket::watch(&self.epoll, &socket, self.pool.label(place), &self.address).map_err(|_errno| Refusal::Exhausted)?;
         match &self.run.tls {
             None => Ok(Transport::Plain(socket)),
@@ -227,6 +231,9 @@ impl Reactor<'_> {
                 Moved::Broken(_) if busy.sent > 0 => return,
                 Moved::Broken(cause) => return self.break_off(place, &cause),
             }
+        }
+        if busy.answered_at.is_none() {
+            self.pool.enter(place, Phase::Awaiting);
         }
     }
 

@@ -6,7 +6,12 @@ use crate::load::pool::Attempt;
 
 fn flight(index: usize) -> Flight {
     let at = Moment::from_nanos(index as u64);
-    Flight { due: Due { index, at, session: None }, session: None, since: at, attempt: Attempt::First }
+    Flight {
+        due: Due { index, at, moved: std::time::Duration::ZERO, session: None },
+        session: None,
+        since: at,
+        attempt: Attempt::First,
+    }
 }
 
 const A: SessionId = SessionId(1 << 40);
