@@ -10,7 +10,7 @@ Four steps, each of which goes on where it was interrupted, so that short calls 
 
 The best of a grid is partly the luckiest, so regret comes from `verify` alone: 1 - median capacity of the recommended / that of the grid's best, new
 measurements of both made by turns. Measurements that say themselves that something disturbed them are made again, and left out where others are.
-Everything is kept below --results: grid.jsonl, verify.jsonl, run-N.json (what tune said), run-N.jsonl (its journal), runs.jsonl (what it took).
+Everything is kept below --results: grid.jsonl, verify.jsonl, PACE-N.json (what tune said), PACE-N.jsonl (its journal), runs.jsonl (what it took).
 """
 
 import argparse
@@ -79,7 +79,7 @@ class Campaign:
         """What was measured of each configuration, undisturbed where there is such: {(workers, connections): [line, …]}."""
         found = defaultdict(list)
         for line in lines(self.folder / f"{step}.jsonl"):
-            if line["slo"] == self.options.slo and line["pace"] == self.options.pace:
+            if line["slo"] == self.options.slo and line["pace"] == self.options.trials:
                 found[of(line)].append(line)
         return {pair: [line for line in all_of_it if sound(line)] or all_of_it for pair, all_of_it in found.items()}
 
@@ -87,7 +87,7 @@ class Campaign:
         """What is left to measure, by turns; every other round backwards, so that what drifts hits all alike."""
         sound_ones, tries = Counter(), Counter()
         for line in lines(self.folder / f"{step}.jsonl"):
-            if line["slo"] == self.options.slo and line["pace"] == self.options.pace:
+            if line["slo"] == self.options.slo and line["pace"] == self.options.trials:
                 tries[of(line)] += 1
                 sound_ones[of(line)] += sound(line)
         rounds = self.options.rounds
@@ -108,7 +108,7 @@ class Campaign:
 
     def capacity(self, step, order):
         options = self.options
-        pace = ["--quick"] if options.pace == "quick" else []
+        pace = ["--quick"] if options.trials == "quick" else []
         # Candidates in the order of `order`, in a single round.
         command = ["cargo", "bench", "-q", "--bench", "capacity", "--", "--config", options.config, "--traffic", options.traffic, "--slo", options.slo,
                    *pace, "--rounds", "1", "--within", f"{max(1, int(self.left()))}s", "--json", self.folder / f"{step}.jsonl", *map(name, order)]
@@ -124,22 +124,25 @@ class Campaign:
         print(f"tune: {done} of {self.options.runs} runs made")
         return done == self.options.runs
 
+    def file(self, number, kind):
+        return self.folder / f"{self.options.pace}-{number}.{kind}"
+
     def told(self, number):
         """What a finished run said."""
-        file = self.folder / f"run-{number}.json"
+        file = self.file(number, "json")
         told = json.loads(file.read_text()) if file.exists() else None
         return told if told and not told["partial"] else None
 
     def run(self, number):
         """A run, or a part of it."""
-        options, journal = self.options, self.folder / f"run-{number}.jsonl"
+        options, journal = self.options, self.file(number, "jsonl")
         command = [common.binary(), "tune", "--config", options.config, "--traffic", options.traffic, "--slo", options.slo,
-                   "--json", self.folder / f"run-{number}.json", "--journal", journal]
+                   "--json", self.file(number, "json"), "--journal", journal]
         command += ["--resume"] if journal.exists() else []
         command += ["--quick"] if options.pace == "quick" else []
         common.say(f"tune: run {number}")
         began = time.monotonic()
-        with open(self.folder / f"run-{number}.said", "a") as said:
+        with open(self.file(number, "said"), "a") as said:
             process = subprocess.Popen(list(map(str, command + options.tune_options)), stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
                                        env=common.environment({}))
             try:
@@ -150,7 +153,7 @@ class Campaign:
                 if process.poll() is None:
                     process.send_signal(signal.SIGINT)
                     process.wait(STOP_SECONDS)
-        note = {"run": number, "seconds": time.monotonic() - began, "code": process.returncode}
+        note = {"run": number, "pace": options.pace, "seconds": time.monotonic() - began, "code": process.returncode}
         with open(self.folder / "runs.jsonl", "a") as file:
             file.write(json.dumps(note) + "\n")
         if not self.told(number) and self.left() > 0:
@@ -160,9 +163,9 @@ class Campaign:
         """(number, what it said, minutes) of each finished run."""
         seconds = Counter()
         for line in lines(self.folder / "runs.jsonl"):
-            seconds[line["run"]] += line["seconds"]
+            seconds[line["pace"], line["run"]] += line["seconds"]
         numbers = range(1, self.options.runs + 1)
-        return [(number, told, seconds[number] / 60) for number in numbers if (told := self.told(number))]
+        return [(number, told, seconds[self.options.pace, number] / 60) for number in numbers if (told := self.told(number))]
 
     # What came out
 
@@ -185,7 +188,7 @@ class Campaign:
 
     def grid_table(self):
         grid, best = self.measured("grid"), self.best()
-        print(f"Grid: {len(grid)} configurations, {self.options.slo}, {self.options.pace} trials; median (least – most)")
+        print(f"Grid: {len(grid)} configurations, {self.options.slo}, {self.options.trials} trials; median (least – most)")
         rows = [["", "req/s", "of best", "p90 ms", "CPU %", "MiB", "trials", "flags"]]
         for pair, found in sorted(grid.items(), key=lambda item: -middle(item[1])):
             flags = Counter(flag for line in found for flag in line.get("flags", []))
@@ -224,7 +227,7 @@ class Campaign:
 
 def sound(line):
     """Whether a measurement counts: nothing disturbed it. A configuration that cannot be started counts as measured, at 0."""
-    return not VOIDING.intersection(line.get("flags", []))
+    return not VOIDING.intersection(line.get("flags", [])) and "could not be measured" not in line.get("error", "")
 
 
 def capacities(found):
@@ -270,7 +273,8 @@ def main():
     parser.add_argument("--grid", type=lambda text: [candidate(word) for word in text.split()], default=[], help='such as "2x10 3x10 5x10"')
     parser.add_argument("--runs", type=int, default=10, help="how often tune runs (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each configuration is measured (default: %(default)s)")
-    parser.add_argument("--pace", choices=("quick", "normal"), default="normal", help="of measurements and of tune (default: %(default)s)")
+    parser.add_argument("--pace", choices=("quick", "normal"), default="normal", help="of tune (default: %(default)s)")
+    parser.add_argument("--trials", choices=("quick", "normal"), default="quick", help="of grid and verify (default: %(default)s)")
     parser.add_argument("--slo", default=SLO, help="as tune shows it (default: %(default)s)".replace("0.1%", "0.1%%"))
     parser.add_argument("--minutes", type=float, default=1e4, help="nothing new begins after so many; a trial takes up to one more")
     parser.add_argument("--tune-options", type=str.split, default=[], help='more for tune, such as "--max-workers 9"')
