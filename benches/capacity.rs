@@ -7,14 +7,18 @@
     reason = "measurements go to standard output, complaints to standard error"
 )]
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use jiff::Timestamp;
+use serde::Serialize;
 use tempfile::NamedTempFile;
 use tuningfork::commands::demo;
 use tuningfork::config::{Config, Surroundings};
@@ -23,7 +27,7 @@ use tuningfork::replay::{Plan, PlanOptions, Reuse};
 use tuningfork::study::{Candidate, Measurement, Pace, Purpose, Slo, Suggestion};
 use tuningfork::sys::signals::Signals;
 use tuningfork::sys::spawn::Output;
-use tuningfork::sys::{host, launch, limits};
+use tuningfork::sys::{clock, host, launch, limits};
 use tuningfork::tune::live::Live;
 use tuningfork::tune::trial::Terms;
 use tuningfork::tune::{Testbed, TrialError};
@@ -48,6 +52,12 @@ struct Options {
     /// Shorter trials, less exact
     #[arg(long)]
     quick: bool,
+    /// No measurement begins later than this long after the start
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    within: Option<Duration>,
+    /// Every measurement is appended to this file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// What must hold
     #[arg(long, value_name = "BOUNDS", default_value = demo::SLO)]
     slo: Slo,
@@ -60,6 +70,12 @@ struct Options {
     /// Cargo's own
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Options {
+    fn pace(&self) -> Pace {
+        if self.quick { Pace::Quick } else { Pace::Normal }
+    }
 }
 
 fn candidate(text: &str) -> Result<Candidate, String> {
@@ -93,32 +109,70 @@ fn read_plan(path: &Path, host: String) -> Result<Plan, Box<dyn Error>> {
 /// One line of results, in the order of the candidates: `None` where a trial failed.
 type Round = Vec<Option<Measurement>>;
 
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    at: String,
+    slo: Slo,
+    pace: Pace,
+    #[serde(flatten)]
+    candidate: Candidate,
+    #[serde(flatten)]
+    measured: Option<&'a Measurement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+/// The file of `--json`. A line is on its way to the disk before the next trial begins.
+struct Ledger(Option<File>);
+
+impl Ledger {
+    fn open(path: Option<&Path>) -> io::Result<Self> {
+        path.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose().map(Self)
+    }
+
+    fn note(&mut self, line: &Line<'_>) -> io::Result<()> {
+        let Some(file) = &mut self.0 else { return Ok(()) };
+        file.write_all(format!("{}\n", serde_json::to_string(line)?).as_bytes())
+    }
+}
+
 /// Measures every candidate `rounds` times. Rounds that were interrupted are left out.
-fn measure(live: &mut Live<'_>, options: &Options, log: &Path) -> Vec<Round> {
-    let count = options.candidates.len();
-    let mut expected = vec![None; count];
+fn measure(live: &mut Live<'_>, options: &Options, log: &Path) -> io::Result<Vec<Round>> {
+    let (count, pace, started) = (options.candidates.len(), options.pace(), clock::now());
+    let mut ledger = Ledger::open(options.json.as_deref())?;
+    let mut expected = BTreeMap::new();
     let mut rounds: Vec<Round> = Vec::new();
     for number in 0..options.rounds.get() {
         let mut round: Round = vec![None; count];
         for place in (0..count).map(|place| (place + number) % count) {
+            if options.within.is_some_and(|within| clock::now().since(started) > within) {
+                return Ok(rounds);
+            }
             let candidate = options.candidates[place];
-            let suggestion = Suggestion { candidate, purpose: Purpose::Confirm, expected: expected[place], rival: None };
+            let expectation = expected.get(&candidate).copied();
+            let suggestion = Suggestion { candidate, purpose: Purpose::Confirm, expected: expectation, rival: None };
+            let note = Line { at: Timestamp::now().to_string(), slo: options.slo, pace, candidate, measured: None, error: None };
             match live.run(&suggestion, &mut |_| {}) {
                 Ok(measured) => {
                     show(number, candidate, &measured);
-                    expected[place] = Some(measured.capacity).filter(|capacity| *capacity > 0.0);
+                    ledger.note(&Line { measured: Some(&measured), ..note })?;
+                    if measured.capacity > 0.0 {
+                        expected.insert(candidate, measured.capacity);
+                    }
                     round[place] = Some(measured);
                 }
-                Err(TrialError::Interrupted) => return rounds,
+                Err(TrialError::Interrupted) => return Ok(rounds),
                 Err(TrialError::Failed { reason, .. }) => {
                     println!("round {}  {:>8}  failed: {reason}", number + 1, name(candidate));
+                    ledger.note(&Line { error: Some(&reason), ..note })?;
                     show_log(log);
                 }
             }
         }
         rounds.push(round);
     }
-    rounds
+    Ok(rounds)
 }
 
 fn show(round: usize, candidate: Candidate, measured: &Measurement) {
@@ -161,6 +215,9 @@ fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
 
 /// A row a candidate. Ratios are taken within a round, whose measurements were made one after another.
 fn summarise(candidates: &[Candidate], rounds: &[Round]) {
+    if rounds.is_empty() {
+        return;
+    }
     println!("\n{} complete rounds; median (least – most)", rounds.len());
     println!("{:>8}  {:^27}  {:>6}  {:>5}  {:>10}  ratio to the first", "", "capacity, req/s", "p90", "CPU", "memory");
     for (place, candidate) in candidates.iter().enumerate() {
@@ -189,13 +246,13 @@ fn compare(options: &Options, config: &Path, traffic: &Path) -> Result<ExitCode,
     let mut signals = Signals::of_a_study()?;
     let log = NamedTempFile::new()?;
     let output = Output::To(log.reopen()?.into());
-    let pace = if options.quick { Pace::Quick } else { Pace::Normal };
-    let terms = Terms { slo: options.slo, pace, cores: host::cores().usable.get() };
+    let terms = Terms { slo: options.slo, pace: options.pace(), cores: host::cores().usable.get() };
     let mut live = Live::new(&config, &plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))?;
     println!("{} requests, {}, {} cores", plan.requests().len(), options.slo, terms.cores);
-    let rounds = measure(&mut live, options, log.path());
+    let rounds = measure(&mut live, options, log.path())?;
     summarise(&options.candidates, &rounds);
-    Ok(if rounds.len() == options.rounds.get() { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    drop(live);
+    Ok(if signals.asked_to_stop() { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
 fn main() -> ExitCode {
