@@ -69,8 +69,22 @@ pub(super) fn keys(text: &[u8], word: Range<usize>, mut add: impl FnMut(Range<us
     }
 }
 
+/// Whether it is worth trying the shapes: hardly any word begins like this.
+fn may_begin(word: &[u8]) -> bool {
+    match word {
+        [b'A', second, ..] => b"KSI".contains(second),
+        [b'g', second, ..] => b"hil".contains(second),
+        [b'x', second, ..] => b"oa".contains(second),
+        [b's' | b'r', b'k', ..] | [b'w', b'h', ..] | [b'n', b'p', ..] | [b'p', b'y', ..] => true,
+        _ => false,
+    }
+}
+
 /// The length of the key that `word` begins with.
 fn key(word: &[u8]) -> Option<usize> {
+    if !may_begin(word) {
+        return None;
+    }
     SHAPES.iter().find_map(|shape| {
         let begin = shape.begins.iter().find(|begin| word.starts_with(begin))?.len();
         let fits = |byte: &&u8| match shape.letters {
