@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::request::every_byte;
 use super::text::civil::{parse_unix, push_unix};
 use super::text::lines::Lines;
 use super::{Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, refuse_compressed};
@@ -269,7 +270,7 @@ fn push_line(line: &mut Vec<u8>, request: &Request) -> io::Result<()> {
 /// Appends `before` and a JSON string. Nearly no text has anything to escape.
 fn push_text(line: &mut Vec<u8>, before: &[u8], text: &str) -> io::Result<()> {
     line.extend_from_slice(before);
-    let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
+    let is_plain = every_byte(text, |byte| byte >= b' ' && byte != b'"' && byte != b'\\');
     if !is_plain {
         return Ok(serde_json::to_writer(line, text)?);
     }

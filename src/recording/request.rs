@@ -95,7 +95,7 @@ impl Target {
     /// `text` as a target, or `None` if it is empty or cannot stand in a request line.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && all(text, |byte| (byte > b' ') & (byte != 0x7f));
+        let fits = !text.is_empty() && every_byte(text, |byte| byte > b' ' && byte != 0x7f);
         fits.then(|| Self(text.into()))
     }
 
@@ -149,7 +149,7 @@ impl Header {
     /// A header, or `None` if name or value cannot stand in a header line (RFC 9110, 5.5).
     #[must_use]
     pub fn new(name: &str, value: &str) -> Option<Self> {
-        let fits = is_token(name.as_bytes()) && all(value, |byte| ((byte >= b' ') & (byte != 0x7f)) | (byte == b'\t'));
+        let fits = is_token(name.as_bytes()) && every_byte(value, |byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t');
         fits.then(|| Self { name: word(name, &NAMES), value: value.into() })
     }
 
@@ -213,8 +213,8 @@ fn word(text: &str, common: &[&'static str]) -> Cow<'static, str> {
 }
 
 /// Whether every byte fits. Looks at all of them even if one does not: so the compiler can look at many at once.
-fn all(text: &str, fits: impl Fn(u8) -> bool) -> bool {
-    text.bytes().fold(true, |all, byte| all & fits(byte))
+pub(super) fn every_byte(text: &str, fits: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |every, byte| every & fits(byte))
 }
 
 fn is_token(text: &[u8]) -> bool {
