@@ -2,59 +2,40 @@
 //! captures, and replaces what must not be kept. Refuses input in which nothing is usable; a broken line only costs itself.
 //! Pure: readers, keys and seeds are passed in.
 
-mod absolute;
-mod alb;
-mod arrival;
 mod audit;
 mod chance;
-mod civil;
 mod cut;
-mod detect;
-mod escape;
 mod export;
-mod gor;
-mod har;
 mod import;
 mod jsonl;
-mod lines;
-mod log_format;
-mod log_line;
 mod merge;
 mod meta;
-mod nginx_json;
 mod order;
-mod outlet;
-mod percent;
-mod provenance;
-mod reorder;
 mod request;
 mod scrub;
-mod seconds;
 mod selection;
-mod sessions;
 mod summary;
+mod text;
 
 use std::io::BufRead;
 
 pub use audit::{Audit, Sightings, audit};
 pub use chance::uniform;
-pub use cut::{Cut, Edge, EdgeError, Verdict};
-pub use detect::{Input, InputFormat};
+pub use cut::{Choice, Cut, Edge, EdgeError};
 pub use export::{Base, BaseError, ExportError, Exported, Exporter, Format};
-pub use gor::MAX_RECORD;
-pub use har::MAX_HAR;
-pub use import::{ImportFailure, Imported, Importer, InputReport, JitterSeed, import};
+pub use import::{
+    ImportFailure, Imported, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, LogFormatError, MAX_HAR,
+    MAX_RECORD, NGINX_LOG_FORMAT, import,
+};
 pub use jsonl::{Reader, Writer, read, write};
-pub use lines::MAX_LINE;
-pub use log_format::{LogFormat, LogFormatError};
 pub use merge::{Given, Merge, MergeError, Placing};
 pub use meta::{Fidelity, Meta};
-pub use nginx_json::NGINX_LOG_FORMAT;
 pub use order::{Disorder, InOrder};
 pub use request::{Header, Method, Request, Target, UnixNanos};
-pub use scrub::{Bodies, Scrub, ScrubKey, Secret};
+pub use scrub::{BodyPolicy, Scrub, ScrubKey, Secret};
 pub use selection::{Sample, Selection, SelectionError, Share, Statuses};
 pub use summary::{Burstiness, Connections, Counts, Quantiles, Rates, Report, Summary, route};
+pub use text::lines::MAX_LINE;
 
 /// The most requests one recording holds in memory.
 pub const MAX_REQUESTS: usize = 2_000_000;
@@ -86,8 +67,8 @@ pub struct Broken {
 }
 
 impl Broken {
-    fn add(&mut self, line: u64, ending: lines::Ending) {
-        if ending == lines::Ending::Torn {
+    fn add(&mut self, line: u64, ending: text::lines::Ending) {
+        if ending == text::lines::Ending::Torn {
             self.torn = true;
             return;
         }

@@ -2,6 +2,7 @@
 //! to the same address, byte for byte, so that it works with any kind of worker. Refuses to hold anything up: what cannot be read along
 //! is only relayed, what cannot be written in time is counted and dropped, and at a limit no connection is taken.
 
+mod account;
 mod follow;
 mod head;
 mod reason;
@@ -9,7 +10,6 @@ mod relay;
 mod sample;
 mod sink;
 mod stream;
-mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -24,11 +24,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+pub use account::Account;
 pub use reason::Reason;
 pub use sink::{Limits, Sink};
-pub use tally::Tally;
 
-use crate::recording::{Bodies, Scrub};
+use crate::recording::{BodyPolicy, Scrub};
 use crate::sys::accept::tcp_accepted;
 use crate::sys::clock;
 use crate::sys::listen::Listener;
@@ -72,7 +72,7 @@ pub struct How {
     /// For how long.
     pub duration: Duration,
     /// Whether bodies are read; what is kept of them is the scrub's decision.
-    pub bodies: Bodies,
+    pub bodies: BodyPolicy,
     /// What is replaced before a request leaves the relay.
     pub scrub: Scrub,
     /// Decides the lengths of pauses.
@@ -97,18 +97,18 @@ pub fn record<T>(
     how: How,
     sink: Sink,
     ended: impl Future<Output = T>,
-) -> Result<(Tally, io::Result<()>), TapError> {
+) -> Result<(Account, io::Result<()>), TapError> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let connections = LocalSet::new();
     let shared = connections.block_on(&runtime, tap(listeners, how, sink, ended))?;
     drop(connections);
-    Ok(account(shared))
+    Ok(settle(shared))
 }
 
 async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Future<Output = T>) -> Result<Rc<Shared>, TapError> {
     let (turn, phase) = watch::channel(Phase::Sampling);
     let shared = Rc::new(Shared {
-        tally: RefCell::new(Tally::default()),
+        account: RefCell::new(Account::default()),
         own: RefCell::new(HashSet::new()),
         sink,
         scrub: how.scrub,
@@ -136,10 +136,10 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
     while tasks.join_next().await.is_some() {}
     drop((gave, ended));
     {
-        let mut tally = shared.tally.borrow_mut();
-        tally.lasted = clock::now().since(began);
+        let mut account = shared.account.borrow_mut();
+        account.lasted = clock::now().since(began);
         let all = tcp_accepted().zip(before).map(|(after, before)| after.saturating_sub(before));
-        tally.host_tcp = all.map(|all| all.saturating_sub(tally.own_tcp));
+        account.host_tcp = all.map(|all| all.saturating_sub(account.own_tcp));
     }
     finish(&turn, &slots, &shared).await;
     Ok(shared)
@@ -157,20 +157,20 @@ async fn finish(turn: &watch::Sender<Phase>, slots: &Semaphore, shared: &Shared)
     if timeout(GRACE, all()).await.is_ok() {
         return;
     }
-    shared.tally.borrow_mut().cut = u64::from(MAX_CONNECTIONS).saturating_sub(slots.available_permits() as u64);
+    shared.account.borrow_mut().cut = u64::from(MAX_CONNECTIONS).saturating_sub(slots.available_permits() as u64);
     turn.send_replace(Phase::Cut);
     // They look at once; whoever does not is dropped with the runtime.
     let _ = timeout(CUT, all()).await;
 }
 
-fn account(shared: Rc<Shared>) -> (Tally, io::Result<()>) {
+fn settle(shared: Rc<Shared>) -> (Account, io::Result<()>) {
     let shared = Rc::into_inner(shared).expect("invariant: the connections were dropped");
     let written = shared.sink.finish();
-    let mut tally = shared.tally.into_inner();
-    tally.recorded = written.requests;
-    tally.written = written.bytes;
-    tally.skip(Reason::TooLate, written.late);
-    (tally, written.outcome)
+    let mut account = shared.account.into_inner();
+    account.recorded = written.requests;
+    account.written = written.bytes;
+    account.skip(Reason::TooLate, written.late);
+    (account, written.outcome)
 }
 
 #[cfg(test)]

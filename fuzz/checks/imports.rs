@@ -1,6 +1,6 @@
 //! Imports of every format.
 
-use tuningfork::recording::{self, Bodies, Importer, Input, InputFormat, JitterSeed, LogFormat, Scrub, ScrubKey, audit};
+use tuningfork::recording::{self, BodyPolicy, Importer, Input, InputFormat, JitterSeed, LogFormat, Scrub, ScrubKey, audit};
 
 use super::survives_writing;
 
@@ -36,9 +36,9 @@ pub(super) fn log_format(input: &[u8]) {
 fn imported(input: &[u8], format: &InputFormat) {
     let halves = input.split_at(input.len() / 2);
     for (inputs, format, bodies) in [
-        (vec![input], format, Bodies::Scrubbed),
-        (vec![halves.0, halves.1], format, Bodies::Dropped),
-        (vec![input], &InputFormat::Auto, Bodies::Dropped),
+        (vec![input], format, BodyPolicy::Scrubbed),
+        (vec![halves.0, halves.1], format, BodyPolicy::Dropped),
+        (vec![input], &InputFormat::Auto, BodyPolicy::Dropped),
     ] {
         let Some((written, requests, out_of_order)) = import(&inputs, format, bodies) else { continue };
         let recording = recording::read(written.as_slice()).expect("an import can be read");
@@ -51,7 +51,7 @@ fn imported(input: &[u8], format: &InputFormat) {
     }
 }
 
-fn import(inputs: &[&[u8]], format: &InputFormat, bodies: Bodies) -> Option<(Vec<u8>, u64, u64)> {
+fn import(inputs: &[&[u8]], format: &InputFormat, bodies: BodyPolicy) -> Option<(Vec<u8>, u64, u64)> {
     let inputs: Vec<_> = inputs.iter().filter_map(|input| Input::new(*input, format).ok()).collect();
     let meta = inputs.first()?.meta();
     let mut importer = Importer::new(Vec::new(), meta, Scrub::new(ScrubKey([1; 16])).with_bodies(bodies), JitterSeed(1));

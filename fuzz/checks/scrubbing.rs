@@ -1,6 +1,6 @@
 //! What reaches a recording of what must not.
 
-use tuningfork::recording::{Bodies, Header, Method, Recording, Request, Scrub, ScrubKey, Target, UnixNanos, audit};
+use tuningfork::recording::{BodyPolicy, Header, Method, Recording, Request, Scrub, ScrubKey, Target, UnixNanos, audit};
 
 use super::written;
 
@@ -38,7 +38,7 @@ pub(super) fn scrub(input: &[u8]) {
         duration: None,
         response_bytes: None,
     };
-    for bodies in [Bodies::Dropped, Bodies::Scrubbed] {
+    for bodies in [BodyPolicy::Dropped, BodyPolicy::Scrubbed] {
         let mut request = request.clone();
         Scrub::new(ScrubKey([7; 16])).with_bodies(bodies).request(&mut request);
         assert_eq!(request.target.as_str().len(), length);

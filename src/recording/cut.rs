@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::civil::parse_unix;
 use super::request::{Request, UnixNanos};
+use super::text::civil::parse_unix;
 
 /// An end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl FromStr for Edge {
 
 /// What a [`Cut`] says of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Choice {
     /// It belongs to the piece.
     Keep,
     /// It does not.
@@ -71,18 +71,18 @@ impl Cut {
 
     /// Whether `request`, the next of the file, belongs to it. A recording may be slightly out of order, so none is the last before it
     /// has all it may have.
-    pub fn judge(&mut self, request: &Request) -> Verdict {
+    pub fn judge(&mut self, request: &Request) -> Choice {
         let begin = *self.begin.get_or_insert(request.at);
         if self.first.is_some_and(|first| self.kept >= first) {
-            return Verdict::Stop;
+            return Choice::Stop;
         }
         let is_early = self.from.is_some_and(|from| request.at < from.moment(begin));
         let is_late = self.to.is_some_and(|to| request.at >= to.moment(begin));
         if is_early || is_late {
-            return Verdict::Drop;
+            return Choice::Drop;
         }
         self.kept += 1;
-        Verdict::Keep
+        Choice::Keep
     }
 }
 
@@ -120,9 +120,9 @@ mod tests {
         let mut kept = Vec::new();
         for request in read(lines.join("\n").as_bytes()).unwrap().requests {
             match cut.judge(&request) {
-                Verdict::Keep => kept.push(request.at.0 / SECOND),
-                Verdict::Drop => {}
-                Verdict::Stop => return (kept, true),
+                Choice::Keep => kept.push(request.at.0 / SECOND),
+                Choice::Drop => {}
+                Choice::Stop => return (kept, true),
             }
         }
         (kept, false)

@@ -1,15 +1,35 @@
 //! Makes a recording of logs and captures of any format, in constant memory: finds out what an input is, scrubs every request, rebuilds
 //! the times of arrival, and writes each request as soon as no earlier one is to be expected. Refuses inputs without any request.
 
+mod absolute;
+mod alb;
+mod arrival;
+mod detect;
+mod gor;
+mod har;
+mod log_format;
+mod log_line;
+mod nginx_json;
+mod outlet;
+mod provenance;
+mod reorder;
+mod seconds;
+mod sessions;
+
 use std::io::{self, BufRead, Write};
 
-use super::arrival::{Arrival, Found, identity};
-use super::detect::{Input, InputFormat, Kind};
-use super::gor::{Gor, Records};
-use super::lines::{Ending, Lines};
-use super::outlet::Outlet;
 use super::scrub::Scrub;
-use super::{Broken, Meta, Reader, RecordingError, alb, arrival, har, nginx_json, provenance};
+use super::text::lines::{Ending, Lines};
+use super::{Broken, Meta, Reader, RecordingError};
+use arrival::{Arrival, Found, identity};
+use detect::Kind;
+pub use detect::{Input, InputFormat};
+pub use gor::MAX_RECORD;
+use gor::{Gor, Records};
+pub use har::MAX_HAR;
+pub use log_format::{LogFormat, LogFormatError};
+pub use nginx_json::NGINX_LOG_FORMAT;
+use outlet::Outlet;
 
 /// What the spread of whole seconds depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +44,7 @@ pub enum ImportFailure {
     /// The recording cannot be written.
     #[error("{0}")]
     Output(io::Error),
-    /// A HAR document is beyond [`MAX_HAR`](super::MAX_HAR).
+    /// A HAR document is beyond [`MAX_HAR`].
     #[error("more than {} MiB: HAR documents are read whole; split it", har::MAX_HAR >> 20)]
     LargeHar,
     /// A HAR document is none.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scrub::{Bodies, Scrub};
+use super::scrub::{BodyPolicy, Scrub};
 
 /// Where the requests come from, and how far to trust which part of them. Everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +49,11 @@ impl Meta {
 
     /// What holds once every request is scrubbed, and `bodies` has become of their bodies.
     #[must_use]
-    pub fn scrubbed(self, bodies: Bodies) -> Self {
+    pub fn scrubbed(self, bodies: BodyPolicy) -> Self {
         let before = self.fidelity.unwrap_or_default();
         let kept = match bodies {
-            Bodies::Scrubbed if before.bodies.as_deref() != Some("none") => "scrubbed",
-            Bodies::Scrubbed | Bodies::Dropped => "none",
+            BodyPolicy::Scrubbed if before.bodies.as_deref() != Some("none") => "scrubbed",
+            BodyPolicy::Scrubbed | BodyPolicy::Dropped => "none",
         };
         let fidelity = Fidelity { bodies: Some(kept.to_owned()), ..before };
         Self { scrub: Some(Scrub::NAME.to_owned()), fidelity: Some(fidelity), ..self }
@@ -105,7 +105,7 @@ mod tests {
         };
         for (before, kept) in [(None, "scrubbed"), (Some("all"), "scrubbed"), (Some("mixed"), "scrubbed"), (Some("none"), "none")]
         {
-            for (policy, expected) in [(Bodies::Scrubbed, kept), (Bodies::Dropped, "none")] {
+            for (policy, expected) in [(BodyPolicy::Scrubbed, kept), (BodyPolicy::Dropped, "none")] {
                 let after = meta(before).scrubbed(policy);
                 assert_eq!((after.scrub.as_deref(), after.fidelity), (Some(Scrub::NAME), meta(Some(expected)).fidelity));
             }

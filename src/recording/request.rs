@@ -1,10 +1,11 @@
 //! One recorded request, and the words it is made of. Refuses, at construction, whatever would change the meaning of an HTTP/1.1
 //! message when written into one: spaces and control characters in a target, line ends in a header.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::percent::push_encoded;
+use super::text::percent::push_encoded;
 
 /// Nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +55,7 @@ impl Request {
 
 /// A request method: an HTTP token (RFC 9110, 5.6.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Method(Box<str>);
+pub struct Method(Cow<'static, str>);
 
 impl Method {
     /// The longest method that is accepted, bytes.
@@ -63,7 +64,7 @@ impl Method {
     /// `text` as a method, or `None` if it is no token.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (text.len() <= Self::MAX && is_token(text.as_bytes())).then(|| Self(text.into()))
+        (text.len() <= Self::MAX && is_token(text.as_bytes())).then(|| Self(word(text, &METHODS)))
     }
 
     /// The method as written on the wire.
@@ -94,7 +95,7 @@ impl Target {
     /// `text` as a target, or `None` if it is empty or cannot stand in a request line.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+        let fits = !text.is_empty() && every_byte(text, |byte| byte > b' ' && byte != 0x7f);
         fits.then(|| Self(text.into()))
     }
 
@@ -140,7 +141,7 @@ fn percent_encode(bytes: &[u8]) -> String {
 /// A header line whose name is a token and whose value has no line ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
-    name: Box<str>,
+    name: Cow<'static, str>,
     value: Box<str>,
 }
 
@@ -148,8 +149,8 @@ impl Header {
     /// A header, or `None` if name or value cannot stand in a header line (RFC 9110, 5.5).
     #[must_use]
     pub fn new(name: &str, value: &str) -> Option<Self> {
-        let fits = is_token(name.as_bytes()) && value.bytes().all(|byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t');
-        fits.then(|| Self { name: name.into(), value: value.into() })
+        let fits = is_token(name.as_bytes()) && every_byte(value, |byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t');
+        fits.then(|| Self { name: word(name, &NAMES), value: value.into() })
     }
 
     /// The name, in the case it was sent.
@@ -169,6 +170,51 @@ impl Header {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
+
+    /// Whether it is about one hop (RFC 9110, 7.6.1), or whoever sends the request computes it anew: it says nothing on another
+    /// connection. `Expect` would make the sender wait for a 100.
+    #[must_use]
+    pub fn is_of_connection(&self) -> bool {
+        OF_CONNECTION.iter().any(|name| self.is(name))
+    }
+}
+
+const OF_CONNECTION: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "expect",
+    "http2-settings",
+];
+
+/// Methods that need no memory of their own.
+const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
+/// Names of headers that need none, as logs and most clients write them.
+const NAMES: [&str; 10] = [
+    "Host",
+    "User-Agent",
+    "Referer",
+    "Cookie",
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Content-Type",
+    "Content-Length",
+    "Connection",
+];
+
+/// A word that nearly every request has is not stored with each.
+fn word(text: &str, common: &[&'static str]) -> Cow<'static, str> {
+    common.iter().find(|word| **word == text).map_or_else(|| Cow::Owned(text.to_owned()), |word| Cow::Borrowed(*word))
+}
+
+/// Whether every byte fits. Looks at all of them even if one does not: so the compiler can look at many at once.
+pub(super) fn every_byte(text: &str, fits: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |every, byte| every & fits(byte))
 }
 
 fn is_token(text: &[u8]) -> bool {

@@ -32,7 +32,7 @@ pub struct ScrubKey(pub [u8; 16]);
 
 /// What becomes of bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bodies {
+pub enum BodyPolicy {
     /// They are not kept.
     #[default]
     Dropped,
@@ -44,7 +44,7 @@ pub enum Bodies {
 #[derive(Clone)]
 pub struct Scrub {
     hasher: SipHasher24,
-    bodies: Bodies,
+    bodies: BodyPolicy,
 }
 
 impl Scrub {
@@ -54,18 +54,18 @@ impl Scrub {
     /// A scrub with its key, which drops bodies.
     #[must_use]
     pub fn new(key: ScrubKey) -> Self {
-        Self { hasher: SipHasher24::new_with_key(&key.0), bodies: Bodies::Dropped }
+        Self { hasher: SipHasher24::new_with_key(&key.0), bodies: BodyPolicy::Dropped }
     }
 
     /// The same with another use of bodies.
     #[must_use]
-    pub fn with_bodies(self, bodies: Bodies) -> Self {
+    pub fn with_bodies(self, bodies: BodyPolicy) -> Self {
         Self { bodies, ..self }
     }
 
     /// What becomes of bodies.
     #[must_use]
-    pub const fn bodies(&self) -> Bodies {
+    pub const fn bodies(&self) -> BodyPolicy {
         self.bodies
     }
 
@@ -82,8 +82,8 @@ impl Scrub {
     /// Never: a replacement holds letters, digits and what stood there before.
     pub fn request(&self, request: &mut Request) {
         match self.bodies {
-            Bodies::Dropped => request.body = Vec::new(),
-            Bodies::Scrubbed => {
+            BodyPolicy::Dropped => request.body = Vec::new(),
+            BodyPolicy::Scrubbed => {
                 let content = Content::of(request);
                 if let Some(scrubbed) = self.scrubbed(&request.body, |text, found| body(text, content, found)) {
                     request.body = scrubbed;

@@ -2,11 +2,11 @@
 //! after the bound was reached is counted together.
 
 mod arrivals;
+mod key_counts;
 mod rates;
 mod route;
 mod routes;
 mod sizes;
-mod tally;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use siphasher::sip::SipHasher13;
 use super::request::{Request, UnixNanos};
 use arrivals::Arrivals;
 pub use arrivals::Burstiness;
+use key_counts::KeyCounts;
 pub use rates::Rates;
 pub use route::route;
 use routes::Routes;
 pub use sizes::Quantiles;
 use sizes::Sizes;
-use tally::Tally;
 
 /// The most connections or clients that are told apart.
 const MAX_CONNECTIONS: usize = 200_000;
@@ -35,10 +35,10 @@ pub struct Summary {
     arrivals: Arrivals,
     rates: Rates,
     /// By hash of the name.
-    connections: Tally<u64>,
+    connections: KeyCounts<u64>,
     with_connection: u64,
     with_ordinal: u64,
-    methods: Tally<Box<str>>,
+    methods: KeyCounts<Box<str>>,
     routes: Routes,
     statuses: BTreeMap<u16, u64>,
     request_bytes: Sizes,
@@ -152,7 +152,7 @@ impl Summary {
             burstiness: self.arrivals.burstiness(),
             connections: (self.with_connection > 0).then(|| self.connections(requests)),
             methods: counts(&self.methods),
-            routes: counts(self.routes.tally()),
+            routes: counts(self.routes.key_counts()),
             statuses: self.statuses.clone(),
             request_bytes: self.request_bytes.quantiles(1.0).unwrap_or_default(),
             response_bytes: self.response_bytes.quantiles(1.0),
@@ -176,10 +176,10 @@ impl Summary {
     }
 }
 
-fn counts(tally: &Tally<Box<str>>) -> Counts {
-    let mut counts: Vec<_> = tally.iter().map(|(name, count)| (name.clone(), count)).collect();
+fn counts(key_counts: &KeyCounts<Box<str>>) -> Counts {
+    let mut counts: Vec<_> = key_counts.iter().map(|(name, count)| (name.clone(), count)).collect();
     counts.sort_by(|(name, count), (other, more)| more.cmp(count).then_with(|| name.cmp(other)));
-    Counts { counts, other: tally.other() }
+    Counts { counts, other: key_counts.other() }
 }
 
 #[cfg(test)]

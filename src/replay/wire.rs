@@ -19,19 +19,6 @@ pub enum Reuse {
     KeepAlive,
 }
 
-/// Headers about one hop (RFC 9110, 7.6.1), or that are computed anew. `Expect` would make us wait for a 100.
-const REPLACED: [&str; 10] = [
-    "host",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "expect",
-    "http2-settings",
-];
 /// Methods whose requests tell their length even if it is zero (RFC 9110, 8.6).
 const WITH_LENGTH: [&str; 3] = ["POST", "PUT", "PATCH"];
 
@@ -56,7 +43,7 @@ pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>
 
 /// Whether a header is ours to write, so that nobody can set it. The host is not.
 pub(super) fn is_computed(header: &Header) -> bool {
-    !header.is("host") && is_replaced(header)
+    header.is_of_connection()
 }
 
 /// Where in the bytes of an encoded request the value of its first Cookie header lies. A client sends no second one (RFC 6265, 5.4).
@@ -113,7 +100,7 @@ fn is_kept(header: &Header, rewrite: &Rewrite) -> bool {
 }
 
 fn is_replaced(header: &Header) -> bool {
-    REPLACED.iter().any(|name| header.is(name))
+    header.is("host") || header.is_of_connection()
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

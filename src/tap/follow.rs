@@ -3,7 +3,7 @@
 
 use super::head::{self, Body, Head, MAX_HEAD};
 use super::reason::Reason;
-use crate::recording::{Bodies, Request, UnixNanos};
+use crate::recording::{BodyPolicy, Request, UnixNanos};
 use crate::replay::{Answer, Chunked, FramingError, Progress, Response, Witness};
 use crate::units::Moment;
 
@@ -32,7 +32,7 @@ pub(super) enum Seen {
 #[derive(Debug)]
 pub(super) struct Follower {
     connection: Box<str>,
-    bodies: Bodies,
+    bodies: BodyPolicy,
     /// Requests begun.
     ordinal: u64,
     open: Option<Open>,
@@ -74,7 +74,7 @@ impl Witness for Content {
 }
 
 impl Follower {
-    pub(super) fn new(connection: u64, bodies: Bodies, now: Moment) -> Self {
+    pub(super) fn new(connection: u64, bodies: BodyPolicy, now: Moment) -> Self {
         Self {
             connection: connection.to_string().into(),
             bodies,
@@ -200,7 +200,7 @@ impl Open {
     }
 
     /// Takes what of `bytes` belongs to this request, and says how many they are.
-    fn take(&mut self, bytes: &[u8], bodies: Bodies) -> Result<usize, Reason> {
+    fn take(&mut self, bytes: &[u8], bodies: BodyPolicy) -> Result<usize, Reason> {
         match &mut self.sending {
             Sending::Head => self.take_head(bytes),
             Sending::Length { left } => {
@@ -240,7 +240,7 @@ impl Open {
         Ok(end - before)
     }
 
-    fn take_chunks(&mut self, bytes: &[u8], bodies: Bodies) -> Result<usize, Reason> {
+    fn take_chunks(&mut self, bytes: &[u8], bodies: BodyPolicy) -> Result<usize, Reason> {
         let Sending::Chunked(chunks) = &mut self.sending else { return Ok(0) };
         let mut content = Content::default();
         let fed = chunks.feed(bytes, &mut content).map_err(|_| Reason::Malformed)?;
@@ -251,8 +251,8 @@ impl Open {
         Ok(fed.consumed)
     }
 
-    fn keep(&mut self, content: &[u8], bodies: Bodies) {
-        if bodies == Bodies::Dropped || self.is_too_long {
+    fn keep(&mut self, content: &[u8], bodies: BodyPolicy) {
+        if bodies == BodyPolicy::Dropped || self.is_too_long {
             return;
         }
         if self.body.len() + content.len() > MAX_BODY {

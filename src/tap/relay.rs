@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::account::Account;
 use super::follow::{Follower, Seen, Time};
 use super::reason::Reason;
 use super::sink::Sink;
 use super::stream::Stream;
-use super::tally::Tally;
-use crate::recording::{Bodies, Scrub, UnixNanos};
+use crate::recording::{BodyPolicy, Scrub, UnixNanos};
 use crate::sys::clock;
 
 /// Bytes that are under way in one direction of a connection, beside the sockets' own.
@@ -41,12 +41,12 @@ pub(super) enum Phase {
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) tally: RefCell<Tally>,
+    pub(super) account: RefCell<Account>,
     /// Our ends of TCP connections to the workers.
     pub(super) own: RefCell<HashSet<SocketAddr>>,
     pub(super) sink: Sink,
     pub(super) scrub: Scrub,
-    pub(super) bodies: Bodies,
+    pub(super) bodies: BodyPolicy,
     pub(super) phase: watch::Receiver<Phase>,
     /// Connections of clients so far.
     pub(super) connections: Cell<u64>,
@@ -130,7 +130,7 @@ impl Relay {
     }
 
     fn see_client(&self, bytes: &[u8]) {
-        self.shared.tally.borrow_mut().bytes[0] += bytes.len() as u64;
+        self.shared.account.borrow_mut().bytes[0] += bytes.len() as u64;
         let Some(follower) = &self.follower else { return };
         let seen = follower.borrow_mut().client_said(bytes, now());
         for seen in seen {
@@ -139,7 +139,7 @@ impl Relay {
     }
 
     fn see_server(&self, bytes: &[u8]) {
-        self.shared.tally.borrow_mut().bytes[1] += bytes.len() as u64;
+        self.shared.account.borrow_mut().bytes[1] += bytes.len() as u64;
         let seen = self.follower.as_ref().and_then(|follower| follower.borrow_mut().server_said(bytes, clock::now()));
         self.note_if(seen);
     }
@@ -156,19 +156,19 @@ impl Relay {
     }
 
     fn note(&self, seen: Seen) {
-        let mut tally = self.shared.tally.borrow_mut();
+        let mut account = self.shared.account.borrow_mut();
         match seen {
             Seen::Request(mut request) => {
                 self.shared.scrub.request(&mut request);
                 if let Err(reason) = self.shared.sink.record(*request) {
-                    tally.skip(reason, 1);
+                    account.skip(reason, 1);
                 }
             }
-            Seen::Skipped(reason) => tally.skip(reason, 1),
+            Seen::Skipped(reason) => account.skip(reason, 1),
             Seen::Lost(reason) => {
                 let is_open = self.follower.as_ref().is_some_and(|follower| follower.borrow().is_open());
-                tally.skip(reason, u64::from(is_open));
-                tally.unread += u64::from(reason != Reason::CutOff);
+                account.skip(reason, u64::from(is_open));
+                account.unread += u64::from(reason != Reason::CutOff);
             }
         }
     }

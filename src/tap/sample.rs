@@ -81,12 +81,12 @@ impl Sampler {
             match self.accept(until).await {
                 Ok(Some(connection)) => {
                     if self.take(connection, slot).await.is_err() {
-                        self.shared.tally.borrow_mut().failed += 1;
+                        self.shared.account.borrow_mut().failed += 1;
                     }
                 }
                 Ok(None) => return,
                 Err(_) => {
-                    self.shared.tally.borrow_mut().refused += 1;
+                    self.shared.account.borrow_mut().refused += 1;
                     self.wait(REFUSED_PAUSE).await;
                 }
             }
@@ -146,7 +146,7 @@ impl Sampler {
         spawn_local(async move {
             let _slot = slot;
             let Ok(server) = upstream.connect().await else {
-                shared.tally.borrow_mut().failed += 1;
+                shared.account.borrow_mut().failed += 1;
                 return;
             };
             count(&shared, &client, came_back);
@@ -174,11 +174,11 @@ impl Sampler {
 }
 
 fn count(shared: &Shared, client: &Stream, came_back: bool) {
-    let mut tally = shared.tally.borrow_mut();
+    let mut account = shared.account.borrow_mut();
     match (came_back, client) {
-        (true, _) => tally.again += 1,
-        (false, Stream::Tcp(_)) => tally.tcp += 1,
-        (false, Stream::Unix(_)) => tally.unix += 1,
+        (true, _) => account.again += 1,
+        (false, Stream::Tcp(_)) => account.tcp += 1,
+        (false, Stream::Unix(_)) => account.unix += 1,
     }
-    tally.own_tcp += u64::from(matches!(client, Stream::Tcp(_)));
+    account.own_tcp += u64::from(matches!(client, Stream::Tcp(_)));
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::CommandError;
 use super::output::Output;
 use super::which::Which;
-use crate::recording::Verdict;
+use crate::recording::Choice;
 
 /// The arguments of `record filter`.
 #[derive(Debug, Args)]
@@ -24,5 +24,5 @@ pub struct Options {
 /// Writes them, and tells how many they are.
 pub(super) fn filter(options: &Options) -> Result<String, CommandError> {
     let selection = options.which.selection();
-    options.output.copy(&options.input, |request| if selection.keeps(request) { Verdict::Keep } else { Verdict::Drop })
+    options.output.copy(&options.input, |request| if selection.keeps(request) { Choice::Keep } else { Choice::Drop })
 }

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::files::{self, is_same, open};
 use crate::recording::{
-    BROKEN_NUMBERS, Bodies, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
+    BROKEN_NUMBERS, BodyPolicy, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
     NGINX_LOG_FORMAT, Scrub, ScrubKey,
 };
 
@@ -24,8 +25,8 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
     /// What the logs are
-    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    format: Format,
+    #[arg(long, value_name = "NAME", value_parser = named_formats(), default_value = "auto")]
+    format: InputFormat,
     /// The server's own format: nginx's log_format, Apache's LogFormat or Gunicorn's access_log_format, as in its configuration
     #[arg(long, value_name = "STRING", value_parser = LogFormat::parse, conflicts_with = "format")]
     log_format: Option<LogFormat>,
@@ -40,38 +41,10 @@ pub struct Arguments {
     print_nginx_format: bool,
 }
 
-/// What a log is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// What its beginning looks like
-    #[default]
-    Auto,
-    /// Common or combined of nginx, Apache or Gunicorn, perhaps with Gunicorn's %(D)s behind it
-    Combined,
-    /// What --print-nginx-format prints
-    NginxJson,
-    /// AWS Application Load Balancer
-    Alb,
-    /// HTTP Archive of a browser or proxy
-    Har,
-    /// GoReplay
-    Gor,
-    /// JSON Lines: a recording
-    Jsonl,
-}
-
-impl Format {
-    const fn input(self) -> InputFormat {
-        match self {
-            Self::Auto => InputFormat::Auto,
-            Self::Combined => InputFormat::Combined,
-            Self::NginxJson => InputFormat::NginxJson,
-            Self::Alb => InputFormat::Alb,
-            Self::Har => InputFormat::Har,
-            Self::Gor => InputFormat::Gor,
-            Self::Jsonl => InputFormat::JsonLines,
-        }
-    }
+/// The names of formats, each with its description.
+fn named_formats() -> impl TypedValueParser<Value = InputFormat> {
+    let values = InputFormat::NAMED.map(|(name, _, what)| PossibleValue::new(name).help(what));
+    PossibleValuesParser::new(values).map(|name| InputFormat::named(&name).expect("invariant: it is one of the possible values"))
 }
 
 /// Why an import failed.
@@ -187,7 +160,7 @@ pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportErro
     if let Some(log) = logs.iter().find(|log| is_same(log, output)) {
         return Err(ImportError::Overwrites(log.clone()));
     }
-    let format = arguments.log_format.clone().map_or_else(|| arguments.format.input(), InputFormat::Log);
+    let format = arguments.log_format.clone().map_or_else(|| arguments.format.clone(), InputFormat::Log);
     // The recording's first line depends on all inputs.
     let mut sources = Vec::with_capacity(logs.len());
     let mut metas = Vec::with_capacity(logs.len());
@@ -197,7 +170,7 @@ pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportErro
         sources.push(if logs.len() > 1 && path.is_file() { Source::Again } else { Source::Open(Box::new(input)) });
     }
     let meta = Meta::join(metas).unwrap_or_default();
-    let bodies = if arguments.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
+    let bodies = if arguments.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
     let scrub = Scrub::new(random_key().map_err(ImportError::Key)?).with_bodies(bodies);
     let mut report = ImportReport { requests: 0, out_of_order: 0, inputs: Vec::new(), meta };
     // What is wrong with an input cannot pass through the writer of files; it is told there that there is no output.
@@ -274,7 +247,7 @@ mod tests {
         Arguments {
             logs: logs.iter().map(|log| log.to_path_buf()).collect(),
             output: output.to_owned(),
-            format: Format::Auto,
+            format: InputFormat::Auto,
             log_format: None,
             seed: 1,
             bodies: false,

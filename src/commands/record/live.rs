@@ -13,7 +13,7 @@ use super::files::{Packed, is_standard};
 use super::import::random_key;
 use crate::config::Address;
 use crate::control::{Client, ControlError, Lease};
-use crate::recording::{Bodies, Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
+use crate::recording::{BodyPolicy, Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
 use crate::sys::limits;
 use crate::sys::listen::Listener;
 use crate::sys::signals::Signals;
@@ -102,7 +102,7 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
         return Err(LiveError::SeenAsLocal(open.address().to_string()).into());
     }
     limits::raise_open_files();
-    let bodies = if options.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
+    let bodies = if options.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
     let limits = Limits { requests: options.max_requests, bytes: options.max_bytes };
     let in_file = |source| LiveError::Output { path: options.output.clone(), source };
     let output = create(&options.output).map_err(in_file)?;
@@ -111,12 +111,12 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     let seed = std::process::id().into();
     let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key).with_bodies(bodies), seed };
-    let (tally, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
+    let (account, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
         // Nothing was recorded, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
         LiveError::from(error)
     })?;
-    let told = format!("{}: {tally}", options.output.display());
+    let told = format!("{}: {account}", options.output.display());
     match written {
         Ok(()) => Ok(told),
         Err(error) => {
@@ -166,7 +166,7 @@ fn create(path: &Path) -> io::Result<Packed> {
     Packed::create(path)
 }
 
-fn meta(bodies: Bodies) -> Meta {
+fn meta(bodies: BodyPolicy) -> Meta {
     let seen = Meta {
         source: Some("tap".to_owned()),
         ts_meaning: Some("arrival".to_owned()),

@@ -9,7 +9,7 @@ use super::super::CommandError;
 use super::files::{Draft, Packing, is_same, is_standard};
 use super::import::ImportError;
 use super::input::{lost, name, reader, unusable};
-use crate::recording::{Request, Verdict, Writer};
+use crate::recording::{Choice, Request, Writer};
 
 /// Whether a command ended because whoever reads its standard output wants no more of it, as `head` does: no failure.
 pub(super) fn is_unread(error: &CommandError) -> bool {
@@ -48,18 +48,18 @@ impl Output {
 
     /// Copies the requests that `judge` keeps, in the order of the file, and tells how many they are. There is no output if there are
     /// none.
-    pub(super) fn copy(&self, input: &Path, mut judge: impl FnMut(&Request) -> Verdict) -> Result<String, CommandError> {
+    pub(super) fn copy(&self, input: &Path, mut judge: impl FnMut(&Request) -> Choice) -> Result<String, CommandError> {
         let mut requests = reader(input)?;
         let mut writer = Writer::new(self.draft([input])?, requests.meta()).map_err(|source| self.failed(source))?;
         let (mut kept, mut read) = (0_u64, 0_u64);
         while let Some(request) = requests.next().map_err(unusable(input))? {
             match judge(&request) {
-                Verdict::Keep => {
+                Choice::Keep => {
                     writer.write(&request).map_err(|source| self.failed(source))?;
                     kept += 1;
                 }
-                Verdict::Drop => {}
-                Verdict::Stop => break,
+                Choice::Drop => {}
+                Choice::Stop => break,
             }
             read += 1;
         }

@@ -10,7 +10,7 @@ use clap::Args;
 use super::files::{self, is_same, open};
 use super::import::random_key;
 use crate::commands::CommandError;
-use crate::recording::{Bodies, Broken, Reader, RecordingError, Request, Scrub, ScrubKey, Writer};
+use crate::recording::{BodyPolicy, Broken, Reader, RecordingError, Request, Scrub, ScrubKey, Writer};
 
 /// Hexadecimal digits of a key.
 const DIGITS: usize = 32;
@@ -18,7 +18,7 @@ const DIGITS: usize = 32;
 /// What is replaced and what is not, for `--help`.
 pub(super) const REPLACED: &str = "\
 What is replaced: client addresses; every header that is not on a list of harmless ones; values of fields in queries, forms and JSON \
-whose name (token, email, …) or look (card, IBAN, …) gives them away. A secret that neither gives away stays: look with `tuningfork \
+whose name (token, email, …) or look (card, IBAN, …) gives them away; keys of well-known services (AKIA…, ghp_…, xoxb-…, …) anywhere. A secret that neither gives away stays: look with `tuningfork \
 record audit` and with your own eyes before you give a recording away.";
 
 /// What to scrub, and with which key.
@@ -51,7 +51,7 @@ pub(super) fn scrub(options: &Options) -> Result<String, CommandError> {
         return Err(CommandError::CannotCreate { path: options.output.clone(), source });
     }
     let input = open(&options.input).map_err(unreadable(&options.input))?;
-    let bodies = if options.bodies { Bodies::Scrubbed } else { Bodies::Dropped };
+    let bodies = if options.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
     let mut reader = Reader::new(input).map_err(unusable(&options.input))?;
     let Some(first) = reader.next().map_err(unusable(&options.input))? else {
         // There is an error for every way of being empty.

@@ -10,20 +10,6 @@ use serde::{Serialize, Serializer};
 use super::{Base, ExportError, url};
 use crate::recording::request::{Header, Request};
 
-/// Headers about one hop (RFC 9110, 7.6.1), or that vegeta computes.
-const ITS_OWN: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "expect",
-    "upgrade",
-    "http2-settings",
-];
-
 #[derive(Serialize)]
 struct Target<'a> {
     method: &'a str,
@@ -61,9 +47,9 @@ pub(super) fn write(output: &mut impl Write, request: &Request, base: Option<&Ba
     Ok(true)
 }
 
-/// The Host is in the URL, unless that names another server.
+/// What belongs to a connection is vegeta's own. The Host is in the URL, unless that names another server.
 fn is_sent(header: &Header, base: Option<&Base>) -> bool {
-    !ITS_OWN.iter().any(|name| header.is(name)) && (base.is_some() || !header.is("host"))
+    !header.is_of_connection() && !header.is("upgrade") && (base.is_some() || !header.is("host"))
 }
 
 fn as_map<S: Serializer>(header: &[(&str, Vec<&str>)], serializer: S) -> Result<S::Ok, S::Error> {

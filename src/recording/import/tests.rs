@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::recording::{Bodies, Header, LogFormat, Recording, ScrubKey, UnixNanos, read};
+use crate::recording::{BodyPolicy, Header, LogFormat, Recording, ScrubKey, UnixNanos, read};
 
 const SECOND: i64 = 1_000_000_000;
 /// 17/May/2015:10:05:00 +0000.
@@ -177,7 +177,7 @@ fn bodies_are_kept_if_asked_and_the_recording_says_what_became_of_them() {
         "{\"meta\":{\"fidelity\":{\"bodies\":\"all\"}}}\n",
         "{\"t\":1,\"m\":\"POST\",\"u\":\"/\",\"h\":[[\"Content-Type\",\"application/x-www-form-urlencoded\"]],\"b\":\"YT0xJnRva2VuPXMzY3JldA==\"}\n",
     );
-    for (bodies, said, kept) in [(Bodies::Dropped, "none", ""), (Bodies::Scrubbed, "scrubbed", "a=1&token=")] {
+    for (bodies, said, kept) in [(BodyPolicy::Dropped, "none", ""), (BodyPolicy::Scrubbed, "scrubbed", "a=1&token=")] {
         let scrub = Scrub::new(KEY).with_bodies(bodies);
         let (_, imported) = import(json.as_bytes(), &InputFormat::Auto, Vec::new(), scrub, SEED).unwrap();
         let recording = read(imported.output.as_slice()).unwrap();

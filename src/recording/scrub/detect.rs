@@ -3,6 +3,7 @@
 //! paths are what is measured.
 
 mod address;
+mod key;
 mod number;
 mod word;
 
@@ -12,10 +13,12 @@ use super::secret::{Coding, Found, Secret};
 
 /// The shortest of them all is `a@b.cd`.
 const SHORTEST: usize = 6;
+/// Keys and tokens are at least as long: `AKIA` and sixteen more.
+const LONG_WORD: usize = 20;
 
 /// What a text is, and so what may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TextKind {
     /// A header of the protocol: long words and dotted numbers are products and versions.
     Header,
     /// A path: a token or an address is a whole segment, since parts of one are names of files with a version or a checksum.
@@ -25,16 +28,21 @@ pub(super) enum Place {
 }
 
 /// Appends every secret in `text`, from which all encoding is removed.
-pub(super) fn detect(text: &[u8], place: Place, found: &mut Vec<Found>) {
+pub(super) fn detect(text: &[u8], place: TextKind, found: &mut Vec<Found>) {
     if text.len() < SHORTEST {
         return;
     }
     let mut add = |range: Range<usize>, secret| found.push(Found { range, secret, coding: Coding::Percent });
     word::emails(text, |range| add(range, Secret::Email));
-    word::jwts(text, |range| add(range, Secret::Jwt));
+    for word in runs(text, LONG_WORD, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        key::keys(text, word.clone(), |range| add(range, Secret::Key));
+        if let Some(range) = word::jwt(text, word) {
+            add(range, Secret::Jwt);
+        }
+    }
     number::cards(text, |range| add(range, Secret::Card));
     number::ibans(text, |range| add(range, Secret::Iban));
-    if place != Place::Header {
+    if place != TextKind::Header {
         number::phones(text, |range| add(range, Secret::Phone));
         address::addresses(text, place, |range| add(range, Secret::Address));
         word::tokens(text, place, |range| add(range, Secret::Token));
@@ -79,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn found(text: &str, place: Place) -> Vec<(Secret, &str)> {
+    fn found(text: &str, place: TextKind) -> Vec<(Secret, &str)> {
         let mut found = Vec::new();
         detect(text.as_bytes(), place, &mut found);
         super::super::secret::merge(&mut found);
@@ -112,15 +120,15 @@ mod tests {
             (Secret::Token, "k3j9x0a8b2m4n7q1z5w6"),
             (Secret::Token, "QwErTyUiOpAsDfGhJkLz"),
         ] {
-            assert_eq!(found(text, Place::Value), [(secret, text)]);
+            assert_eq!(found(text, TextKind::Value), [(secret, text)]);
             let within = format!("x, {text} ,y");
-            assert_eq!(found(&within, Place::Value), [(secret, text)]);
+            assert_eq!(found(&within, TextKind::Value), [(secret, text)]);
         }
-        assert_eq!(found("/u/ann@example.org/x", Place::Path), [(Secret::Email, "ann@example.org")]);
-        assert_eq!(found("bot/1.0 (+mailto:b@c.de)", Place::Header), [(Secret::Email, "b@c.de")]);
-        assert_eq!(found("/ip/203.0.113.7", Place::Path), [(Secret::Address, "203.0.113.7")]);
+        assert_eq!(found("/u/ann@example.org/x", TextKind::Path), [(Secret::Email, "ann@example.org")]);
+        assert_eq!(found("bot/1.0 (+mailto:b@c.de)", TextKind::Header), [(Secret::Email, "b@c.de")]);
+        assert_eq!(found("/ip/203.0.113.7", TextKind::Path), [(Secret::Address, "203.0.113.7")]);
         assert_eq!(
-            found("/r/9f86d081884c7d659a2feaa0c55ad015/", Place::Path),
+            found("/r/9f86d081884c7d659a2feaa0c55ad015/", TextKind::Path),
             [(Secret::Token, "9f86d081884c7d659a2feaa0c55ad015")]
         );
     }
@@ -143,15 +151,15 @@ mod tests {
             "/calendar/2024-01-15-2024-02-15",
             "/a+b/c++",
         ] {
-            assert_eq!(found(path, Place::Path), [], "{path}");
+            assert_eq!(found(path, TextKind::Path), [], "{path}");
         }
         for value in
             ["10:05:03", "2024-01-01T10:05:03Z", "52.520006599999998", "1712345678901", "a::b", "1.2.3", "summer_sale_2024_news"]
         {
-            assert_eq!(found(value, Place::Value), [], "{value}");
+            assert_eq!(found(value, TextKind::Value), [], "{value}");
         }
         let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
-        assert_eq!(found(chrome, Place::Header), []);
+        assert_eq!(found(chrome, TextKind::Header), []);
     }
 
     proptest! {
@@ -171,14 +179,14 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            for place in [Place::Header, Place::Path, Place::Value] {
+            for place in [TextKind::Header, TextKind::Path, TextKind::Value] {
                 detect(&text, place, &mut Vec::new());
             }
         }
 
         #[test]
         fn no_near_miss_panics(text in "[a@.+:0-9eyJDE -]{0,80}") {
-            for place in [Place::Header, Place::Path, Place::Value] {
+            for place in [TextKind::Header, TextKind::Path, TextKind::Value] {
                 detect(text.as_bytes(), place, &mut Vec::new());
             }
         }

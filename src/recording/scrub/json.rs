@@ -4,18 +4,24 @@ use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
-use super::detect::{Place, detect};
+use super::detect::{TextKind, detect};
 use super::layer::Layer;
 use super::names;
 use super::secret::{Coding, Found, Secret};
 use super::url::value;
 
-/// Appends every secret; `false` if `text` is not JSON, or nests too deep to tell.
-pub(super) fn json(text: &[u8], found: &mut Vec<Found>) -> bool {
+/// Whether a text is worth trying: an object or an array.
+pub(super) fn may_be_json(text: &[u8]) -> bool {
+    let trimmed = text.trim_ascii();
+    matches!((trimmed.first(), trimmed.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
+}
+
+/// Appends every secret; `false` if `text` is not JSON, or nests too deep to tell. It is in so many other texts already.
+pub(super) fn json(text: &[u8], nested: u8, found: &mut Vec<Found>) -> bool {
     if serde_json::from_slice::<IgnoredAny>(text).is_err() {
         return false;
     }
-    let mut walk = Walk { text, found, at: 0, depth: 0, secret_below: None, named: false };
+    let mut walk = Walk { text, found, nested, at: 0, depth: 0, secret_below: None, named: false };
     while walk.step() {}
     true
 }
@@ -24,6 +30,7 @@ pub(super) fn json(text: &[u8], found: &mut Vec<Found>) -> bool {
 struct Walk<'a> {
     text: &'a [u8],
     found: &'a mut Vec<Found>,
+    nested: u8,
     at: usize,
     depth: usize,
     /// The depth of the array or object whose name was secret.
@@ -94,18 +101,25 @@ impl Walk<'_> {
         if !self.named && self.secret_below.is_none() {
             self.look(inside, layer.as_ref());
         } else if !inside.is_empty() {
-            let coding = if layer.is_some() { Coding::Json } else { Coding::Percent };
+            let coding = if layer.is_some() { Coding::Json(0) } else { Coding::Percent };
             self.found.push(Found { range: inside, secret: Secret::Field, coding });
         }
     }
 
     fn look(&mut self, inside: Range<usize>, layer: Option<&Layer>) {
         let earlier = self.found.len();
-        value(layer.map_or(&self.text[inside.clone()], |layer| &layer.plain), self.found);
+        value(layer.map_or(&self.text[inside.clone()], |layer| &layer.plain), self.nested + 1, self.found);
+        let is_json = |one: &Found| matches!(one.coding, Coding::Json(_) | Coding::Number);
+        if layer.is_some() && self.found[earlier..].iter().any(is_json) {
+            // JSON in a string of JSON: what is behind both kinds of escapes cannot be put back in its place, so all of it goes.
+            self.found.truncate(earlier);
+            self.found.push(Found { range: inside, secret: Secret::Field, coding: Coding::Json(0) });
+            return;
+        }
         for one in &mut self.found[earlier..] {
             if let Some(layer) = layer {
                 one.range = layer.written(&one.range);
-                one.coding = Coding::Json;
+                one.coding = Coding::Json(0);
             }
             one.range = inside.start + one.range.start..inside.start + one.range.end;
         }
@@ -120,7 +134,7 @@ impl Walk<'_> {
             return;
         }
         let mut cards = Vec::new();
-        detect(&self.text[range.clone()], Place::Value, &mut cards);
+        detect(&self.text[range.clone()], TextKind::Value, &mut cards);
         self.found.extend(cards.first().map(|card| Found { range, secret: card.secret, coding: Coding::Number }));
     }
 }
@@ -133,7 +147,7 @@ mod tests {
     fn secrets_are_found_by_name_and_by_look() {
         let text = br#"{"a":1,"user":{"id":7,"x":["y",{"z":null}]},"q":"\u0061nn@example.org","n":4111111111111111,"token" : "t\"k","b":"","t":true,"l":[-1.5]}"#;
         let mut found = Vec::new();
-        assert!(json(text, &mut found));
+        assert!(json(text, 0, &mut found));
         let found: Vec<_> = found.into_iter().map(|one| (one.secret, str::from_utf8(&text[one.range]).unwrap())).collect();
         assert_eq!(
             found,
@@ -151,7 +165,7 @@ mod tests {
     fn a_number_with_an_exponent_is_secret_up_to_it() {
         let text = br#"{"pin":1234e0,"n":1e9,"user":[-1.5E+3],"c":4111111111111111e0}"#;
         let mut found = Vec::new();
-        assert!(json(text, &mut found));
+        assert!(json(text, 0, &mut found));
         let found: Vec<_> = found.into_iter().map(|one| (one.coding, str::from_utf8(&text[one.range]).unwrap())).collect();
         assert_eq!(found, ["1234", "-1.5", "4111111111111111"].map(|digits| (Coding::Number, digits)));
     }
@@ -159,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_no_json_is_refused() {
         for text in ["", "{", "{\"a\":1}}", "a=b", &"[".repeat(500)] {
-            assert!(!json(text.as_bytes(), &mut Vec::new()), "{text}");
+            assert!(!json(text.as_bytes(), 0, &mut Vec::new()), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::super::percent::{has_encoded, hex_byte, octets};
+use super::super::text::percent::{has_encoded, hex_byte, octets};
 
 /// How many layers are looked through. Hostile text could have as many as it has bytes.
 pub(super) const DEEPEST: u8 = 4;

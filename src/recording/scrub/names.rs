@@ -1,7 +1,7 @@
 //! Decides by its name alone that a field is secret, whatever its value looks like. Stems and words are few and common: what they miss
 //! the look of the value may still give away.
 
-use super::super::percent::octets;
+use super::super::text::percent::octets;
 
 /// Any field whose name contains one of these.
 const STEMS: [&[u8]; 24] = [
@@ -44,7 +44,7 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
     let mut spaced = [b' '; 2 * LONGEST];
     let mut joined = [0; LONGEST];
     let (mut end, mut length, mut before) = (0, 0, b' ');
-    for byte in octets(name).take(LONGEST).map(super::super::percent::Octet::byte) {
+    for byte in octets(name).take(LONGEST).map(super::super::text::percent::Octet::byte) {
         end += usize::from(byte.is_ascii_uppercase() && before.is_ascii_lowercase());
         if byte.is_ascii_alphanumeric() {
             spaced[end] = byte.to_ascii_lowercase();

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::super::request::{Header, Request};
-use super::detect::{Place, detect};
+use super::detect::{TextKind, detect};
 use super::json::json;
 use super::secret::{Coding, Found, Secret};
 use super::url::{form, url};
@@ -40,33 +40,7 @@ const SCHEMES: [&[u8]; 12] = [
     b"apikey",
     b"aws4-hmac-sha256",
 ];
-/// Words of the protocol. The whole User-Agent is among them: applications choose what to serve by the products in it, so that a class
-/// would change what is measured, and among many clients it tells nobody apart. And so is what a proxy says about itself: without its
-/// `https`, an application may redirect every request.
-const KEPT: [&[u8]; 21] = [
-    b"host",
-    b"user-agent",
-    b"accept",
-    b"connection",
-    b"content-type",
-    b"content-length",
-    b"content-encoding",
-    b"transfer-encoding",
-    b"range",
-    b"cache-control",
-    b"pragma",
-    b"upgrade",
-    b"upgrade-insecure-requests",
-    b"x-requested-with",
-    b"x-http-method-override",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"te",
-    b"expect",
-    b"keep-alive",
-];
-/// More of them.
+/// How names of headers begin that are words of the protocol too.
 const PREFIXES: [&[u8]; 3] = [b"accept-", b"if-", b"sec-fetch-"];
 /// The longest name of a header that is kept.
 const LONGEST_NAME: usize = 32;
@@ -80,7 +54,31 @@ fn policy(name: &str) -> Policy {
         b"referer" | b"origin" => Policy::Url,
         b"cookie" | b"set-cookie" => Policy::Cookies,
         b"authorization" | b"proxy-authorization" => Policy::Credentials,
-        known if KEPT.contains(&known) || PREFIXES.iter().any(|prefix| known.starts_with(prefix)) => Policy::Keep,
+        // Words of the protocol. The whole User-Agent is among them: applications choose what to serve by the products in it, so that
+        // a class would change what is measured, and among many clients it tells nobody apart. And so is what a proxy says about
+        // itself: without its `https`, an application may redirect every request.
+        b"host"
+        | b"user-agent"
+        | b"accept"
+        | b"connection"
+        | b"content-type"
+        | b"content-length"
+        | b"content-encoding"
+        | b"transfer-encoding"
+        | b"range"
+        | b"cache-control"
+        | b"pragma"
+        | b"upgrade"
+        | b"upgrade-insecure-requests"
+        | b"x-requested-with"
+        | b"x-http-method-override"
+        | b"x-forwarded-proto"
+        | b"x-forwarded-host"
+        | b"x-forwarded-port"
+        | b"te"
+        | b"expect"
+        | b"keep-alive" => Policy::Keep,
+        known if PREFIXES.iter().any(|prefix| known.starts_with(prefix)) => Policy::Keep,
         _ => Policy::Hide,
     }
 }
@@ -88,7 +86,7 @@ fn policy(name: &str) -> Policy {
 /// Appends every secret in a header's value.
 pub(in crate::recording) fn header(name: &str, value: &[u8], found: &mut Vec<Found>) {
     match policy(name) {
-        Policy::Keep => detect(value, Place::Header, found),
+        Policy::Keep => detect(value, TextKind::Header, found),
         Policy::Url => url(value, found),
         Policy::Cookies => {
             items(value, b';', found, |item| (memchr::memchr(b'=', item).map_or(0, |equals| equals + 1), Secret::Cookie));
@@ -154,7 +152,7 @@ pub(in crate::recording) fn body(text: &[u8], content: Content, found: &mut Vec<
             form(text, found);
             true
         }
-        Content::Json => json(text, found),
+        Content::Json => json(text, 0, found),
         Content::Opaque => false,
     };
     if !understood && !text.is_empty() {
@@ -165,7 +163,7 @@ pub(in crate::recording) fn body(text: &[u8], content: Content, found: &mut Vec<
 
 /// Appends what tells who a client is. Connections are told apart by numbers and hashes of all kinds.
 pub(in crate::recording) fn connection(name: &[u8], found: &mut Vec<Found>) {
-    detect(name, Place::Value, found);
+    detect(name, TextKind::Value, found);
     found.retain(|one| matches!(one.secret, Secret::Email | Secret::Address));
 }
 

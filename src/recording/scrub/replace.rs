@@ -5,8 +5,8 @@
 use siphasher::sip::SipHasher24;
 
 use super::super::chance::mix;
-use super::super::percent::has_encoded;
-use super::detect::{Place, detect};
+use super::super::text::percent::has_encoded;
+use super::detect::{TextKind, detect};
 use super::layer::{DEEPEST, Layer};
 use super::secret::{Coding, Secret};
 
@@ -21,9 +21,9 @@ pub(super) fn replace(text: &mut [u8], coding: Coding, hasher: &SipHasher24) {
 }
 
 fn replace_at(text: &mut [u8], coding: Coding, depth: u8, hasher: &SipHasher24) {
-    if let Some(layer) = layer(text, coding, depth) {
+    if let Some((layer, below)) = layer(text, coding, depth) {
         let mut plain = layer.plain.clone();
-        replace_at(&mut plain, Coding::Percent, depth + 1, hasher);
+        replace_at(&mut plain, below, depth + 1, hasher);
         layer.write(&plain, text);
         return;
     }
@@ -60,9 +60,9 @@ pub(in crate::recording) fn is_sealed(text: &[u8], coding: Coding) -> bool {
 pub(in crate::recording) fn seal_of(text: &[u8], coding: Coding) -> Seal {
     let mut text = std::borrow::Cow::Borrowed(text);
     let (mut coding, mut depth) = (coding, 0);
-    while let Some(layer) = layer(&text, coding, depth) {
+    while let Some((layer, below)) = layer(&text, coding, depth) {
         text = layer.plain.into();
-        (coding, depth) = (Coding::Percent, depth + 1);
+        (coding, depth) = (below, depth + 1);
     }
     let carries = |letters| {
         let mut sealed = text.to_vec();
@@ -78,13 +78,20 @@ pub(in crate::recording) fn seal_of(text: &[u8], coding: Coding) -> Seal {
     }
 }
 
-fn layer(text: &[u8], coding: Coding, depth: u8) -> Option<Layer> {
+/// The outermost layer of a text, and how what is behind it is written.
+fn layer(text: &[u8], coding: Coding, depth: u8) -> Option<(Layer, Coding)> {
+    if depth >= DEEPEST {
+        return None;
+    }
+    let percent = |below| Layer::percent(text).map(|layer| (layer, below));
     match coding {
-        _ if depth >= DEEPEST => None,
-        Coding::Percent => Layer::percent(text),
+        Coding::Percent => percent(Coding::Percent),
+        Coding::Number => percent(Coding::Number),
         // Without escapes it may still be percent-encoded.
-        Coding::Json => Layer::json(text).or_else(|| Layer::percent(text)),
-        Coding::Number | Coding::Opaque => None,
+        Coding::Json(0) => Layer::json(text).map(|layer| (layer, Coding::Percent)).or_else(|| percent(Coding::Percent)),
+        // A part without `%` is the same behind that encoding.
+        Coding::Json(above) => percent(Coding::Json(above - 1)).or_else(|| layer(text, Coding::Json(0), depth)),
+        Coding::Opaque => None,
     }
 }
 
@@ -130,8 +137,8 @@ fn draw(text: &mut [u8], seed: u64, coding: Coding, letters: Letters, all: bool)
             (Coding::Number, b'1'..=b'9') if leads => offset(b'1', random, 9),
             (Coding::Opaque, 0x80..) => offset(0x80, random, 128),
             (Coding::Opaque, control @ ..0x20) if !control.is_ascii_whitespace() => offset(0x0e, random, 18),
-            (Coding::Percent | Coding::Json, b'@' | 0x80..) => letters.pick(b'a', random),
-            (Coding::Percent | Coding::Json, b' '..=b'~') if all && may_give_way(*byte) => letters.pick(b'0', random),
+            (Coding::Percent | Coding::Json(_), b'@' | 0x80..) => letters.pick(b'a', random),
+            (Coding::Percent | Coding::Json(_), b' '..=b'~') if all && may_give_way(*byte) => letters.pick(b'0', random),
             (_, other) => letters.pick(other, random),
         };
         leads &= !byte.is_ascii_digit();
@@ -173,7 +180,7 @@ fn seal(text: &mut [u8], letters: Letters) {
 /// Whether a secret of any look but that of a token would be found, or encoding where there was none.
 fn tells(text: &[u8]) -> bool {
     let mut found = Vec::new();
-    detect(text, Place::Value, &mut found);
+    detect(text, TextKind::Value, &mut found);
     found.iter().any(|one| one.secret != Secret::Token) || has_encoded(text)
 }
 
@@ -235,12 +242,12 @@ mod tests {
         let plain = replaced("ann@example.org", Coding::Percent);
         let encoded = replaced("%61nn%40example.org", Coding::Percent);
         let twice = replaced("ann%2540example.org", Coding::Percent);
-        let json = replaced(r"ann\u0040example.org", Coding::Json);
+        let json = replaced(r"ann\u0040example.org", Coding::Json(0));
         assert_eq!(Layer::percent(encoded.as_bytes()).unwrap().plain, plain.as_bytes());
         assert_eq!(Layer::json(json.as_bytes()).unwrap().plain, plain.as_bytes());
         let once = Layer::percent(twice.as_bytes()).unwrap().plain;
         assert_eq!(Layer::percent(&once).unwrap().plain, plain.as_bytes());
-        for (text, coding) in [(encoded, Coding::Percent), (twice, Coding::Percent), (json, Coding::Json)] {
+        for (text, coding) in [(encoded, Coding::Percent), (twice, Coding::Percent), (json, Coding::Json(0))] {
             assert!(is_sealed(text.as_bytes(), coding), "{text}");
         }
     }
@@ -270,7 +277,7 @@ mod tests {
     #[test]
     fn of_short_texts_nobody_can_tell() {
         for (text, coding) in
-            [("abc", Coding::Percent), ("%61b%63", Coding::Percent), (r"\u0061", Coding::Json), ("-1.5", Coding::Number)]
+            [("abc", Coding::Percent), ("%61b%63", Coding::Percent), (r"\u0061", Coding::Json(0)), ("-1.5", Coding::Number)]
         {
             assert_eq!(seal_of(text.as_bytes(), coding), Seal::TooShort, "{text}");
         }
@@ -288,7 +295,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(mut text in prop::collection::vec(any::<u8>(), 0..100)) {
-            for coding in [Coding::Percent, Coding::Json, Coding::Number, Coding::Opaque] {
+            for coding in [Coding::Percent, Coding::Json(0), Coding::Number, Coding::Opaque] {
                 let _ = is_sealed(&text, coding);
                 replace(&mut text, coding, &SipHasher24::new_with_key(&[7; 16]));
             }

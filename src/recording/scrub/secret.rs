@@ -17,6 +17,8 @@ pub enum Secret {
     Address,
     /// A telephone number in international form.
     Phone,
+    /// A key of a well-known service, by how it begins.
+    Key,
     /// Twenty and more letters and digits that look drawn by lot.
     Token,
     /// The value of a field whose name says so.
@@ -33,13 +35,14 @@ pub enum Secret {
 
 impl Secret {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Email,
         Self::Card,
         Self::Jwt,
         Self::Iban,
         Self::Address,
         Self::Phone,
+        Self::Key,
         Self::Token,
         Self::Field,
         Self::Cookie,
@@ -58,6 +61,7 @@ impl Secret {
             Self::Iban => "iban",
             Self::Address => "ip",
             Self::Phone => "phone",
+            Self::Key => "key",
             Self::Token => "token",
             Self::Field => "field",
             Self::Cookie => "cookie",
@@ -73,9 +77,9 @@ impl Secret {
 pub(in crate::recording) enum Coding {
     /// As it is, or percent-encoded.
     Percent,
-    /// As the inside of a JSON string with escapes.
-    Json,
-    /// As a JSON number: it must stay one.
+    /// As the inside of a JSON string with escapes, behind so many percent-encodings.
+    Json(u8),
+    /// As a JSON number, perhaps percent-encoded: it must stay one.
     Number,
     /// As bytes without any meaning we know.
     Opaque,

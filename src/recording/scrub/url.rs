@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::detect::{Place, detect};
+use super::detect::{TextKind, detect};
+use super::json::{json, may_be_json};
 use super::layer::{DEEPEST, Layer};
 use super::names;
 use super::secret::{Coding, Found, Secret};
@@ -21,16 +22,16 @@ pub(super) fn form(text: &[u8], found: &mut Vec<Found>) {
     pairs(text, 0, 0, found);
 }
 
-/// Appends every secret in a value whose field's name says nothing.
-pub(super) fn value(text: &[u8], found: &mut Vec<Found>) {
-    value_at(text, 0, found);
+/// Appends every secret in a value whose field's name says nothing, and that is in so many other texts.
+pub(super) fn value(text: &[u8], nested: u8, found: &mut Vec<Found>) {
+    value_at(text, nested, found);
 }
 
 fn url_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
     let path = after_server(text, found);
     let end = memchr::memchr2(b'?', b'#', &text[path..]).map_or(text.len(), |at| path + at);
     if memchr::memchr(b'%', &text[path..end]).is_none() {
-        within(text, path..end, depth, found, |path, _, found| detect(path, Place::Path, found));
+        within(text, path..end, depth, found, |path, _, found| detect(path, TextKind::Path, found));
     } else {
         for segment in parts(&text[..end], path, b"/") {
             within(text, segment, depth, found, segment_at);
@@ -45,7 +46,7 @@ fn url_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
 
 /// Only a value has an encoded slash in it.
 fn segment_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
-    if memchr::memchr(b'/', text).is_some() { value_at(text, depth, found) } else { detect(text, Place::Path, found) }
+    if memchr::memchr(b'/', text).is_some() { value_at(text, depth, found) } else { detect(text, TextKind::Path, found) }
 }
 
 /// Where the path begins. A name and password before the server's are secret.
@@ -99,10 +100,13 @@ fn parts(text: &[u8], from: usize, separators: &[u8]) -> impl Iterator<Item = Ra
 
 fn value_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
     if depth >= DEEPEST {
-        return detect(text, Place::Value, found);
+        return detect(text, TextKind::Value, found);
     }
     if memchr::memchr(b'%', text).is_some() && Layer::percent(text).is_some() {
         return within(text, 0..text.len(), depth, found, value_at);
+    }
+    if may_be_json(text) && json(text, depth, found) {
+        return;
     }
     // `=` at the end fills up base64.
     let has_fields = memchr::memchr3(b'?', b'&', b'=', text).is_some_and(|at| text[at..].iter().any(|byte| *byte != b'='));
@@ -113,7 +117,7 @@ fn value_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
         }
         pairs(text, 0, depth + 1, found);
     } else {
-        detect(text, Place::Value, found);
+        detect(text, TextKind::Value, found);
     }
 }
 
@@ -129,6 +133,9 @@ fn within(text: &[u8], range: Range<usize>, depth: u8, found: &mut Vec<Found>, l
     for one in &mut found[earlier..] {
         let written = layer.as_ref().map_or(one.range.clone(), |layer| layer.written(&one.range));
         one.range = range.start + written.start..range.start + written.end;
+        if let (Coding::Json(above), Some(_)) = (&mut one.coding, &layer) {
+            *above += 1;
+        }
     }
 }
 
@@ -159,6 +166,18 @@ mod tests {
         assert_eq!(secrets("http://10.0.0.1:80/a"), []);
         assert_eq!(secrets("https://ann:pw@host/a?mail=x"), [(Secret::Credentials, "ann:pw"), (Secret::Field, "x")]);
         assert_eq!(secrets("*"), []);
+    }
+
+    #[test]
+    fn json_in_a_value_is_looked_through() {
+        assert_eq!(secrets(r#"/?f={"token":"abc","page":1}"#), [(Secret::Field, "abc")]);
+        assert_eq!(secrets("/?f=%7B%22a%22:[%7B%22pin%22%3A1234%7D]%7D"), [(Secret::Field, "1234")]);
+        assert_eq!(secrets("/?f=%257B%2522token%2522%253A%2522a%255C%2522b%2522%257D"), [(Secret::Field, "a%255C%2522b")]);
+        assert_eq!(secrets("/?next=%2Fa%3Ff%3D%257B%2522mail%2522%253A%2522x%2522%257D"), [(Secret::Field, "x")]);
+        assert_eq!(secrets(r#"/?f={"a":"{\"token\":\"x\"}"}"#), [(Secret::Field, "x")]);
+        let twice = r#"{\"token\":\"x\\\"\"}"#;
+        assert_eq!(secrets(&format!(r#"/?f={{"a":"{twice}"}}"#)), [(Secret::Field, twice)], "all of what is escaped twice");
+        assert_eq!(secrets("/?f=%7B%22page%22%3A1%7D&g=%7Btoken%7D&h=[]"), []);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::key_counts::KeyCounts;
 use super::route::route;
-use super::tally::Tally;
 use crate::recording::request::Request;
 
 /// The most routes that are told apart.
@@ -15,7 +15,7 @@ const MAX_NAMES: usize = 12;
 /// Requests by method and route.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    tally: Tally<Box<str>>,
+    counts: KeyCounts<Box<str>>,
     /// How many names were seen in a place.
     names: BTreeMap<Box<str>, usize>,
 }
@@ -24,23 +24,23 @@ impl Routes {
     pub(super) fn add(&mut self, request: &Request) {
         let route = format!("{} {}", request.method, route(&request.target)).into_boxed_str();
         let Some(place) = place(&route) else {
-            return self.tally.add(route, MAX_ROUTES);
+            return self.counts.add(route, MAX_ROUTES);
         };
         let names = self.names.get(&place).copied().unwrap_or(0);
         if names > MAX_NAMES {
-            return self.tally.add(place, MAX_ROUTES);
+            return self.counts.add(place, MAX_ROUTES);
         }
-        if !self.tally.has(&route) && (names > 0 || self.names.len() < MAX_ROUTES) {
+        if !self.counts.has(&route) && (names > 0 || self.names.len() < MAX_ROUTES) {
             self.names.insert(place.clone(), names + 1);
         }
-        self.tally.add(route, MAX_ROUTES);
+        self.counts.add(route, MAX_ROUTES);
         if names == MAX_NAMES && self.names.get(&place) > Some(&names) {
-            self.tally.join(&place, |route| self::place(route).as_ref() == Some(&place));
+            self.counts.join(&place, |route| self::place(route).as_ref() == Some(&place));
         }
     }
 
-    pub(super) const fn tally(&self) -> &Tally<Box<str>> {
-        &self.tally
+    pub(super) const fn key_counts(&self) -> &KeyCounts<Box<str>> {
+        &self.counts
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         for request in read(lines.join("\n").as_bytes()).unwrap().requests {
             routes.add(&request);
         }
-        let counts: Vec<_> = routes.tally.iter().map(|(route, count)| (&**route, count)).collect();
+        let counts: Vec<_> = routes.counts.iter().map(|(route, count)| (&**route, count)).collect();
         assert_eq!(counts, [("GET /about-us", 100), ("GET /product/list/", 100), ("GET /product/{name}/", 100)]);
     }
 }

@@ -12,7 +12,7 @@ fn at(milliseconds: u64) -> Time {
 }
 
 fn follower() -> Follower {
-    Follower::new(7, Bodies::Scrubbed, Moment::default())
+    Follower::new(7, BodyPolicy::Scrubbed, Moment::default())
 }
 
 /// One request and its answer.
@@ -56,7 +56,7 @@ fn a_request_is_recorded_when_it_is_answered() {
 fn chunks_are_put_together() {
     let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\nT: v\r\n\r\n";
     assert_eq!(recorded(exchange(&mut follower(), chunked, OK)).body, b"abcde");
-    let mut dropping = Follower::new(1, Bodies::Dropped, Moment::default());
+    let mut dropping = Follower::new(1, BodyPolicy::Dropped, Moment::default());
     assert_eq!(recorded(exchange(&mut dropping, chunked, OK)).body, b"");
 }
 

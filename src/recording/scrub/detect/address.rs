@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::{Place, beside, is_segment, runs};
+use super::{TextKind, beside, is_segment, runs};
 
 /// `1.1.1.1`
 const SHORTEST_V4: usize = 7;
@@ -13,7 +13,7 @@ const SHORTEST_V6: usize = 6;
 /// With an IPv4 address at its end.
 const LONGEST_V6: usize = 45;
 
-pub(super) fn addresses(text: &[u8], place: Place, mut add: impl FnMut(Range<usize>)) {
+pub(super) fn addresses(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usize>)) {
     for mut run in runs(text, SHORTEST_V4, |byte| byte.is_ascii_digit() || byte == b'.') {
         // The end of a sentence.
         run.end -= usize::from(text[run.end - 1] == b'.');
@@ -43,11 +43,11 @@ fn is<T: FromStr>(text: &[u8]) -> bool {
     str::from_utf8(text).is_ok_and(|text| text.parse::<T>().is_ok())
 }
 
-fn stands_alone(text: &[u8], range: &Range<usize>, place: Place) -> bool {
+fn stands_alone(text: &[u8], range: &Range<usize>, place: TextKind) -> bool {
     let (before, behind) = beside(text, range);
     let glued = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     match place {
-        Place::Path => is_segment(text, range),
-        Place::Header | Place::Value => !glued(before) && !glued(behind.filter(|byte| *byte != b'.')),
+        TextKind::Path => is_segment(text, range),
+        TextKind::Header | TextKind::Value => !glued(before) && !glued(behind.filter(|byte| *byte != b'.')),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Place, is_segment, runs};
+use super::{TextKind, is_segment, runs};
 
 /// Shorter words may be ids.
 const TOKEN: usize = 20;
@@ -51,23 +51,19 @@ fn is_domain_name(domain: &[u8]) -> bool {
 }
 
 /// `{"` in base64, and two dots behind it or more (RFC 7515, 7516).
-pub(super) fn jwts(text: &[u8], mut add: impl FnMut(Range<usize>)) {
-    for run in runs(text, TOKEN, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        let word = &text[run.clone()];
-        let Some(head) = word.windows(3).position(|three| three == b"eyJ") else { continue };
-        if memchr::memchr_iter(b'.', &word[head..]).nth(1).is_some() {
-            add(run.start + head..run.end);
-        }
-    }
+pub(super) fn jwt(text: &[u8], range: Range<usize>) -> Option<Range<usize>> {
+    let word = &text[range.clone()];
+    let head = word.windows(3).position(|three| three == b"eyJ")?;
+    memchr::memchr_iter(b'.', &word[head..]).nth(1).map(|_| range.start + head..range.end)
 }
 
-pub(super) fn tokens(text: &[u8], place: Place, mut add: impl FnMut(Range<usize>)) {
+pub(super) fn tokens(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usize>)) {
     let others: &[u8] = match place {
-        Place::Path => b"_-+",
-        Place::Value | Place::Header => b"_-.+/=",
+        TextKind::Path => b"_-+",
+        TextKind::Value | TextKind::Header => b"_-.+/=",
     };
     for run in runs(text, TOKEN, |byte| byte.is_ascii_alphanumeric() || others.contains(&byte)) {
-        if (place != Place::Path || is_segment(text, &run)) && is_token(&text[run.clone()]) {
+        if (place != TextKind::Path || is_segment(text, &run)) && is_token(&text[run.clone()]) {
             add(run);
         }
     }

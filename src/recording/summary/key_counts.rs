@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 /// How many of each.
 #[derive(Debug)]
-pub(super) struct Tally<K> {
+pub(super) struct KeyCounts<K> {
     counts: BTreeMap<K, u64>,
     other: u64,
 }
 
-impl<K> Default for Tally<K> {
+impl<K> Default for KeyCounts<K> {
     fn default() -> Self {
         Self { counts: BTreeMap::new(), other: 0 }
     }
 }
 
-impl<K: Ord> Tally<K> {
+impl<K: Ord> KeyCounts<K> {
     /// Counts one more `key`; as one of the others if it is new and `bound` are known.
     pub(super) fn add(&mut self, key: K, bound: usize) {
         if let Some(count) = self.counts.get_mut(&key) {
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_new_ones_are_counted_together() {
-        let mut tally = Tally::default();
+        let mut counts = KeyCounts::default();
         for key in ["a", "b", "c", "a", "d"] {
-            tally.add(key, 2);
+            counts.add(key, 2);
         }
-        assert_eq!(tally.iter().collect::<Vec<_>>(), [(&"a", 2), (&"b", 1)]);
-        assert_eq!(tally.other(), 2);
+        assert_eq!(counts.iter().collect::<Vec<_>>(), [(&"a", 2), (&"b", 1)]);
+        assert_eq!(counts.other(), 2);
     }
 }

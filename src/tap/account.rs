@@ -7,7 +7,7 @@ use super::reason::Reason;
 
 /// What a tap has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Account {
     /// For how long connections were taken.
     pub lasted: Duration,
     /// Connections of clients that went through the tap, on TCP and on unix sockets.
@@ -38,7 +38,7 @@ pub struct Tally {
     pub unread: u64,
 }
 
-impl Tally {
+impl Account {
     /// Counts requests that are not in the file.
     pub(super) fn skip(&mut self, reason: Reason, requests: u64) {
         let place = Reason::ALL.iter().position(|known| *known == reason).expect("invariant: ALL has every reason");
@@ -64,7 +64,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} requests recorded, {} bytes", self.recorded, self.written)?;
         self.share(f)?;
@@ -95,12 +95,12 @@ mod tests {
 
     #[test]
     fn everything_that_happened_is_told() {
-        let mut tally =
-            Tally { lasted: Duration::from_mins(1), tcp: 50, unix: 3, host_tcp: Some(400), recorded: 90, ..Tally::default() };
-        tally.skip(Reason::CutOff, 2);
-        tally.unread = 2;
-        tally.cut = 1;
-        insta::assert_snapshot!(tally.to_string(), @"
+        let mut account =
+            Account { lasted: Duration::from_mins(1), tcp: 50, unix: 3, host_tcp: Some(400), recorded: 90, ..Account::default() };
+        account.skip(Reason::CutOff, 2);
+        account.unread = 2;
+        account.cut = 1;
+        insta::assert_snapshot!(account.to_string(), @"
         90 requests recorded, 0 bytes
         53 connections went through the tap in 60.0 s
           TCP: 50 of at most 400 that this host accepted meanwhile: at least 12 %
@@ -111,7 +111,7 @@ mod tests {
         2 requests were seen and not recorded
           2: the connection ended before the answer did
         ");
-        let quiet = Tally { unix: 1, ..Tally::default() };
+        let quiet = Account { unix: 1, ..Account::default() };
         insta::assert_snapshot!(quiet.to_string(), @"
         0 requests recorded, 0 bytes
         1 connections went through the tap in 0.0 s

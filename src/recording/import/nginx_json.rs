@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
-use super::arrival::{Arrival, Clock, Found, Place, earlier, identity, told_header};
-use super::civil::parse_unix;
+use super::arrival::{Arrival, Clock, Found, Numbering, earlier, identity, told_header};
 use super::log_line::Multiplexed;
-use super::scrub::Scrub;
-use super::{Method, Request, Target};
+use crate::recording::scrub::Scrub;
+use crate::recording::text::civil::parse_unix;
+use crate::recording::{Method, Request, Target};
 
 /// What to put into nginx's configuration.
 pub const NGINX_LOG_FORMAT: &str = r#"log_format tuningfork escape=json
@@ -104,7 +104,7 @@ fn arrival(line: &Line<'_>, scrub: &Scrub) -> Option<Arrival> {
         duration,
         response_bytes: line.rb,
     };
-    Some(Arrival { request, clock: Clock::Exact { noted }, place: Place::Told })
+    Some(Arrival { request, clock: Clock::Exact { noted }, place: Numbering::Told })
 }
 
 #[cfg(test)]

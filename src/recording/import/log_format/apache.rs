@@ -1,7 +1,7 @@
 //! Apache's directives. The time is that of the arrival, unless it says `end:`.
 
-use super::super::escape::Escapes;
 use super::{Field, LogFormat, LogFormatError, Moment, Needs, Time, Token, assemble, check, directive};
+use crate::recording::text::escape::Escapes;
 
 /// What `%t` alone writes.
 const DEFAULT_TIME: &str = "[%d/%b/%Y:%H:%M:%S %z]";

@@ -7,7 +7,7 @@ pub const MAX_LINE: usize = 1 << 20;
 
 /// How a line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(in crate::recording) enum Ending {
     /// With a line feed.
     Whole,
     /// With the input: if it cannot be used, the writer was interrupted.
@@ -16,35 +16,35 @@ pub(super) enum Ending {
 
 /// One line of the input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(in crate::recording) struct Line<'a> {
     /// Counts from 1.
-    pub(super) number: u64,
+    pub(in crate::recording) number: u64,
     /// Without its line feed and carriage return; `None` if it is longer than [`MAX_LINE`].
-    pub(super) text: Option<&'a [u8]>,
+    pub(in crate::recording) text: Option<&'a [u8]>,
     /// How it ends.
-    pub(super) ending: Ending,
+    pub(in crate::recording) ending: Ending,
 }
 
 /// The lines of `input`.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(in crate::recording) struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
     number: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(in crate::recording) fn new(input: R) -> Self {
         Self { input, buffer: Vec::new(), number: 0 }
     }
 
     /// How many lines were read.
-    pub(super) fn read(&self) -> u64 {
+    pub(in crate::recording) fn read(&self) -> u64 {
         self.number
     }
 
     /// The next line, or `None` at the end. Every call consumes input or ends.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(in crate::recording) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut seen = 0_usize;
         loop {

@@ -1,7 +1,7 @@
 //! Gunicorn's atoms. The time is that of the end.
 
-use super::super::escape::Escapes;
 use super::{Field, GUNICORN_CLOCK, LogFormat, LogFormatError, Moment, Needs, Time, Token, assemble, check, directive};
+use crate::recording::text::escape::Escapes;
 
 const NEEDS: Needs = Needs { request: "%(r)s", time: "%(t)s" };
 

@@ -9,7 +9,7 @@ mod nginx;
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use super::escape::Escapes;
+use crate::recording::text::escape::Escapes;
 
 /// The most values a format may have.
 const MAX_VALUES: usize = 100;

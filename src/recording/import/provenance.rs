@@ -3,7 +3,7 @@
 use super::detect::Kind;
 use super::gor::Identity;
 use super::log_format::{Field, GUNICORN_CLOCK, LogFormat, Moment, NGINX_CLOCK};
-use super::{Fidelity, Meta};
+use crate::recording::{Fidelity, Meta};
 
 const UNCLEAR: &str = "the log does not say whether its second is that of the arrival (Apache) or of the end (nginx, Gunicorn); \
                        requests of one second keep the order of the log";

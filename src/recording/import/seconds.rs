@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::arrival::earlier;
-use super::chance::uniform;
 use super::reorder::{HELD_BYTES, HELD_REQUESTS, LATE_IN_A_ROW};
-use super::{JitterSeed, Request, UnixNanos};
+use crate::recording::chance::uniform;
+use crate::recording::{JitterSeed, Request, UnixNanos};
 
 const SECOND: i64 = 1_000_000_000;
 /// How many seconds stay open behind the newest.

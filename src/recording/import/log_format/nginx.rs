@@ -1,7 +1,7 @@
 //! nginx's variables. `$request_time` starts at the request's first byte; the time is that of the end.
 
-use super::super::escape::Escapes;
 use super::{Field, LogFormat, LogFormatError, Moment, NGINX_CLOCK, Needs, Time, Token, assemble, check, directive};
+use crate::recording::text::escape::Escapes;
 
 const NEEDS: Needs =
     Needs { request: "$request, or $request_method and $request_uri,", time: "$msec, $time_iso8601 or $time_local" };

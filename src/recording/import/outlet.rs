@@ -3,11 +3,11 @@
 
 use std::io::{self, Write};
 
-use super::arrival::{Arrival, Clock, Place};
+use super::arrival::{Arrival, Clock, Numbering};
 use super::reorder::Reorder;
 use super::seconds::{Seconds, Timed};
 use super::sessions::Sessions;
-use super::{JitterSeed, Meta, Request, UnixNanos, Writer};
+use crate::recording::{JitterSeed, Meta, Request, UnixNanos, Writer};
 
 /// Writes a recording whose requests come nearly in order.
 pub(super) struct Outlet<W: Write> {
@@ -87,10 +87,10 @@ impl<W: Write> Exit<W> {
     fn take(&mut self, timed: Timed) -> io::Result<()> {
         match timed.back {
             // In order already, and nothing to wait for.
-            None if self.reorder.is_empty() => self.write(timed.request, Place::Told),
+            None if self.reorder.is_empty() => self.write(timed.request, Numbering::Told),
             back => {
                 let noted = timed.request.at.0.saturating_add(back.map_or(0, nanos));
-                self.reorder.push(timed.request, Place::Told, UnixNanos(noted));
+                self.reorder.push(timed.request, Numbering::Told, UnixNanos(noted));
                 self.release()
             }
         }
@@ -103,10 +103,10 @@ impl<W: Write> Exit<W> {
         Ok(())
     }
 
-    fn write(&mut self, mut request: Request, place: Place) -> io::Result<()> {
+    fn write(&mut self, mut request: Request, place: Numbering) -> io::Result<()> {
         match place {
-            Place::Told => {}
-            Place::Counted => self.sessions.number(&mut request),
+            Numbering::Told => {}
+            Numbering::Counted => self.sessions.number(&mut request),
         }
         self.written += 1;
         self.out_of_order += u64::from(request.at < self.latest);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Request, UnixNanos};
+use crate::recording::{Request, UnixNanos};
 
 /// So long a connection without requests is closed by whatever server there is.
 const SILENCE: i64 = 120 * 1_000_000_000;

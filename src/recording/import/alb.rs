@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::absolute;
-use super::arrival::{Arrival, Clock, Found, Place, told_header};
-use super::civil::{number, parse_iso, parse_unix};
-use super::escape::Escapes;
-use super::scrub::Scrub;
-use super::{Header, Method, Request, Target};
+use super::arrival::{Arrival, Clock, Found, Numbering, told_header};
+use crate::recording::scrub::Scrub;
+use crate::recording::text::civil::{number, parse_iso, parse_unix};
+use crate::recording::text::escape::Escapes;
+use crate::recording::{Header, Method, Request, Target};
 
 /// What a line begins with.
 const TYPES: [&[u8]; 6] = [b"http", b"https", b"h2", b"grpcs", b"ws", b"wss"];
@@ -62,7 +62,7 @@ fn arrival(fields: &[&[u8]; FIELDS], scrub: &Scrub) -> Option<Arrival> {
         // The balancer counts the headers too.
         response_bytes: None,
     };
-    Some(Arrival { request, clock: Clock::Exact { noted }, place: if is_client { Place::Told } else { Place::Counted } })
+    Some(Arrival { request, clock: Clock::Exact { noted }, place: if is_client { Numbering::Told } else { Numbering::Counted } })
 }
 
 /// The three durations summed; what the balancer gives as −1 was not reached.
@@ -126,7 +126,7 @@ mod tests {
     fn the_host_is_split_from_the_url_and_the_time_is_that_of_creation() {
         let Arrival { request, clock, place } = arrival(LINE).unwrap();
         assert_eq!(request.at, UnixNanos(1_705_312_800_329_000_000));
-        assert_eq!((clock, place), (Clock::Exact { noted: UnixNanos(1_705_312_800_500_000_000) }, Place::Counted));
+        assert_eq!((clock, place), (Clock::Exact { noted: UnixNanos(1_705_312_800_500_000_000) }, Numbering::Counted));
         assert_eq!(request.target.as_str(), "/a?b=c");
         assert_eq!(
             request.headers,
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn multiplexed_connections_are_clients() {
-        assert_eq!(arrival(&LINE.replace("https 2", "h2 2")).unwrap().place, Place::Told);
-        assert_eq!(arrival(&LINE.replace("https 2", "wss 2")).unwrap().place, Place::Counted);
+        assert_eq!(arrival(&LINE.replace("https 2", "h2 2")).unwrap().place, Numbering::Told);
+        assert_eq!(arrival(&LINE.replace("https 2", "wss 2")).unwrap().place, Numbering::Counted);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::arrival::{Place, earlier};
-use super::{Request, UnixNanos};
+use super::arrival::{Numbering, earlier};
+use crate::recording::{Request, UnixNanos};
 
 /// How much earlier than the newest line a request may have arrived and still find its place.
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
@@ -24,7 +24,7 @@ pub(super) struct Reorder {
     order: BinaryHeap<Reverse<(UnixNanos, u64, usize)>>,
     /// Those from before time went back.
     leaving: BinaryHeap<Reverse<(UnixNanos, u64, usize)>>,
-    slots: Vec<Option<(Request, Place)>>,
+    slots: Vec<Option<(Request, Numbering)>>,
     free: Vec<usize>,
     pushed: u64,
     bytes: usize,
@@ -60,7 +60,7 @@ impl Reorder {
     }
 
     /// Takes a request that the source noted at `noted`.
-    pub(super) fn push(&mut self, request: Request, place: Place, noted: UnixNanos) {
+    pub(super) fn push(&mut self, request: Request, place: Numbering, noted: UnixNanos) {
         self.late = if noted < self.before_window() { self.late + 1 } else { 0 };
         self.noted = self.noted.max(noted);
         if self.late > LATE_IN_A_ROW {
@@ -79,7 +79,7 @@ impl Reorder {
     }
 
     /// The next request that need not wait any longer.
-    pub(super) fn pop(&mut self) -> Option<(Request, Place)> {
+    pub(super) fn pop(&mut self) -> Option<(Request, Numbering)> {
         if !self.leaving.is_empty() {
             return self.pop_any();
         }
@@ -89,7 +89,7 @@ impl Reorder {
     }
 
     /// The next request, waiting or not.
-    pub(super) fn pop_any(&mut self) -> Option<(Request, Place)> {
+    pub(super) fn pop_any(&mut self) -> Option<(Request, Numbering)> {
         let Reverse((_, _, slot)) = self.leaving.pop().or_else(|| self.order.pop())?;
         let (request, place) = self.slots[slot].take().expect("invariant: an ordered slot is taken");
         self.free.push(slot);
@@ -130,7 +130,7 @@ mod tests {
         let mut reorder = Reorder::default();
         let mut out = Vec::new();
         for (at, noted) in arrivals {
-            reorder.push(request(*at), Place::Told, UnixNanos(*noted));
+            reorder.push(request(*at), Numbering::Told, UnixNanos(*noted));
             out.extend(std::iter::from_fn(|| reorder.pop()).map(|(request, _)| request.at.0));
         }
         out.extend(std::iter::from_fn(|| reorder.pop_any()).map(|(request, _)| request.at.0));
@@ -151,13 +151,13 @@ mod tests {
     fn memory_is_bounded() {
         let mut reorder = Reorder::default();
         for n in 0..HELD_REQUESTS + 10 {
-            reorder.push(request(i64::try_from(n).unwrap()), Place::Told, UnixNanos(0));
+            reorder.push(request(i64::try_from(n).unwrap()), Numbering::Told, UnixNanos(0));
             while reorder.pop().is_some() {}
         }
         assert_eq!((reorder.order.len(), reorder.slots.len()), (HELD_REQUESTS, HELD_REQUESTS + 1));
         let mut large = request(0);
         large.body = vec![0; HELD_BYTES];
-        reorder.push(large, Place::Told, UnixNanos(0));
+        reorder.push(large, Numbering::Told, UnixNanos(0));
         while reorder.pop().is_some() {}
         assert!(reorder.bytes <= HELD_BYTES);
     }

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use super::arrival::{Arrival, Clock, Found, Place, earlier, identity, status, told_header};
-use super::civil::{Date, number, parse_fraction, parse_iso, parse_log_date, parse_month, parse_unix, parse_zone};
-use super::escape::Escapes;
+use super::arrival::{Arrival, Clock, Found, Numbering, earlier, identity, status, told_header};
 use super::log_format::{Field, LogFormat, Moment, Time};
-use super::percent::push_encoded;
-use super::scrub::Scrub;
-use super::{Header, Method, Request, Target, UnixNanos};
+use crate::recording::scrub::Scrub;
+use crate::recording::text::civil::{
+    Date, number, parse_fraction, parse_iso, parse_log_date, parse_month, parse_unix, parse_zone,
+};
+use crate::recording::text::escape::Escapes;
+use crate::recording::text::percent::push_encoded;
+use crate::recording::{Header, Method, Request, Target, UnixNanos};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -116,7 +118,7 @@ impl LogLines {
             duration,
             response_bytes: draft.bytes,
         };
-        Some(Arrival { request, clock, place: Place::Told })
+        Some(Arrival { request, clock, place: Numbering::Told })
     }
 }
 

@@ -6,7 +6,7 @@ use super::percent::hex_byte;
 
 /// Whose rules a log follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Escapes {
+pub(in crate::recording) enum Escapes {
     /// Not known: all that cannot be mistaken.
     Any,
     /// `\xXX` (nginx's default).
@@ -23,12 +23,12 @@ pub(super) enum Escapes {
 
 impl Escapes {
     /// Whether a backslash keeps a quotation mark from ending a value.
-    pub(super) const fn guard_quotes(self) -> bool {
+    pub(in crate::recording) const fn guard_quotes(self) -> bool {
         !matches!(self, Self::None)
     }
 
     /// The value behind the escapes. What is no escape stands for itself.
-    pub(super) fn plain(self, text: &[u8]) -> Cow<'_, [u8]> {
+    pub(in crate::recording) fn plain(self, text: &[u8]) -> Cow<'_, [u8]> {
         let unescaped = match memchr::memchr(b'\\', text) {
             Some(first) if self != Self::None => Cow::Owned(self.replace(text, first)),
             Some(_) | None => Cow::Borrowed(text),

@@ -2,7 +2,7 @@
 
 /// One octet of a text, and how it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Octet {
+pub(in crate::recording) enum Octet {
     /// As itself.
     Plain(u8),
     /// As `%XX`.
@@ -11,14 +11,14 @@ pub(super) enum Octet {
 
 impl Octet {
     /// What it is.
-    pub(super) const fn byte(self) -> u8 {
+    pub(in crate::recording) const fn byte(self) -> u8 {
         match self {
             Self::Plain(byte) | Self::Encoded(byte) => byte,
         }
     }
 
     /// How many bytes it is written in.
-    pub(super) const fn written(self) -> usize {
+    pub(in crate::recording) const fn written(self) -> usize {
         match self {
             Self::Plain(_) => 1,
             Self::Encoded(_) => 3,
@@ -27,13 +27,13 @@ impl Octet {
 }
 
 /// Whether anything is written as `%XX`.
-pub(super) fn has_encoded(text: &[u8]) -> bool {
+pub(in crate::recording) fn has_encoded(text: &[u8]) -> bool {
     memchr::memchr_iter(b'%', text)
         .any(|at| matches!(text[at..], [_, a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
 /// The octets of `text`. A percent sign without two hexadecimal digits stands for itself.
-pub(super) fn octets(text: &[u8]) -> impl Iterator<Item = Octet> {
+pub(in crate::recording) fn octets(text: &[u8]) -> impl Iterator<Item = Octet> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (octet, after) = match rest {
@@ -49,7 +49,7 @@ pub(super) fn octets(text: &[u8]) -> impl Iterator<Item = Octet> {
 }
 
 /// Appends `byte` as `%XX`.
-pub(super) fn push_encoded(text: &mut String, byte: u8) {
+pub(in crate::recording) fn push_encoded(text: &mut String, byte: u8) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     text.push('%');
     text.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -57,7 +57,7 @@ pub(super) fn push_encoded(text: &mut String, byte: u8) {
 }
 
 /// The byte two hexadecimal digits stand for.
-pub(super) fn hex_byte(high: u8, low: u8) -> u8 {
+pub(in crate::recording) fn hex_byte(high: u8, low: u8) -> u8 {
     hex_digit(high) << 4 | hex_digit(low)
 }
 

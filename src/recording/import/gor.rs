@@ -8,10 +8,10 @@ mod records;
 
 use std::collections::HashSet;
 
-use super::arrival::{Arrival, Clock, Place};
-use super::civil::number;
-use super::scrub::Scrub;
-use super::{Request, UnixNanos};
+use super::arrival::{Arrival, Clock, Numbering};
+use crate::recording::scrub::Scrub;
+use crate::recording::text::civil::number;
+use crate::recording::{Request, UnixNanos};
 
 pub use records::MAX_RECORD;
 pub(super) use records::{Records, SEPARATOR};
@@ -125,8 +125,8 @@ impl Gor {
 
     fn arrival(&self, request: Request) -> Arrival {
         let place = match self.identity {
-            Identity::Connection(_) => Place::Counted,
-            Identity::Client | Identity::None => Place::Told,
+            Identity::Connection(_) => Numbering::Counted,
+            Identity::Client | Identity::None => Numbering::Told,
         };
         let noted = request.at;
         Arrival { request, clock: Clock::Exact { noted }, place }

@@ -9,11 +9,12 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::arrival::{Arrival, Clock, Found, Place, identity, status};
-use super::civil::parse_iso;
+use super::absolute;
+use super::arrival::{Arrival, Clock, Found, Numbering, identity, status};
 use super::log_line::Multiplexed;
-use super::scrub::Scrub;
-use super::{Header, Method, Request, Target, absolute};
+use crate::recording::scrub::Scrub;
+use crate::recording::text::civil::parse_iso;
+use crate::recording::{Header, Method, Request, Target};
 
 /// The largest document, bytes.
 pub const MAX_HAR: u64 = 512 << 20;
@@ -180,7 +181,7 @@ fn arrival(entry: &Entry, host: &str, target: &str, scrub: &Scrub) -> Option<Arr
         response_bytes: response.and_then(size),
         connection,
     };
-    let place = if overlaps { Place::Told } else { Place::Counted };
+    let place = if overlaps { Numbering::Told } else { Numbering::Counted };
     Some(Arrival { request, clock: Clock::Exact { noted: at }, place })
 }
 
@@ -233,12 +234,12 @@ mod tests {
         let request = &full.request;
         assert_eq!(request.at, UnixNanos(1_431_857_103_250_000_000));
         assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/x?y"));
-        assert_eq!((request.connection.as_deref(), full.place), (Some("443"), Place::Counted));
+        assert_eq!((request.connection.as_deref(), full.place), (Some("443"), Numbering::Counted));
         assert_eq!(request.headers, [Header::new("Host", "b.example").unwrap(), Header::new("X", "").unwrap()]);
         assert_eq!((request.body.as_slice(), request.status, request.response_bytes), (b"body".as_slice(), Some(200), Some(99)));
         assert_eq!(request.duration, Some(Duration::from_micros(12_500)));
         let request = &short.request;
-        assert_eq!((request.target.as_str(), request.connection.as_deref(), short.place), ("/", Some("7"), Place::Told));
+        assert_eq!((request.target.as_str(), request.connection.as_deref(), short.place), ("/", Some("7"), Numbering::Told));
         assert_eq!(request.headers, [Header::new("Host", "a.example").unwrap(), Header::new("accept", "*/*").unwrap()]);
         assert_eq!((request.duration, request.status, request.response_bytes), (None, None, None));
     }

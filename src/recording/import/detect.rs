@@ -3,10 +3,11 @@
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
 use super::gor::{self, Identity};
-use super::jsonl::{self, Entry};
 use super::log_format::{Field, LogFormat};
 use super::log_line::LogLines;
-use super::{Position, RecordingError, alb, nginx_json, refuse_compressed};
+use super::{alb, nginx_json};
+use crate::recording::jsonl::{self, Entry};
+use crate::recording::{Position, RecordingError, refuse_compressed};
 
 /// How much of an input is looked at, bytes.
 const BEGINNING: usize = 64 << 10;
@@ -33,6 +34,25 @@ pub enum InputFormat {
     JsonLines,
     /// Lines of this format.
     Log(LogFormat),
+}
+
+impl InputFormat {
+    /// Those that have a name, with what a user should know of each.
+    pub const NAMED: [(&'static str, Self, &'static str); 7] = [
+        ("auto", Self::Auto, "What its beginning looks like"),
+        ("combined", Self::Combined, "Common or combined of nginx, Apache or Gunicorn, perhaps with Gunicorn's %(D)s behind it"),
+        ("nginx-json", Self::NginxJson, "What --print-nginx-format prints"),
+        ("alb", Self::Alb, "AWS Application Load Balancer"),
+        ("har", Self::Har, "HTTP Archive of a browser or proxy"),
+        ("gor", Self::Gor, "GoReplay"),
+        ("jsonl", Self::JsonLines, "JSON Lines: a recording"),
+    ];
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find_map(|(known, format, _)| (known == name).then_some(format))
+    }
 }
 
 /// An input of which is known what it is.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::request::{Header, Request, UnixNanos};
-use super::scrub::Scrub;
+use crate::recording::request::{Header, Request, UnixNanos};
+use crate::recording::scrub::Scrub;
 
 /// What one line or record held.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Arrival {
     /// Its `at` is to be completed as `clock` says.
     pub(super) request: Request,
     pub(super) clock: Clock,
-    pub(super) place: Place,
+    pub(super) place: Numbering,
 }
 
 /// How far `at` is the arrival.
@@ -37,7 +37,7 @@ pub(super) enum Clock {
 
 /// How a request's place on its connection is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Numbering {
     /// The source told it, or there is none.
     Told,
     /// By counting.
@@ -48,7 +48,7 @@ pub(super) enum Place {
 pub(super) fn recorded(request: Request) -> Arrival {
     let took = request.duration.map_or(0, |took| i64::try_from(took.as_nanos()).unwrap_or(i64::MAX));
     let noted = UnixNanos(request.at.0.saturating_add(took));
-    Arrival { request, clock: Clock::Exact { noted }, place: Place::Told }
+    Arrival { request, clock: Clock::Exact { noted }, place: Numbering::Told }
 }
 
 /// `by` earlier.

@@ -4,10 +4,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::super::Request;
 use super::super::reorder::HELD_BYTES;
 use super::Head;
 use super::message::Response;
+use crate::recording::Request;
 
 /// How many requests wait for their responses, and how many responses for their requests.
 pub(super) const WAITING: usize = 4096;

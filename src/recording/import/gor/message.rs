@@ -1,7 +1,7 @@
 //! Raw messages of HTTP/1 as GoReplay keeps them. A message that is not complete is refused; what stands behind it is no part of it.
 
 use super::super::arrival::status;
-use super::super::{Header, Method, Request, Target, UnixNanos};
+use crate::recording::{Header, Method, Request, Target, UnixNanos};
 
 /// The most headers of a message.
 const MAX_HEADERS: usize = 128;
