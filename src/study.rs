@@ -28,10 +28,12 @@ pub use rate_search::RateSearch;
 pub use report::Report;
 pub use slo::{Quantile, Slo, SloError};
 pub use space::{Candidate, Dimensions, Space};
-pub use strategy::{GridThenNeighbours, Next, Stop, Strategy};
+pub use strategy::{ChallengeRace, Next, Stop, Strategy};
 pub use warmup::Warmup;
 
 use serde::{Deserialize, Serialize};
+
+use crate::stats::Spread;
 
 /// A search: its question, and the trials so far in the order they were run.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,8 +106,8 @@ pub enum Purpose {
     Configured,
     /// The model predicts the best here.
     Jump,
-    /// A point of the coarse grid.
-    Grid,
+    /// A worker a core, a connection each: when nothing else holds any rate.
+    Gentle,
     /// Next to the best so far: does it hold a little more?
     Challenge,
     /// Next to the best so far, and it held a little more.
@@ -124,7 +126,7 @@ impl Purpose {
             Self::Baseline => "baseline",
             Self::Configured => "configured",
             Self::Jump => "predicted best",
-            Self::Grid => "grid",
+            Self::Gentle => "gentlest",
             Self::Challenge => "challenge",
             Self::Neighbour => "neighbour",
             Self::Repeat => "repeat",
@@ -206,6 +208,12 @@ impl Study {
     #[must_use]
     pub fn has_tried(&self, candidate: Candidate) -> bool {
         self.trials.iter().any(|trial| trial.suggestion.candidate == candidate)
+    }
+
+    /// How much what is looked for scatters between trials of one candidate, before any repetition was seen.
+    #[must_use]
+    pub const fn scatter(&self) -> Spread {
+        self.objective.scatter(self.pace)
     }
 
     /// What all trials cost, seconds.

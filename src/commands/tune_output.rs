@@ -72,7 +72,7 @@ fn verdict(report: &Report, paper: Paper) -> String {
                 say(&paper.wrap(&format!("Take its numbers with care: {}.", doubts.join(", "))));
             }
         }
-        say(&paper.wrap(&certificate(report)));
+        say(&paper.wrap(&format!("{}.", report.certificate.words(report.cores))));
     }
     match report.stop {
         Stop::Budget => say(&paper.wrap("The budget was used up before every promising configuration was tried.")),
@@ -150,18 +150,6 @@ fn refusal(report: &Report) -> String {
         }
     };
     format!("{why} Nothing is recommended.")
-}
-
-fn certificate(report: &Report) -> String {
-    let certificate = &report.certificate;
-    match (certificate.given, certificate.share, certificate.bound, certificate.reason.as_deref()) {
-        (true, Some(share), Some(bound), _) => format!(
-            "It does {:.0} % of what {} cores can do for this traffic ({bound:.0} req/s by the utilisation law): no configuration can be much better.",
-            share * 100.0,
-            report.cores
-        ),
-        (_, _, _, reason) => format!("No bound can be certified: {}.", reason.unwrap_or("none was found")),
-    }
 }
 
 #[cfg(test)]

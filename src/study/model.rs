@@ -1,7 +1,7 @@
 //! Predicts the capacity and the memory of candidates that were not tried from those that were. A first guess that measurements overrule.
 
 use crate::study::queueing::{Bounds, Demand, soft_minimum};
-use crate::study::{Candidate, Ending, Label, Measurement, Study};
+use crate::study::{Candidate, Ending, Label, Measurement, Objective, Space, Study};
 
 /// What the trials so far say about one request and one worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +26,15 @@ const OF_CORES: f64 = 0.97;
 const OF_WORKERS: f64 = 0.96;
 const OF_SLOTS: f64 = 0.98;
 const OF_EXTERNAL: f64 = 1.03;
+/// Memory limits keep this reserve.
+const MEMORY_RESERVE: f64 = 1.1;
 
 impl Model {
     /// The model of a study, or `None` before a trial measured demands.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
         let trials: Vec<(Candidate, &Measurement)> = study.measured().filter(|(_, measured)| measured.throughput > 0.0).collect();
-        let cores = f64::from(study.space.cores.get());
+        let cores = study.space.cpu();
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
         let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
@@ -40,7 +42,8 @@ impl Model {
             cores,
             demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
             crowding,
-            external: external_limit(&trials),
+            // At a fixed rate nothing is used up, whatever binds.
+            external: if study.objective == Objective::Capacity { external_limit(&trials) } else { f64::INFINITY },
             memory_a_worker,
             memory_a_slot,
         })
@@ -58,6 +61,12 @@ impl Model {
             OF_SLOTS * bounds.slots,
             OF_EXTERNAL * self.external,
         ])
+    }
+
+    /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker holds grows with time.
+    #[must_use]
+    pub fn fits(&self, space: &Space, candidate: Candidate) -> bool {
+        space.max_memory.is_none_or(|most| self.memory(candidate) * MEMORY_RESERVE <= most as f64)
     }
 
     /// The memory expected of `candidate`, bytes.

@@ -104,6 +104,16 @@ impl Space {
         Some(self.cut(Candidate { workers, connections: self.connections })).filter(|candidate| *candidate != self.baseline())
     }
 
+    /// Whether a candidate is within the limits that are known beforehand.
+    #[must_use]
+    pub fn allows(&self, candidate: Candidate) -> bool {
+        let one_each = self.dimensions == Dimensions::WorkersOnly && candidate.connections != Connections::ONE;
+        candidate.workers <= self.max_workers
+            && candidate.connections <= self.max_connections
+            && self.max_slots.is_none_or(|most| candidate.slots() <= most)
+            && !one_each
+    }
+
     fn cut(&self, candidate: Candidate) -> Candidate {
         let slots = self.max_slots.map_or(u32::MAX, |slots| u32::try_from(slots.max(1)).unwrap_or(u32::MAX));
         let workers = candidate.workers.min(self.max_workers);

@@ -1,6 +1,6 @@
 use super::*;
-use crate::study::simulation::{APPS, Chance, run};
-use crate::study::{GridThenNeighbours, Next, Objective, Outcome, Stop, Strategy, Study, Suggestion};
+use crate::study::simulation::{APPS, Host, run};
+use crate::study::{ChallengeRace, Next, Objective, Outcome, Stop, Strategy, Study, Suggestion};
 use crate::tune::progress::Silent;
 use crate::tune::{Step, Testbed, TrialError, run_study};
 
@@ -18,8 +18,8 @@ fn header() -> Header {
 
 fn finished() -> Study {
     let mut study = APPS[1].study(Pace::Quick);
-    let mut chance = Chance(1);
-    run(&GridThenNeighbours, &mut study, |suggestion| APPS[1].measure(Pace::Quick, suggestion, &mut chance));
+    let mut host = APPS[1].host(Pace::Quick, 1);
+    run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     study
 }
 
@@ -87,19 +87,15 @@ fn refuses_a_file_that_is_something_else() {
 }
 
 /// Answers from a simulated application, and is interrupted in trial `until`.
-struct Simulated {
-    chance: Chance,
+struct Simulated<'a> {
+    host: Host<'a>,
     until: usize,
 }
 
-impl Testbed for Simulated {
+impl Testbed for Simulated<'_> {
     fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
-        watch(Step::Starting);
         self.until = self.until.checked_sub(1).ok_or(TrialError::Interrupted)?;
-        match APPS[1].measure(Pace::Quick, suggestion, &mut self.chance) {
-            Outcome::Failed { reason, seconds } => Err(TrialError::Failed { reason, seconds }),
-            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_)) => Ok(outcome),
-        }
+        Testbed::run(&mut self.host, suggestion, watch)
     }
 }
 
@@ -109,8 +105,8 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let path = folder.path().join("study.jsonl");
     let mut study = APPS[1].study(Pace::Quick);
     let mut journal = Journal::create(&path, &header()).unwrap();
-    let mut testbed = Simulated { chance: Chance(1), until: 4 };
-    let stop = run_study(&mut study, &GridThenNeighbours, &mut testbed, &mut journal, &mut Silent).unwrap();
+    let mut testbed = Simulated { host: APPS[1].host(Pace::Quick, 1), until: 4 };
+    let stop = run_study(&mut study, &ChallengeRace, &mut testbed, &mut journal, &mut Silent).unwrap();
     assert_eq!((stop, study.trials().len()), (Stop::Interrupted, 4));
     let report = crate::study::Report::new(&study, stop);
     assert!(report.is_partial() && report.recommended.is_some());
@@ -119,7 +115,7 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let mut again = APPS[1].study(Pace::Quick);
     resumed.trials.into_iter().for_each(|trial| again.record(trial));
     testbed.until = usize::MAX;
-    let stop = run_study(&mut again, &GridThenNeighbours, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
-    assert_eq!((stop, again.trials()), (Stop::Converged, finished().trials()));
-    assert_eq!(GridThenNeighbours.suggest(&again), Next::Stop(stop));
+    let stop = run_study(&mut again, &ChallengeRace, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
+    assert_eq!(again.trials(), finished().trials());
+    assert_eq!(ChallengeRace.suggest(&again), Next::Stop(stop));
 }
