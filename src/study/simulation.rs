@@ -80,10 +80,6 @@ pub(crate) const APPS: [App; 8] = [
     one_at_a_time(named("one request at a time, 2 cores", 2, Surface { wait: 0.060, ..PLAIN })),
 ];
 
-/// An application where the rule of thumb is right: fewer workers leave waits uncovered, more crowd the caches.
-pub(crate) const FOLK_IS_RIGHT: App =
-    one_at_a_time(named("folk rule, 2 cores", 2, Surface { wait: 0.002, crowding: 0.015, ..PLAIN }));
-
 /// What a trial costs, seconds, and how it scatters, standard deviations of logarithms.
 struct Costs {
     /// To boot and warm up; each worker adds [`BOOT_A_WORKER`].
