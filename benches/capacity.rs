@@ -24,7 +24,7 @@ use tuningfork::commands::demo;
 use tuningfork::config::{Config, Surroundings};
 use tuningfork::recording;
 use tuningfork::replay::{Plan, PlanOptions, Reuse};
-use tuningfork::study::{Candidate, Measurement, Pace, Purpose, Slo, Suggestion};
+use tuningfork::study::{Candidate, Measurement, Outcome, Pace, Purpose, Slo, Suggestion, Task};
 use tuningfork::sys::signals::Signals;
 use tuningfork::sys::spawn::Output;
 use tuningfork::sys::{clock, host, launch, limits};
@@ -151,19 +151,21 @@ fn measure(live: &mut Live<'_>, options: &Options, log: &Path) -> io::Result<Vec
             }
             let candidate = options.candidates[place];
             let expectation = expected.get(&candidate).copied();
-            let suggestion = Suggestion { candidate, purpose: Purpose::Confirm, expected: expectation, rival: None };
+            let suggestion =
+                Suggestion { candidate, purpose: Purpose::Confirm, task: Task::Measure, expected: expectation, rival: None };
             let note = Line { at: Timestamp::now().to_string(), slo: options.slo, pace, candidate, measured: None, error: None };
             match live.run(&suggestion, &mut |_| {}) {
-                Ok(measured) => {
+                Ok(Outcome::Measured(measured)) => {
                     show(number, candidate, &measured);
-                    ledger.note(&Line { measured: Some(&measured), ..note })?;
+                    ledger.note(&Line { measured: Some(&*measured), ..note })?;
                     if measured.capacity > 0.0 {
                         expected.insert(candidate, measured.capacity);
                     }
-                    round[place] = Some(measured);
+                    round[place] = Some(*measured);
                 }
                 Err(TrialError::Interrupted) => return Ok(rounds),
-                Err(TrialError::Failed { reason, .. }) => {
+                Ok(Outcome::Challenged(_)) => unreachable!("only measurements are asked for"),
+                Ok(Outcome::Failed { reason, .. }) | Err(TrialError::Failed { reason, .. }) => {
                     println!("round {}  {:>8}  failed: {reason}", number + 1, name(candidate));
                     ledger.note(&Line { error: Some(&reason), ..note })?;
                     show_log(log);
@@ -182,8 +184,8 @@ fn show(round: usize, candidate: Candidate, measured: &Measurement) {
         round + 1,
         name(candidate),
         measured.capacity,
-        measured.p90 * 1e3,
-        measured.errors * 1e2,
+        measured.p90.unwrap_or(f64::NAN) * 1e3,
+        measured.errors.unwrap_or(f64::NAN) * 1e2,
         measured.cpu_mean().unwrap_or(f64::NAN) * 1e2,
         mebibytes(measured),
         measured.seconds,
@@ -201,7 +203,7 @@ fn show_log(log: &Path) {
 
 #[expect(clippy::cast_precision_loss, reason = "memory far below 2^53 bytes")]
 fn mebibytes(measured: &Measurement) -> f64 {
-    measured.memory_bytes as f64 / f64::from(1 << 20)
+    measured.memory_bytes.unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
 /// Median, least and most; `None` of nothing.
@@ -233,7 +235,7 @@ fn summarise(candidates: &[Candidate], rounds: &[Round]) {
         println!(
             "{:>8}  {median:7.1} ({least:7.1} – {most:7.1})  {:4.0}ms  {:4.0}%  {:7.1}MiB  {ratio:.3} ({lowest:.3} – {highest:.3})",
             name(*candidate),
-            of(&|measured| measured.p90)[0] * 1e3,
+            of(&|measured| measured.p90.unwrap_or(f64::NAN))[0] * 1e3,
             of(&|measured| measured.cpu_mean().unwrap_or(f64::NAN))[0] * 1e2,
             of(&mebibytes)[0],
         );

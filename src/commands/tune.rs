@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::say::say;
 use super::{CommandError, Ending, demo, tune_output};
-use crate::study::{GridThenNeighbours, Report, Slo, Stop, Study};
+use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits};
@@ -103,7 +103,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
             .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
     let stop = {
         let mut shown = Shown::on_stderr();
-        run_study(&mut study, &GridThenNeighbours, &mut live, &mut journal, &mut shown)?
+        run_study(&mut study, &ChallengeRace, &mut live, &mut journal, &mut shown)?
     };
     let not_loaded = live.not_loaded().map(str::to_owned);
     drop(live);
@@ -156,7 +156,7 @@ fn show(report: &Report, options: &Options, places: &Places) {
 
 const fn ending(stop: Stop) -> Ending {
     match stop {
-        Stop::Converged | Stop::Budget => Ending::Success,
+        Stop::Converged | Stop::Certified | Stop::Budget => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
         Stop::NothingStarts => Ending::WorkersNotBooting,
         Stop::Interrupted => Ending::Interrupted,

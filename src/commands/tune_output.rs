@@ -72,11 +72,16 @@ fn verdict(report: &Report, paper: Paper) -> String {
                 say(&paper.wrap(&format!("Take its numbers with care: {}.", doubts.join(", "))));
             }
         }
-        say(&paper.wrap(&certificate(report)));
+        say(&paper.wrap(&format!("{}.", report.certificate.words(report.cores))));
     }
     match report.stop {
         Stop::Budget => say(&paper.wrap("The budget was used up before every promising configuration was tried.")),
-        Stop::Converged | Stop::OnlyErrors | Stop::NothingMeetsSlo | Stop::NothingStarts | Stop::Interrupted => {}
+        Stop::Converged
+        | Stop::Certified
+        | Stop::OnlyErrors
+        | Stop::NothingMeetsSlo
+        | Stop::NothingStarts
+        | Stop::Interrupted => {}
     }
     text
 }
@@ -132,31 +137,19 @@ fn refusal(report: &Report) -> String {
         format!(
             " Nearest: trial {number}, {} {} and {} of errors.",
             report.slo.quantile().name(),
-            figures::latency(found.bounded),
-            figures::percent(found.errors)
+            found.bounded.map_or_else(|| "–".to_owned(), figures::latency),
+            found.errors.map_or_else(|| "–".to_owned(), figures::percent)
         )
     });
     let why = match report.stop {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
-        Stop::NothingMeetsSlo | Stop::Converged | Stop::Budget => {
+        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
             format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
     format!("{why} Nothing is recommended.")
-}
-
-fn certificate(report: &Report) -> String {
-    let certificate = &report.certificate;
-    match (certificate.given, certificate.share, certificate.bound, certificate.reason.as_deref()) {
-        (true, Some(share), Some(bound), _) => format!(
-            "It does {:.0} % of what {} cores can do for this traffic ({bound:.0} req/s by the utilisation law): no configuration can be much better.",
-            share * 100.0,
-            report.cores
-        ),
-        (_, _, _, reason) => format!("No bound can be certified: {}.", reason.unwrap_or("none was found")),
-    }
 }
 
 #[cfg(test)]

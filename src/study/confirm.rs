@@ -4,7 +4,7 @@
 
 use crate::stats::{Interval, Spread};
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Purpose, Study};
+use crate::study::{Candidate, Purpose, Study, Trial};
 
 /// The two that are compared, and their measurements in turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,10 +13,18 @@ pub struct Duel {
     pub baseline: Candidate,
     /// The best found. May be the baseline.
     pub best: Candidate,
+    /// Trials that count, in pairs.
     attempts: usize,
+    /// Trials that something disturbed, which do not.
+    disturbed: usize,
+    /// Logarithms of best over baseline, of the pairs in which both held.
+    pairs: Vec<f64>,
     baseline_logs: Vec<f64>,
     best_logs: Vec<f64>,
 }
+
+/// The most disturbed trials that are repeated: a host that is never quiet must not keep a study for ever.
+const MOST_DISTURBED: usize = 4;
 
 /// How best and baseline compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,22 +55,27 @@ impl Duel {
         let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
         let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
-        let logs = |candidate: Candidate| -> Vec<f64> {
-            let of_candidate = confirming.iter().filter(|trial| trial.suggestion.candidate == candidate);
-            of_candidate
-                .filter_map(|trial| trial.measurement())
-                .filter(|found| found.is_usable())
-                .map(|found| found.capacity.ln())
-                .collect()
+        // A failure counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in the order.
+        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) =
+            confirming.into_iter().partition(|trial| trial.is_valid() || trial.measurement().is_none());
+        let log = |trial: &Trial, of: Candidate| {
+            let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
+            study.objective.merit(found, of, study.space.cores).map(f64::ln)
         };
-        Some(Self { baseline, best, attempts: confirming.len(), baseline_logs: logs(baseline), best_logs: logs(best) })
+        let logs = |of: Candidate| counting.iter().filter_map(|trial| log(trial, of)).collect::<Vec<f64>>();
+        let pairs = counting.chunks_exact(2).filter_map(|pair| {
+            let of = |candidate| pair.iter().find_map(|trial| log(trial, candidate));
+            Some(of(best)? - of(baseline)?)
+        });
+        let (pairs, baseline_logs, best_logs) = (pairs.collect(), logs(baseline), logs(best));
+        Some(Self { baseline, best, attempts: counting.len(), disturbed: disturbed.len(), pairs, baseline_logs, best_logs })
     }
 
     /// Who is measured next, or `None` if enough is known. `more` says whether the budget allows more than the least.
     #[must_use]
     pub fn next(&self, study: &Study, more: bool) -> Option<Candidate> {
         let effort = study.pace.effort();
-        if self.best == self.baseline {
+        if self.best == self.baseline || self.disturbed > MOST_DISTURBED {
             return None;
         }
         if Standing::of(study).place(self.baseline).is_none() {
@@ -80,14 +93,14 @@ impl Duel {
         self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
-    /// Capacity of the best over that of the baseline, with its interval; `None` if either was never measured.
+    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t over the pairs;
+    /// `None` if either was never measured.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
-        let pairs: Vec<f64> = self.best_logs.iter().zip(&self.baseline_logs).map(|(best, baseline)| best - baseline).collect();
-        let Spread { sd, weight } = study.pace.scatter();
+        let Spread { sd, weight } = study.scatter();
         let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
-        if !pairs.is_empty() {
-            return of_pair.interval(&pairs);
+        if !self.pairs.is_empty() {
+            return of_pair.interval(&self.pairs);
         }
         let standing = Standing::of(study);
         let level = |candidate| Some(standing.place(candidate)?.capacity().ln());
@@ -138,7 +151,7 @@ impl Duel {
 
 fn capacity(study: &Study, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
     if !logs.is_empty() {
-        return study.pace.scatter().interval(logs);
+        return study.scatter().interval(logs);
     }
-    study.pace.scatter().interval(&Standing::of(study).place(candidate)?.logs)
+    study.scatter().interval(&Standing::of(study).place(candidate)?.logs)
 }

@@ -1,7 +1,7 @@
 //! Predicts the capacity and the memory of candidates that were not tried from those that were. A first guess that measurements overrule.
 
 use crate::study::queueing::{Bounds, Demand, soft_minimum};
-use crate::study::{Candidate, Ending, Label, Measurement, Study};
+use crate::study::{Candidate, Ending, Label, Measurement, Objective, Space, Study};
 
 /// What the trials so far say about one request and one worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,14 +26,15 @@ const OF_CORES: f64 = 0.97;
 const OF_WORKERS: f64 = 0.96;
 const OF_SLOTS: f64 = 0.98;
 const OF_EXTERNAL: f64 = 1.03;
+/// Memory limits keep this reserve.
+const MEMORY_RESERVE: f64 = 1.1;
 
 impl Model {
     /// The model of a study, or `None` before a trial measured demands.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
-        let trials: Vec<(Candidate, &Measurement)> =
-            study.measured().filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0).collect();
-        let cores = f64::from(study.space.cores.get());
+        let trials: Vec<(Candidate, &Measurement)> = study.measured().filter(|(_, measured)| measured.throughput > 0.0).collect();
+        let cores = study.space.cpu();
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
         let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
@@ -41,7 +42,8 @@ impl Model {
             cores,
             demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
             crowding,
-            external: external_limit(&trials),
+            // At a fixed rate nothing is used up, whatever binds.
+            external: if study.objective == Objective::Capacity { external_limit(&trials) } else { f64::INFINITY },
             memory_a_worker,
             memory_a_slot,
         })
@@ -61,6 +63,12 @@ impl Model {
         ])
     }
 
+    /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker holds grows with time.
+    #[must_use]
+    pub fn fits(&self, space: &Space, candidate: Candidate) -> bool {
+        space.max_memory.is_none_or(|most| self.memory(candidate) * MEMORY_RESERVE <= most as f64)
+    }
+
     /// The memory expected of `candidate`, bytes.
     #[must_use]
     pub fn memory(&self, candidate: Candidate) -> f64 {
@@ -74,10 +82,10 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
     let points: Vec<(f64, f64)> = chosen
         .iter()
-        .filter(|(_, measured)| measured.cpu_seconds_per_request > 0.0)
-        .map(|(candidate, measured)| {
+        .filter_map(|(candidate, measured)| {
+            let cpu = measured.cpu_seconds_per_request.filter(|cpu| *cpu > 0.0)?;
             let crowd = (f64::from(candidate.workers.get()) / cores - 1.0).max(0.0);
-            (crowd, measured.cpu_seconds_per_request.ln())
+            Some((crowd, cpu.ln()))
         })
         .collect();
     let crowd = crate::stats::mean(&points.iter().map(|point| point.0).collect::<Vec<_>>())?;
@@ -93,8 +101,9 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
 
 /// CPU time per request on the host that is not the workers'.
 fn beside(measured: &Measurement, cores: f64) -> f64 {
-    let other = measured.cpu_mean().map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
-    other.max(measured.generator_cpu).max(0.0) / measured.throughput
+    let generator = measured.generator_cpu.unwrap_or(0.0);
+    let other = measured.cpu_mean().zip(measured.workers_cpu).map_or(generator, |(busy, workers)| busy * cores - workers);
+    other.max(generator).max(0.0) / measured.throughput
 }
 
 /// The shortest plausible time in a worker: what the light probe saw, or what full slots and Little's law imply.
@@ -105,9 +114,9 @@ fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
         } else {
             0.0
         };
-        measured.time_in_worker.max(implied)
+        measured.time_in_worker.unwrap_or(0.0).max(implied)
     });
-    times.min_by(f64::total_cmp)
+    times.filter(|time| *time > 0.0).min_by(f64::total_cmp)
 }
 
 /// The best capacity among trials that used up neither cores, workers nor slots: something else held them.
@@ -115,8 +124,8 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
     let spare = |measured: &Measurement| {
         measured.ending == Ending::Held
             && measured.cpu_mean().is_some_and(|busy| busy < 0.85)
-            && measured.worker_busy < 0.85
-            && measured.slots_busy < 0.8
+            && measured.worker_busy.is_some_and(|busy| busy < 0.85)
+            && measured.slots_busy.is_some_and(|busy| busy < 0.8)
     };
     let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
@@ -125,9 +134,9 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
 /// Memory a worker and memory a slot, by least squares without a constant. A negative part is taken as none, and the other fitted alone.
 fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
     let (mut ww, mut ws, mut ss, mut wm, mut sm) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (candidate, measured) in trials.iter().filter(|(_, measured)| measured.memory_bytes > 0) {
+    for (candidate, memory) in trials.iter().filter_map(|(candidate, measured)| Some((candidate, measured.memory_bytes?))) {
         let (workers, slots) = (f64::from(candidate.workers.get()), candidate.slots() as f64);
-        let memory = measured.memory_bytes as f64;
+        let memory = memory as f64;
         ww += workers * workers;
         ws += workers * slots;
         ss += slots * slots;

@@ -61,11 +61,9 @@ pub struct Budget {
 pub struct Effort {
     /// Jumps to the predicted best.
     pub jumps: usize,
-    /// Points of the coarse grid.
-    pub grid: usize,
-    /// Neighbours of the best.
-    pub neighbours: usize,
-    /// Repetitions of the leader before it is believed.
+    /// All trials of the search, challenges included, before best and baseline are compared.
+    pub trials: usize,
+    /// Repetitions of leaders before one is believed.
     pub repeats: usize,
     /// Pairs of best and baseline, at least.
     pub least_pairs: usize,
@@ -117,8 +115,8 @@ impl Pace {
     #[must_use]
     pub const fn effort(self) -> Effort {
         match self {
-            Self::Quick => Effort { jumps: 2, grid: 1, neighbours: 2, repeats: 0, least_pairs: 2, most_pairs: 2 },
-            Self::Normal => Effort { jumps: 3, grid: 3, neighbours: 6, repeats: 2, least_pairs: 3, most_pairs: 5 },
+            Self::Quick => Effort { jumps: 2, trials: 6, repeats: 0, least_pairs: 2, most_pairs: 2 },
+            Self::Normal => Effort { jumps: 3, trials: 12, repeats: 2, least_pairs: 3, most_pairs: 5 },
         }
     }
 

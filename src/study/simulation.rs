@@ -1,19 +1,38 @@
-//! Applications whose capacity is known, for the tests of the search: the operational laws with penalties that the search's own model does not know.
+//! Simulated applications whose capacity is known, for the tests and the bench of the search (`benches/search.rs` includes this file).
+//!
+//! The noise is that of the design study: a boot 1.5 %, measuring 2.7 % at 60 s growing with the inverse root of the time, a slow drift of the host
+//! (AR(1), 1 %, 15 minutes), 2 % outliers downwards. A single probe of 8 s decides with 4 %: bisection by 10 s probes scatters by 2.8 to 3.3 % in
+//! that study, so one of its probes cannot scatter much more.
+
+// By path, so that the bench can include this file too.
+#[path = "simulation/archetypes.rs"]
+pub(crate) mod archetypes;
+#[path = "simulation/surface.rs"]
+pub(crate) mod surface;
 
 use std::num::NonZeroU16;
 
-use crate::study::queueing::soft_minimum;
 use crate::study::{
-    Candidate, CoreShare, Dimensions, Ending, Flag, Measurement, Next, Outcome, Pace, ProbeNote, Space, Stop, Strategy, Study,
-    Suggestion, Trial,
+    Candidate, Challenged, CoreShare, Dimensions, Ending, Measurement, Next, Outcome, Pace, ProbeNote, Space, Stop, Strategy,
+    Study, Suggestion, Task, Trial,
 };
+use crate::tune::{Step, Testbed, TrialError};
 use crate::units::{Connections, Workers};
+use archetypes::{PLAIN, named, one_at_a_time};
+pub(crate) use surface::{Point, Surface};
 
 /// A seeded source of chance (splitmix64: Steele, Lea, Flood, OOPSLA 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
+    /// Seeds that follow each other give unlike sequences.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut chance = Self(seed);
+        chance.even();
+        chance
+    }
+
     /// Evenly from 0 (exclusive) to 1.
     pub(crate) fn even(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -34,135 +53,247 @@ impl Chance {
 pub(crate) struct App {
     pub(crate) name: &'static str,
     pub(crate) cores: u16,
-    /// CPU seconds and waiting seconds of a request.
-    pub(crate) cpu: f64,
-    pub(crate) wait: f64,
-    /// Growth of CPU per request for every further worker a core, and for every tenfold of connections.
-    pub(crate) crowding: f64,
-    pub(crate) juggling: f64,
-    /// Requests a second that something outside allows, less this share for every slot in use beyond 50.
-    pub(crate) external: f64,
-    /// Bytes of a worker.
-    pub(crate) memory: u64,
+    pub(crate) surface: Surface,
+    /// Bytes: without workers, of each, of each slot.
+    pub(crate) memory_base: f64,
+    pub(crate) memory_a_worker: f64,
+    pub(crate) memory_a_slot: f64,
     pub(crate) dimensions: Dimensions,
     pub(crate) max_memory: Option<u64>,
+    pub(crate) max_slots: Option<u64>,
+    pub(crate) max_connections: Option<u32>,
 }
 
-const PLAIN: App = App {
-    name: "",
-    cores: 2,
-    cpu: 0.010,
-    wait: 0.0,
-    crowding: 0.03,
-    juggling: 0.01,
-    external: f64::INFINITY,
-    memory: 60 << 20,
-    dimensions: Dimensions::WorkersAndConnections,
-    max_memory: None,
-};
-
-/// The applications the search is judged on.
+/// The applications that single tests look at.
 pub(crate) const APPS: [App; 8] = [
-    App { name: "I/O-bound gevent, 16 cores", cores: 16, wait: 0.4, ..PLAIN },
-    App { name: "I/O-bound gevent, 2 cores", wait: 0.4, ..PLAIN },
-    App { name: "CPU-bound, 2 cores", cpu: 0.050, wait: 0.005, crowding: 0.08, ..PLAIN },
-    App { name: "CPU-bound, 8 cores", cores: 8, cpu: 0.030, wait: 0.010, crowding: 0.05, ..PLAIN },
-    App { name: "mixed, 4 cores", cores: 4, wait: 0.05, ..PLAIN },
-    App { name: "long waits, 4 cores", cores: 4, cpu: 0.004, wait: 1.5, ..PLAIN },
-    App { name: "memory-limited, 8 cores", cores: 8, wait: 0.1, memory: 400 << 20, max_memory: Some(4 << 30), ..PLAIN },
-    App { name: "one request at a time, 2 cores", wait: 0.060, dimensions: Dimensions::WorkersOnly, ..PLAIN },
+    named("I/O-bound gevent, 16 cores", 16, Surface { cores: 16.0, wait: 0.4, wait_cv2: 0.05, ..PLAIN }),
+    named("I/O-bound gevent, 2 cores", 2, Surface { wait: 0.4, wait_cv2: 0.05, ..PLAIN }),
+    named("CPU-bound, 2 cores", 2, Surface { cpu: 0.050, wait: 0.005, crowding: 0.08, ..PLAIN }),
+    named("CPU-bound, 8 cores", 8, Surface { cores: 8.0, cpu: 0.030, wait: 0.010, crowding: 0.05, ..PLAIN }),
+    named("mixed, 4 cores", 4, Surface { cores: 4.0, wait: 0.05, ..PLAIN }),
+    named("long waits, 4 cores", 4, Surface { cores: 4.0, cpu: 0.004, wait: 1.5, wait_cv2: 0.05, bound: 3.0, ..PLAIN }),
+    App {
+        memory_a_worker: 400.0 * 1_048_576.0,
+        max_memory: Some(4 << 30),
+        ..named("memory-limited, 8 cores", 8, Surface { cores: 8.0, wait: 0.1, ..PLAIN })
+    },
+    one_at_a_time(named("one request at a time, 2 cores", 2, Surface { wait: 0.060, ..PLAIN })),
 ];
 
-/// An application where the rule of thumb is right: other numbers of workers waste CPU or leave waits uncovered.
-pub(crate) const FOLK_IS_RIGHT: App =
-    App { name: "folk rule, 2 cores", cpu: 0.010, wait: 0.005, crowding: 0.02, dimensions: Dimensions::WorkersOnly, ..PLAIN };
+/// What a trial costs, seconds, and how it scatters, standard deviations of logarithms.
+struct Costs {
+    /// To boot and warm up; each worker adds [`BOOT_A_WORKER`].
+    start: f64,
+    measuring: f64,
+    /// The one probe of a challenge.
+    probe: f64,
+    noise: f64,
+    probe_noise: f64,
+}
+
+const BOOT_A_WORKER: f64 = 0.05;
+
+impl Costs {
+    /// At the normal pace 4 s to boot, 5 s to warm up, then 45 s, or 8 s for a challenge.
+    const fn of(pace: Pace) -> Self {
+        match pace {
+            // 2.7 % times the root of 60/45.
+            Pace::Normal => Self { start: 9.0, measuring: 45.0, probe: 8.0, noise: 0.0312, probe_noise: 0.04 },
+            Pace::Quick => Self { start: 3.0, measuring: 6.0, probe: 2.5, noise: 0.042, probe_noise: 0.06 },
+        }
+    }
+}
+
+/// Standard deviations of logarithms.
+const BOOT_NOISE: f64 = 0.015;
+const DRIFT: f64 = 0.01;
+const DRIFT_SECONDS: f64 = 900.0;
+const OUTLIERS: f64 = 0.02;
+/// Of CPU per request, of the time in a worker, of memory.
+const SIDE_NOISE: f64 = 0.01;
 
 impl App {
+    pub(crate) const PLAIN: Self = Self {
+        name: "",
+        cores: 2,
+        surface: PLAIN,
+        memory_base: 40.0 * 1_048_576.0,
+        memory_a_worker: 60.0 * 1_048_576.0,
+        memory_a_slot: 20_000.0,
+        dimensions: Dimensions::WorkersAndConnections,
+        max_memory: None,
+        max_slots: None,
+        max_connections: None,
+    };
+
     pub(crate) fn space(&self) -> Space {
-        let cores = NonZeroU16::new(self.cores).unwrap();
-        let mut space = Space::ordinary(cores, self.dimensions, Connections::new(10).unwrap());
-        space.max_memory = self.max_memory;
+        let cores = NonZeroU16::new(self.cores).expect("invariant: a host has cores");
+        let mut space =
+            Space::ordinary(cores, self.dimensions, Connections::new(10).expect("invariant: ten is a number of connections"));
+        (space.max_memory, space.max_slots) = (self.max_memory, self.max_slots);
+        space.max_connections = self.max_connections.and_then(Connections::new).unwrap_or(space.max_connections);
         space
     }
 
     pub(crate) fn study(&self, pace: Pace) -> Study {
-        Study::new("p90<700ms".parse().unwrap(), self.space(), pace, pace.budget())
+        Study::new("p90<700ms".parse().expect("invariant: a bound"), self.space(), pace, pace.budget())
     }
 
-    fn demand(&self, candidate: Candidate) -> f64 {
-        let crowd = (f64::from(candidate.workers.get()) / f64::from(self.cores) - 1.0).max(0.0);
-        let juggled = f64::from(candidate.connections.get()).log10();
-        self.cpu * (1.0 + self.crowding * crowd / (1.0 + 0.1 * crowd)) * (1.0 + self.juggling * juggled)
-    }
-
-    /// The capacity, noise apart.
+    /// The capacity, noise apart; 0 where memory does not suffice.
     pub(crate) fn capacity(&self, candidate: Candidate) -> f64 {
-        let demand = self.demand(candidate);
-        let slots = candidate.slots() as f64;
-        let external = self.external * (1.0 - 0.0005 * (slots - 50.0).max(0.0)).max(0.1);
-        soft_minimum(&[
-            0.95 * f64::from(self.cores) / demand,
-            0.93 * f64::from(candidate.workers.get()) / demand,
-            0.96 * slots / (demand + self.wait),
-            external,
-        ])
+        if self.allows(candidate) { self.surface.capacity(workers(candidate), connections(candidate)) } else { 0.0 }
     }
 
-    fn memory(&self, candidate: Candidate) -> u64 {
-        u64::from(candidate.workers.get()) * self.memory + candidate.slots() * 20_000
+    fn memory(&self, candidate: Candidate) -> f64 {
+        self.memory_base + workers(candidate) * self.memory_a_worker + candidate.slots() as f64 * self.memory_a_slot
     }
 
-    fn allows(&self, candidate: Candidate) -> bool {
-        self.max_memory.is_none_or(|most| self.memory(candidate) <= most)
+    pub(crate) fn allows(&self, candidate: Candidate) -> bool {
+        self.max_memory.is_none_or(|most| self.memory(candidate) <= most as f64)
+            && self.max_slots.is_none_or(|most| candidate.slots() <= most)
     }
 
-    /// The best candidate of its space.
+    /// The best capacity of its space: over a grid finer than any search's steps.
     pub(crate) fn best(&self) -> f64 {
-        let allowed = self.space().candidates().into_iter().filter(|candidate| self.allows(*candidate));
-        allowed.map(|candidate| self.capacity(candidate)).max_by(f64::total_cmp).unwrap()
+        let space = self.space();
+        let rungs = |most: u32, step: f64| {
+            let mut rungs: Vec<u32> = Vec::new();
+            let mut rung = 1.0_f64;
+            while rung <= f64::from(most) {
+                rungs.push(whole(rung));
+                rung = (rung * step).max(rung + 1.0);
+            }
+            rungs
+        };
+        let mut all = space.candidates();
+        let most = (u32::from(space.max_workers.get()), space.max_connections.get());
+        for count in rungs(most.0, 1.07) {
+            let each = if self.dimensions == Dimensions::WorkersOnly { vec![1] } else { rungs(most.1, 1.2) };
+            let of = |each: u32| Some(Candidate { workers: Workers::new(count)?, connections: Connections::new(each)? });
+            all.extend(each.into_iter().filter_map(of));
+        }
+        all.into_iter()
+            .map(|candidate| self.capacity(candidate))
+            .max_by(f64::total_cmp)
+            .expect("invariant: a space has candidates")
     }
 
     /// By what share `candidate` falls short of the best.
     pub(crate) fn regret(&self, candidate: Option<Candidate>) -> f64 {
-        candidate
-            .filter(|candidate| self.allows(*candidate))
-            .map_or(1.0, |candidate| 1.0 - self.capacity(candidate) / self.best())
+        candidate.map_or(1.0, |candidate| 1.0 - self.capacity(candidate) / self.best())
     }
 
-    /// A trial: noise of 3 %, 2 % outliers downwards.
-    pub(crate) fn measure(&self, pace: Pace, suggestion: &Suggestion, chance: &mut Chance) -> Outcome {
-        let candidate = suggestion.candidate;
-        if !self.allows(candidate) {
-            return Outcome::Failed { reason: "killed: out of memory".to_owned(), seconds: 5.0 };
-        }
-        let outlier = if chance.even() < 0.02 { -0.05 - 0.25 * chance.even() } else { 0.0 };
-        let capacity = self.capacity(candidate) * (0.03 * chance.normal() + outlier).exp();
-        let (demand, cores) = (self.demand(candidate) * (0.01 * chance.normal()).exp(), f64::from(self.cores));
-        let busy = (capacity * demand / cores).min(1.0);
-        let core = |cpu| CoreShare { cpu, user: busy, ..CoreShare::default() };
-        Outcome::Measured(Box::new(Measurement {
-            capacity,
-            ending: Ending::Held,
-            throughput: capacity,
-            cores: (0..self.cores).map(core).collect(),
-            workers_cpu: capacity * demand,
-            cpu_seconds_per_request: demand,
-            time_in_worker: demand + self.wait,
-            worker_busy: (capacity * demand / f64::from(candidate.workers.get())).min(1.0),
-            slots_busy: (capacity * (demand + self.wait) / candidate.slots() as f64).min(1.0),
-            memory_bytes: self.memory(candidate),
-            seconds: if pace == Pace::Quick { 9.0 } else { 30.0 },
-            probes: vec![ProbeNote { rate: capacity, held: true, why: None }],
-            ..blank()
-        }))
+    /// The host it runs on, with a drift and a clock of its own.
+    pub(crate) fn host(&self, pace: Pace, seed: u64) -> Host<'_> {
+        let mut chance = Chance::new(seed ^ 0xB007);
+        let drift = DRIFT * chance.normal();
+        Host { app: self, pace, chance, drift }
     }
 }
 
-/// A measurement without numbers.
-pub(crate) fn blank() -> Measurement {
-    let candidate = Candidate { workers: Workers::new(1).unwrap(), connections: Connections::ONE };
-    let window = crate::study::Window::default();
-    Measurement { flags: Vec::<Flag>::new(), ..Measurement::of_window(&window, &"p90<700ms".parse().unwrap(), candidate) }
+/// A host that runs trials of one application.
+#[derive(Clone, Debug)]
+pub(crate) struct Host<'a> {
+    app: &'a App,
+    pace: Pace,
+    chance: Chance,
+    drift: f64,
+}
+
+impl Host<'_> {
+    pub(crate) fn run(&mut self, suggestion: &Suggestion) -> Outcome {
+        let candidate = suggestion.candidate;
+        let costs = Costs::of(self.pace);
+        let start = costs.start + BOOT_A_WORKER * workers(candidate);
+        if !self.app.allows(candidate) {
+            self.pass(start);
+            return Outcome::Failed { reason: "killed: out of memory".to_owned(), seconds: start };
+        }
+        let measuring = costs.measuring;
+        let truth = self.app.capacity(candidate);
+        let around = self.drift + BOOT_NOISE * self.chance.normal();
+        match suggestion.task {
+            Task::Challenge { rate } => {
+                let noise = around + costs.probe_noise * self.chance.normal() + self.outlier();
+                self.pass(start + costs.probe);
+                Outcome::Challenged(Challenged::new(rate <= truth * noise.exp(), start + costs.probe))
+            }
+            Task::Measure => {
+                let noise = around + costs.noise * self.chance.normal() + self.outlier();
+                self.pass(start + measuring);
+                let capacity = truth * noise.exp();
+                Outcome::Measured(Box::new(self.describe(candidate, capacity, truth, start + measuring)))
+            }
+            Task::Serve { rate } => {
+                self.pass(start + measuring);
+                let faster = (around + self.outlier()).exp();
+                let mut found = self.describe(candidate, rate, rate / faster, start + measuring);
+                let held = found.bounded.is_some_and(|p90| p90 <= self.app.surface.bound) && rate <= truth * faster;
+                (found.capacity, found.ending) = if held { (rate, Ending::Held) } else { (0.0, Ending::NothingHeld) };
+                Outcome::Measured(Box::new(found))
+            }
+        }
+    }
+
+    fn outlier(&mut self) -> f64 {
+        if self.chance.even() < OUTLIERS { -0.05 - 0.25 * self.chance.even() } else { 0.0 }
+    }
+
+    /// Lets the host drift for `seconds`.
+    fn pass(&mut self, seconds: f64) {
+        let kept = (-seconds / DRIFT_SECONDS).exp();
+        self.drift = kept * self.drift + DRIFT * (1.0 - kept * kept).sqrt() * self.chance.normal();
+    }
+
+    /// What is seen of a server that was said to hold `capacity` and really holds `truth`.
+    fn describe(&mut self, candidate: Candidate, capacity: f64, truth: f64, seconds: f64) -> Measurement {
+        let surface = &self.app.surface;
+        let (w, n) = (workers(candidate), connections(candidate));
+        let point = surface.under(w, n, truth).or_else(|| surface.under(w, n, truth * 0.995));
+        let mut blurred = |value: f64| value * (SIDE_NOISE * self.chance.normal()).exp();
+        let (mut found, cores) = (Measurement::of_capacity(capacity), f64::from(self.app.cores));
+        // A light probe: a client a core, as few in a worker as there can be.
+        let light = surface.under(w, n, 0.1 * truth);
+        found.time_in_worker = light.map(|light| blurred(light.inside / (0.1 * truth)));
+        found.memory_bytes = Some(u64::from(whole(blurred(self.app.memory(candidate)) / 1024.0)) * 1024);
+        found.seconds = seconds;
+        found.probes = vec![ProbeNote { rate: capacity, held: true, why: None }];
+        let Some(Point { p50, p90, p99, busy, inside }) = point else {
+            return found;
+        };
+        // The kernel's counters are exact: what is used for a request does not depend on how well the capacity was found.
+        let demand = blurred(busy / truth);
+        let busy = (capacity * demand / cores).min(1.0);
+        found.cpu_seconds_per_request = Some(demand);
+        found.workers_cpu = Some(busy * cores);
+        found.utilisation = Some(busy);
+        found.cores = (0..self.app.cores).map(|cpu| CoreShare { cpu, user: busy, ..CoreShare::default() }).collect();
+        found.worker_busy = Some((busy * cores / w).min(1.0));
+        found.slots_busy = Some((inside / candidate.slots() as f64).min(1.0));
+        (found.p50, found.p90, found.p99) = (Some(blurred(p50)), Some(blurred(p90)), Some(blurred(p99)));
+        (found.bounded, found.errors, found.generator_cpu) = (found.p90, Some(0.0), Some(0.0));
+        found
+    }
+}
+
+impl Testbed for Host<'_> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
+        watch(Step::Starting);
+        Ok(Self::run(self, suggestion))
+    }
+}
+
+fn workers(candidate: Candidate) -> f64 {
+    f64::from(candidate.workers.get())
+}
+
+fn connections(candidate: Candidate) -> f64 {
+    f64::from(candidate.connections.get())
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+const fn whole(value: f64) -> u32 {
+    value as u32
 }
 
 /// Runs `study` to its end with outcomes from `measure`.

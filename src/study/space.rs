@@ -34,10 +34,13 @@ pub enum Dimensions {
 }
 
 /// The candidates of a study.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Space {
     /// Cores the application may use.
     pub cores: NonZeroU16,
+    /// Cores' worth of CPU time that a quota allows, where that is less than `cores`.
+    #[serde(default)]
+    pub quota: Option<f64>,
     /// Which numbers vary.
     pub dimensions: Dimensions,
     /// What the configuration file says about connections; the baseline has as many.
@@ -70,6 +73,7 @@ impl Space {
         };
         Self {
             cores,
+            quota: None,
             dimensions,
             connections,
             workers: None,
@@ -78,6 +82,13 @@ impl Space {
             max_slots: None,
             max_memory: None,
         }
+    }
+
+    /// Cores' worth of CPU time that the application can have.
+    #[must_use]
+    pub fn cpu(&self) -> f64 {
+        let cores = f64::from(self.cores.get());
+        self.quota.map_or(cores, |quota| quota.min(cores))
     }
 
     /// What every result is compared with: Gunicorn's rule of thumb for workers, the configured connections, cut to the limits.
@@ -91,6 +102,16 @@ impl Space {
     pub fn configured(&self) -> Option<Candidate> {
         let workers = self.workers?;
         Some(self.cut(Candidate { workers, connections: self.connections })).filter(|candidate| *candidate != self.baseline())
+    }
+
+    /// Whether a candidate is within the limits that are known beforehand.
+    #[must_use]
+    pub fn allows(&self, candidate: Candidate) -> bool {
+        let one_each = self.dimensions == Dimensions::WorkersOnly && candidate.connections != Connections::ONE;
+        candidate.workers <= self.max_workers
+            && candidate.connections <= self.max_connections
+            && self.max_slots.is_none_or(|most| candidate.slots() <= most)
+            && !one_each
     }
 
     fn cut(&self, candidate: Candidate) -> Candidate {

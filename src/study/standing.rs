@@ -1,21 +1,21 @@
 //! Who leads: repeated measurements of a candidate taken together, and candidates that cannot be told apart.
 
 use crate::stats::{self, Spread};
-use crate::study::{Candidate, Study};
+use crate::study::{Candidate, Measurement, Outcome, Study};
 
 /// What is known about one candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The configuration.
     pub candidate: Candidate,
-    /// Logarithms of its measured capacities.
+    /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was undisturbed.
     pub logs: Vec<f64>,
     /// Its memory, bytes: the most that was measured.
     pub memory: u64,
 }
 
 impl Place {
-    /// The geometric mean of its capacities, requests a second.
+    /// The geometric mean of its merits: its capacity, requests a second, where that is what is looked for.
     #[must_use]
     pub fn capacity(&self) -> f64 {
         self.level().exp()
@@ -42,23 +42,14 @@ impl Standing {
     /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable enough to have a place.
     #[must_use]
     pub fn of(study: &Study) -> Self {
-        let mut places: Vec<Place> = Vec::new();
-        for trial in study.trials() {
-            let candidate = trial.suggestion.candidate;
-            let Some(measured) = trial.measurement().filter(|measured| measured.is_usable()) else {
-                continue;
-            };
-            let log = measured.capacity.ln();
-            match places.iter_mut().find(|place| place.candidate == candidate) {
-                Some(place) => {
-                    place.logs.push(log);
-                    place.memory = place.memory.max(measured.memory_bytes);
-                }
-                None => places.push(Place { candidate, logs: vec![log], memory: measured.memory_bytes }),
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (candidate, _) in study.measured() {
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
             }
         }
-        places.retain(|place| failures(study, place.candidate) < place.logs.len());
-        let spread = study.pace.scatter().updated(places.iter().map(|place| place.logs.as_slice()));
+        let places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate)).collect();
+        let spread = study.scatter().updated(places.iter().map(|place| place.logs.as_slice()));
         Self { places, spread }
     }
 
@@ -97,7 +88,22 @@ pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
     if one.memory as f64 * SAME_MEMORY < other.memory as f64 { one } else { other }
 }
 
+fn place(study: &Study, candidate: Candidate) -> Option<Place> {
+    let usable =
+        || study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found);
+    let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
+    let peaceful: Vec<f64> = usable().filter(|found| found.is_valid()).filter_map(of).collect();
+    let logs = if peaceful.is_empty() { usable().filter_map(of).collect() } else { peaceful };
+    let memory = usable().filter_map(|found| found.memory_bytes).max().unwrap_or(0);
+    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, memory })
+}
+
 fn failures(study: &Study, candidate: Candidate) -> usize {
     let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
-    of_candidate.filter(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable())).count()
+    let failed = |outcome: &Outcome| match outcome {
+        Outcome::Measured(measured) => !measured.is_usable(),
+        Outcome::Challenged(_) => false,
+        Outcome::Failed { .. } => true,
+    };
+    of_candidate.filter(|trial| failed(&trial.outcome)).count()
 }

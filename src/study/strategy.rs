@@ -1,9 +1,12 @@
 //! What to try next. A function of the trials so far, so that a study can be resumed from its journal at any point.
 
+mod at_rate;
 mod search;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stats;
+use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::Search;
@@ -34,6 +37,8 @@ pub enum Next {
 pub enum Stop {
     /// Nothing worth trying is left.
     Converged,
+    /// The best is so near the limit of the cores that nothing can be much better.
+    Certified,
     /// The search had to end before it ran out of ideas; best and baseline were still compared.
     Budget,
     /// The application answers only errors.
@@ -52,6 +57,7 @@ impl Stop {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Converged => "nothing promising was left to try",
+            Self::Certified => "nothing can be much better than the best found",
             Self::Budget => "the budget was used up",
             Self::OnlyErrors => "the application answers only errors",
             Self::NothingMeetsSlo => "no configuration meets the objective",
@@ -61,15 +67,15 @@ impl Stop {
     }
 }
 
-/// Baseline first; then where the operational laws predict the best; a few points of a coarse grid in case they are wrong; neighbours of
-/// the best while they improve; the best once more; and best against baseline in turn.
+/// Baseline first; then where the operational laws predict the best; then a race: neighbours of the best so far are challenged by one probe to hold a
+/// little more than it, and only those that do are measured; the best once more; and best against baseline in turn.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GridThenNeighbours;
+pub struct ChallengeRace;
 
 /// Trials without any number, or without any held rate, after which the study gives up.
 const LOST_TRIALS: usize = 3;
 
-impl Strategy for GridThenNeighbours {
+impl Strategy for ChallengeRace {
     fn suggest(&self, study: &Study) -> Next {
         if let Some(stop) = lost(study) {
             return Next::Stop(stop);
@@ -77,10 +83,7 @@ impl Strategy for GridThenNeighbours {
         if let Some(suggestion) = opening(study) {
             return Next::Try(suggestion);
         }
-        let searching = study.count(Purpose::Confirm) == 0;
-        let affordable = can_afford(study, 2 * study.pace.effort().least_pairs);
-        if searching
-            && affordable
+        if is_searching(study)
             && let Some(suggestion) = Search::new(study).suggest()
         {
             return Next::Try(suggestion);
@@ -90,20 +93,41 @@ impl Strategy for GridThenNeighbours {
         };
         match duel.next(study, can_afford(study, 2)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
-            None if Search::new(study).suggest().is_none() => Next::Stop(Stop::Converged),
-            None => Next::Stop(Stop::Budget),
+            None => Next::Stop(conclusion(study)),
         }
     }
 
     fn about(&self, study: &Study) -> usize {
         let effort = study.pace.effort();
-        let open = effort.jumps + effort.grid + effort.neighbours + effort.repeats;
-        let done =
-            [Purpose::Jump, Purpose::Grid, Purpose::Neighbour, Purpose::Repeat].map(|purpose| study.count(purpose)).iter().sum();
-        let search = if study.count(Purpose::Confirm) == 0 { open.max(done) } else { done };
-        let first = 1 + usize::from(study.space.configured().is_some());
+        let done = study.trials().len() - study.count(Purpose::Confirm);
+        let search = if study.count(Purpose::Confirm) == 0 { effort.trials.max(done) } else { done };
         let confirm = study.count(Purpose::Confirm).max(2 * effort.least_pairs);
-        (first + search + confirm).min(study.budget.trials).max(study.trials().len())
+        (search + confirm).min(study.budget.trials).max(study.trials().len())
+    }
+}
+
+/// Whether the search goes on: nothing was confirmed yet, there is room for it, and it is not known that nothing can be much better.
+fn is_searching(study: &Study) -> bool {
+    let effort = study.pace.effort();
+    study.count(Purpose::Confirm) == 0
+        && study.trials().len() < effort.trials
+        && can_afford(study, 2 * effort.least_pairs)
+        && !is_certified(study)
+}
+
+fn is_certified(study: &Study) -> bool {
+    let leader = Standing::of(study).leader().map(|place| place.candidate);
+    Certificate::of(study, leader).given
+}
+
+/// Why a study whose duel is over has ended.
+fn conclusion(study: &Study) -> Stop {
+    if is_certified(study) {
+        Stop::Certified
+    } else if Search::new(study).promising().is_none() {
+        Stop::Converged
+    } else {
+        Stop::Budget
     }
 }
 
@@ -113,10 +137,12 @@ const FOLLOWING: f64 = 0.6;
 /// Whether the budget has room for `trials` trials after the next.
 fn can_afford(study: &Study, trials: usize) -> bool {
     let done = study.trials().len();
-    let each = match study.trials() {
+    // Challenges and failures are over sooner.
+    let whole: Vec<f64> = study.measured().map(|(_, measured)| measured.seconds).collect();
+    let each = match whole.as_slice() {
         [] => 0.0,
-        [first] => FOLLOWING * first.seconds(),
-        [first, ..] => (study.seconds() - first.seconds()) / (done - 1) as f64,
+        [first] => FOLLOWING * first,
+        [_, following @ ..] => stats::mean(following).unwrap_or_default(),
     };
     done + trials < study.budget.trials && study.seconds() + each * (trials + 1) as f64 <= study.budget.seconds
 }
@@ -135,9 +161,9 @@ fn lost(study: &Study) -> Option<Stop> {
     (useless && trials.len() >= LOST_TRIALS).then_some(Stop::NothingMeetsSlo)
 }
 
-/// The baseline and the configured candidate; then, if neither held anything, the gentlest: a worker a core, one connection each.
+/// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each.
 fn opening(study: &Study) -> Option<Suggestion> {
-    let first = |candidate, purpose| Suggestion { candidate, purpose, expected: None, rival: None };
+    let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     if study.count(Purpose::Baseline) == 0 {
         return Some(first(study.space.baseline(), Purpose::Baseline));
     }
@@ -146,18 +172,22 @@ fn opening(study: &Study) -> Option<Suggestion> {
     {
         return Some(Suggestion { expected: None, ..first(configured, Purpose::Configured) });
     }
-    let gentle = [u32::from(study.space.cores.get()), 1].into_iter().filter_map(Workers::new);
-    let mut gentle =
-        gentle.map(|workers| Candidate { workers: workers.min(study.space.max_workers), connections: Connections::ONE });
+    let cores = u32::from(study.space.cores.get());
+    let few = study.space.baseline().connections;
+    let gentle = [(cores, few), (cores, Connections::ONE), (1, Connections::ONE)].into_iter();
+    let mut gentle = gentle.filter_map(|(workers, connections)| {
+        let workers = Workers::new(workers)?.min(study.space.max_workers);
+        Some(Candidate { workers, connections })
+    });
     let held = study.measured().any(|(_, measured)| measured.is_usable());
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
-    next.map(|candidate| first(candidate, Purpose::Grid))
+    next.map(|candidate| first(candidate, Purpose::Gentle))
 }
 
 /// A candidate that was measured before, in full.
 fn again(study: &Study, candidate: Candidate, purpose: Purpose) -> Suggestion {
     let expected = Standing::of(study).place(candidate).map(Place::capacity);
-    Suggestion { candidate, purpose, expected, rival: None }
+    Suggestion { candidate, purpose, task: study.objective.task(), expected, rival: None }
 }
 
 #[cfg(test)]

@@ -109,9 +109,11 @@ fn assert_demo_report(report: &Value, said: &Said) {
     assert_keys(&report["recommended"], "workers connections");
     assert_keys(&report["baseline"], "workers connections capacity");
     assert_keys(&report["best"], "workers connections capacity low high");
-    assert_keys(&report["certificate"], "given share bound reason");
-    let of_all: BTreeSet<&str> = "trial purpose workers connections capacity seconds valid label".split(' ').collect();
+    assert_keys(&report["certificate"], "given share least margin bound interval reason");
+    let of_all: BTreeSet<&str> = "trial purpose workers connections seconds valid label".split(' ').collect();
     assert!(trials(report).iter().all(|trial| keys(trial).is_superset(&of_all)), "{report}");
+    let challenged = |trial: &Value| trial["purpose"] == "challenge" && !trial["holds"].is_null();
+    assert!(trials(report).iter().all(|trial| keys(trial).contains("capacity") || challenged(trial)), "{report}");
     assert_eq!((&report["slo"], &report["partial"]), (&"p90<700ms,errors<0.1%".into(), &false.into()));
     let chosen = &report["recommended"];
     assert_eq!(fragment(said).trim(), format!("workers = {}\nconnections = {}", chosen["workers"], chosen["connections"]));

@@ -1,35 +1,35 @@
 use super::*;
-use crate::study::simulation::{APPS, App, Chance, blank, run};
-use crate::study::{Ending, GridThenNeighbours, Measurement, Outcome, Pace, Suggestion};
+use crate::study::simulation::{APPS, App, run};
+use crate::study::{ChallengeRace, Ending, Measurement, Outcome, Pace, Suggestion};
 
 const WIDE: Paper = Paper { width: 100, colour: false };
 const NARROW: Paper = Paper { width: 80, colour: false };
 
 fn study_of(app: &App, mut outcome: impl FnMut(&Suggestion) -> Outcome) -> Report {
     let mut study = app.study(Pace::Quick);
-    let stop = run(&GridThenNeighbours, &mut study, &mut outcome);
+    let stop = run(&ChallengeRace, &mut study, &mut outcome);
     Report::new(&study, stop)
 }
 
 /// A simulated study with the numbers a simulation of capacities lacks.
 fn example(app: &App) -> Report {
-    let mut chance = Chance(2);
-    study_of(app, |suggestion| match app.measure(Pace::Quick, suggestion, &mut chance) {
+    let mut host = app.host(Pace::Quick, 2);
+    study_of(app, |suggestion| match host.run(suggestion) {
         Outcome::Measured(mut found) => {
-            (found.p50, found.p90, found.p99, found.max) = (0.043, 0.412, 0.688, 0.9);
-            (found.bounded, found.errors, found.generator_cpu) = (0.412, 0.0004, 0.05);
+            (found.p50, found.p90, found.p99, found.max) = (Some(0.043), Some(0.412), Some(0.688), Some(0.9));
+            (found.bounded, found.errors, found.generator_cpu) = (Some(0.412), Some(0.0004), Some(0.05));
             for core in &mut found.cores {
                 (core.user, core.system) = (core.user * 0.8, core.user * 0.2);
             }
             Outcome::Measured(found)
         }
-        failed @ Outcome::Failed { .. } => failed,
+        other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
     })
 }
 
 fn every(change: impl Fn(&mut Measurement)) -> Report {
     study_of(&APPS[1], |_| {
-        let mut found = blank();
+        let mut found = Measurement::of_capacity(0.0);
         change(&mut found);
         Outcome::Measured(Box::new(found))
     })
@@ -60,8 +60,8 @@ fn colours_only_where_they_are_understood() {
 
 #[test]
 fn refusals_are_plain() {
-    let errors = every(|found| (found.ending, found.errors) = (Ending::OnlyErrors, 1.0));
-    let slow = every(|found| (found.ending, found.bounded) = (Ending::TooSlow, 1.3));
+    let errors = every(|found| (found.ending, found.errors) = (Ending::OnlyErrors, Some(1.0)));
+    let slow = every(|found| (found.ending, found.bounded, found.errors) = (Ending::TooSlow, Some(1.3), Some(0.0)));
     let dead = study_of(&APPS[1], |_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.1 });
     let texts = [&errors, &slow, &dead].map(|found| report(found, WIDE));
     assert!(texts.iter().all(|text| !text.contains("workers =")));
@@ -73,8 +73,8 @@ fn an_interrupted_study_is_marked() {
     let app = &APPS[1];
     let mut study = app.study(Pace::Quick);
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("Interrupted before anything was measured."));
-    let mut chance = Chance(1);
-    run(&GridThenNeighbours, &mut study, |suggestion| app.measure(Pace::Quick, suggestion, &mut chance));
+    let mut host = app.host(Pace::Quick, 1);
+    run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).starts_with("PARTIAL"));
 }
 

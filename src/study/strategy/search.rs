@@ -1,94 +1,123 @@
-//! What to try after the opening: where the best is predicted, what the prediction may have missed, and what lies around the best so far.
+//! What to try after the opening: where the best is predicted, then a race of the best so far against its neighbours, then the best once more.
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
-use crate::study::strategy::again;
-use crate::study::{Candidate, Purpose, Study, Suggestion, Trial};
+use crate::study::strategy::{again, at_rate};
+use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
+use crate::units::{Connections, Workers};
 
-/// Candidates predicted to reach less than this share of the best measured are not tried.
-const HOPELESS: f64 = 0.85;
 /// Candidates predicted to reach this share of the best prediction are as good as predicted best.
 const AS_GOOD: f64 = 0.985;
-/// A grid point this close to a tried one (ratios of workers and of connections) tells nothing new.
-const NEAR: (f64, f64) = (1.35, 2.6);
-/// Memory limits keep this reserve.
-const MEMORY_RESERVE: f64 = 1.1;
+/// Neighbours predicted to reach less than this share of the best predicted of them, or of the best measured, are not challenged.
+const HOPELESS: f64 = 0.9;
+/// A challenger must hold this many times what the best so far holds.
+const RAISE: f64 = 1.012;
+/// How far the neighbours are, as ratios: far first.
+const FACTORS: [f64; 2] = [1.8, 1.35];
+/// Times a disturbed challenge is run.
+const ATTEMPTS: usize = 2;
+/// The inverse of how close equal predictions are.
+const PREDICTED_EQUAL: f64 = 100.0;
+
 /// What the search knows after the opening.
 pub(super) struct Search<'a> {
     study: &'a Study,
     standing: Standing,
     model: Option<Model>,
-    /// Candidates within the limits, with the capacity predicted.
-    candidates: Vec<(Candidate, f64)>,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(study: &'a Study) -> Self {
-        let model = Model::fit(study);
-        let fits = |candidate: &Candidate| match (study.space.max_memory, &model) {
-            (Some(most), Some(model)) => model.memory(*candidate) * MEMORY_RESERVE <= most as f64,
-            (None, _) | (_, None) => true,
-        };
-        let predicted = |candidate: Candidate| (candidate, model.as_ref().map_or(0.0, |model| model.capacity(candidate)));
-        let candidates = study.space.candidates().into_iter().filter(fits).map(predicted).collect();
-        Self { study, standing: Standing::of(study), model, candidates }
+        Self { study, standing: Standing::of(study), model: Model::fit(study) }
     }
 
     /// The next trial, or `None` when nothing promising is left.
     pub(super) fn suggest(&self) -> Option<Suggestion> {
-        self.jump().or_else(|| self.grid()).or_else(|| self.neighbour()).or_else(|| self.repeat())
+        // The last trial of a search belongs to the one that leads.
+        let room = self.study.trials().len() + 1 < self.study.pace.effort().trials;
+        let promising = if room { self.promising() } else { None };
+        promising.or_else(|| self.repeat())
+    }
+
+    /// A candidate that may be better than the best so far.
+    pub(super) fn promising(&self) -> Option<Suggestion> {
+        match self.study.objective {
+            Objective::Capacity => self.jump().or_else(|| self.race()),
+            Objective::Latency { .. } | Objective::Cost { .. } => at_rate::suggest(self.study),
+        }
     }
 
     /// Among those predicted best, the one with the fewest slots and workers near cores + 1.
     fn jump(&self) -> Option<Suggestion> {
-        if self.model.is_none() || self.study.count(Purpose::Jump) >= self.study.pace.effort().jumps {
-            return None;
-        }
-        let best = self.candidates.iter().map(|(_, predicted)| *predicted).max_by(f64::total_cmp)?;
-        let near = f64::from(self.study.space.cores.get()) + 1.0;
+        let model = self.model.as_ref().filter(|_| self.study.count(Purpose::Jump) < self.study.pace.effort().jumps)?;
+        let fitting = self.study.space.candidates().into_iter().filter(|candidate| model.fits(&self.study.space, *candidate));
+        let predicted: Vec<(Candidate, f64)> = fitting.map(|candidate| (candidate, model.capacity(candidate))).collect();
+        let best = predicted.iter().map(|(_, capacity)| *capacity).max_by(f64::total_cmp)?;
+        let near = self.study.space.cpu() + 1.0;
         let size =
             |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
-        let good = self.candidates.iter().filter(|(_, predicted)| *predicted >= AS_GOOD * best);
+        let good = predicted.iter().filter(|(_, capacity)| *capacity >= AS_GOOD * best);
         let chosen = good.min_by(|one, other| size(one.0).total_cmp(&size(other.0)))?;
-        (!self.study.has_tried(chosen.0)).then(|| self.first_time(*chosen, Purpose::Jump))
+        (!self.is_near_a_trial(chosen.0)).then(|| self.measure(*chosen, Purpose::Jump))
     }
 
-    /// The most promising point of a coarse grid that is not near anything tried.
-    fn grid(&self) -> Option<Suggestion> {
-        if self.study.count(Purpose::Grid) >= self.study.pace.effort().grid {
-            return None;
-        }
-        let cores = self.study.space.cores.get();
-        let rungs = [cores, cores.saturating_add(1), cores.saturating_mul(2).saturating_add(1), cores.saturating_mul(4)];
-        let on_grid = |candidate: &Candidate| {
-            let connections = candidate.connections.get();
-            rungs.contains(&candidate.workers.get()) && [1, 10, 100, 1000].contains(&connections)
+    /// A step that is not more than this many times away is no jump: the race sees to it.
+    fn is_near_a_trial(&self, candidate: Candidate) -> bool {
+        const NEAR: f64 = 1.15;
+        let apart = |one: f64, other: f64| (one / other).max(other / one);
+        let near = |trial: &Trial| {
+            let tried = trial.suggestion.candidate;
+            apart(f64::from(tried.workers.get()), f64::from(candidate.workers.get())) < NEAR
+                && apart(f64::from(tried.connections.get()), f64::from(candidate.connections.get())) < NEAR
         };
-        let points = self.candidates.iter().filter(|(candidate, _)| on_grid(candidate) && !self.is_near_a_trial(*candidate));
-        self.most_promising(points.copied(), Purpose::Grid)
+        self.study.trials().iter().any(near)
     }
 
-    /// The most promising untried neighbour of the leader: one rung up or down in workers, in connections, or in opposite ways in both.
-    fn neighbour(&self) -> Option<Suggestion> {
-        if self.study.count(Purpose::Neighbour) >= self.study.pace.effort().neighbours {
-            return None;
-        }
-        let leader = self.standing.leader()?.candidate;
-        let workers = self.study.space.worker_ladder();
-        let connections = self.study.space.connection_ladder();
-        let moves = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)];
-        let near: Vec<Candidate> = moves
-            .iter()
-            .filter_map(|(up, along)| {
-                Some(Candidate {
-                    workers: rung(&workers, leader.workers, *up)?,
-                    connections: rung(&connections, leader.connections, *along)?,
-                })
-            })
-            .collect();
-        let untried = |candidate: Candidate| near.contains(&candidate) && !self.study.has_tried(candidate);
-        let points = self.candidates.iter().filter(|(candidate, _)| untried(*candidate));
-        self.most_promising(points.copied(), Purpose::Neighbour)
+    /// The neighbours of the best so far are challenged to hold a little more than it does, the most promising first and far ones before near ones.
+    /// One that does is measured; if it is better, its own neighbours are next.
+    fn race(&self) -> Option<Suggestion> {
+        let leader = self.standing.leader()?;
+        let capacity = leader.capacity();
+        FACTORS.into_iter().find_map(|factor| {
+            let near = neighbours(leader.candidate, factor);
+            let open = near
+                .into_iter()
+                .filter(|candidate| self.study.space.allows(*candidate) && self.fits(*candidate) && !self.is_done(*candidate));
+            // A testbed that tells nothing but capacities allows no prediction: then all are as promising.
+            let predict = |candidate| self.model.as_ref().map_or(capacity, |model| model.capacity(candidate));
+            let predicted: Vec<(Candidate, f64)> = open.map(|candidate| (candidate, predict(candidate))).collect();
+            let best = predicted.iter().map(|(_, predicted)| *predicted).max_by(f64::total_cmp)?;
+            let promising = predicted.into_iter().filter(|(_, predicted)| *predicted >= HOPELESS * best.max(capacity));
+            let chosen = promising.rev().max_by(|one, other| promise(one).total_cmp(&promise(other)))?;
+            let held = self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
+            if held {
+                return Some(self.measure(chosen, Purpose::Neighbour));
+            }
+            let task = Task::Challenge { rate: RAISE * capacity };
+            Some(Suggestion { task, ..self.measure(chosen, Purpose::Challenge) })
+        })
+    }
+
+    fn fits(&self, candidate: Candidate) -> bool {
+        self.model.as_ref().is_none_or(|model| model.fits(&self.study.space, candidate))
+    }
+
+    /// Whether all is known about a candidate that the race wants to know: it was measured, it failed, or it did not hold what it was challenged to.
+    fn is_done(&self, candidate: Candidate) -> bool {
+        let settled =
+            self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
+                match &trial.outcome {
+                    Outcome::Measured(_) | Outcome::Failed { .. } => true,
+                    Outcome::Challenged(challenged) => !challenged.holds && trial.is_valid(),
+                }
+            });
+        let held = self.challenges(candidate).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
+        settled || (!held && self.challenges(candidate).count() >= ATTEMPTS)
+    }
+
+    fn challenges(&self, candidate: Candidate) -> impl Iterator<Item = &Trial> {
+        let trials = self.study.trials().iter();
+        trials.filter(move |trial| trial.suggestion.candidate == candidate && trial.challenged().is_some())
     }
 
     /// The leader once more, if it leads by a single measurement.
@@ -98,38 +127,39 @@ impl<'a> Search<'a> {
         due.then(|| again(self.study, leader.candidate, Purpose::Repeat))
     }
 
-    fn most_promising(&self, points: impl Iterator<Item = (Candidate, f64)>, purpose: Purpose) -> Option<Suggestion> {
-        let bar = self.standing.leader().map_or(0.0, |leader| HOPELESS * leader.capacity());
-        // Predictions within a percent are equal; then the fewer slots, the better.
-        let key = |(candidate, predicted): &(Candidate, f64)| {
-            ((predicted.max(1e-9).ln() * 100.0).floor(), std::cmp::Reverse(candidate.slots()))
-        };
-        let promising = points.filter(|(_, predicted)| self.model.is_none() || *predicted >= bar);
-        let best = promising.max_by(|one, other| {
-            let (one, other) = (key(one), key(other));
-            one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
-        })?;
-        Some(self.first_time(best, purpose))
-    }
-
-    fn first_time(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {
+    fn measure(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {
         let rival = self.standing.leader().map(Place::capacity);
-        Suggestion { candidate, purpose, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
-    }
-
-    fn is_near_a_trial(&self, candidate: Candidate) -> bool {
-        let near = |trial: &Trial| {
-            let tried = trial.suggestion.candidate;
-            let apart = |one: f64, other: f64| (one / other).max(other / one);
-            apart(f64::from(tried.workers.get()), f64::from(candidate.workers.get())) < NEAR.0
-                && apart(f64::from(tried.connections.get()), f64::from(candidate.connections.get())) < NEAR.1
-        };
-        self.study.trials().iter().any(near)
+        let task = self.study.objective.task();
+        Suggestion { candidate, purpose, task, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
     }
 }
 
-/// The rung `by` steps above or below `from` on a ladder.
-fn rung<T: Copy + Ord>(ladder: &[T], from: T, by: isize) -> Option<T> {
-    let here = ladder.binary_search(&from).unwrap_or_else(|next| next);
-    ladder.get(here.checked_add_signed(by)?).copied()
+/// Predictions within a percent are equal: then the first of the neighbours.
+fn promise((_, predicted): &(Candidate, f64)) -> f64 {
+    (predicted.max(1e-9).ln() * PREDICTED_EQUAL).floor()
+}
+
+/// The six candidates around `centre` at a distance of `factor`: more or fewer slots by connections, the same slots in more or fewer workers, and
+/// more or fewer workers.
+pub(super) fn neighbours(centre: Candidate, factor: f64) -> Vec<Candidate> {
+    let moves =
+        [(1.0, factor), (factor, 1.0 / factor), (1.0, 1.0 / factor), (1.0 / factor, factor), (factor, 1.0), (1.0 / factor, 1.0)];
+    let around = moves.into_iter().filter_map(|(up, along)| {
+        let workers = Workers::new(scaled(u32::from(centre.workers.get()), up))?;
+        Some(Candidate { workers, connections: Connections::new(scaled(centre.connections.get(), along))? })
+    });
+    around.filter(|candidate| *candidate != centre).collect()
+}
+
+/// A whole number times a factor, at least one further where the factor is not 1; 0 if there is none.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 65,535 × 1.8")]
+fn scaled(count: u32, factor: f64) -> u32 {
+    let rounded = (f64::from(count) * factor).round() as u32;
+    if factor > 1.0 {
+        rounded.max(count + 1)
+    } else if factor < 1.0 {
+        rounded.min(count - 1)
+    } else {
+        count
+    }
 }

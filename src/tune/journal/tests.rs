@@ -1,6 +1,6 @@
 use super::*;
-use crate::study::simulation::{APPS, Chance, run};
-use crate::study::{GridThenNeighbours, Next, Stop, Strategy, Study, Suggestion};
+use crate::study::simulation::{APPS, Host, run};
+use crate::study::{ChallengeRace, Next, Objective, Outcome, Stop, Strategy, Study, Suggestion};
 use crate::tune::progress::Silent;
 use crate::tune::{Step, Testbed, TrialError, run_study};
 
@@ -9,6 +9,7 @@ fn header() -> Header {
         tuningfork_journal: Header::VERSION,
         slo: "p90<700ms,errors<0.1%".parse().unwrap(),
         space: APPS[1].space(),
+        objective: Objective::Capacity,
         pace: Pace::Quick,
         fingerprint: "f00d".to_owned(),
         started: "2026-03-01T12:00:00Z".to_owned(),
@@ -17,8 +18,8 @@ fn header() -> Header {
 
 fn finished() -> Study {
     let mut study = APPS[1].study(Pace::Quick);
-    let mut chance = Chance(1);
-    run(&GridThenNeighbours, &mut study, |suggestion| APPS[1].measure(Pace::Quick, suggestion, &mut chance));
+    let mut host = APPS[1].host(Pace::Quick, 1);
+    run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     study
 }
 
@@ -67,7 +68,7 @@ fn never_overwrites_and_never_mixes_studies() {
     assert!(matches!(Journal::create(&path, &header()), Err(JournalError::Exists(_))));
     let other = Header { slo: "p99<1s".parse().unwrap(), fingerprint: "beef".to_owned(), ..header() };
     let refusal = Journal::resume(&path, &other).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
-    assert_eq!(refusal, "/study.jsonl belongs to another study: different objective (--slo), traffic or application");
+    assert_eq!(refusal, "/study.jsonl belongs to another study: different bounds (--slo), traffic or application");
     let missing = Journal::resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
 }
@@ -86,23 +87,15 @@ fn refuses_a_file_that_is_something_else() {
 }
 
 /// Answers from a simulated application, and is interrupted in trial `until`.
-struct Simulated {
-    chance: Chance,
+struct Simulated<'a> {
+    host: Host<'a>,
     until: usize,
 }
 
-impl Testbed for Simulated {
-    fn run(
-        &mut self,
-        suggestion: &Suggestion,
-        watch: &mut (dyn FnMut(Step) + Send),
-    ) -> Result<crate::study::Measurement, TrialError> {
-        watch(Step::Starting);
+impl Testbed for Simulated<'_> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
         self.until = self.until.checked_sub(1).ok_or(TrialError::Interrupted)?;
-        match APPS[1].measure(Pace::Quick, suggestion, &mut self.chance) {
-            crate::study::Outcome::Measured(measurement) => Ok(*measurement),
-            crate::study::Outcome::Failed { reason, seconds } => Err(TrialError::Failed { reason, seconds }),
-        }
+        Testbed::run(&mut self.host, suggestion, watch)
     }
 }
 
@@ -112,8 +105,8 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let path = folder.path().join("study.jsonl");
     let mut study = APPS[1].study(Pace::Quick);
     let mut journal = Journal::create(&path, &header()).unwrap();
-    let mut testbed = Simulated { chance: Chance(1), until: 4 };
-    let stop = run_study(&mut study, &GridThenNeighbours, &mut testbed, &mut journal, &mut Silent).unwrap();
+    let mut testbed = Simulated { host: APPS[1].host(Pace::Quick, 1), until: 4 };
+    let stop = run_study(&mut study, &ChallengeRace, &mut testbed, &mut journal, &mut Silent).unwrap();
     assert_eq!((stop, study.trials().len()), (Stop::Interrupted, 4));
     let report = crate::study::Report::new(&study, stop);
     assert!(report.is_partial() && report.recommended.is_some());
@@ -122,7 +115,7 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let mut again = APPS[1].study(Pace::Quick);
     resumed.trials.into_iter().for_each(|trial| again.record(trial));
     testbed.until = usize::MAX;
-    let stop = run_study(&mut again, &GridThenNeighbours, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
-    assert_eq!((stop, again.trials()), (Stop::Converged, finished().trials()));
-    assert_eq!(GridThenNeighbours.suggest(&again), Next::Stop(stop));
+    let stop = run_study(&mut again, &ChallengeRace, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
+    assert_eq!(again.trials(), finished().trials());
+    assert_eq!(ChallengeRace.suggest(&again), Next::Stop(stop));
 }
