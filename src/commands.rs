@@ -163,13 +163,17 @@ impl CommandError {
                 | record::ImportError::Nothing(_)
                 | record::ImportError::Key(_),
             )
-            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
+            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
+                Ending::NoInput
+            }
             Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
             | Self::CannotCreate { .. }
-            | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
+            | Self::Journal(
+                JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
+            ) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Replay(error) => error.ending(),
