@@ -4,6 +4,7 @@ mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+mod page;
 pub mod record;
 pub mod replay;
 pub mod replay_output;
