@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::study::{Budget, Pace, Slo, Space, Study, Trial};
+use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Header {
     pub slo: Slo,
     /// What could be tried.
     pub space: Space,
+    /// What was best.
+    #[serde(default)]
+    pub objective: Objective,
     /// How long a trial took.
     pub pace: Pace,
     /// When the search had to conclude.
@@ -52,15 +55,18 @@ impl Header {
     /// The study it begins, without trials.
     #[must_use]
     pub fn study(&self) -> Study {
-        Study::new(self.slo, self.space.clone(), self.pace, self.budget)
+        let mut study = Study::new(self.slo, self.space.clone(), self.pace, self.budget);
+        study.objective = self.objective;
+        study
     }
 
     /// Which parts differ, in words; empty if trials of both belong together. A study may go on with another budget.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let parts = [
             (self.tuningfork_journal == other.tuningfork_journal, "journal version"),
-            (self.slo == other.slo, "objective (--slo)"),
+            (self.slo == other.slo, "bounds (--slo)"),
             (self.space == other.space, "search space (cores, limits, or configured workers and connections)"),
+            (self.objective == other.objective, "objective"),
             (self.pace == other.pace, "pace"),
             (self.traffic == other.traffic, "traffic"),
             (self.application == other.application, "application"),
