@@ -8,6 +8,7 @@ mod page;
 pub mod record;
 pub mod replay;
 pub mod replay_output;
+pub mod report;
 pub mod run;
 mod say;
 mod traffic;
@@ -121,6 +122,16 @@ pub enum CommandError {
     /// A study cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The rates of two studies do not mean the same.
+    #[error("{one} and {other} cannot be compared: different {reasons}")]
+    Incomparable {
+        /// A journal.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+        /// What differs, in words.
+        reasons: String,
+    },
     /// A replay cannot be made as it was asked for.
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
@@ -157,6 +168,7 @@ impl CommandError {
         match self {
             Self::Unreadable { .. }
             | Self::Recording { .. }
+            | Self::Incomparable { .. }
             | Self::Plan(_)
             | Self::Import(
                 record::ImportError::File { .. }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub(super) use axis::Axis;
-pub(super) use chart::{Chart, Line};
+pub(super) use chart::{Chart, Line, Mark};
 
 const STYLE: &str = include_str!("page/style.css");
 

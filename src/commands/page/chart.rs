@@ -24,6 +24,16 @@ pub(in crate::commands) struct Chart<'a> {
     pub(in crate::commands) lines: Vec<Line<'a>>,
     /// Spans of `x` that are not to be trusted.
     pub(in crate::commands) shaded: Vec<Range<f64>>,
+    /// Values with a name, drawn across.
+    pub(in crate::commands) marks: Vec<Mark>,
+}
+
+/// A value with a name.
+pub(in crate::commands) enum Mark {
+    /// Of `y`: a bound.
+    Level(f64, String),
+    /// Of `x`: where something happens.
+    At(f64, String),
 }
 
 /// One line of it.
@@ -51,6 +61,7 @@ impl fmt::Display for Chart<'_> {
             write!(f, "<rect class=shade x={from:.1} y={TOP} width={width:.1} height={height} />")?;
         }
         self.draw_axes(f)?;
+        self.marks.iter().try_for_each(|mark| self.draw_mark(f, mark))?;
         for line in &self.lines {
             self.draw(f, line)?;
         }
@@ -80,6 +91,24 @@ impl Chart<'_> {
             write!(f, "<text x={across:.1} y={} text-anchor=middle>{}</text>", bottom + 18.0, escape(label))?;
         }
         write!(f, "<line class=base x1={LEFT} x2={right} y1={bottom} y2={bottom} />")
+    }
+
+    fn draw_mark(&self, f: &mut fmt::Formatter<'_>, mark: &Mark) -> fmt::Result {
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        match mark {
+            Mark::Level(value, name) => {
+                let down = self.down(*value);
+                write!(f, "<line class=mark x1={LEFT} x2={right} y1={down:.1} y2={down:.1} />")?;
+                write!(f, "<text class=mark x={} y={:.1}>{}</text>", LEFT + 6.0, down - 5.0, escape(name))
+            }
+            Mark::At(value, name) => {
+                let across = self.across(*value);
+                // The name stands on the side that has room for it.
+                let (at, anchor) = if across > WIDTH / 2.0 { (across - 6.0, "end") } else { (across + 6.0, "start") };
+                write!(f, "<line class=mark x1={across:.1} x2={across:.1} y1={TOP} y2={bottom} />")?;
+                write!(f, "<text class=mark x={at:.1} y={} text-anchor={anchor}>{}</text>", bottom - 8.0, escape(name))
+            }
+        }
     }
 
     fn draw(&self, f: &mut fmt::Formatter<'_>, line: &Line<'_>) -> fmt::Result {
