@@ -76,6 +76,8 @@ pub(super) enum Mood {
     Bad,
     /// With care.
     Warn,
+    /// As it is.
+    Plain,
 }
 
 /// A sentence set apart.
@@ -84,6 +86,7 @@ pub(super) fn note(mood: Mood, text: &str) -> String {
         Mood::Good => "good",
         Mood::Bad => "bad",
         Mood::Warn => "warn",
+        Mood::Plain => "plain",
     };
     format!("<p class=\"note {class}\">{}</p>", escape(text))
 }

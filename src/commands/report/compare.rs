@@ -47,7 +47,7 @@ fn introduction(name: &str, study: &Recorded) -> String {
 
 fn table(found: &Comparison, paper: Paper) -> String {
     let mut table = plain_table(paper);
-    table.set_header(["workers × conns", "A req/s (interval)", "B req/s (interval)", "B / A (interval)", ""]);
+    table.set_header(["", "A req/s", "B req/s", "B / A", ""]);
     for row in &found.rows {
         let [one, other] = row.capacity.map(|held| held.map_or_else(|| "–".to_owned(), interval));
         let chosen: Vec<&str> = found
@@ -57,7 +57,11 @@ fn table(found: &Comparison, paper: Paper) -> String {
             .filter(|(chosen, _)| **chosen == Some(row.candidate))
             .map(|(_, name)| name)
             .collect();
-        let note = if chosen.is_empty() { String::new() } else { format!("recommended by {}", chosen.join(" and ")) };
+        let note = match chosen.as_slice() {
+            [] => String::new(),
+            [one] => format!("{one} recommends"),
+            [..] => "both recommend".to_owned(),
+        };
         table.add_row([short(row.candidate), one, other, row.ratio.map_or_else(|| "–".to_owned(), ratio), note]);
     }
     for column in table.column_iter_mut().take(4) {

@@ -1,6 +1,6 @@
 //! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes; empty where nothing was measured.
 
-use crate::study::{Measurement, Outcome, Report, Task, Trial};
+use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
 
 const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
@@ -53,7 +53,7 @@ fn row(trial: &Trial, number: usize) -> String {
         number_or_none(rate),
         trial.challenged().map_or_else(String::new, |challenged| challenged.holds.to_string()),
         trial.is_valid().to_string(),
-        found.filter(|found| found.capacity > 0.0).map_or_else(String::new, |found| text(found.label().name())),
+        found.filter(|found| found.capacity > 0.0).map_or_else(String::new, |found| key(found.label())),
         found.map_or_else(String::new, |found| text(&found.ending.words())),
     ];
     cells.extend(NUMBERS.iter().map(|field| number_or_none(found.and_then(field))));
@@ -70,6 +70,11 @@ fn flags(trial: &Trial) -> Vec<&'static str> {
         Outcome::Failed { .. } => &[],
     };
     flags.iter().map(|flag| flag.words()).collect()
+}
+
+/// As the journal and JSON write it.
+fn key(label: Label) -> String {
+    serde_json::to_value(label).ok().and_then(|key| Some(key.as_str()?.to_owned())).unwrap_or_default()
 }
 
 fn number_or_none(number: Option<f64>) -> String {

@@ -7,7 +7,7 @@ mod interval;
 mod map;
 
 use super::comparison::{capacity, challenger, ratio, rows};
-use super::sentences::{after_the_verdict, certificate, headline, recommended_side, short};
+use super::sentences::{CARE, after_the_verdict, certificate, headline, recommended_side, short};
 use super::table::{HEADERS, note as trial_note, numbers};
 use super::working;
 use super::{fragment, hosts};
@@ -29,8 +29,8 @@ pub fn html(report: &Report, about: &About, peak: Option<Rate>, headroom: f64) -
         "{}{}<div class=charts>{}{}</div>\n{}<div class=charts>{}</div>\n<div class=charts>{}</div>\n<div class=tables>{}{}</div>\n{}{}",
         notes(report),
         tiles(&tiles_of(report)),
-        interval::ratio(report),
-        paste(report, peak, headroom),
+        first(report),
+        hosts_for(report, peak, headroom),
         map::map(report),
         cores::strips(&sides(report)),
         curves::curves(report, &sides(report)),
@@ -68,7 +68,12 @@ fn notes(report: &Report) -> String {
         notes.push((Mood::Warn, "PARTIAL: the study was interrupted.".to_owned()));
     }
     for sentence in after_the_verdict(report) {
-        let mood = if sentence == certificate(report) && report.certificate.given { Mood::Good } else { Mood::Warn };
+        let mood = match (sentence == certificate(report), report.certificate.given) {
+            (true, true) => Mood::Good,
+            (true, false) => Mood::Plain,
+            (false, _) if sentence.starts_with(CARE) => Mood::Warn,
+            (false, _) => Mood::Plain,
+        };
         notes.push((mood, sentence));
     }
     notes.iter().map(|(mood, text)| note(*mood, text)).collect()
@@ -95,20 +100,22 @@ fn tiles_of(report: &Report) -> Vec<(String, String)> {
     tiles
 }
 
-/// What to paste, and how many hosts it takes.
-fn paste(report: &Report, peak: Option<Rate>, headroom: f64) -> String {
+/// The ratio, and what to paste.
+fn first(report: &Report) -> String {
     let fragment = fragment(report);
-    if fragment.is_empty() {
+    let paste =
+        if fragment.is_empty() { String::new() } else { format!("<h2>To paste</h2><pre tabindex=0>{}</pre>", escape(&fragment)) };
+    let parts = interval::ratio(report) + &paste;
+    if parts.is_empty() { parts } else { format!("<section>{parts}</section>") }
+}
+
+fn hosts_for(report: &Report, peak: Option<Rate>, headroom: f64) -> String {
+    if report.recommended.is_none() {
         return String::new();
     }
-    let sentence = peak.map(|peak| hosts(report, peak, headroom)).unwrap_or_default();
-    let plan = plan_table(report, headroom);
-    format!(
-        "<section><h2>To paste</h2><pre tabindex=0>{}</pre><h2>Hosts for a peak</h2><p>{} {:.0} % of each host kept free.</p>{plan}</section>",
-        escape(&fragment),
-        escape(&sentence),
-        headroom * 100.0
-    )
+    let sentence = peak.map(|peak| hosts(report, peak, headroom)).filter(|sentence| !sentence.is_empty());
+    let sentence = sentence.unwrap_or_else(|| format!("{:.0} % of each host kept free.", headroom * 100.0));
+    format!("<section><h2>Hosts for a peak</h2><p>{}</p>{}</section>", escape(&sentence), plan_table(report, headroom))
 }
 
 fn plan_table(report: &Report, headroom: f64) -> String {
@@ -136,12 +143,13 @@ fn certified(report: &Report) -> String {
 }
 
 fn left_out(report: &Report) -> String {
-    let excluded = working::excluded(report);
+    let mut excluded = working::excluded(report);
     if excluded.is_empty() {
-        return words("Left out", &[("Nothing", "no limit bound the search, and every trial counts".to_owned())]);
+        excluded.push(("Nothing".to_owned(), "no limit bound the search, and every trial counts".to_owned()));
     }
-    let rows: Vec<_> = excluded.iter().map(|(what, why)| (what.as_str(), why.clone())).collect();
-    words("Left out, and why", &rows)
+    let row = |(what, why): &(String, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(what), escape(why));
+    let rows = excluded.iter().map(row).collect::<String>();
+    format!("<section><h2>Left out, and why</h2><table class=told><tbody>{rows}</tbody></table></section>")
 }
 
 fn trials(report: &Report) -> String {

@@ -8,6 +8,9 @@ use crate::study::report::Side;
 use crate::study::{Candidate, Report, Stop, plan};
 use crate::units::Rate;
 
+/// How a sentence begins that tells what makes numbers doubtful.
+pub(super) const CARE: &str = "Take its numbers with care";
+
 /// The verdict.
 pub(super) fn headline(report: &Report) -> String {
     let Some(chosen) = report.recommended else {
@@ -122,7 +125,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
             sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
             let doubts: Vec<&str> = found.flags.iter().map(|flag| flag.words()).collect();
             if !doubts.is_empty() {
-                sentences.push(format!("Take its numbers with care: {}.", doubts.join(", ")));
+                sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
             }
         }
         sentences.push(certificate(report));

@@ -23,7 +23,7 @@ pub struct Point {
     pub p99: f64,
     /// Requests behind it.
     pub requests: u64,
-    /// Whether the rate was held.
+    /// Whether the rate was held by all probes at it.
     pub held: bool,
     /// Whether it is the light probe, whose clients wait for their answers; its rate is what they reached.
     pub light: bool,
@@ -33,33 +33,42 @@ impl Curve {
     /// The curve of `candidate` in `study`. Empty if its trials kept no latencies.
     #[must_use]
     pub fn of(study: &Study, candidate: Candidate) -> Self {
-        let mut points = Vec::new();
+        let mut seen: Vec<Seen> = Vec::new();
         for (_, found) in study.measured().filter(|(tried, _)| *tried == candidate) {
-            let light = found.light.iter().map(|light| Point {
-                held: true,
-                light: true,
-                ..point(light.throughput, &light.latencies.unpack(), &study.slo)
-            });
-            let probes = found.probes.iter().filter_map(|probe| {
-                let latencies = probe.latencies.as_ref()?.unpack();
-                Some(Point { held: probe.held, ..point(probe.rate, &latencies, &study.slo) })
-            });
-            points.extend(light.chain(probes).filter(|point| point.requests > 0));
+            let light = found.light.iter().map(|light| (light.throughput, true, true, &light.latencies));
+            let probes = found.probes.iter().filter_map(|probe| Some((probe.rate, probe.held, false, probe.latencies.as_ref()?)));
+            let all =
+                light.chain(probes).map(|(rate, held, light, packed)| Seen { rate, held, light, latencies: packed.unpack() });
+            seen.extend(all.filter(|seen| seen.latencies.count() > 0));
         }
-        points.sort_by(|one: &Point, other| one.rate.total_cmp(&other.rate));
-        Self { points }
+        seen.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+        let groups = seen.chunk_by(|one, other| one.light == other.light && other.rate < one.rate * SAME_RATE);
+        Self { points: groups.map(|group| joined(group, &study.slo)).collect() }
     }
 }
 
-fn point(rate: f64, latencies: &Latencies, slo: &Slo) -> Point {
+/// Probes whose rates are this close are one point: trials differ by noise.
+const SAME_RATE: f64 = 1.01;
+
+/// One probe.
+struct Seen {
+    rate: f64,
+    held: bool,
+    light: bool,
+    latencies: Latencies,
+}
+
+fn joined(group: &[Seen], slo: &Slo) -> Point {
+    let mut latencies = Latencies::new();
+    group.iter().for_each(|seen| latencies.add(&seen.latencies));
     Point {
-        rate,
+        rate: group.iter().map(|seen| seen.rate).sum::<f64>() / group.len() as f64,
         p50: latencies.quantile(0.5),
         bounded: latencies.quantile(slo.quantile().share()),
         p99: latencies.quantile(0.99),
         requests: latencies.count(),
-        held: false,
-        light: false,
+        held: group.iter().all(|seen| seen.held),
+        light: group.iter().all(|seen| seen.light),
     }
 }
 
@@ -92,7 +101,7 @@ mod tests {
             study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
         }
         let curve = Curve::of(&study, candidate);
-        let seen: Vec<_> = curve.points.iter().map(|point| (point.rate as u64, point.held, point.light)).collect();
+        let seen: Vec<_> = curve.points.iter().map(|point| (point.rate.round() as i32, point.held, point.light)).collect();
         let expected = [(10, true), (20, true), (100, false), (150, false), (200, false), (300, false)];
         assert_eq!(seen.iter().map(|(rate, _, light)| (*rate, *light)).collect::<Vec<_>>(), expected);
         assert_eq!(seen.iter().map(|(_, held, _)| *held).collect::<Vec<_>>(), [true, true, true, false, true, false]);

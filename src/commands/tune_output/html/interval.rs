@@ -30,12 +30,12 @@ pub(super) fn ratio(report: &Report) -> String {
     let repeated =
         if report.confirmed { "best and baseline in turn, each trial on a fresh start" } else { "not repeated: a hint" };
     format!(
-        "<section><h2>Ratio to the baseline</h2><p>{} 95 % interval; {repeated}.</p>\
+        "<h2>Ratio to the baseline</h2><p>{} 95 % interval; {repeated}.</p>\
          <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"{}\"><title>{}</title>\
          <line class=base x1={SIDE} x2={} y1={MIDDLE} y2={MIDDLE} />\
          <line class=one x1={one:.1} x2={one:.1} y1=6 y2=54 /><text x={one:.1} y=70 text-anchor=middle>1: equal</text>\
          <line class=span x1={from:.1} x2={to:.1} y1={MIDDLE} y2={MIDDLE} /><circle class=point cx={at:.1} cy={MIDDLE} r=6 />\
-         {}{}{}</svg>{}</section>",
+         {}{}{}</svg>{}",
         escape(says),
         escape(&text),
         escape(&text),

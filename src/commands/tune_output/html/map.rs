@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use crate::commands::figures::rate;
 use crate::commands::page::escape;
 use crate::commands::tune_output::sentences::{configuration, short};
-use crate::study::Report;
 use crate::study::report::{Cell, Known, Limit, Map};
+use crate::study::{Candidate, Report};
 
 const WIDTH: f64 = 1040.0;
 const LEFT: f64 = 64.0;
@@ -108,9 +108,16 @@ impl<'a> Picture<'a> {
             "<text class=\"level {weight}{shade}\" x={:.1} y={:.1}>{}</text></g>",
             x + wide / 2.0,
             y + ROW / 2.0 + 4.0,
-            escape(&text(cell.known))
+            escape(&(self.tag(cell.candidate) + &text(cell.known)))
         ));
         drawn
+    }
+
+    /// Marks baseline and recommended.
+    fn tag(&self, candidate: Candidate) -> String {
+        let baseline = if candidate == self.report.baseline.candidate { "B " } else { "" };
+        let chosen = if Some(candidate) == self.report.recommended { "★ " } else { "" };
+        format!("{chosen}{baseline}")
     }
 
     /// Lines around what holds the baseline's rate, and around what is near the best.
@@ -154,23 +161,14 @@ impl<'a> Picture<'a> {
 
     /// Baseline and recommended.
     fn rings(&self) -> String {
-        let ring = |candidate: crate::study::Candidate, class: &str, tag: &str| {
+        let ring = |candidate: Candidate, class: &str| {
             let column = self.map.workers.binary_search(&candidate.workers).ok()?;
             let row = self.map.connections.binary_search(&candidate.connections).ok()?;
-            let (x, y) = (self.across(column), self.down(row));
-            Some(format!(
-                "<rect class=\"ring{class}\" x={:.1} y={:.1} width={:.1} height={:.1} rx=4 />\
-                 <text class=\"tag{class}\" x={:.1} y={:.1}>{tag}</text>",
-                x + 1.5,
-                y + 1.5,
-                self.wide - 3.0,
-                ROW - 3.0,
-                x + 5.0,
-                y + 12.0
-            ))
+            let (x, y, wide, high) = (self.across(column) + 1.5, self.down(row) + 1.5, self.wide - 3.0, ROW - 3.0);
+            Some(format!("<rect class=\"{class}\" x={x:.1} y={y:.1} width={wide:.1} height={high:.1} rx=4 />"))
         };
-        let baseline = ring(self.report.baseline.candidate, " base", "B");
-        let chosen = self.report.recommended.and_then(|chosen| ring(chosen, "", "★"));
+        let baseline = ring(self.report.baseline.candidate, "ring base");
+        let chosen = self.report.recommended.and_then(|chosen| ring(chosen, "ring"));
         [baseline, chosen].into_iter().flatten().collect()
     }
 
