@@ -149,7 +149,7 @@ fn left_out(report: &Report) -> String {
     }
     let row = |(what, why): &(String, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(what), escape(why));
     let rows = excluded.iter().map(row).collect::<String>();
-    format!("<section><h2>Left out, and why</h2><table class=told><tbody>{rows}</tbody></table></section>")
+    format!("<section><h2>Left out or doubtful, and why</h2><table class=told><tbody>{rows}</tbody></table></section>")
 }
 
 fn trials(report: &Report) -> String {
