@@ -68,11 +68,12 @@ fn notes(report: &Report) -> String {
         notes.push((Mood::Warn, "PARTIAL: the study was interrupted.".to_owned()));
     }
     for sentence in after_the_verdict(report) {
-        let mood = match (sentence == certificate(report), report.certificate.given) {
-            (true, true) => Mood::Good,
-            (true, false) => Mood::Plain,
-            (false, _) if sentence.starts_with(CARE) => Mood::Warn,
-            (false, _) => Mood::Plain,
+        let mood = if sentence.starts_with(CARE) {
+            Mood::Warn
+        } else if report.certificate.given && sentence == certificate(report) {
+            Mood::Good
+        } else {
+            Mood::Plain
         };
         notes.push((mood, sentence));
     }
@@ -125,13 +126,14 @@ fn plan_table(report: &Report, headroom: f64) -> String {
     let decade = 10_f64.powf(most.log10().floor());
     let round = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0].map(|digit| digit * decade);
     let peaks = round.into_iter().filter(|peak| *peak > most * 0.5).take(PEAKS);
-    let heads: String = sides.iter().map(|(name, _)| format!("<th>{}</th>", escape(name))).collect();
+    let heads = sides.iter().map(|(name, _)| format!("<th>{}</th>", escape(name))).collect::<Vec<_>>().concat();
     let row = |peak: f64| {
         let needed = |rate: Rate| Rate::new(peak).and_then(|peak| plan::hosts(peak, rate, headroom));
-        let cells: String = sides
+        let cells = sides
             .iter()
             .map(|(_, rate)| format!("<td>{}</td>", needed(*rate).map_or_else(|| "–".to_owned(), |hosts| hosts.to_string())))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         format!("<tr><th>{peak:.0} req/s</th>{cells}</tr>")
     };
     format!("<table><thead><tr><th>peak</th>{heads}</tr></thead><tbody>{}</tbody></table>", peaks.map(row).collect::<String>())
@@ -156,7 +158,7 @@ fn trials(report: &Report) -> String {
     if report.trials.is_empty() {
         return String::new();
     }
-    let heads: String = HEADERS.iter().map(|name| format!("<th scope=col>{}</th>", escape(name))).collect();
+    let heads = HEADERS.iter().map(|name| format!("<th scope=col>{}</th>", escape(name))).collect::<Vec<_>>().concat();
     let rows: String = report.trials.iter().zip(1..).map(|(trial, number)| trial_row(report, trial, number)).collect();
     format!(
         "<section class=wide><h2>Every trial</h2><p>req/s: the highest rate held within {}; CPU: mean of {} cores; low: the least busy \
@@ -168,16 +170,18 @@ fn trials(report: &Report) -> String {
 
 fn trial_row(report: &Report, trial: &Trial, number: usize) -> String {
     let class = if Some(trial.suggestion.candidate) == report.recommended { " class=chosen" } else { "" };
-    let cells: String = numbers(number, trial).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+    let cells = numbers(number, trial).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<Vec<_>>().concat();
     format!("<tr{class}>{cells}<td class=words>{}</td></tr>", escape(&trial_note(trial)))
 }
 
 /// The numbers of both sides, and what the study was about.
 fn side_by_side(report: &Report, about: &About) -> String {
     let mut rows = rows(report).into_iter();
-    let cells = |row: &[String], tag| row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>();
+    let cells =
+        |row: &[String], tag| row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<Vec<_>>().concat();
     let head = rows.next().map(|row| cells(&row, "th")).unwrap_or_default();
-    let body: String = rows.map(|row| format!("<tr><th>{}</th>{}</tr>", escape(&row[0]), cells(&row[1..], "td"))).collect();
+    let body =
+        rows.map(|row| format!("<tr><th>{}</th>{}</tr>", escape(&row[0]), cells(&row[1..], "td"))).collect::<Vec<_>>().concat();
     let sides =
         format!("<section><h2>Side by side</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></section>");
     let mut facts = vec![

@@ -60,7 +60,9 @@ struct Seen {
 
 fn joined(group: &[Seen], slo: &Slo) -> Point {
     let mut latencies = Latencies::new();
-    group.iter().for_each(|seen| latencies.add(&seen.latencies));
+    for seen in group {
+        latencies.add(&seen.latencies);
+    }
     Point {
         rate: group.iter().map(|seen| seen.rate).sum::<f64>() / group.len() as f64,
         p50: latencies.quantile(0.5),
@@ -101,9 +103,9 @@ mod tests {
             study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
         }
         let curve = Curve::of(&study, candidate);
-        let seen: Vec<_> = curve.points.iter().map(|point| (point.rate.round() as i32, point.held, point.light)).collect();
-        let expected = [(10, true), (20, true), (100, false), (150, false), (200, false), (300, false)];
-        assert_eq!(seen.iter().map(|(rate, _, light)| (*rate, *light)).collect::<Vec<_>>(), expected);
+        let seen: Vec<_> = curve.points.iter().map(|point| (format!("{:.0}", point.rate), point.held, point.light)).collect();
+        let expected = [("10", true), ("20", true), ("100", false), ("150", false), ("200", false), ("300", false)];
+        assert_eq!(seen.iter().map(|(rate, _, light)| (rate.as_str(), *light)).collect::<Vec<_>>(), expected);
         assert_eq!(seen.iter().map(|(_, held, _)| *held).collect::<Vec<_>>(), [true, true, true, false, true, false]);
         assert!((curve.points[5].bounded - 0.9).abs() < 0.01);
     }

@@ -119,10 +119,7 @@ fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
     let numbered = study.trials().iter().zip(1..).filter(|(trial, _)| trial.suggestion.candidate == candidate);
     let (tried, trials): (Vec<&Trial>, Vec<usize>) = numbered.unzip();
     let predicted = model.map(|model| model.capacity(candidate)).filter(|level| level.is_finite());
-    let known = match known(&tried) {
-        Known::Unknown => untried(&study.space, model, candidate, predicted),
-        known => known,
-    };
+    let known = if tried.is_empty() { untried(&study.space, model, candidate, predicted) } else { known(&tried) };
     let level = match known {
         Known::Held(capacity) | Known::Predicted(capacity) => Some(capacity),
         Known::NothingHeld => Some(0.0),
@@ -157,7 +154,7 @@ fn known(tried: &[&Trial]) -> Known {
         }
         (Outcome::Challenged(_), Task::Measure) | (Outcome::Measured(_) | Outcome::Failed { .. }, _) => None,
     });
-    challenge.unwrap_or(if tried.is_empty() { Known::Unknown } else { Known::Failed })
+    challenge.unwrap_or(Known::Failed)
 }
 
 fn untried(space: &Space, model: Option<&Model>, candidate: Candidate, predicted: Option<f64>) -> Known {
@@ -177,9 +174,9 @@ mod tests {
     use crate::study::simulation::{APPS, Chance, run};
     use crate::study::{GridThenNeighbours, Pace};
 
-    fn study(app: usize, change: impl Fn(&mut Space)) -> Study {
+    fn study(app: usize, limit: impl Fn(&mut Space)) -> Study {
         let mut study = APPS[app].study(Pace::Quick);
-        change(&mut study.space);
+        limit(&mut study.space);
         let mut chance = Chance(3);
         run(&GridThenNeighbours, &mut study, |suggestion| APPS[app].measure(Pace::Quick, suggestion, &mut chance));
         study

@@ -48,10 +48,11 @@ fn strip(name: &str, side: &Side, cores: &[CoreShare]) -> String {
     for (index, core) in cores.iter().enumerate() {
         bar(&mut bars, core, index as f64 * each, each, (index as f64 * each) % (LEGIBLE + 4.0) < each || each >= LEGIBLE);
     }
-    let keys: String = PARTS
+    let keys = PARTS
         .iter()
         .map(|(class, name, _)| format!("<li><svg aria-hidden=true><rect class={class} width=22 height=14 /></svg>{name}</li>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!(
         "<section><h2>{}</h2><p>{}</p><svg viewBox=\"0 0 {WIDTH} {:.1}\" role=img aria-label=\"{}\">{bars}</svg><ul class=keys>{keys}<li>\
          <svg aria-hidden=true><rect class=idle width=22 height=14 /></svg>idle</li></ul></section>",
