@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, record, replay, run, tune};
+use crate::commands::{CommandError, Ending, demo_worker, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -43,6 +43,8 @@ enum Command {
     },
     /// Find out how many workers and connections this host should run
     Tune(Box<tune::Options>),
+    /// Tell again what a study found, from its journal, or compare two
+    Report(Box<report::Options>),
     /// Play a recording against a server, and tell how it answered
     Replay(Box<replay::Options>),
     /// Make recordings of traffic
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run { config } => run::run(&config).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
+        Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
         Command::Record(command) => record::record(&command),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
@@ -80,7 +83,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) | Self::Replay(_) => "error",
+            Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
         }
     }
 }

@@ -4,9 +4,11 @@ mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+mod page;
 pub mod record;
 pub mod replay;
 pub mod replay_output;
+pub mod report;
 pub mod run;
 mod say;
 mod traffic;
@@ -124,6 +126,16 @@ pub enum CommandError {
     /// A study cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The rates of two studies do not mean the same.
+    #[error("{one} and {other} cannot be compared: different {reasons}")]
+    Incomparable {
+        /// A journal.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+        /// What differs, in words.
+        reasons: String,
+    },
     /// A replay cannot be made as it was asked for.
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
@@ -160,6 +172,7 @@ impl CommandError {
         match self {
             Self::Unreadable { .. }
             | Self::Recording { .. }
+            | Self::Incomparable { .. }
             | Self::Plan(_)
             | Self::Import(
                 record::ImportError::File { .. }
@@ -167,13 +180,17 @@ impl CommandError {
                 | record::ImportError::Nothing(_)
                 | record::ImportError::Key(_),
             )
-            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
+            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
+                Ending::NoInput
+            }
             Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
             | Self::CannotCreate { .. }
-            | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
+            | Self::Journal(
+                JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
+            ) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Replay(error) => error.ending(),

@@ -3,13 +3,14 @@
 mod files;
 mod question;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::report::outputs::{Outputs, Paths, show as show_report};
 use super::say::say;
-use super::{CommandError, Ending, demo, tune_output};
+use super::{CommandError, Ending, demo};
 use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -19,11 +20,8 @@ use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
 use crate::tune::{Header, Journal, JournalError, run_study};
 use crate::units::{Connections, Rate, Workers};
-use files::{Draft, Places};
+use files::Places;
 use question::Question;
-
-/// The share of each host that stays free in the count of hosts for a peak.
-const HEADROOM: f64 = 0.3;
 
 /// The arguments of `tune`.
 #[derive(Debug, Args)]
@@ -61,9 +59,8 @@ pub struct Options {
     /// Say how many hosts this many requests a second need
     #[arg(long, value_name = "RATE", value_parser = rate)]
     peak: Option<Rate>,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    paths: Paths,
     /// Where every trial is written down [default: a new file in $XDG_STATE_HOME/tuningfork]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -80,7 +77,7 @@ fn connections(text: &str) -> Result<Connections, String> {
     text.parse().ok().and_then(Connections::new).ok_or_else(|| format!("a whole number from 1 to {}", Connections::MAX))
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
     text.parse().ok().and_then(Rate::new).ok_or_else(|| "a number of requests a second".to_owned())
 }
 
@@ -89,9 +86,9 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
     let question = Question::ask(options, facts.cores.usable)?;
-    let json = options.json.as_deref().map(Draft::of).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
-    let header = question.header();
+    let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
+    let header = question.header(&facts);
     let mut study = question.study();
     let mut journal = open(&mut study, &places, &header, options.resume)?;
     question.introduce(&facts, &places);
@@ -101,20 +98,32 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut live =
         Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
             .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
-    let stop = {
+    let stopped = {
         let mut shown = Shown::on_stderr();
-        run_study(&mut study, &ChallengeRace, &mut live, &mut journal, &mut shown)?
+        run_study(&mut study, &ChallengeRace, &mut live, &mut journal, &mut shown)
     };
+    // What cannot be written down any more is reported all the same.
+    let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
     let not_loaded = live.not_loaded().map(str::to_owned);
     drop(live);
     let report = Report::new(&study, stop);
-    show(&report, options, &places);
-    if let Some(json) = json {
-        json.write(&report)?;
+    if !outputs.use_stdout() {
+        show(&report, options, &places);
+    }
+    outputs.write(&report, &header.about, options.peak)?;
+    if let Some(broken) = broken {
+        return Err(broken.into());
     }
     match not_loaded {
         Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
         Some(_) | None => Ok(ending(stop)),
+    }
+}
+
+impl Options {
+    /// What is read.
+    fn inputs(&self) -> Vec<&Path> {
+        [Some(&self.config), self.traffic.as_ref(), self.journal.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
     }
 }
 
@@ -125,7 +134,12 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     }
     let resumed = Journal::resume(&places.journal, header).map_err(|error| match error {
         JournalError::Io { path, source } => CommandError::Unreadable { path, source },
-        other @ (JournalError::Exists(_) | JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => other.into(),
+        other @ (JournalError::Exists(_)
+        | JournalError::InUse(_)
+        | JournalError::OtherStudy { .. }
+        | JournalError::OtherVersion { .. }
+        | JournalError::NotWritten { .. }
+        | JournalError::Damaged { .. }) => other.into(),
     })?;
     say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
@@ -139,12 +153,7 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
 
 #[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
 fn show(report: &Report, options: &Options, places: &Places) {
-    let no_color = std::env::var("NO_COLOR").ok();
-    println!();
-    print!("{}", tune_output::report(report, tune_output::Paper::of_stdout(no_color.as_deref())));
-    if let Some(peak) = options.peak {
-        print!("\n{}", tune_output::hosts(report, peak, HEADROOM));
-    }
+    show_report(report, options.peak);
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }

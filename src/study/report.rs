@@ -1,14 +1,23 @@
-//! The result of a study as plain data: what the terminal and the JSON file both show.
+//! The result of a study as plain data: what every form of the report shows.
+
+pub mod compare;
+mod curve;
+mod map;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+pub use curve::{Curve, Point};
+pub use map::{Cell, Known, Limit, Map};
+
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Challenged, Label, Measurement, Outcome, Purpose, Slo, Stop, Study, Task, Trial};
+use crate::study::{
+    Candidate, Challenged, Label, Measurement, Objective, Outcome, Purpose, Slo, Space, Stop, Study, Task, Trial,
+};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +46,12 @@ pub struct Report {
     pub slo: Slo,
     /// Cores the application could use.
     pub cores: u16,
+    /// What could be tried.
+    pub space: Space,
+    /// What was best.
+    pub objective: Objective,
+    /// What is known about every candidate.
+    pub map: Map,
     /// Why the study ended.
     pub stop: Stop,
 }
@@ -50,6 +65,8 @@ pub struct Side {
     pub capacity: Option<Interval>,
     /// Its last usable measurement, or its last one.
     pub measurement: Option<Measurement>,
+    /// Its latencies by rate.
+    pub curve: Curve,
 }
 
 impl Report {
@@ -59,7 +76,12 @@ impl Report {
         let duel = Duel::of(study);
         let baseline = study.space.baseline();
         let recommended = duel.as_ref().and_then(|duel| duel.recommended(study));
-        let side = |candidate, capacity| Side { candidate, capacity, measurement: last(study, candidate) };
+        let side = |candidate, capacity| Side {
+            candidate,
+            capacity,
+            measurement: last(study, candidate),
+            curve: Curve::of(study, candidate),
+        };
         Self {
             recommended,
             baseline: side(baseline, duel.as_ref().and_then(|duel| duel.baseline_capacity(study))),
@@ -77,6 +99,9 @@ impl Report {
             trials: study.trials().to_vec(),
             slo: study.slo,
             cores: study.space.cores.get(),
+            space: study.space.clone(),
+            objective: study.objective,
+            map: Map::of(study),
             stop,
         }
     }

@@ -178,6 +178,13 @@ impl App {
             .expect("invariant: a space has candidates")
     }
 
+    /// The same application, in need of less CPU and less waiting by this factor.
+    #[cfg(test)]
+    pub(crate) fn faster(&self, factor: f64) -> Self {
+        let surface = Surface { cpu: self.surface.cpu / factor, wait: self.surface.wait / factor, ..self.surface };
+        Self { surface, ..*self }
+    }
+
     /// By what share `candidate` falls short of the best.
     pub(crate) fn regret(&self, candidate: Option<Candidate>) -> f64 {
         candidate.map_or(1.0, |candidate| 1.0 - self.capacity(candidate) / self.best())
@@ -257,7 +264,7 @@ impl Host<'_> {
         found.time_in_worker = light.map(|light| blurred(light.inside / (0.1 * truth)));
         found.memory_bytes = Some(u64::from(whole(blurred(self.app.memory(candidate)) / 1024.0)) * 1024);
         found.seconds = seconds;
-        found.probes = vec![ProbeNote { rate: capacity, held: true, why: None }];
+        found.probes = vec![ProbeNote { rate: capacity, held: true, why: None, latencies: None }];
         let Some(Point { p50, p90, p99, busy, inside }) = point else {
             return found;
         };
@@ -294,6 +301,14 @@ fn connections(candidate: Candidate) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
 const fn whole(value: f64) -> u32 {
     value as u32
+}
+
+/// A study of `app` that was run to its end.
+#[cfg(test)]
+pub(crate) fn studied(app: &App, pace: Pace, seed: u64) -> Study {
+    let (mut study, mut host) = (app.study(pace), app.host(pace, seed));
+    run(&crate::study::ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    study
 }
 
 /// Runs `study` to its end with outcomes from `measure`.

@@ -99,9 +99,36 @@ fn the_demo_recommends_something_better_than_the_rule_of_thumb_and_can_be_resume
     assert!(!resumed.err.contains("trial 1 of"), "{resumed}");
     assert_eq!(fragment(&resumed), fragment(&said));
 
+    assert_reports(&folder, &report, &said);
+
     let refused = folder.run("tune --demo --journal journal.jsonl");
     refused.assert_code(73);
     refused.assert_err(&["journal.jsonl exists: continue it with --resume, or name another with --journal"]);
+}
+
+/// The journal tells again what the study told, in every form.
+fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
+    let again = folder.run("report journal.jsonl --json again.json --html page.html --csv trials.csv --optuna optuna.log");
+    again.assert_code(0);
+    assert_eq!(fragment(&again), fragment(said));
+    assert_eq!(json(folder, "again.json"), *report);
+    let page = folder.text("page.html");
+    let number = |value: &Value| format!("{:.0}", value.as_f64().expect("a number"));
+    for part in ["Latency by rate, baseline", "Cores, baseline", "The searched space", &number(&report["baseline"]["capacity"])] {
+        assert!(page.contains(part), "{part} in\n{page}");
+    }
+    let all = trials(report).len();
+    assert_eq!(folder.text("trials.csv").lines().count(), 1 + all);
+    assert_eq!(folder.text("optuna.log").lines().count(), 1 + all);
+    let pasted = folder.run("report journal.jsonl --markdown -");
+    pasted.assert_code(0);
+    assert!(
+        pasted.out.starts_with("**") && pasted.out.contains(&format!("```toml\n# tuningfork.toml\n{}", fragment(said).trim())),
+        "{pasted}"
+    );
+    let same = folder.run("report --compare journal.jsonl journal.jsonl");
+    same.assert_code(0);
+    same.assert_out(&["No difference seen between what they recommend", "1.00 times"]);
 }
 
 fn assert_demo_report(report: &Value, said: &Said) {
@@ -208,6 +235,23 @@ fn an_application_that_cannot_be_imported_is_told_with_its_traceback() {
     said.assert_code(4);
     said.assert_err(&["web.py\", line 1", "ModuleNotFoundError: No module named 'no_such_module'"]);
     assert_eq!(said.err.matches("Traceback").count(), 1, "{said}");
+}
+
+#[test]
+fn a_report_is_refused_where_there_is_none() {
+    let folder = folder_with(["/ok"]);
+    let refusals = [
+        ("report /nonexistent/x", 66, "/nonexistent/x: No such file"),
+        ("report traffic.jsonl", 66, "traffic.jsonl:1: not a journal of tuningfork"),
+        ("report", 2, "<JOURNAL>"),
+        ("report --compare one", 2, "--compare"),
+        ("report --compare traffic.jsonl traffic.jsonl", 66, "not a journal of tuningfork"),
+    ];
+    for (arguments, code, message) in refusals {
+        let said = folder.run(arguments);
+        said.assert_code(code);
+        said.assert_err(&[message]);
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The files of a study: its journal, what its workers wrote, and the JSON result.
+//! The files of a study: its journal, and what its workers wrote.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use jiff::Timestamp;
 
 use crate::commands::CommandError;
 use crate::commands::say::say;
-use crate::study::Report;
 
 /// How much of the workers' output is shown when nothing started.
 const SHOWN: u64 = 4096;
@@ -72,43 +71,4 @@ fn state_directory() -> Result<PathBuf, CommandError> {
 
 fn stamp() -> String {
     Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-/// A result file that appears whole or not at all. Made before the study, so that a wrong path costs no trial.
-pub(super) struct Draft {
-    path: PathBuf,
-    part: PathBuf,
-    file: Option<File>,
-}
-
-impl Draft {
-    pub(super) fn of(path: &Path) -> Result<Self, CommandError> {
-        if path.is_dir() {
-            return Err(CommandError::CannotCreate { path: path.to_owned(), source: io::ErrorKind::IsADirectory.into() });
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
-        let draft = PathBuf::from(name);
-        let file = File::create(&draft).map_err(|source| CommandError::CannotCreate { path: draft.clone(), source })?;
-        Ok(Self { path: path.to_owned(), part: draft, file: Some(file) })
-    }
-
-    pub(super) fn write(mut self, report: &Report) -> Result<(), CommandError> {
-        let Some(file) = self.file.take() else { return Ok(()) };
-        let write = || -> io::Result<()> {
-            let mut writer = BufWriter::new(&file);
-            serde_json::to_writer_pretty(&mut writer, &report.summary())?;
-            writer.write_all(b"\n")?;
-            writer.flush()?;
-            fs::rename(&self.part, &self.path)
-        };
-        write().map_err(|source| CommandError::CannotCreate { path: self.path.clone(), source })
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Gone already if the result was written.
-        fs::remove_file(&self.part).ok();
-    }
 }

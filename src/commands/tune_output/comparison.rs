@@ -4,6 +4,7 @@ use comfy_table::CellAlignment;
 
 use crate::commands::figures::{latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
+use crate::commands::tune_output::sentences::short;
 use crate::commands::tune_output::table::{heading, plain_table, trimmed};
 use crate::stats::Interval;
 use crate::study::report::Side;
@@ -14,31 +15,52 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     let Some(best) = report.best.as_ref().filter(|best| best.candidate != report.baseline.candidate) else {
         return strips(&[("baseline", &report.baseline)], paper);
     };
-    let (baseline, name) = (&report.baseline, if report.outcome_is_gain() { "best" } else { "challenger" });
     let mut table = plain_table(paper);
-    table.set_header(["", "baseline", name, "ratio"].map(|name| heading(name, paper)));
-    let mut row = |name: &str, of: &dyn Fn(&Side) -> String, ratio: Option<String>| {
-        table.add_row([name.to_owned(), of(baseline), of(best), ratio.unwrap_or_default()]);
-    };
-    row("configuration", &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections), None);
-    row("req/s (interval)", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio));
-    row(report.slo.quantile().name(), &|side| known(side, |found| found.bounded.map(latency)), None);
-    row("errors", &|side| known(side, |found| found.errors.map(percent)), None);
-    row(
-        "CPU mean, lowest",
-        &|side| of(side, |found| format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))),
-        None,
-    );
-    row("CPU per request", &|side| known(side, |found| found.cpu_seconds_per_request.map(latency)), None);
-    row("memory", &|side| known(side, |found| found.memory_bytes.map(memory)), None);
-    row("generator's CPU", &|side| known(side, |found| found.generator_cpu.map(|cores| format!("{cores:.2} cores"))), None);
+    let mut rows = rows(report).into_iter();
+    table.set_header(rows.next().unwrap_or_default().iter().map(|name| heading(name, paper)));
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
     if let Some(names) = table.column_mut(0) {
         names.set_padding((0, 1));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{}\n\n{}", trimmed(&table), strips(&[("baseline", baseline), (name, best)], paper))
+    format!("{}\n\n{}", trimmed(&table), strips(&[("baseline", &report.baseline), (challenger(report), best)], paper))
+}
+
+/// The best, if it is better.
+pub(super) fn challenger(report: &Report) -> &'static str {
+    if report.outcome_is_gain() { "best" } else { "challenger" }
+}
+
+/// Baseline and best side by side, below a row of headings; the baseline alone if nothing else was measured.
+pub(super) fn rows(report: &Report) -> Vec<Vec<String>> {
+    let best = report.best.as_ref().filter(|best| best.candidate != report.baseline.candidate);
+    let baseline = &report.baseline;
+    let row = |name: &str, of: &dyn Fn(&Side) -> String, ratio: Option<String>| {
+        let sides = [Some(baseline), best].into_iter().flatten().map(of);
+        let ratio = best.map(|_| ratio.unwrap_or_default());
+        [name.to_owned()].into_iter().chain(sides).chain(ratio).collect()
+    };
+    let headings = ["", "baseline", challenger(report), "ratio"].map(str::to_owned);
+    let shown = if best.is_some() { headings.len() } else { 2 };
+    vec![
+        headings[..shown].to_vec(),
+        row("configuration", &|side| short(side.candidate), None),
+        row("req/s (interval)", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio)),
+        row(report.slo.quantile().name(), &|side| known(side, |found| found.bounded.map(latency)), None),
+        row("errors", &|side| known(side, |found| found.errors.map(percent)), None),
+        row(
+            "CPU mean, lowest",
+            &|side| of(side, |found| format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))),
+            None,
+        ),
+        row("CPU per request", &|side| known(side, |found| found.cpu_seconds_per_request.map(latency)), None),
+        row("memory", &|side| known(side, |found| found.memory_bytes.map(memory)), None),
+        row("generator's CPU", &|side| known(side, |found| found.generator_cpu.map(|cores| format!("{cores:.2} cores"))), None),
+    ]
 }
 
 fn of(side: &Side, show: impl Fn(&Measurement) -> String) -> String {
@@ -49,11 +71,11 @@ fn known(side: &Side, show: impl Fn(&Measurement) -> Option<String>) -> String {
     side.measurement.as_ref().and_then(show).unwrap_or_else(|| "–".to_owned())
 }
 
-fn capacity(capacity: Interval) -> String {
+pub(in crate::commands) fn capacity(capacity: Interval) -> String {
     format!("{} ({} to {})", rate(capacity.value), rate(capacity.low), rate(capacity.high))
 }
 
-fn ratio(ratio: Interval) -> String {
+pub(in crate::commands) fn ratio(ratio: Interval) -> String {
     format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
 }
 

@@ -6,7 +6,8 @@ use crate::commands::figures::{latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
 use crate::study::{Ending, Outcome, Report, Trial};
 
-const HEADERS: [&str; 12] = ["#", "workers", "conns", "req/s", "p50", "p90", "p99", "errors", "CPU", "low", "memory", "note"];
+pub(super) const HEADERS: [&str; 12] =
+    ["#", "workers", "conns", "req/s", "p50", "p90", "p99", "errors", "CPU", "low", "memory", "note"];
 
 /// Below this width the note goes below its trial's numbers.
 const ROOMY: u16 = 96;
@@ -45,7 +46,7 @@ pub(super) fn trials(report: &Report, paper: Paper) -> String {
 }
 
 /// A table without lines, in the paper's width.
-pub(super) fn plain_table(paper: Paper) -> Table {
+pub(in crate::commands) fn plain_table(paper: Paper) -> Table {
     let mut table = Table::new();
     let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(paper.width);
@@ -66,11 +67,11 @@ fn emphasised(cell: Cell, strong: bool) -> Cell {
 }
 
 /// The table without the blanks around it.
-pub(super) fn trimmed(table: &Table) -> String {
+pub(in crate::commands) fn trimmed(table: &Table) -> String {
     table.to_string().lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-fn numbers(number: usize, trial: &Trial) -> Vec<String> {
+pub(super) fn numbers(number: usize, trial: &Trial) -> Vec<String> {
     let candidate = trial.suggestion.candidate;
     let mut cells = vec![number.to_string(), candidate.workers.to_string(), candidate.connections.to_string()];
     match &trial.outcome {
@@ -93,7 +94,7 @@ fn unless_unknown<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), text)
 }
 
-fn note(trial: &Trial) -> String {
+pub(super) fn note(trial: &Trial) -> String {
     let mut parts = vec![trial.suggestion.purpose.word().to_owned()];
     match &trial.outcome {
         Outcome::Measured(found) => {

@@ -1,6 +1,14 @@
+use std::time::Duration;
+
 use super::*;
+use crate::stats::{Latencies, PackedLatencies};
 use crate::study::simulation::{APPS, App, run};
-use crate::study::{ChallengeRace, Ending, Measurement, Outcome, Pace, Suggestion};
+use crate::study::{
+    Candidate, ChallengeRace, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop,
+    Suggestion, Task, Trial,
+};
+use crate::tune::About;
+use crate::units::{Connections, Rate, Workers};
 
 const WIDE: Paper = Paper { width: 100, colour: false };
 const NARROW: Paper = Paper { width: 80, colour: false };
@@ -94,4 +102,155 @@ fn hosts_for_a_peak() {
     let peak = Rate::new(1000.0).unwrap();
     insta::assert_snapshot!(hosts(&example(&APPS[1]), peak, 0.3), @"A peak of 1000 req/s needs 8 hosts like this one, 30 % of each kept free.");
     assert_eq!(hosts(&every(|found| found.ending = Ending::TooSlow), peak, 0.3), "");
+}
+
+fn about() -> About {
+    About {
+        started: "2026-03-01T12:00:00Z".to_owned(),
+        app: "shop.wsgi <b>& \"friends\"</b>".to_owned(),
+        host: "2 cores, a CPU, 4 GiB, Linux 6".to_owned(),
+        traffic: "2972 requests of traffic.jsonl".to_owned(),
+        program: "0.1.0".to_owned(),
+    }
+}
+
+/// The text between the first `from` and the `to` after it.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let rest = text.split_once(from).unwrap_or_else(|| panic!("{from} in {text}")).1;
+    rest.split_once(to).unwrap_or_else(|| panic!("{to} after {from}")).0
+}
+
+/// What a reader of the page reads beside its pictures, a line an element.
+fn read(html: &str) -> String {
+    let body = between(html, "<main>", "</main>").replace("><", ">\n<");
+    let body: String = body.split("<svg").map(|part| part.split_once("</svg>").map_or(part, |(_, rest)| rest)).collect();
+    let mut text = String::new();
+    for part in body.split('<') {
+        if let Some((_, words)) = part.split_once('>') {
+            text.push_str(words);
+        }
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A study with a challenge, a disturbed trial, a failed one and limits, and latencies of the baseline.
+fn eventful() -> Report {
+    let app = &APPS[1];
+    let mut study = app.study(Pace::Quick);
+    study.space.max_slots = Some(4000);
+    let mut host = app.host(Pace::Quick, 2);
+    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let candidate = |workers, connections| Candidate {
+        workers: Workers::new(workers).unwrap(),
+        connections: Connections::new(connections).unwrap(),
+    };
+    let mut add = |candidate, task, outcome| {
+        let suggestion = Suggestion { candidate, purpose: Purpose::Challenge, task, expected: None, rival: None };
+        study.record(Trial { suggestion, outcome });
+    };
+    add(candidate(2, 200), Task::Challenge { rate: 190.0 }, Outcome::Challenged(Challenged::new(false, 8.0)));
+    add(candidate(4, 200), Task::Challenge { rate: 180.0 }, Outcome::Challenged(Challenged::new(true, 8.0)));
+    let reason = "Traceback\nImportError: <script>alert(1)</script>".to_owned();
+    add(candidate(8, 20), Task::Measure, Outcome::Failed { reason, seconds: 1.0 });
+    let mut latencies = Latencies::new();
+    (1..200).for_each(|millis| latencies.record(Duration::from_millis(millis)));
+    let latencies = PackedLatencies::of(&latencies);
+    let mut disturbed = Measurement::of_capacity(0.0);
+    (disturbed.capacity, disturbed.flags) = (100.0, vec![Flag::OtherPrograms]);
+    disturbed.light = Some(LightNote { throughput: 20.0, latencies: latencies.clone() });
+    disturbed.probes = vec![
+        ProbeNote { rate: 100.0, held: true, why: None, latencies: Some(latencies.clone()) },
+        ProbeNote { rate: 130.0, held: false, why: None, latencies: Some(latencies) },
+    ];
+    add(candidate(5, 10), Task::Measure, Outcome::Measured(Box::new(disturbed)));
+    Report::new(&study, stop)
+}
+
+#[test]
+fn the_page_tells_everything() {
+    let page = html(&eventful(), &about(), Rate::new(1000.0), 0.3);
+    insta::assert_snapshot!("page", read(&page));
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_takes_nothing_for_markup() {
+    let page = html(&eventful(), &about(), None, 0.3);
+    assert!(page.contains("default-src 'none'") && !page.contains("://"), "an address in the page");
+    for word in ["<script", "<b>&", " src=", "href", "@import", "url(h"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("shop.wsgi &lt;b&gt;&amp; &quot;friends&quot;&lt;/b&gt;"));
+    assert!(page.contains("ImportError: &lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    for picture in page.split("<svg").skip(1) {
+        let head = picture.split_once('>').unwrap().0;
+        assert!(head.contains("role=img aria-label=") || head.contains("aria-hidden"), "{head}");
+    }
+}
+
+#[test]
+fn the_map_shows_what_is_known() {
+    let page = html(&eventful(), &about(), None, 0.3);
+    let map = between(&page, "<h2>The searched space</h2>", "</section>");
+    for part in [
+        "5 workers × 10 connections: held ",
+        "2 workers × 200 connections: did not hold 190 req/s",
+        "▽ 190",
+        "▲ 180",
+        "8 workers × 20 connections: could not be measured",
+        ": predicted: ",
+        "may not be tried: 5000 connections in all",
+        "class=\"ring base\"",
+        "class=\"ring\"",
+        "class=\"contour\"",
+        "class=\"contour low\"",
+    ] {
+        assert!(map.contains(part), "{part} in {map}");
+    }
+}
+
+#[test]
+fn pages_of_every_study_are_whole() {
+    for (number, app) in APPS.iter().enumerate() {
+        let page = html(&example(app), &about(), None, 0.3);
+        assert_eq!(page.matches("<section").count(), page.matches("</section>").count(), "app {number}");
+        assert!(!page.contains("NaN") && !page.contains("inf"), "app {number}");
+    }
+    let dead = study_of(&APPS[1], |_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.1 });
+    let nothing = Report::new(&APPS[1].study(Pace::Quick), Stop::Interrupted);
+    for report in [dead, nothing, every(|found| found.ending = Ending::TooSlow)] {
+        let page = html(&report, &About::default(), None, 0.3);
+        assert!(page.contains("Nothing is recommended.") && !page.contains("NaN") && !page.contains("To paste"));
+    }
+}
+
+#[test]
+fn the_report_as_markdown() {
+    insta::assert_snapshot!(markdown(&eventful(), &about()));
+}
+
+#[test]
+fn the_trials_as_csv() {
+    let table = csv(&eventful());
+    let columns = |line: &str| line.split(',').count();
+    let head = table.lines().next().unwrap();
+    assert!(table.lines().all(|line| columns(line) == columns(head)), "{table}");
+    let shown: Vec<&str> = table.lines().take(2).chain(table.lines().rev().take(4)).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn the_trials_as_optuna_keeps_them() {
+    let text = optuna(&eventful(), &about());
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["op_code"], &lines[0]["directions"]), (&0.into(), &serde_json::json!([2])));
+    let states: Vec<_> = lines[1..].iter().map(|line| (line["state"].as_u64().unwrap(), line["value"].is_number())).collect();
+    assert_eq!(states.len(), eventful().trials.len());
+    assert_eq!(states[states.len() - 4..], [(2, false), (2, false), (3, false), (1, true)]);
+    assert!(states.iter().all(|(state, has_value)| (*state == 1) == *has_value));
+    let low_to_high: serde_json::Value =
+        serde_json::from_str(lines[1]["distributions"]["connections"].as_str().unwrap()).unwrap();
+    assert_eq!(low_to_high["attributes"], serde_json::json!({"log": true, "step": 1, "low": 1, "high": 1000}));
+    assert_eq!(lines[1]["datetime_start"], "2026-03-01T12:00:00Z");
 }

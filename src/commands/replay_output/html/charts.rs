@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::axis::Axis;
-use super::chart::{Chart, Line};
 use crate::commands::figures::latency;
+use crate::commands::page::{Axis, Chart, Line};
 use crate::commands::replay_output::Replayed;
 use crate::load::Second;
 use crate::stats::Latencies;
@@ -100,6 +99,7 @@ fn rates<'a>(replayed: &Replayed, joined: &[Joined<'_>], time: &Axis, shaded: &[
         y: Axis::amount(highest),
         lines,
         shaded: shaded.to_vec(),
+        marks: Vec::new(),
     }
 }
 
@@ -126,7 +126,15 @@ fn curve<'a>(replayed: &Replayed) -> Chart<'a> {
     } else {
         "How many were answered within which time, from when they were due (latency) or sent (service)."
     };
-    Chart { title: "Latency by share of requests", caption, x, y: Axis::latency(low, high), lines, shaded: Vec::new() }
+    Chart {
+        title: "Latency by share of requests",
+        caption,
+        x,
+        y: Axis::latency(low, high),
+        lines,
+        shaded: Vec::new(),
+        marks: Vec::new(),
+    }
 }
 
 fn latencies<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each: usize) -> Chart<'a> {
@@ -141,7 +149,15 @@ fn latencies<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each
     let (low, high) = extent(&lines);
     let caption =
         caption(each, "Of requests that ended in a second.", "The worst second of each group, of requests that ended in it.");
-    Chart { title: "Latency over time", caption, x: time.clone(), y: Axis::latency(low, high), lines, shaded: shaded.to_vec() }
+    Chart {
+        title: "Latency over time",
+        caption,
+        x: time.clone(),
+        y: Axis::latency(low, high),
+        lines,
+        shaded: shaded.to_vec(),
+        marks: Vec::new(),
+    }
 }
 
 fn lateness<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each: usize) -> Chart<'a> {
@@ -163,6 +179,7 @@ fn lateness<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>], each:
         y: Axis::latency(low, high),
         lines,
         shaded: shaded.to_vec(),
+        marks: Vec::new(),
     }
 }
 
@@ -179,6 +196,7 @@ fn busy<'a>(joined: &[Joined<'_>], time: &Axis, shaded: &[Range<f64>]) -> Chart<
         y: Axis::amount(highest(&lines)),
         lines,
         shaded: shaded.to_vec(),
+        marks: Vec::new(),
     }
 }
 

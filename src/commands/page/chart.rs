@@ -16,23 +16,33 @@ const BOTTOM: f64 = 26.0;
 const FEW: usize = 32;
 
 /// A picture with its words.
-pub(super) struct Chart<'a> {
-    pub(super) title: &'a str,
-    pub(super) caption: &'a str,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) lines: Vec<Line<'a>>,
+pub(in crate::commands) struct Chart<'a> {
+    pub(in crate::commands) title: &'a str,
+    pub(in crate::commands) caption: &'a str,
+    pub(in crate::commands) x: Axis,
+    pub(in crate::commands) y: Axis,
+    pub(in crate::commands) lines: Vec<Line<'a>>,
     /// Spans of `x` that are not to be trusted.
-    pub(super) shaded: Vec<Range<f64>>,
+    pub(in crate::commands) shaded: Vec<Range<f64>>,
+    /// Values with a name, drawn across.
+    pub(in crate::commands) marks: Vec<Mark>,
+}
+
+/// A value with a name.
+pub(in crate::commands) enum Mark {
+    /// Of `y`: a bound.
+    Level(f64, String),
+    /// Of `x`: where something happens.
+    At(f64, String),
 }
 
 /// One line of it.
-pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
+pub(in crate::commands) struct Line<'a> {
+    pub(in crate::commands) name: &'a str,
     /// The style sheet's class: first, second, third or quiet.
-    pub(super) class: &'static str,
+    pub(in crate::commands) class: &'static str,
     /// Where it passes, with what is told about a point; a point without a value interrupts it.
-    pub(super) points: Vec<(f64, Option<f64>, String)>,
+    pub(in crate::commands) points: Vec<(f64, Option<f64>, String)>,
 }
 
 impl fmt::Display for Chart<'_> {
@@ -51,6 +61,7 @@ impl fmt::Display for Chart<'_> {
             write!(f, "<rect class=shade x={from:.1} y={TOP} width={width:.1} height={height} />")?;
         }
         self.draw_axes(f)?;
+        self.marks.iter().try_for_each(|mark| self.draw_mark(f, mark))?;
         for line in &self.lines {
             self.draw(f, line)?;
         }
@@ -80,6 +91,24 @@ impl Chart<'_> {
             write!(f, "<text x={across:.1} y={} text-anchor=middle>{}</text>", bottom + 18.0, escape(label))?;
         }
         write!(f, "<line class=base x1={LEFT} x2={right} y1={bottom} y2={bottom} />")
+    }
+
+    fn draw_mark(&self, f: &mut fmt::Formatter<'_>, mark: &Mark) -> fmt::Result {
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        match mark {
+            Mark::Level(value, name) => {
+                let down = self.down(*value);
+                write!(f, "<line class=mark x1={LEFT} x2={right} y1={down:.1} y2={down:.1} />")?;
+                write!(f, "<text class=mark x={} y={:.1}>{}</text>", LEFT + 6.0, down - 5.0, escape(name))
+            }
+            Mark::At(value, name) => {
+                let across = self.across(*value);
+                // The name stands on the side that has room for it.
+                let (at, anchor) = if across > WIDTH / 2.0 { (across - 6.0, "end") } else { (across + 6.0, "start") };
+                write!(f, "<line class=mark x1={across:.1} x2={across:.1} y1={TOP} y2={bottom} />")?;
+                write!(f, "<text class=mark x={at:.1} y={} text-anchor={anchor}>{}</text>", bottom - 8.0, escape(name))
+            }
+        }
     }
 
     fn draw(&self, f: &mut fmt::Formatter<'_>, line: &Line<'_>) -> fmt::Result {

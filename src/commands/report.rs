@@ -1,0 +1,96 @@
+//! `tuningfork report`: tells again what a study found, from its journal, in any form; or compares two studies. Reads journals and changes
+//! nothing in them, even while they grow.
+
+mod compare;
+pub mod outputs;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::say::say;
+use super::tune::rate;
+use super::{CommandError, Ending, tune_output};
+use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
+use crate::tune::{Journal, JournalError, Recorded};
+use crate::units::Rate;
+use outputs::{Outputs, Paths};
+
+/// The arguments of `report`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The journal of a study
+    #[arg(value_name = "JOURNAL", required_unless_present = "compare")]
+    journal: Option<PathBuf>,
+    #[command(flatten)]
+    paths: Paths,
+    /// Write the report as Markdown, to paste into a pull request; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write the trials as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write the trials as a journal that Optuna opens (`JournalFileBackend`)
+    #[arg(long, value_name = "FILE")]
+    optuna: Option<PathBuf>,
+    /// Say how many hosts this many requests a second need
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    peak: Option<Rate>,
+    /// Compare two studies: what both measured, and what each recommends
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["journal", "html", "json", "markdown", "csv", "optuna", "peak"])]
+    compare: Option<Vec<PathBuf>>,
+}
+
+/// Tells what a study found, or how two compare.
+pub fn report(options: &Options) -> Result<Ending, CommandError> {
+    if let Some([one, other]) = options.compare.as_deref() {
+        return compare::compare(one, other).map(|()| Ending::Success);
+    }
+    let Some(journal) = &options.journal else { return Ok(Ending::Success) };
+    let recorded = read(journal)?;
+    let more = [&options.markdown, &options.csv, &options.optuna];
+    let outputs = Outputs::prepare(&options.paths, more, &[journal.as_path()])?;
+    let study = recorded.study();
+    let report = Report::new(&study, stop(&study));
+    if !outputs.use_stdout() {
+        outputs::show(&report, options.peak);
+        tell_where(journal);
+    }
+    outputs.write(&report, &recorded.header.about, options.peak)?;
+    Ok(Ending::Success)
+}
+
+/// A journal that exists and can be read.
+fn read(path: &Path) -> Result<Recorded, CommandError> {
+    let recorded = Journal::read(path).map_err(|error| match error {
+        JournalError::Io { path, source } => CommandError::Unreadable { path, source },
+        other @ (JournalError::Exists(_)
+        | JournalError::InUse(_)
+        | JournalError::OtherStudy { .. }
+        | JournalError::OtherVersion { .. }
+        | JournalError::NotWritten { .. }
+        | JournalError::Damaged { .. }) => other.into(),
+    })?;
+    if recorded.torn {
+        say(&format!("{}: its last line was cut off and is left out", path.display()));
+    }
+    Ok(recorded)
+}
+
+/// Why the study ended, which is a function of its trials. One that would go on was interrupted.
+fn stop(study: &Study) -> Stop {
+    match ChallengeRace.suggest(study) {
+        Next::Stop(stop) => stop,
+        Next::Try(_) => Stop::Interrupted,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
+fn tell_where(journal: &Path) {
+    println!("\nEvery trial: {}", journal.display());
+}
+
+/// The report on standard output's paper.
+fn paper() -> tune_output::Paper {
+    tune_output::Paper::of_stdout(std::env::var("NO_COLOR").ok().as_deref())
+}

@@ -1,0 +1,140 @@
+//! `report --compare A B`: two studies in one table. Refuses studies whose rates do not mean the same; tells what else differs.
+
+use std::path::Path;
+
+use comfy_table::CellAlignment;
+
+use super::{paper, read};
+use crate::commands::CommandError;
+use crate::commands::tune_output::{Paper, configuration, interval, plain_table, ratio, short, trimmed};
+use crate::stats::Interval;
+use crate::study::report::compare::{Comparison, Difference, incomparable};
+use crate::tune::{Header, Recorded};
+
+/// Prints how two studies compare.
+#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
+pub(super) fn compare(one: &Path, other: &Path) -> Result<(), CommandError> {
+    let (first, second) = (read(one)?, read(other)?);
+    let mut reasons = incomparable(&first.study(), &second.study());
+    if first.header.traffic != second.header.traffic {
+        reasons.push("traffic");
+    }
+    if !reasons.is_empty() {
+        return Err(CommandError::Incomparable { one: one.to_owned(), other: other.to_owned(), reasons: reasons.join(", ") });
+    }
+    print!("{}", text([&first, &second], paper()));
+    Ok(())
+}
+
+/// The comparison, ending in a newline.
+fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
+    let found = Comparison::new(&first.study(), &second.study());
+    let mut parts: Vec<String> =
+        [("A", first), ("B", second)].map(|(name, study)| paper.wrap(&introduction(name, study))).to_vec();
+    parts.push(table(&found, paper));
+    parts.push(paper.strong(&verdict(&found)));
+    let cautions = cautions(&first.header, &second.header);
+    if !cautions.is_empty() {
+        parts.push(paper.wrap(&format!("They also differ in: {}. What differs above may come from that.", cautions.join(", "))));
+    }
+    parts.join("\n\n").replacen("\n\n", "\n", 1) + "\n"
+}
+
+fn introduction(name: &str, study: &Recorded) -> String {
+    let about = &study.header.about;
+    format!("{name}: {}; {} on {}; {} trials", about.started, about.app, about.host, study.trials.len())
+}
+
+fn table(found: &Comparison, paper: Paper) -> String {
+    let mut table = plain_table(paper);
+    table.set_header(["", "A req/s", "B req/s", "B / A", ""]);
+    for row in &found.rows {
+        let [one, other] = row.capacity.map(|held| held.map_or_else(|| "–".to_owned(), interval));
+        let chosen: Vec<&str> = found
+            .recommended
+            .iter()
+            .zip(["A", "B"])
+            .filter(|(chosen, _)| **chosen == Some(row.candidate))
+            .map(|(_, name)| name)
+            .collect();
+        let note = match chosen.as_slice() {
+            [] => String::new(),
+            [one] => format!("{one} recommends"),
+            [..] => "both recommend".to_owned(),
+        };
+        table.add_row([short(row.candidate), one, other, row.ratio.map_or_else(|| "–".to_owned(), ratio), note]);
+    }
+    for column in table.column_iter_mut().take(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    trimmed(&table)
+}
+
+fn verdict(found: &Comparison) -> String {
+    let Some(between) = found.ratio else {
+        return "Nothing can be said: one of them recommends nothing.".to_owned();
+    };
+    let [Some(one), Some(other)] = found.recommended.map(|chosen| chosen.map(configuration)) else {
+        return "Nothing can be said: one of them recommends nothing.".to_owned();
+    };
+    let numbers = told(between);
+    match Difference::of(between) {
+        Difference::NotSeen => format!("No difference seen between what they recommend, {one} and {other}: {numbers}."),
+        Difference::Higher => format!("What B recommends ({other}) holds more than what A recommends ({one}): {numbers}."),
+        Difference::Lower => format!("What B recommends ({other}) holds less than what A recommends ({one}): {numbers}."),
+    }
+}
+
+fn told(between: Interval) -> String {
+    format!("{:.2} times ({:.2} to {:.2})", between.value, between.low, between.high)
+}
+
+/// What differs and may explain a difference.
+fn cautions(one: &Header, other: &Header) -> Vec<&'static str> {
+    let parts = [
+        (one.space.cores == other.space.cores, "cores"),
+        (one.about.host == other.about.host, "host"),
+        (one.application == other.application, "application's configuration"),
+        (one.pace == other.pace, "pace"),
+    ];
+    parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::Pace;
+    use crate::study::simulation::{APPS, App, studied};
+    use crate::tune::About;
+
+    fn recorded(app: &App, seed: u64) -> Recorded {
+        let study = studied(app, Pace::Normal, seed);
+        let about = About {
+            started: "2026-03-01T12:00:00Z".to_owned(),
+            app: "shop".to_owned(),
+            host: "a host".to_owned(),
+            ..About::default()
+        };
+        let header = Header {
+            tuningfork_journal: Header::VERSION,
+            slo: study.slo,
+            space: study.space.clone(),
+            objective: study.objective,
+            pace: study.pace,
+            budget: study.budget,
+            traffic: "f00d".to_owned(),
+            application: app.name.to_owned(),
+            about,
+        };
+        Recorded { header, trials: study.trials().to_vec(), torn: false }
+    }
+
+    #[test]
+    fn two_studies_side_by_side() {
+        let faster = APPS[2].faster(1.4);
+        let (slow, fast) = (recorded(&APPS[2], 1), recorded(&faster, 2));
+        let paper = Paper { width: 100, colour: false };
+        insta::assert_snapshot!(text([&slow, &fast], paper));
+        assert!(text([&slow, &slow], paper).contains("No difference seen"));
+    }
+}

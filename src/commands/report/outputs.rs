@@ -1,0 +1,113 @@
+//! The files a report is written to. They are made before what they tell is known, so that a wrong path costs no trial, and appear whole
+//! or not at all.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::paper;
+use crate::commands::CommandError;
+use crate::commands::record::files::{Draft, Packing, is_same, is_standard};
+use crate::commands::tune_output;
+use crate::study::Report;
+use crate::tune::About;
+use crate::units::Rate;
+
+/// The share of each host that stays free in the count of hosts for a peak.
+pub const HEADROOM: f64 = 0.3;
+
+/// The files that `tune` and `report` both write.
+#[derive(Debug, Default, Args)]
+pub struct Paths {
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the report as one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Files to be filled.
+pub struct Outputs(Vec<Output>);
+
+struct Output {
+    form: Form,
+    path: PathBuf,
+    draft: Draft,
+}
+
+/// What is written into a file.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Html,
+    Markdown,
+    Csv,
+    Optuna,
+}
+
+impl Outputs {
+    /// Refuses what cannot be written, and what is one of `inputs` or written twice. `more` are Markdown, CSV and Optuna's.
+    pub fn prepare(paths: &Paths, more: [&Option<PathBuf>; 3], inputs: &[&Path]) -> Result<Self, CommandError> {
+        let [markdown, csv, optuna] = more;
+        let forms = [
+            (Form::Json, &paths.json),
+            (Form::Html, &paths.html),
+            (Form::Markdown, markdown),
+            (Form::Csv, csv),
+            (Form::Optuna, optuna),
+        ];
+        let mut taken: Vec<&Path> = inputs.to_vec();
+        let mut outputs = Vec::new();
+        for (form, path) in forms.into_iter().filter_map(|(form, path)| Some((form, path.as_deref()?))) {
+            if taken.iter().any(|other| *other == path || is_same(other, path)) {
+                let source = io::Error::new(io::ErrorKind::AlreadyExists, "it is read, or written twice: name another file");
+                return Err(CommandError::CannotCreate { path: path.to_owned(), source });
+            }
+            let draft = Draft::new(path, Packing::Plain).map_err(cannot_create(path))?;
+            outputs.push(Output { form, path: path.to_owned(), draft });
+            taken.push(path);
+        }
+        Ok(Self(outputs))
+    }
+
+    /// Whether one of them is standard output, which then has no place for the report as text.
+    #[must_use]
+    pub fn use_stdout(&self) -> bool {
+        self.0.iter().any(|output| is_standard(&output.path))
+    }
+
+    /// Fills them all.
+    pub fn write(self, report: &Report, about: &About, peak: Option<Rate>) -> Result<(), CommandError> {
+        for Output { form, path, mut draft } in self.0 {
+            let text = text(form, report, about, peak).map_err(cannot_create(&path))?;
+            draft.write_all(text.as_bytes()).and_then(|()| draft.finish()).map_err(cannot_create(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn text(form: Form, report: &Report, about: &About, peak: Option<Rate>) -> io::Result<String> {
+    Ok(match form {
+        Form::Json => serde_json::to_string_pretty(&report.summary())? + "\n",
+        Form::Html => tune_output::html(report, about, peak, HEADROOM),
+        Form::Markdown => tune_output::markdown(report, about),
+        Form::Csv => tune_output::csv(report),
+        Form::Optuna => tune_output::optuna(report, about),
+    })
+}
+
+fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
+    move |source| CommandError::CannotCreate { path: path.to_owned(), source }
+}
+
+/// Prints the report.
+#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
+pub fn show(report: &Report, peak: Option<Rate>) {
+    println!();
+    print!("{}", tune_output::report(report, paper()));
+    if let Some(peak) = peak {
+        print!("\n{}", tune_output::hosts(report, peak, HEADROOM));
+    }
+}

@@ -1,0 +1,104 @@
+//! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes; empty where nothing was measured.
+
+use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
+
+const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
+                      utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
+                      memory_bytes,lateness_p99,seconds,flags,error";
+
+/// A number of a measurement.
+type Field = fn(&Measurement) -> Option<f64>;
+
+const NUMBERS: [Field; 16] = [
+    |found| Some(found.throughput),
+    |found| found.p50,
+    |found| found.p90,
+    |found| found.p99,
+    |found| found.max,
+    |found| found.errors,
+    Measurement::cpu_mean,
+    Measurement::cpu_lowest,
+    |found| found.workers_cpu,
+    |found| found.generator_cpu,
+    |found| found.cpu_seconds_per_request,
+    |found| found.time_in_worker,
+    |found| found.worker_busy,
+    |found| found.slots_busy,
+    |found| found.memory_bytes.map(|bytes| bytes as f64),
+    |found| found.lateness_p99,
+];
+
+/// All trials in order.
+#[must_use]
+pub fn csv(report: &Report) -> String {
+    let rows = report.trials.iter().zip(1..).map(|(trial, number)| row(trial, number));
+    [HEADER.to_owned()].into_iter().chain(rows).map(|row| row + "\r\n").collect()
+}
+
+fn row(trial: &Trial, number: usize) -> String {
+    let found = trial.measurement();
+    let (task, rate) = match trial.suggestion.task {
+        Task::Measure => ("measure", None),
+        Task::Challenge { rate } => ("challenge", Some(rate)),
+        Task::Serve { rate } => ("serve", Some(rate)),
+    };
+    let candidate = trial.suggestion.candidate;
+    let mut cells = vec![
+        number.to_string(),
+        text(trial.suggestion.purpose.word()),
+        task.to_owned(),
+        candidate.workers.to_string(),
+        candidate.connections.to_string(),
+        number_or_none(found.map(|found| found.capacity)),
+        number_or_none(rate),
+        trial.challenged().map_or_else(String::new, |challenged| challenged.holds.to_string()),
+        trial.is_valid().to_string(),
+        found.filter(|found| found.capacity > 0.0).map_or_else(String::new, |found| key(found.label())),
+        found.map_or_else(String::new, |found| text(&found.ending.words())),
+    ];
+    cells.extend(NUMBERS.iter().map(|field| number_or_none(found.and_then(field))));
+    cells.push(number_or_none(Some(trial.seconds())));
+    cells.push(text(&flags(trial).join("; ")));
+    cells.push(text(trial.failure().unwrap_or_default()));
+    cells.join(",")
+}
+
+fn flags(trial: &Trial) -> Vec<&'static str> {
+    let flags = match &trial.outcome {
+        Outcome::Measured(found) => found.flags.as_slice(),
+        Outcome::Challenged(found) => &found.flags,
+        Outcome::Failed { .. } => &[],
+    };
+    flags.iter().map(|flag| flag.words()).collect()
+}
+
+/// As the journal and JSON write it.
+fn key(label: Label) -> String {
+    serde_json::to_value(label).ok().and_then(|key| Some(key.as_str()?.to_owned())).unwrap_or_default()
+}
+
+fn number_or_none(number: Option<f64>) -> String {
+    number.map_or_else(String::new, |number| number.to_string())
+}
+
+/// Quoted where it must be. A program that calculates would take a cell that begins like a formula for one.
+fn text(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{guard}{}\"", text.replace('"', "\"\""))
+    } else {
+        format!("{guard}{text}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_quoted_and_are_no_formulas() {
+        let cells = ["plain", "a, b", "say \"no\"", "=1+2", "@x,y", ""].map(text);
+        assert_eq!(cells, ["plain", "\"a, b\"", "\"say \"\"no\"\"\"", "'=1+2", "\"'@x,y\"", ""]);
+        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 3);
+    }
+}

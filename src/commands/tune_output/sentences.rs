@@ -1,0 +1,135 @@
+//! What a study found, in sentences that every form of the report says.
+
+use std::num::NonZeroU32;
+
+use crate::commands::figures;
+use crate::study::confirm::Outcome as DuelOutcome;
+use crate::study::report::Side;
+use crate::study::{Candidate, Report, Stop, plan};
+use crate::units::Rate;
+
+/// How a sentence begins that tells what makes numbers doubtful.
+pub(super) const CARE: &str = "Take its numbers with care";
+
+/// The verdict.
+pub(super) fn headline(report: &Report) -> String {
+    let Some(chosen) = report.recommended else {
+        return refusal(report);
+    };
+    let chosen = configuration(chosen);
+    let ratio = report
+        .ratio
+        .map(|ratio| format!("{:.2} times the baseline ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high))
+        .unwrap_or_default();
+    let verdict = match report.outcome {
+        Some(DuelOutcome::Better) => format!("Recommended: {chosen}, {ratio}."),
+        Some(DuelOutcome::NoDifference) if report.recommended == Some(report.baseline.candidate) => {
+            format!("No difference seen between the best and the baseline. Recommended: the baseline, {chosen}.")
+        }
+        Some(DuelOutcome::NoDifference) => {
+            format!("No difference seen between the best and the baseline. Recommended: {chosen}, which needs less memory.")
+        }
+        Some(DuelOutcome::Worse) => {
+            format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
+        }
+        Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
+            format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
+        }
+        Some(DuelOutcome::OnlyBest) => format!("Recommended: {chosen}. The baseline holds no rate within the objective."),
+        Some(DuelOutcome::BaselineIsBest) | None if report.candidates < 2 => {
+            return format!("Only {chosen}, the baseline, was measured: nothing can be said about others.");
+        }
+        Some(DuelOutcome::BaselineIsBest) | None => {
+            format!("No difference seen: nothing better than the baseline was found. Recommended: the baseline, {chosen}.")
+        }
+    };
+    if report.confirmed || report.recommended == Some(report.baseline.candidate) {
+        verdict
+    } else {
+        format!("{verdict} Not repeated: take it as a hint.")
+    }
+}
+
+fn refusal(report: &Report) -> String {
+    let nearest = report.nearest.and_then(|number| Some((number, report.trials.get(number - 1)?.measurement()?)));
+    let nearest = nearest.map(|(number, found)| {
+        format!(
+            " Nearest: trial {number}, {} {} and {} of errors.",
+            report.slo.quantile().name(),
+            found.bounded.map_or_else(|| "–".to_owned(), figures::latency),
+            found.errors.map_or_else(|| "–".to_owned(), figures::percent)
+        )
+    });
+    let why = match report.stop {
+        Stop::OnlyErrors => "The application answers only errors.".to_owned(),
+        Stop::NothingStarts => "No configuration could be started.".to_owned(),
+        Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
+        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
+            format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
+        }
+    };
+    format!("{why} Nothing is recommended.")
+}
+
+/// What is certified, or why nothing is.
+pub(super) fn certificate(report: &Report) -> String {
+    format!("{}.", report.certificate.words(report.cores))
+}
+
+/// The side that is recommended.
+pub(super) fn recommended_side(report: &Report) -> Option<&Side> {
+    let chosen = report.recommended?;
+    [report.best.as_ref(), Some(&report.baseline)].into_iter().flatten().find(|side| side.candidate == chosen)
+}
+
+/// How many hosts a peak needs, in a sentence; empty if nothing is recommended.
+#[must_use]
+pub fn hosts(report: &Report, peak: Rate, headroom: f64) -> String {
+    let side = report.best.as_ref().filter(|best| Some(best.candidate) == report.recommended).unwrap_or(&report.baseline);
+    let capacity = side.capacity.filter(|_| report.recommended.is_some()).and_then(|capacity| Rate::new(capacity.value));
+    let Some(hosts) = capacity.and_then(|capacity| plan::hosts(peak, capacity, headroom)) else {
+        return String::new();
+    };
+    let plural = if hosts == NonZeroU32::MIN { "" } else { "s" };
+    format!(
+        "A peak of {:.0} req/s needs {hosts} host{plural} like this one, {:.0} % of each kept free.\n",
+        peak.per_second(),
+        headroom * 100.0
+    )
+}
+
+/// A configuration in words.
+pub(in crate::commands) fn configuration(candidate: Candidate) -> String {
+    let counted = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    format!("{} × {}", counted(candidate.workers.get().into(), "worker"), counted(candidate.connections.get(), "connection"))
+}
+
+/// A configuration in short.
+pub(in crate::commands) fn short(candidate: Candidate) -> String {
+    format!("{} × {}", candidate.workers, candidate.connections)
+}
+
+/// What follows the verdict: what binds, what makes its numbers doubtful, what is certified, and whether the search was cut short.
+pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if report.recommended.is_some() {
+        if let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref()) {
+            sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
+            let doubts: Vec<&str> = found.flags.iter().map(|flag| flag.words()).collect();
+            if !doubts.is_empty() {
+                sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
+            }
+        }
+        sentences.push(certificate(report));
+    }
+    match report.stop {
+        Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),
+        Stop::Converged
+        | Stop::Certified
+        | Stop::OnlyErrors
+        | Stop::NothingMeetsSlo
+        | Stop::NothingStarts
+        | Stop::Interrupted => {}
+    }
+    sentences
+}

@@ -1,0 +1,152 @@
+//! Two studies side by side: what each measured at the same configurations, and how far what they recommend is apart. Refuses to compare
+//! rates that do not mean the same.
+
+use serde::Serialize;
+
+use crate::stats::{Interval, Spread};
+use crate::study::confirm::Duel;
+use crate::study::standing::Standing;
+use crate::study::{Candidate, Study};
+
+/// Two studies, side by side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Configurations that both measured, or that one of them recommends.
+    pub rows: Vec<Row>,
+    /// What each recommends, and what it holds.
+    pub recommended: [Option<Candidate>; 2],
+    /// What the second recommends over what the first recommends, requests a second; `None` if one recommends nothing.
+    pub ratio: Option<Interval>,
+}
+
+/// One configuration in both studies.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Which.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// Its capacity in each, requests a second.
+    pub capacity: [Option<Interval>; 2],
+    /// The second over the first.
+    pub ratio: Option<Interval>,
+}
+
+/// How two intervals of capacity compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The second is higher.
+    Higher,
+    /// The second is lower.
+    Lower,
+    /// The interval of their ratio contains 1.
+    NotSeen,
+}
+
+impl Difference {
+    /// What a ratio says.
+    #[must_use]
+    pub fn of(ratio: Interval) -> Self {
+        if ratio.low > 1.0 {
+            Self::Higher
+        } else if ratio.high < 1.0 {
+            Self::Lower
+        } else {
+            Self::NotSeen
+        }
+    }
+}
+
+/// Why rates of two studies do not mean the same, in words; empty if they do.
+#[must_use]
+pub fn incomparable(one: &Study, other: &Study) -> Vec<&'static str> {
+    let parts = [(one.slo == other.slo, "bounds (--slo)"), (one.objective == other.objective, "objective")];
+    parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect()
+}
+
+impl Comparison {
+    /// Compares what was measured.
+    #[must_use]
+    pub fn new(one: &Study, other: &Study) -> Self {
+        let studies = [one, other];
+        let recommended = studies.map(|study| Duel::of(study).and_then(|duel| duel.recommended(study)));
+        let standings = studies.map(Standing::of);
+        let mut shown: Vec<Candidate> = one.measured().map(|(candidate, _)| candidate).collect();
+        shown.retain(|candidate| standings.iter().all(|standing| standing.place(*candidate).is_some()));
+        shown.extend(recommended.into_iter().flatten());
+        shown.sort_unstable();
+        shown.dedup();
+        let rows = shown.into_iter().map(|candidate| {
+            let samples = [Sample::of(one, candidate), Sample::of(other, candidate)];
+            Row { candidate, capacity: [0, 1].map(|side| samples[side].interval()), ratio: ratio(&samples) }
+        });
+        let chosen = |study, candidate: Option<Candidate>| candidate.map_or_else(Sample::none, |found| Sample::of(study, found));
+        Self { rows: rows.collect(), recommended, ratio: ratio(&[chosen(one, recommended[0]), chosen(other, recommended[1])]) }
+    }
+}
+
+/// Measured capacities of one configuration in one study, as logarithms, and how much one scatters.
+struct Sample {
+    logs: Vec<f64>,
+    spread: Spread,
+}
+
+impl Sample {
+    fn of(study: &Study, candidate: Candidate) -> Self {
+        let standing = Standing::of(study);
+        let logs = standing.place(candidate).map_or_else(Vec::new, |place| place.logs.clone());
+        Self { logs, spread: study.pace.scatter() }
+    }
+
+    const fn none() -> Self {
+        Self { logs: Vec::new(), spread: Spread { sd: 0.0, weight: 1.0 } }
+    }
+
+    fn interval(&self) -> Option<Interval> {
+        self.spread.interval(&self.logs)
+    }
+}
+
+/// The second over the first. Both intervals are symmetric in the logarithm, and their halves add as independent errors do.
+fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
+    let (one, other) = (one.interval()?, other.interval()?);
+    let half = |interval: Interval| (interval.high / interval.low).ln() / 2.0;
+    let (centre, half) = (other.value / one.value, half(one).hypot(half(other)));
+    Some(Interval { value: centre, low: centre * (-half).exp(), high: centre * half.exp() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::Pace;
+    use crate::study::simulation::{APPS, studied};
+
+    #[test]
+    fn the_same_application_twice_shows_no_difference() {
+        let mut seen = 0;
+        for seed in 0..20 {
+            let found = Comparison::new(&studied(&APPS[2], Pace::Normal, seed), &studied(&APPS[2], Pace::Normal, 100 + seed));
+            seen += usize::from(Difference::of(found.ratio.unwrap()) != Difference::NotSeen);
+            assert!(found.rows.iter().any(|row| row.ratio.is_some()), "the baseline is measured by both");
+        }
+        assert!(seen <= 2, "a 95 % interval missed {seen} of 20");
+    }
+
+    #[test]
+    fn a_faster_application_is_seen_and_the_order_matters() {
+        let (slow, fast) = (studied(&APPS[2], Pace::Normal, 1), studied(&APPS[2].faster(1.4), Pace::Normal, 2));
+        let found = Comparison::new(&slow, &fast);
+        assert_eq!(Difference::of(found.ratio.unwrap()), Difference::Higher);
+        assert!(found.ratio.unwrap().contains(1.4), "{:?}", found.ratio);
+        assert_eq!(Difference::of(Comparison::new(&fast, &slow).ratio.unwrap()), Difference::Lower);
+    }
+
+    #[test]
+    fn other_bounds_are_not_compared() {
+        let one = APPS[0].study(Pace::Quick);
+        let mut other = one.clone();
+        other.slo = "p99<1s".parse().unwrap();
+        assert_eq!(incomparable(&one, &other), ["bounds (--slo)"]);
+        assert!(incomparable(&one, &one).is_empty());
+        assert_eq!(Comparison::new(&one, &other).ratio, None);
+    }
+}
