@@ -125,7 +125,10 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     }
     let resumed = Journal::resume(&places.journal, header).map_err(|error| match error {
         JournalError::Io { path, source } => CommandError::Unreadable { path, source },
-        other @ (JournalError::Exists(_) | JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => other.into(),
+        other @ (JournalError::Exists(_)
+        | JournalError::OtherStudy { .. }
+        | JournalError::Damaged { .. }
+        | JournalError::Full { .. }) => other.into(),
     })?;
     say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {

@@ -70,6 +70,14 @@ pub enum JournalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A trial could not be written down.
+    #[error("journal {path}: {source}; every trial before this one is safe: make room, then continue with --resume")]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// The file system's answer.
+        source: io::Error,
+    },
     /// The file system says no.
     #[error("journal {path}: {source}")]
     Io {
@@ -170,7 +178,10 @@ impl Journal {
     fn write<T: Serialize>(&mut self, value: &T) -> Result<(), JournalError> {
         let mut line = serde_json::to_vec(value).map_err(|error| self.io(error.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|source| {
+            let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if full { JournalError::Full { path: self.path.clone(), source } } else { self.io(source) }
+        })
     }
 
     /// A new file's name is safe only when its directory is (fsync(2)).
