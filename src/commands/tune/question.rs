@@ -1,5 +1,6 @@
 //! What a study is asked: the application, the traffic, the bounds.
 
+use std::collections::HashSet;
 use std::env;
 use std::hash::Hasher;
 use std::num::NonZeroU16;
@@ -19,6 +20,8 @@ use crate::sys::host::{CoreBound, Facts};
 use crate::tune::Header;
 use crate::units::{Connections, Workers};
 
+/// With fewer different requests than this, the recording is no picture of an application's traffic.
+const FEW_REQUESTS: usize = 10;
 /// Connections of the demo's baseline, those of the story the README tells.
 const DEMO_CONNECTIONS: u32 = 10;
 
@@ -34,7 +37,8 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn ask(options: &Options, cores: NonZeroU16) -> Result<Self, CommandError> {
+    pub(super) fn ask(options: &Options, facts: &Facts) -> Result<Self, CommandError> {
+        let cores = facts.cores.at_once;
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
         let recording = match &options.traffic {
             Some(path) => read(path)?,
@@ -50,7 +54,7 @@ impl Question {
             Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
             None => pace.budget(),
         };
-        let space = space(&config, options, cores);
+        let space = space(&config, options, facts);
         Ok(Self { config, plan, slo: options.slo, space, pace, budget, is_demo: options.demo })
     }
 
@@ -87,15 +91,15 @@ impl Question {
             App::Command(app) => app.command.join(" "),
             App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
         };
-        let cores = facts.cores.usable;
-        let why = match facts.cores.bound {
-            CoreBound::Online => String::new(),
-            CoreBound::Affinity => format!(" of {} (CPU affinity)", facts.cores.online),
-            CoreBound::Quota => format!(" of {} (CPU quota)", facts.cores.online),
+        let (cores, online) = (facts.cores, facts.cores.online);
+        let cores = match (cores.quota, cores.bound) {
+            (Some(quota), _) => format!("{quota} of {online} (CPU quota)"),
+            (None, CoreBound::Affinity) => format!("{} of {online} (CPU affinity)", cores.at_once),
+            (None, CoreBound::Online | CoreBound::Quota) => cores.at_once.to_string(),
         };
         let baseline = self.space.baseline();
-        let memory = facts.memory >> 30;
-        say(&format!("Tuning {app} on {cores}{why} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel));
+        let memory = facts.memory_limit >> 30;
+        say(&format!("Tuning {app} on {cores} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel));
         say(&format!(
             "{} requests, {}, baseline {} workers × {} connections",
             self.plan.requests().len(),
@@ -103,6 +107,10 @@ impl Question {
             baseline.workers,
             baseline.connections
         ));
+        let different = self.plan.requests().iter().map(|request| self.plan.bytes(request)).collect::<HashSet<_>>().len();
+        if different < FEW_REQUESTS {
+            say(&format!("warning: only {different} different requests are recorded, and what is found holds for those alone"));
+        }
         say(&format!("what the workers write: {}", places.log.display()));
     }
 }
@@ -113,9 +121,11 @@ fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
     Ok(demo::config(&program, Workers::folk(cores), connections))
 }
 
-fn space(config: &Config, options: &Options, cores: NonZeroU16) -> Space {
+fn space(config: &Config, options: &Options, facts: &Facts) -> Space {
     let dimensions = if config.app.collapses_connections() { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
-    let mut space = Space::ordinary(cores, dimensions, config.connections);
+    let mut space = Space::ordinary(facts.cores.at_once, dimensions, config.connections);
+    space.quota = facts.cores.quota;
+    space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
     space.workers = Some(config.workers);
     space.max_workers = options.max_workers.unwrap_or(space.max_workers.max(config.workers));
     space.max_connections = options.max_connections.unwrap_or(space.max_connections.max(config.connections));
