@@ -97,7 +97,7 @@ impl<'a> Script<'a> {
     pub(super) fn challenge(mut self, rate: Rate) -> Result<Challenged, TrialError> {
         let warm = self.warm_up()?;
         let (holds, why) = if warm.hopeless {
-            (false, Some(self.hopeless_ending(&warm.window).words()))
+            (false, Some(hopeless_ending(&warm.window).words()))
         } else {
             let settle = self.settle(warm.window.latencies.quantile(self.terms.slo.quantile().share()));
             let judged = self.judged(rate, settle, self.terms.pace.timing())?;
@@ -156,17 +156,12 @@ impl<'a> Script<'a> {
 
     /// The measurement of an application whose warm-up settles the matter.
     pub(super) fn hopeless(mut self, window: &Window) -> Result<Measurement, TrialError> {
-        let (ending, memory) = (self.hopeless_ending(window), self.stage.memory()?);
+        let (ending, memory) = (hopeless_ending(window), self.stage.memory()?);
         self.flags.retain(|flag| *flag != Flag::NotSteady);
         let elapsed = self.stage.elapsed();
         self.memory.note(elapsed, memory);
         let found = self.describe(window);
         Ok(self.finish(Measurement { ending, ..found }))
-    }
-
-    fn hopeless_ending(&self, window: &Window) -> Ending {
-        let failed: u64 = window.errors.values().sum();
-        if window.completed == 0 && failed > window.unanswered { Ending::OnlyErrors } else { Ending::TooSlow }
     }
 
     /// Offers `rate` until it is decided; a failure that was disturbed is tried again while there are [`REPEATS`] left.
@@ -262,4 +257,9 @@ impl<'a> Script<'a> {
             self.flags.push(flag);
         }
     }
+}
+
+fn hopeless_ending(window: &Window) -> Ending {
+    let failed: u64 = window.errors.values().sum();
+    if window.completed == 0 && failed > window.unanswered { Ending::OnlyErrors } else { Ending::TooSlow }
 }
