@@ -169,7 +169,9 @@ impl CommandError {
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
             | Self::CannotCreate { .. }
-            | Self::Journal(JournalError::Exists(_) | JournalError::Full { .. } | JournalError::Io { .. }) => Ending::CannotCreate,
+            | Self::Journal(JournalError::Exists(_) | JournalError::Full { .. } | JournalError::Io { .. }) => {
+                Ending::CannotCreate
+            }
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Replay(error) => error.ending(),
