@@ -248,7 +248,9 @@ fn compare(options: &Options, config: &Path, traffic: &Path) -> Result<ExitCode,
     let mut signals = Signals::of_a_study()?;
     let log = NamedTempFile::new()?;
     let output = Output::To(log.reopen()?.into());
-    let terms = Terms { slo: options.slo, pace: options.pace(), cores: host::cores().usable.get() };
+    let cores = host::cores();
+    let (cpu, cores) = (cores.quota.unwrap_or(f64::from(cores.at_once.get())), cores.at_once.get());
+    let terms = Terms { slo: options.slo, pace: options.pace(), cores, cpu };
     let mut live = Live::new(&config, &plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))?;
     println!("{} requests, {}, {} cores", plan.requests().len(), options.slo, terms.cores);
     let rounds = measure(&mut live, options, log.path())?;

@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod confirm;
+pub mod drift;
 mod measurement;
 pub mod model;
 mod objective;
@@ -19,8 +20,9 @@ mod space;
 pub mod standing;
 pub mod strategy;
 mod warmup;
+mod window;
 
-pub use measurement::{CoreShare, Ending, Flag, Label, LightNote, Measurement, ProbeNote, Window};
+pub use measurement::{Ending, Flag, Label, LightNote, Measurement, ProbeNote};
 pub use objective::Objective;
 pub use pace::{Budget, Effort, Pace, Timing};
 pub use probe::{Batch, Decision, Judge, Miss, Verdict};
@@ -30,6 +32,7 @@ pub use slo::{ErrorBound, Quantile, Slo, SloError};
 pub use space::{Candidate, Dimensions, Space};
 pub use strategy::{ChallengeRace, Next, Stop, Strategy};
 pub use warmup::Warmup;
+pub use window::{CoreShare, Window};
 
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod accounting;
+pub mod cgroup;
 mod children;
 pub mod clock;
 pub mod cpu;

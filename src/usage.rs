@@ -1,6 +1,7 @@
 //! CPU and memory counters read twice, and what happened between. Pure: `sys` reads them, [`proc`] parses what it read.
 //! Refuses to invent: a core that came, went or did not count between two readings has no share.
 
+pub mod cgroup;
 pub mod proc;
 
 use std::iter::Sum;

@@ -85,7 +85,7 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
 pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
-    let question = Question::ask(options, facts.cores.usable)?;
+    let question = Question::ask(options, &facts)?;
     let places = Places::choose(options.journal.as_deref())?;
     let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
     let header = question.header(&facts);
@@ -94,7 +94,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     question.introduce(&facts, &places);
     limits::raise_open_files();
     let output = Output::To(places.worker_log()?);
-    let terms = Terms { slo: question.slo, pace: question.pace, cores: question.space.cores.get() };
+    let terms = Terms { slo: question.slo, pace: question.pace, cores: question.space.cores.get(), cpu: question.space.cpu() };
     let mut live =
         Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
             .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;

@@ -4,58 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{Latencies, PackedLatencies};
-use crate::study::{Candidate, Slo};
-
-/// What happened in the measured part of a probe, as counters at both of its ends tell.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Window {
-    /// Its length.
-    pub seconds: f64,
-    /// Requests answered without error while it lasted.
-    pub completed: u64,
-    /// Latency of every request of it that was answered or gave up, from the moment it was due.
-    pub latencies: Latencies,
-    /// Requests that failed, by kind.
-    pub errors: BTreeMap<String, u64>,
-    /// Utilisation of every core the application may use.
-    pub cores: Vec<CoreShare>,
-    /// CPU time of the workers, seconds.
-    pub workers_cpu: f64,
-    /// CPU time of the load generator, seconds.
-    pub generator_cpu: f64,
-    /// How late the generator sent, 99th percentile, seconds.
-    pub lateness_p99: f64,
-    /// Workers that ended without being asked to, since the window before.
-    pub crashes: u32,
-    /// Requests that were still not answered when the load had been stopped for as long as the probe allows.
-    pub unanswered: u64,
-    /// The generator ran out of descriptors or ports.
-    pub generator_short: bool,
-}
-
-/// Shares of one core's time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CoreShare {
-    /// The number in `cpuN`.
-    pub cpu: u16,
-    /// Ordinary code.
-    pub user: f64,
-    /// The kernel, interrupts included.
-    pub system: f64,
-    /// Idle while a disk read is outstanding.
-    pub iowait: f64,
-    /// Taken by another guest.
-    pub steal: f64,
-}
-
-impl CoreShare {
-    /// The share in which the core worked for this host.
-    #[must_use]
-    pub fn busy(&self) -> f64 {
-        self.user + self.system
-    }
-}
+use crate::stats::PackedLatencies;
+use crate::study::{Candidate, CoreShare, Slo, Window};
 
 /// The result of a trial. Times are seconds, shares are of 1, CPU is cores. What was not measured is absent: a trial that an external program
 /// runs may know its capacity only.
@@ -97,8 +47,26 @@ pub struct Measurement {
     pub slots_busy: Option<f64>,
     /// Proportional set size of the workers, bytes.
     pub memory_bytes: Option<u64>,
+    /// How fast that grew while the trial ran, bytes a second.
+    #[serde(default)]
+    pub memory_growth: Option<f64>,
     /// Cores' worth of CPU the load generator used.
     pub generator_cpu: Option<f64>,
+    /// Cores' worth of CPU the supervisor used.
+    #[serde(default)]
+    pub supervisor_cpu: Option<f64>,
+    /// Cores' worth of CPU other programs used.
+    #[serde(default)]
+    pub other_cpu: Option<f64>,
+    /// Cores' worth of CPU left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or, where it is less, the quota.
+    #[serde(default)]
+    pub effective_cores: Option<f64>,
+    /// Share of the time in which a CPU quota held the trial back.
+    #[serde(default)]
+    pub throttled: Option<f64>,
+    /// Different requests of the recording that were sent.
+    #[serde(default)]
+    pub distinct_requests: Option<u64>,
     /// How late the load generator sent, 99th percentile.
     pub lateness_p99: Option<f64>,
     /// What the trial cost.
@@ -175,7 +143,7 @@ impl Ending {
 pub enum Flag {
     /// The load generator sent late.
     GeneratorLate,
-    /// The load generator ran out of descriptors or ports.
+    /// The load generator was at its limit: its thread, descriptors or ports.
     GeneratorShort,
     /// Another guest took more than 2 % of the cores.
     Steal,
@@ -185,6 +153,8 @@ pub enum Flag {
     WorkerCrashed,
     /// CPU per request still changed when the warm-up had to end.
     NotSteady,
+    /// Memory grew from probe to probe, and no slower at the end.
+    Leaking,
     /// The application did not empty itself when the load stopped.
     DoesNotRecover,
     /// Every offered rate was held: the capacity may be higher.
@@ -197,11 +167,12 @@ impl Flag {
     pub const fn words(self) -> &'static str {
         match self {
             Self::GeneratorLate => "load generator late",
-            Self::GeneratorShort => "load generator out of descriptors",
+            Self::GeneratorShort => "load generator at its limit",
             Self::Steal => "CPU stolen by the hypervisor",
             Self::OtherPrograms => "other programs used the cores",
             Self::WorkerCrashed => "worker crashed",
             Self::NotSteady => "not steady",
+            Self::Leaking => "memory keeps growing",
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
         }
@@ -212,7 +183,7 @@ impl Flag {
     pub const fn voids(self) -> bool {
         match self {
             Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms | Self::WorkerCrashed => true,
-            Self::NotSteady | Self::DoesNotRecover | Self::NotBracketed => false,
+            Self::NotSteady | Self::Leaking | Self::DoesNotRecover | Self::NotBracketed => false,
         }
     }
 }
@@ -284,7 +255,7 @@ impl Measurement {
             bounded: Some(window.latencies.quantile(slo.quantile().share())),
             errors: Some(failed as f64 / (failed + answered).max(1) as f64),
             errors_by_kind: window.errors.clone(),
-            utilisation: crate::stats::mean(&window.cores.iter().map(CoreShare::busy).collect::<Vec<_>>()),
+            utilisation: window.utilisation(),
             cores: window.cores.clone(),
             workers_cpu: Some(window.workers_cpu / seconds),
             cpu_seconds_per_request: Some(window.workers_cpu / answered.max(1) as f64),
@@ -292,6 +263,11 @@ impl Measurement {
             // Little's law: requests inside = throughput × residence.
             slots_busy: Some((throughput * window.latencies.mean() / candidate.slots() as f64).min(1.0)),
             generator_cpu: Some(window.generator_cpu / seconds),
+            supervisor_cpu: Some(window.supervisor_cpu / seconds),
+            other_cpu: (!window.cores.is_empty()).then(|| window.others()),
+            effective_cores: (!window.cores.is_empty()).then(|| window.effective_cores()),
+            throttled: Some(window.throttled / seconds),
+            distinct_requests: Some(window.distinct_requests),
             lateness_p99: Some(window.lateness_p99),
             ..Self::of_capacity(0.0)
         }
@@ -319,7 +295,13 @@ impl Measurement {
             worker_busy: None,
             slots_busy: None,
             memory_bytes: None,
+            memory_growth: None,
             generator_cpu: None,
+            supervisor_cpu: None,
+            other_cpu: None,
+            effective_cores: None,
+            throttled: None,
+            distinct_requests: None,
             lateness_p99: None,
             seconds: 0.0,
             light: None,

@@ -182,7 +182,7 @@ impl App {
     #[cfg(test)]
     pub(crate) fn faster(&self, factor: f64) -> Self {
         let surface = Surface { cpu: self.surface.cpu / factor, wait: self.surface.wait / factor, ..self.surface };
-        Self { surface, ..*self }
+        Self { name: "the same, faster", surface, ..*self }
     }
 
     /// By what share `candidate` falls short of the best.

@@ -4,6 +4,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 use std::{fs, io};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use procfs::process::Process;
 use rustix::thread::sched_getaffinity;
 
@@ -35,6 +38,38 @@ pub fn process_time(pid: u32) -> Option<Duration> {
     Some(proc::ticks(stat.utime.saturating_add(stat.stime), hertz()))
 }
 
+/// CPU time of a process as [`process_time`] and, with it, of its children that ended and that it has waited for: what a worker's short-lived
+/// helpers used. The living part is as fine as the kernel counts (clock_getcpuclockid(3)), not in ticks.
+#[must_use]
+pub fn time_with_ended_children(pid: u32) -> Option<Duration> {
+    let pid = i32::try_from(pid).ok()?;
+    let stat = Process::new(pid).and_then(|process| process.stat()).ok()?;
+    let fine = clock_getcpuclockid(Pid::from_raw(pid)).and_then(clock_gettime).map(Duration::from);
+    let living = fine.unwrap_or_else(|_| proc::ticks(stat.utime.saturating_add(stat.stime), hertz()));
+    let ended = u64::try_from(stat.cutime.saturating_add(stat.cstime)).unwrap_or(0);
+    Some(living.saturating_add(proc::ticks(ended, hertz())))
+}
+
+/// CPU time of this process, all its threads.
+#[must_use]
+pub fn own_time() -> Duration {
+    used(UsageWho::RUSAGE_SELF)
+}
+
+/// CPU time of the children of this process that ended and were waited for, and of theirs (getrusage(2)).
+#[must_use]
+pub fn ended_children() -> Duration {
+    used(UsageWho::RUSAGE_CHILDREN)
+}
+
+fn used(who: UsageWho) -> Duration {
+    let span = |time: nix::sys::time::TimeVal| {
+        let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
+        Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0)).saturating_add(Duration::from_micros(micros))
+    };
+    getrusage(who).map_or(Duration::ZERO, |usage| span(usage.user_time()).saturating_add(span(usage.system_time())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +94,24 @@ mod tests {
         };
         std::thread::spawn(spin).join().unwrap();
         assert!(process_time(pid).unwrap() >= before + Duration::from_millis(20));
+    }
+
+    #[test]
+    fn what_ended_children_used_is_not_lost() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+
+        let burn = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done); echo done; read line";
+        let mut shell = Command::new("sh").args(["-c", burn]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(shell.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let (alone, with_children) = (process_time(shell.id()).unwrap(), time_with_ended_children(shell.id()).unwrap());
+        assert!(with_children >= alone + Duration::from_millis(30), "{alone:?} {with_children:?}");
+        let before = ended_children();
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert!(ended_children() >= before + Duration::from_millis(30), "{before:?} {:?}", ended_children());
+        assert_eq!(time_with_ended_children(shell.id()), None);
     }
 
     #[test]

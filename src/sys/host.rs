@@ -6,13 +6,17 @@ use std::thread::available_parallelism;
 use rustix::thread::sched_getaffinity;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use super::cgroup::Slice;
+
 /// Facts for the head of a report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The processor's name; empty if the kernel does not tell.
     pub cpu_model: String,
-    /// Memory of the machine, bytes; a cgroup's limit is not seen.
+    /// Memory of the machine, bytes.
     pub memory: u64,
+    /// The memory this process and what it starts may have, bytes: the machine's, or less where a control group bounds it.
+    pub memory_limit: u64,
     /// The kernel's release, as `uname -r`.
     pub kernel: String,
     /// The cores to count on.
@@ -20,7 +24,7 @@ pub struct Facts {
 }
 
 /// How many cores this process may use, and why not more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cores {
     /// Those it may use. A quota is rounded down, to one at least.
     pub usable: NonZeroU16,
@@ -28,6 +32,10 @@ pub struct Cores {
     pub online: NonZeroU16,
     /// What set `usable`.
     pub bound: CoreBound,
+    /// Cores' worth of CPU time that a quota allows.
+    pub quota: Option<f64>,
+    /// Those that can work for this process at the same time: `usable` with the quota rounded up.
+    pub at_once: NonZeroU16,
 }
 
 /// What limits the cores of a process.
@@ -46,10 +54,12 @@ pub enum CoreBound {
 pub fn facts() -> Facts {
     let wanted = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted).ok();
+    let memory = system.as_ref().map_or(0, System::total_memory);
     let model = system.as_ref().and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()));
     Facts {
         cpu_model: model.unwrap_or_default(),
-        memory: system.as_ref().map_or(0, System::total_memory),
+        memory,
+        memory_limit: Slice::own().memory_limit().map_or(memory, |limit| if memory == 0 { limit } else { limit.min(memory) }),
         kernel: System::kernel_version().unwrap_or_default(),
         cores: cores(),
     }
@@ -61,11 +71,11 @@ pub fn cores() -> Cores {
     let allowed = sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
     let available = available_parallelism().map_or(u32::MAX, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
     let online = super::cpu::core_times().map_or(0, |cores| u32::try_from(cores.len()).unwrap_or(u32::MAX));
-    bounded(online, allowed, available)
+    bounded(online, allowed, available, Slice::own().quota())
 }
 
 /// `online` of 0 and the others' maximum mean "not known".
-fn bounded(online: u32, allowed: u32, available: u32) -> Cores {
+fn bounded(online: u32, allowed: u32, available: u32, quota: Option<f64>) -> Cores {
     let online = if online == 0 { allowed.min(available) } else { online };
     let usable = online.min(allowed).min(available);
     let bound = if usable == online {
@@ -76,7 +86,11 @@ fn bounded(online: u32, allowed: u32, available: u32) -> Cores {
         CoreBound::Quota
     };
     let narrow = |count: u32| NonZeroU16::new(u16::try_from(count).unwrap_or(u16::MAX)).unwrap_or(NonZeroU16::MIN);
+    let reach = online.min(allowed).min(if quota.is_some() { u32::MAX } else { available });
+    let at_once = quota.map_or(reach, |quota| (0..reach).find(|cores| f64::from(*cores) >= quota).unwrap_or(reach));
     Cores {
+        quota: quota.filter(|quota| *quota < f64::from(reach)),
+        at_once: if at_once == u32::MAX { NonZeroU16::MIN } else { narrow(at_once) },
         usable: if usable == u32::MAX { NonZeroU16::MIN } else { narrow(usable) },
         online: if online == u32::MAX { NonZeroU16::MIN } else { narrow(online) },
         bound,
@@ -101,9 +115,20 @@ mod tests {
             ((100_000, u32::MAX, u32::MAX), u16::MAX, u16::MAX, CoreBound::Online),
         ];
         for ((online, allowed, available), usable, shown, bound) in cases {
-            let cores = bounded(online, allowed, available);
+            let cores = bounded(online, allowed, available, None);
             assert_eq!((cores.usable.get(), cores.online.get(), cores.bound), (usable, shown, bound));
         }
+    }
+
+    #[test]
+    fn a_quota_counts_in_fractions_and_rounds_up_to_cores() {
+        for (quota, online, available, kept, at_once) in
+            [(0.5, 8, 1, Some(0.5), 1), (2.5, 8, 2, Some(2.5), 3), (2.0, 8, 2, Some(2.0), 2), (9.0, 8, 8, None, 8)]
+        {
+            let cores = bounded(online, online, available, Some(quota));
+            assert_eq!((cores.quota, cores.at_once.get()), (kept, at_once));
+        }
+        assert_eq!(bounded(8, 4, 4, None).at_once.get(), 4);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::config::{Address, Config, Listen};
 use crate::load::Target;
 use crate::replay::Plan;
 use crate::serve::serve;
-use crate::study::{Challenged, Measurement, Suggestion, Task};
+use crate::study::{self, Suggestion};
 use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
 use crate::sys::linux::{Linux, Surroundings};
@@ -23,7 +23,7 @@ use crate::sys::remote::{self, Remote};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{clock, limits, priority};
-use crate::tune::trial::{Terms, measure};
+use crate::tune::trial::{self, Terms};
 use crate::tune::{Step, Testbed, TrialError};
 use backstage::{Backstage, Prompter};
 use stage::LiveStage;
@@ -73,11 +73,7 @@ impl<'a> Live<'a> {
 }
 
 impl Testbed for Live<'_> {
-    fn run(
-        &mut self,
-        suggestion: &Suggestion,
-        watch: &mut (dyn FnMut(Step) + Send),
-    ) -> Result<crate::study::Outcome, TrialError> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<study::Outcome, TrialError> {
         if self.signals.asked_to_stop() {
             return Err(TrialError::Interrupted);
         }
@@ -103,7 +99,7 @@ impl Testbed for Live<'_> {
                 if !priority::raise_this_thread() {
                     tracing::debug!("no real-time priority for the load generator (CAP_SYS_NICE): it may send late");
                 }
-                stage.await_ready().and_then(|()| measure(&mut stage, &terms, suggestion, watch))
+                stage.await_ready().and_then(|()| trial::run(&mut stage, &terms, suggestion, watch))
             });
             let outcome = serve(&mut host, settings, &mut Prompter::new(&backstage));
             backstage.end();
@@ -113,24 +109,13 @@ impl Testbed for Live<'_> {
         let measured = measured.map_err(|_| fail("the measuring thread panicked".to_owned()))?;
         // A candidate that gives up on its own stops too, and the script takes that for an interruption.
         match outcome {
-            Outcome::Stopped => measured.map(|found| answer(found, suggestion)),
+            Outcome::Stopped => measured,
             Outcome::WorkersNotBooting { reason } => Err(fail(reason)),
             Outcome::AppNotLoaded { reason } => {
                 self.not_loaded = Some(reason.clone());
                 Err(fail(reason))
             }
         }
-    }
-}
-
-/// Until the script of a challenge is written, a challenge is a measurement whose answer is compared with the rate.
-fn answer(found: Measurement, suggestion: &Suggestion) -> crate::study::Outcome {
-    match suggestion.task {
-        Task::Challenge { rate } => {
-            let holds = found.capacity >= rate;
-            crate::study::Outcome::Challenged(Challenged { why: None, holds, seconds: found.seconds, flags: found.flags })
-        }
-        Task::Measure | Task::Serve { .. } => crate::study::Outcome::Measured(Box::new(found)),
     }
 }
 

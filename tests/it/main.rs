@@ -21,4 +21,5 @@ mod service_check;
 mod support;
 mod tidy;
 mod tune;
+mod tune_trials;
 mod zygote;

@@ -1,5 +1,6 @@
 //! What a study is asked: the application, the traffic, the bounds.
 
+use std::collections::HashSet;
 use std::env;
 use std::hash::Hasher;
 use std::num::NonZeroU16;
@@ -20,6 +21,8 @@ use crate::sys::host::{CoreBound, Facts};
 use crate::tune::{About, Header};
 use crate::units::{Connections, Workers};
 
+/// With fewer different requests than this, the recording is no picture of an application's traffic.
+const FEW_REQUESTS: usize = 10;
 /// Connections of the demo's baseline, those of the story the README tells.
 const DEMO_CONNECTIONS: u32 = 10;
 
@@ -36,7 +39,8 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn ask(options: &Options, cores: NonZeroU16) -> Result<Self, CommandError> {
+    pub(super) fn ask(options: &Options, facts: &Facts) -> Result<Self, CommandError> {
+        let cores = facts.cores.at_once;
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
         // As nginx proxies to an upstream by default: a connection a request.
         let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
@@ -53,17 +57,9 @@ impl Question {
             Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
             None => pace.budget(),
         };
-        let space = space(&config, options, cores);
-        Ok(Self {
-            config,
-            plan,
-            slo: options.slo,
-            space,
-            pace,
-            budget,
-            recording: recording_name(options),
-            is_demo: options.demo,
-        })
+        let space = space(&config, options, facts);
+        let recording = recording_name(options);
+        Ok(Self { config, plan, slo: options.slo, space, pace, budget, recording, is_demo: options.demo })
     }
 
     pub(super) fn study(&self) -> Study {
@@ -113,6 +109,10 @@ impl Question {
             baseline.workers,
             baseline.connections
         ));
+        let different = self.plan.requests().iter().map(|request| self.plan.bytes(request)).collect::<HashSet<_>>().len();
+        if different < FEW_REQUESTS {
+            say(&format!("warning: only {different} different requests are recorded, and what is found holds for those alone"));
+        }
         say(&format!("what the workers write: {}", places.log.display()));
     }
 }
@@ -129,13 +129,13 @@ fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 }
 
 fn host(facts: &Facts) -> String {
-    let why = match facts.cores.bound {
-        CoreBound::Online => String::new(),
-        CoreBound::Affinity => format!(" of {} (CPU affinity)", facts.cores.online),
-        CoreBound::Quota => format!(" of {} (CPU quota)", facts.cores.online),
+    let (cores, online) = (facts.cores, facts.cores.online);
+    let cores = match (cores.quota, cores.bound) {
+        (Some(quota), _) => format!("{quota} of {online} (CPU quota)"),
+        (None, CoreBound::Affinity) => format!("{} of {online} (CPU affinity)", cores.at_once),
+        (None, CoreBound::Online | CoreBound::Quota) => cores.at_once.to_string(),
     };
-    let (cores, memory) = (facts.cores.usable, facts.memory >> 30);
-    format!("{cores}{why} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel)
+    format!("{cores} cores, {}, {} GiB, Linux {}", facts.cpu_model, facts.memory_limit >> 30, facts.kernel)
 }
 
 fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
@@ -144,9 +144,11 @@ fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
     Ok(demo::config(&program, Workers::folk(cores), connections))
 }
 
-fn space(config: &Config, options: &Options, cores: NonZeroU16) -> Space {
+fn space(config: &Config, options: &Options, facts: &Facts) -> Space {
     let dimensions = if config.app.collapses_connections() { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
-    let mut space = Space::ordinary(cores, dimensions, config.connections);
+    let mut space = Space::ordinary(facts.cores.at_once, dimensions, config.connections);
+    space.quota = facts.cores.quota;
+    space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
     space.workers = Some(config.workers);
     space.max_workers = options.max_workers.unwrap_or(space.max_workers.max(config.workers));
     space.max_connections = options.max_connections.unwrap_or(space.max_connections.max(config.connections));

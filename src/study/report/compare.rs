@@ -117,7 +117,7 @@ fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Pace;
+    use crate::study::{Pace, Report, Stop};
     use crate::study::simulation::{APPS, studied};
 
     #[test]
@@ -136,7 +136,9 @@ mod tests {
         let (slow, fast) = (studied(&APPS[2], Pace::Normal, 1), studied(&APPS[2].faster(1.4), Pace::Normal, 2));
         let found = Comparison::new(&slow, &fast);
         assert_eq!(Difference::of(found.ratio.unwrap()), Difference::Higher);
-        assert!(found.ratio.unwrap().contains(1.4), "{:?}", found.ratio);
+        let recommended = |study: &Study| Report::new(study, Stop::Converged).recommended.unwrap();
+        let truth = APPS[2].faster(1.4).capacity(recommended(&fast)) / APPS[2].capacity(recommended(&slow));
+        assert!(found.ratio.unwrap().contains(truth), "{:?}, really {truth}", found.ratio);
         assert_eq!(Difference::of(Comparison::new(&fast, &slow).ratio.unwrap()), Difference::Lower);
     }
 

@@ -48,7 +48,9 @@ fn a_journal_cut_anywhere_goes_on_from_its_last_whole_line() {
     let path = folder.path().join("study.jsonl");
     let study = written(&path);
     let bytes = std::fs::read(&path).unwrap();
-    for cut in (0..=bytes.len()).step_by(97).chain([bytes.len() - 1, bytes.len()]) {
+    // Every byte of the header and of two trials, and many a byte of the rest.
+    let start: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(3).map(<[u8]>::len).sum();
+    for cut in (0..=start).chain((start..=bytes.len()).step_by(97)).chain([bytes.len() - 1, bytes.len()]) {
         std::fs::write(&path, &bytes[..cut]).unwrap();
         let whole = memchr::memchr_iter(b'\n', &bytes[..cut]).count();
         let mut resumed = Journal::resume(&path, &header()).unwrap();
@@ -103,18 +105,6 @@ fn two_studies_do_not_write_to_one_journal() {
 }
 
 #[test]
-fn a_full_disk_is_told_with_what_to_do() {
-    let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
-    let mut journal = Journal { path: "study.jsonl".into(), file, length: 0 };
-    let told = journal.append(&finished().trials()[0]).unwrap_err().to_string();
-    assert_eq!(
-        told,
-        "journal study.jsonl: No space left on device (os error 28); all trials but the last are in it: make room, and go on with \
-         --journal study.jsonl --resume"
-    );
-}
-
-#[test]
 fn other_versions_are_told_from_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");
@@ -135,6 +125,51 @@ fn refuses_a_file_that_is_something_else() {
     let good = serde_json::to_string(&header()).unwrap();
     std::fs::write(&path, format!("{good}\n{{\"trial\":1}}\n")).unwrap();
     assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: 2, .. })));
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_to_do_and_costs_no_trial_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = written(&path);
+    let full = File::options().append(true).open("/dev/full").unwrap();
+    let mut journal = Journal { path: path.clone(), file: full, length: 0 };
+    let told = journal.append(&study.trials()[0]).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
+    assert_eq!(
+        told,
+        "journal /study.jsonl: No space left on device (os error 28); all trials but the last are in it: make room, and go on with \
+         --journal /study.jsonl --resume"
+    );
+    assert_eq!(Journal::resume(&path, &header()).unwrap().trials, study.trials());
+}
+
+/// A study that is killed while it writes: at a random byte, many times over. What it goes on to find is what it would have found.
+#[test]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a file's length")]
+fn a_study_killed_at_random_bytes_ends_the_same_two_hundred_times_of_two_hundred() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let whole = written(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut chance = crate::study::simulation::Chance::new(7);
+    let same = (0..200).filter(|_| {
+        let mut left = 0;
+        // Killed three times, each time further on.
+        for kill in 1..=3_u32 {
+            let span = bytes.len() - left;
+            left += (chance.even() * span as f64 / f64::from(4 - kill)) as usize;
+            std::fs::write(&path, &bytes[..left]).unwrap();
+            let resumed = Journal::resume(&path, &header()).unwrap();
+            assert_eq!(resumed.trials, whole.trials()[..resumed.trials.len()]);
+        }
+        let mut resumed = Journal::resume(&path, &header()).unwrap();
+        for trial in &whole.trials()[resumed.trials.len()..] {
+            resumed.journal.append(trial).unwrap();
+        }
+        drop(resumed);
+        Journal::resume(&path, &header()).unwrap().trials == whole.trials()
+    });
+    assert_eq!(same.count(), 200);
 }
 
 /// Answers from a simulated application, and is interrupted in trial `until`.

@@ -1,6 +1,6 @@
 //! The running candidate as the trial's script sees it: plays probes, and reads the counters at both ends of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::backstage::{Backstage, Phase};
 use crate::load::{self, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
 use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
 use crate::study::{Batch, CoreShare, Decision, Window};
+use crate::sys::cgroup::Slice;
 use crate::sys::{accounting, clock, cpu};
 use crate::tune::TrialError;
 use crate::tune::trial::{Load, Probe, Stage};
@@ -28,6 +29,7 @@ pub(super) struct LiveStage<'a> {
     backstage: &'a Backstage,
     started: Moment,
     max_connections: NonZeroU32,
+    slice: Slice,
     probes: u32,
     crashes_seen: u32,
 }
@@ -35,7 +37,7 @@ pub(super) struct LiveStage<'a> {
 impl<'a> LiveStage<'a> {
     pub(super) fn new(plan: &'a Plan, target: Target, backstage: &'a Backstage, started: Moment, connections: u32) -> Self {
         let max_connections = NonZeroU32::new(connections).unwrap_or(NonZeroU32::MIN);
-        Self { plan, target, backstage, started, max_connections, probes: 0, crashes_seen: 0 }
+        Self { plan, target, backstage, started, max_connections, slice: Slice::own(), probes: 0, crashes_seen: 0 }
     }
 
     /// Waits until every worker serves.
@@ -97,6 +99,8 @@ impl<'a> LiveStage<'a> {
             cores: cpu::usable_core_times().unwrap_or_default(),
             workers: self.workers_cpu(),
             generator: clock::thread_cpu(),
+            own: cpu::own_time(),
+            throttled: self.slice.throttled().unwrap_or_default(),
         }
     }
 
@@ -105,8 +109,18 @@ impl<'a> LiveStage<'a> {
         self.backstage.pids().into_iter().flat_map(accounting::family).collect()
     }
 
+    /// Of those that live, with what their children used that ended; and of those that ended in our care, as a recycled worker does.
     fn workers_cpu(&self) -> Duration {
-        self.processes().into_iter().filter_map(cpu::process_time).sum()
+        let ended = cpu::ended_children();
+        self.processes().into_iter().filter_map(cpu::time_with_ended_children).fold(ended, Duration::saturating_add)
+    }
+
+    /// How many different requests a probe sent that began at `from`.
+    fn distinct(&self, from: usize, sent: u64) -> u64 {
+        let requests = self.plan.requests();
+        let count = usize::try_from(sent).unwrap_or(usize::MAX).min(requests.len());
+        let played = requests.iter().cycle().skip(from).take(count);
+        played.map(|request| self.plan.bytes(request).as_ptr()).collect::<HashSet<_>>().len() as u64
     }
 }
 
@@ -126,7 +140,12 @@ impl Stage for LiveStage<'_> {
         let opening = opening.unwrap_or_else(|| self.counters());
         let closing = closing.unwrap_or_else(|| self.counters());
         let crashes = self.backstage.crashes();
-        let window = Window { crashes: crashes.saturating_sub(self.crashes_seen), ..window(&opening, &closing, &played) };
+        let window = Window {
+            crashes: crashes.saturating_sub(self.crashes_seen),
+            quota: self.slice.quota(),
+            distinct_requests: self.distinct(run.from, played.sent),
+            ..window(&opening, &closing, &played)
+        };
         (self.probes, self.crashes_seen) = (self.probes.wrapping_add(1), crashes);
         Ok(window)
     }
@@ -147,6 +166,9 @@ struct Counters {
     cores: Vec<CoreTime>,
     workers: Duration,
     generator: Duration,
+    /// All of this process, the generator's thread included.
+    own: Duration,
+    throttled: Duration,
 }
 
 /// Turns the engine's running counts into batches after settling, and ends the load when the script has decided.
@@ -209,6 +231,7 @@ fn step(before: &load::Batch, after: &load::Batch, cpu: Duration) -> Batch {
 fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
     let seconds = closing.at.since(opening.at).as_secs_f64();
     let cores = CpuUse::between(&opening.cores, &closing.cores).cores;
+    let generator = closing.generator.saturating_sub(opening.generator);
     Window {
         seconds,
         completed: completed(played.achieved.per_second() * seconds),
@@ -225,9 +248,13 @@ fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
             })
             .collect(),
         workers_cpu: closing.workers.saturating_sub(opening.workers).as_secs_f64(),
-        generator_cpu: closing.generator.saturating_sub(opening.generator).as_secs_f64(),
+        generator_cpu: generator.as_secs_f64(),
+        supervisor_cpu: closing.own.saturating_sub(opening.own).saturating_sub(generator).as_secs_f64(),
+        throttled: closing.throttled.saturating_sub(opening.throttled).as_secs_f64(),
         lateness_p99: played.lateness.scheduler.quantile(0.99),
         crashes: 0,
+        quota: None,
+        distinct_requests: 0,
         unanswered: played.unfinished.outstanding,
         generator_short: played.errors.exhausted > 0,
     }

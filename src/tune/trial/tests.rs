@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::*;
 use crate::stats::Latencies;
 use crate::study::simulation::Chance;
-use crate::study::{CoreShare, Label, Purpose, Task};
+use crate::study::{Candidate, Challenged, CoreShare, Ending, Flag, Label, Measurement, Purpose};
 use crate::units::{Connections, Workers};
 
 const MICROS: f64 = 1e6;
@@ -21,6 +21,10 @@ struct Server {
     collapses_at: u64,
     steal: f64,
     crashes: u32,
+    /// Bytes of memory every request leaves behind.
+    leaks: u64,
+    accepted: u64,
+    generator: f64,
     chance: Chance,
     now: f64,
     collapsed: bool,
@@ -33,13 +37,31 @@ struct Server {
 impl Server {
     fn new(stations: u16, service: f64, wait: f64) -> Self {
         let free = (0..stations).map(|_| Reverse(0)).collect();
-        let (failing, collapses_at, steal, crashes) = (0.0, u64::MAX, 0.0, 0);
+        let (failing, collapses_at, steal, crashes, leaks, accepted, generator) = (0.0, u64::MAX, 0.0, 0, 0, 0, 0.0);
         let (chance, now, collapsed, under_way, rates) = (Chance(1), 0.0, false, BinaryHeap::new(), Vec::new());
-        Self { stations, service, wait, failing, collapses_at, steal, crashes, chance, now, collapsed, free, under_way, rates }
+        Self {
+            stations,
+            service,
+            wait,
+            failing,
+            collapses_at,
+            steal,
+            crashes,
+            leaks,
+            accepted,
+            generator,
+            chance,
+            now,
+            collapsed,
+            free,
+            under_way,
+            rates,
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test in microseconds")]
     fn accept(&mut self, due: f64) {
+        self.accepted += 1;
         self.collapsed |= self.under_way.len() as u64 > self.collapses_at;
         let slower = if self.collapsed { 5.0 } else { 1.0 };
         let Reverse(free) = self.free.pop().unwrap();
@@ -126,6 +148,7 @@ impl Stage for Server {
         window.cores =
             (0..self.stations).map(|cpu| CoreShare { cpu, user: busy, steal: self.steal, ..CoreShare::default() }).collect();
         window.crashes = self.crashes;
+        window.generator_cpu = self.generator * window.completed as f64;
         let last = self.under_way.iter().map(|request| request.0.0).max().unwrap_or(0) as f64 / MICROS + 0.001;
         self.now = last.clamp(self.now, self.now + probe.drain);
         self.finish();
@@ -134,7 +157,7 @@ impl Stage for Server {
     }
 
     fn memory(&mut self) -> Result<u64, TrialError> {
-        Ok(100 << 20)
+        Ok((100 << 20) + self.accepted * self.leaks)
     }
 
     fn elapsed(&mut self) -> f64 {
@@ -148,8 +171,24 @@ fn suggestion(expected: Option<f64>, rival: Option<f64>) -> Suggestion {
 }
 
 fn trial(server: &mut Server, pace: Pace, suggestion: &Suggestion) -> Measurement {
-    let terms = Terms { slo: "p90<700ms,errors<0.1%".parse().unwrap(), pace, cores: server.stations };
-    measure(server, &terms, suggestion, &mut |_| ()).unwrap()
+    let terms = terms(server.stations, pace);
+    match run(server, &terms, suggestion, &mut |_| ()).unwrap() {
+        Outcome::Measured(found) => *found,
+        other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => panic!("{other:?}"),
+    }
+}
+
+fn terms(cores: u16, pace: Pace) -> Terms {
+    Terms { slo: "p90<700ms,errors<0.1%".parse().unwrap(), pace, cores, cpu: f64::from(cores) }
+}
+
+fn challenge(server: &mut Server, pace: Pace, rate: f64) -> Challenged {
+    let suggestion = Suggestion { task: Task::Challenge { rate }, ..suggestion(None, None) };
+    let terms = terms(server.stations, pace);
+    match run(server, &terms, &suggestion, &mut |_| ()).unwrap() {
+        Outcome::Challenged(found) => found,
+        other @ (Outcome::Measured(_) | Outcome::Failed { .. }) => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -213,12 +252,12 @@ fn a_server_that_collapses_is_emptied_before_the_next_rate() {
 }
 
 #[test]
-fn a_disturbed_failure_is_tried_once_more_and_then_flagged() {
+fn a_disturbed_failure_is_tried_again_and_then_flagged() {
     let mut server = Server { steal: 0.05, ..Server::new(2, 0.01, 0.05) };
     let found = trial(&mut server, Pace::Normal, &suggestion(None, None));
     assert!(found.flags.contains(&Flag::Steal) && !found.is_valid());
     let missed = found.probes.iter().find(|probe| !probe.held).unwrap().rate;
-    assert_eq!(server.rates.iter().filter(|rate| rate.to_bits() == missed.to_bits()).count(), 2);
+    assert_eq!(server.rates.iter().filter(|rate| rate.to_bits() == missed.to_bits()).count(), 3);
 }
 
 #[test]
@@ -245,9 +284,69 @@ fn an_interruption_ends_the_trial_at_once() {
             self.0.elapsed()
         }
     }
-    let terms = Terms { slo: "p90<700ms".parse().unwrap(), pace: Pace::Quick, cores: 2 };
-    let ended = measure(&mut Cut(Server::new(2, 0.01, 0.05)), &terms, &suggestion(None, None), &mut |_| ());
+    let terms = terms(2, Pace::Quick);
+    let ended = run(&mut Cut(Server::new(2, 0.01, 0.05)), &terms, &suggestion(None, None), &mut |_| ());
     assert_eq!(ended, Err(TrialError::Interrupted));
+}
+
+#[test]
+fn a_challenge_is_decided_by_one_probe() {
+    for (pace, seconds) in [(Pace::Quick, 7.0), (Pace::Normal, 16.0)] {
+        let held = challenge(&mut Server::new(2, 0.01, 0.05), pace, 150.0);
+        assert!(held.holds && held.why.is_none() && held.seconds < seconds, "{held:?}");
+        let mut server = Server::new(2, 0.01, 0.05);
+        let missed = challenge(&mut server, pace, 260.0);
+        assert!(!missed.holds && missed.why.is_some() && missed.flags.is_empty(), "{missed:?}");
+        assert_eq!(server.rates, [260.0]);
+    }
+}
+
+#[test]
+fn a_disturbed_challenge_is_tried_again_and_then_flagged_only_if_it_failed() {
+    let mut server = Server { steal: 0.05, ..Server::new(2, 0.01, 0.05) };
+    assert_eq!(challenge(&mut server, Pace::Quick, 260.0).flags, [Flag::Steal]);
+    assert_eq!(server.rates.len(), 3);
+    let held = challenge(&mut Server { steal: 0.05, ..Server::new(2, 0.01, 0.05) }, Pace::Quick, 150.0);
+    assert!(held.holds && held.flags.is_empty());
+}
+
+#[test]
+fn a_fixed_rate_is_served_for_its_latencies() {
+    for (rate, capacity, ending) in [(150.0, 150.0, Ending::Held), (260.0, 0.0, Ending::NothingHeld)] {
+        let suggestion = Suggestion { task: Task::Serve { rate }, ..suggestion(None, None) };
+        let found = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion);
+        assert_eq!((found.capacity, found.ending, found.probes.len()), (capacity, ending, 1));
+        assert!(found.p90.is_some_and(|latency| latency > 0.05));
+    }
+}
+
+#[test]
+fn an_application_slower_than_any_bound_is_given_up_early() {
+    for service in [20.0, 500.0] {
+        let slow = trial(&mut Server::new(2, service, 0.05), Pace::Normal, &suggestion(None, None));
+        assert_eq!((slow.ending, slow.capacity), (Ending::TooSlow, 0.0));
+        assert!(slow.seconds < 20.0 && slow.probes.is_empty(), "{} s", slow.seconds);
+    }
+    let challenged = challenge(&mut Server::new(2, 500.0, 0.05), Pace::Quick, 10.0);
+    assert!(!challenged.holds && challenged.why.is_some());
+}
+
+#[test]
+fn memory_that_keeps_growing_is_flagged_with_its_pace() {
+    let found = trial(&mut Server { leaks: 100 << 10, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
+    assert!(found.flags.contains(&Flag::Leaking) && found.is_valid(), "{:?}", found.flags);
+    // 100 KiB a request, at somewhat less than 190 requests a second.
+    let growth = found.memory_growth.unwrap() / f64::from(100 << 10);
+    assert!((60.0..=200.0).contains(&growth), "{growth}");
+    let steady = trial(&mut Server::new(2, 0.01, 0.05), Pace::Normal, &suggestion(None, None));
+    assert!(!steady.flags.contains(&Flag::Leaking) && steady.memory_growth == Some(0.0));
+}
+
+#[test]
+fn what_the_generator_cannot_offer_is_said_and_not_guessed() {
+    let found = trial(&mut Server { generator: 0.008, ..Server::new(2, 0.01, 0.05) }, Pace::Quick, &suggestion(None, None));
+    assert!(found.flags.contains(&Flag::GeneratorShort) && found.flags.contains(&Flag::NotBracketed), "{:?}", found.flags);
+    assert!(found.capacity > 80.0 && !found.is_valid() && found.probes.len() == 1, "{:?}", found.probes);
 }
 
 #[test]

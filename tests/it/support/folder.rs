@@ -79,9 +79,19 @@ impl Folder {
         self.start_in(Turn::alone(), arguments).finish()
     }
 
+    /// Starts it by a shell that does `first` before it becomes tuningfork.
+    pub(crate) fn start_after(&self, first: &str, arguments: &str) -> Working {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{first} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tuningfork")]);
+        self.start_command(Turn::beside_others(), shell, arguments)
+    }
+
     fn start_in(&self, turn: Turn, arguments: &str) -> Working {
+        self.start_command(turn, Command::new(env!("CARGO_BIN_EXE_tuningfork")), arguments)
+    }
+
+    fn start_command(&self, turn: Turn, mut command: Command, arguments: &str) -> Working {
         let out = self.path("stdout");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
         command.args(arguments.split(' ')).current_dir(self.0.path()).env("XDG_STATE_HOME", self.0.path());
         command.stdout(Stdio::from(File::create(&out).expect("make a file")));
         let mut watched = Watched::start_in(turn, command, Journal::default());

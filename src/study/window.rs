@@ -1,0 +1,132 @@
+//! The counters at both ends of a probe: what the workers, the generator, the supervisor and others used of the host, or of the slice of it that a
+//! quota leaves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Latencies;
+
+/// What happened in the measured part of a probe, as counters at both of its ends tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Its length.
+    pub seconds: f64,
+    /// Requests answered without error while it lasted.
+    pub completed: u64,
+    /// Latency of every request of it that was answered or gave up, from the moment it was due.
+    pub latencies: Latencies,
+    /// Requests that failed, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Utilisation of every core the application may use.
+    pub cores: Vec<CoreShare>,
+    /// CPU time of the workers, seconds.
+    pub workers_cpu: f64,
+    /// CPU time of the load generator, seconds.
+    pub generator_cpu: f64,
+    /// CPU time of the rest of this process, seconds: the supervisor.
+    pub supervisor_cpu: f64,
+    /// Cores' worth of CPU that a quota allows this process and the workers together.
+    pub quota: Option<f64>,
+    /// How long the quota held this process and the workers back, seconds.
+    pub throttled: f64,
+    /// How late the generator sent, 99th percentile, seconds.
+    pub lateness_p99: f64,
+    /// Workers that ended without being asked to, since the window before.
+    pub crashes: u32,
+    /// Requests that were still not answered when the load had been stopped for as long as the probe allows.
+    pub unanswered: u64,
+    /// The generator ran out of descriptors or ports.
+    pub generator_short: bool,
+    /// Different requests of the recording that were sent.
+    pub distinct_requests: u64,
+}
+
+impl Window {
+    /// Cores' worth of CPU time that can be had: a quota's, or all cores.
+    #[must_use]
+    pub fn supply(&self) -> f64 {
+        let cores = self.cores.len() as f64;
+        self.quota.map_or(cores, |quota| quota.min(cores))
+    }
+
+    /// Cores' worth of CPU time that programs other than the workers, the generator and the supervisor used, less what stands beside a quota: as long
+    /// as cores are idle, programs outside take nothing from it.
+    #[must_use]
+    pub fn others(&self) -> f64 {
+        let busy: f64 = self.cores.iter().map(CoreShare::busy).sum();
+        let others = (busy - self.ours()).max(0.0);
+        if self.quota.is_some() { (others - (self.cores.len() as f64 - self.supply())).max(0.0) } else { others }
+    }
+
+    /// Mean share in which what can be had was used. `None` if the cores were not measured.
+    #[must_use]
+    pub fn utilisation(&self) -> Option<f64> {
+        let busy = crate::stats::mean(&self.cores.iter().map(CoreShare::busy).collect::<Vec<_>>())?;
+        Some(if self.quota.is_some() { (self.ours() + self.others()) / self.supply() } else { busy })
+    }
+
+    /// Cores' worth of CPU time left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or the quota.
+    #[must_use]
+    pub fn effective_cores(&self) -> f64 {
+        let beside = (self.generator_cpu + self.supervisor_cpu) / self.seconds.max(1e-3);
+        (self.supply() - beside - self.others()).max(0.0)
+    }
+
+    fn ours(&self) -> f64 {
+        (self.workers_cpu + self.generator_cpu + self.supervisor_cpu) / self.seconds.max(1e-3)
+    }
+}
+
+/// Shares of one core's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CoreShare {
+    /// The number in `cpuN`.
+    pub cpu: u16,
+    /// Ordinary code.
+    pub user: f64,
+    /// The kernel, interrupts included.
+    pub system: f64,
+    /// Idle while a disk read is outstanding.
+    pub iowait: f64,
+    /// Taken by another guest.
+    pub steal: f64,
+}
+
+impl CoreShare {
+    /// The share in which the core worked for this host.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        self.user + self.system
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window() -> Window {
+        let core = |cpu, user| CoreShare { cpu, user, ..CoreShare::default() };
+        Window { seconds: 10.0, cores: vec![core(0, 0.9), core(1, 0.5)], ..Window::default() }
+    }
+
+    #[test]
+    fn what_can_be_had_is_the_cores_less_what_stands_beside_the_workers() {
+        let window = Window { workers_cpu: 10.0, generator_cpu: 1.5, supervisor_cpu: 0.5, ..window() };
+        assert!((window.others() - 0.2).abs() < 1e-9 && (window.effective_cores() - 1.6).abs() < 1e-9);
+        assert!((window.utilisation().unwrap() - 0.7).abs() < 1e-9);
+        assert_eq!(Window { cores: Vec::new(), ..window }.utilisation(), None);
+    }
+
+    #[test]
+    fn a_slice_is_measured_by_its_quota() {
+        let mut slice = Window { workers_cpu: 4.0, generator_cpu: 0.5, supervisor_cpu: 0.5, quota: Some(0.5), ..window() };
+        // Others use 0.9 of 2 cores: enough is left for half a core.
+        assert_eq!((slice.others(), slice.utilisation()), (0.0, Some(1.0)));
+        assert!((slice.effective_cores() - 0.4).abs() < 1e-9);
+        slice.cores.iter_mut().for_each(|core| core.user = 0.9);
+        slice.workers_cpu = 1.0;
+        // All but 0.2 of a core is busy, 0.2 of it with us.
+        assert!((slice.others() - 0.1).abs() < 1e-9, "{}", slice.others());
+    }
+}

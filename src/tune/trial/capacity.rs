@@ -1,0 +1,172 @@
+//! The highest rate held within the objective: a light probe for the demands, the rate they bound, then steps and bisection around it.
+
+use super::script::{Judged, Script};
+use crate::stats::PackedLatencies;
+use crate::study::queueing::{Bounds, Demand};
+use crate::study::{Decision, Ending, Flag, LightNote, Measurement, RateSearch, Suggestion, Window};
+use crate::tune::{Step, TrialError};
+use crate::units::Rate;
+
+/// The search starts a little below the bound: above it a collapsed server may not recover.
+const BELOW_BOUND: f64 = 0.92;
+const BELOW_EXPECTED: f64 = 0.97;
+const FIRST_STEP: f64 = 0.12;
+/// A bound from the light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less seen with
+/// gevent), so what is measured lightly is no bound by itself.
+const LIGHT_MARGIN: f64 = 1.25;
+/// Predictions are trusted up to this much above the light probe's bound.
+const TRUSTED: f64 = 1.1;
+/// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
+const LIGHT: f64 = 0.4;
+const MOST_CLIENTS: f64 = 256.0;
+
+/// Measures the candidate.
+pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result<Measurement, TrialError> {
+    let warm = script.warm_up()?;
+    if warm.hopeless {
+        return script.hopeless(&warm.window);
+    }
+    let light = light_probe(&mut script, &warm.window)?;
+    let found = if let Some(ending) = settled(&script, &light, suggestion) {
+        Measurement { capacity: 0.0, ending, ..light }
+    } else {
+        let search = search(&mut script, &light, suggestion)?;
+        conclude(&mut script, search, light)?
+    };
+    Ok(script.finish(found))
+}
+
+/// The light probe's demands.
+fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Measurement, TrialError> {
+    (script.watch)(Step::Light);
+    let timing = script.terms.pace.timing();
+    let clients = light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3));
+    // Until the clients have fallen out of step.
+    let settle = (2.0 * warm.latencies.quantile(0.9)).min(timing.light);
+    let probe = super::Probe { settle, ..script.closed(clients, timing.light) };
+    let window = script.stage.probe(&probe, &mut |_| Decision::GoOn)?;
+    script.note(&window);
+    script.read_memory()?;
+    let light = script.describe(&window);
+    let inside = f64::from(clients).min(script.candidate.slots() as f64);
+    let time_in_worker = (light.throughput > 0.0).then(|| inside / light.throughput);
+    let note = Some(LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) });
+    Ok(Measurement { time_in_worker, light: note, ..light })
+}
+
+/// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too
+/// few requests to measure anything by.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most MOST_CLIENTS")]
+fn light_clients(script: &Script<'_>, cpu: f64) -> u32 {
+    let few = script.few_clients();
+    if cpu <= 0.0 {
+        return few;
+    }
+    let wanted = LIGHT * script.terms.cpu.min(f64::from(script.candidate.workers.get()));
+    let half = script.candidate.slots() as f64 / 2.0;
+    ((f64::from(few) * wanted / cpu).min(half).min(MOST_CLIENTS) as u32).max(few)
+}
+
+/// Why the light probe already settles the matter, if it does.
+fn settled(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> Option<Ending> {
+    let answered = light.throughput > 0.0;
+    if !answered && light.errors.unwrap_or(0.0) > 0.0 {
+        Some(Ending::OnlyErrors)
+    } else if light.errors.unwrap_or(0.0) > script.terms.slo.error_share() && light.errors_by_kind.values().sum::<u64>() > 1 {
+        Some(Ending::Errors)
+    } else if !answered || light.bounded.unwrap_or(0.0) > script.terms.slo.latency().as_secs_f64() {
+        Some(Ending::TooSlow)
+    } else {
+        let bound = LIGHT_MARGIN * bound(script, light);
+        suggestion.rival.filter(|rival| bound < *rival).map(|_| Ending::Outclassed(bound))
+    }
+}
+
+/// What the probes found.
+#[derive(Default)]
+struct Found {
+    /// The highest rate held, and its probe.
+    best: Option<(f64, Judged)>,
+    /// What disturbed the lowest rate that was not.
+    doubt: Option<(f64, Option<Flag>)>,
+    /// Some probe ran in peace.
+    peace: bool,
+    /// The generator could not offer more.
+    spent: bool,
+}
+
+impl Found {
+    fn take(&mut self, asked: f64, judged: Judged) {
+        self.peace |= judged.disturbed.is_none();
+        if judged.held() {
+            let reached = judged.offered;
+            self.spent |= judged.spent_the_generator();
+            if self.best.as_ref().is_none_or(|(rate, _)| *rate < reached) {
+                self.best = Some((reached, judged));
+            }
+        } else if self.doubt.is_none_or(|(rate, _)| asked < rate) {
+            self.doubt = Some((asked, judged.disturbed));
+        }
+    }
+}
+
+fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion) -> Result<Found, TrialError> {
+    let mut search = rates(script, light, suggestion);
+    let settle = script.settle(light.bounded.unwrap_or(0.0));
+    let timing = script.terms.pace.timing();
+    let mut found = Found::default();
+    while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
+        let judged = script.judged(rate, settle, timing)?;
+        search.record(offered, judged.held());
+        let over = judged.ends_the_trial();
+        found.take(offered, judged);
+        if over || found.spent {
+            break;
+        }
+    }
+    if search.missed().is_none() {
+        script.flag(Flag::NotBracketed);
+    }
+    Ok(found)
+}
+
+fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Result<Measurement, TrialError> {
+    let Found { best, doubt, peace, .. } = found;
+    let doubt = doubt.and_then(|(_, flag)| flag);
+    script.flag_all(doubt);
+    let Some((capacity, judged)) = best else {
+        // Nobody knows what it would have held in peace.
+        return match doubt {
+            Some(flag) if !peace => {
+                let reason = format!("could not be measured: {}", flag.words());
+                Err(TrialError::Failed { reason, seconds: script.stage.elapsed() })
+            }
+            Some(_) | None => Ok(Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light }),
+        };
+    };
+    script.flag_all(judged.disturbed);
+    let described = script.describe(&judged.window);
+    Ok(Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described })
+}
+
+fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> RateSearch {
+    let timing = script.terms.pace.timing();
+    let bound = bound(script, light);
+    let bound = if bound.is_finite() { bound } else { light.throughput };
+    // A step just inside the precision: two probes are then enough where the expectation is right.
+    let narrow = (timing.precision - 1.0) * 0.99;
+    match suggestion.expected {
+        Some(expected) => {
+            RateSearch::new(BELOW_EXPECTED * expected.min(TRUSTED * bound), narrow, timing.precision, timing.probes)
+        }
+        None => RateSearch::new(BELOW_BOUND * bound, FIRST_STEP, timing.precision, timing.probes),
+    }
+}
+
+fn bound(script: &Script<'_>, light: &Measurement) -> f64 {
+    let beside =
+        (light.generator_cpu.unwrap_or(0.0) + light.supervisor_cpu.unwrap_or(0.0)) / light.throughput.max(f64::MIN_POSITIVE);
+    let time_in_worker = light.time_in_worker.unwrap_or(0.0);
+    let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
+    Bounds::new(script.candidate, script.terms.cpu, demand).tightest()
+}

@@ -1,0 +1,267 @@
+//! What all tasks have in common: the warm-up, one judged probe at a fixed rate, and the two tasks that need no more than that.
+
+use super::gates::{disturbance, is_generator_spent};
+use super::trend::{Trend, is_falling};
+use super::{Load, Probe, Stage, Terms};
+use crate::stats::PackedLatencies;
+use crate::study::{
+    Batch, Candidate, Challenged, Decision, Ending, Flag, Judge, Measurement, ProbeNote, Timing, Verdict, Warmup, Window,
+};
+use crate::tune::{Step, TrialError};
+use crate::units::Rate;
+
+/// How often a trial plays a failed probe again that was disturbed.
+const REPEATS: u32 = 2;
+/// An application that has answered nothing in time is given up after this long, seconds, and this many times the latency bound, but not before this
+/// share of the longest warm-up: the first requests may load half the application.
+const HOPELESS_AFTER: f64 = 3.0;
+const HOPELESS_LATENCIES: f64 = 3.0;
+const HOPELESS_SHARE: f64 = 0.5;
+/// How long requests of the warm-up are awaited, seconds, beside twice the latency bound.
+const WARM_UP_DRAIN: f64 = 1.0;
+/// How many usual probes long one is that looks at latencies.
+const SERVING: f64 = 3.0;
+
+/// A trial under way.
+pub(super) struct Script<'a> {
+    pub(super) stage: &'a mut dyn Stage,
+    pub(super) terms: &'a Terms,
+    pub(super) candidate: Candidate,
+    pub(super) watch: &'a mut (dyn FnMut(Step) + Send),
+    pub(super) memory: Trend,
+    /// CPU per request, probe by probe.
+    costs: Vec<f64>,
+    probes: Vec<ProbeNote>,
+    flags: Vec<Flag>,
+    repeats_left: u32,
+}
+
+/// What a warm-up leaves.
+pub(super) struct Warm {
+    pub(super) window: Window,
+    /// Not one request was answered in time.
+    pub(super) hopeless: bool,
+}
+
+/// A probe and its verdict.
+pub(super) struct Judged {
+    pub(super) window: Window,
+    pub(super) verdict: Verdict,
+    /// What was really offered, not what was asked for, requests a second: in a short window they differ by several percent.
+    pub(super) offered: f64,
+    /// What may have made it fail.
+    pub(super) disturbed: Option<Flag>,
+}
+
+impl Judged {
+    pub(super) fn held(&self) -> bool {
+        self.verdict == Verdict::Held
+    }
+
+    /// The application did not empty itself when the load stopped.
+    pub(super) const fn is_stuck(&self) -> bool {
+        self.window.unanswered > 0
+    }
+
+    /// Nothing after it can be believed.
+    pub(super) const fn ends_the_trial(&self) -> bool {
+        self.is_stuck() || self.window.crashes > 0
+    }
+
+    /// The generator could hardly offer more.
+    pub(super) fn spent_the_generator(&self) -> bool {
+        is_generator_spent(&self.window)
+    }
+
+    fn why(&self) -> Option<String> {
+        match self.verdict {
+            Verdict::Held => None,
+            Verdict::Missed(miss) => {
+                Some(self.disturbed.map_or(miss.words().to_owned(), |flag| format!("{}; {}", miss.words(), flag.words())))
+            }
+        }
+    }
+}
+
+impl<'a> Script<'a> {
+    pub(super) fn new(
+        stage: &'a mut dyn Stage,
+        terms: &'a Terms,
+        candidate: Candidate,
+        watch: &'a mut (dyn FnMut(Step) + Send),
+    ) -> Self {
+        let (memory, costs, probes, flags) = (Trend::default(), Vec::new(), Vec::new(), Vec::new());
+        Self { stage, terms, candidate, watch, memory, costs, probes, flags, repeats_left: REPEATS }
+    }
+
+    /// Whether the candidate holds `rate`.
+    pub(super) fn challenge(mut self, rate: Rate) -> Result<Challenged, TrialError> {
+        let warm = self.warm_up()?;
+        let (holds, why) = if warm.hopeless {
+            (false, Some(hopeless_ending(&warm.window).words()))
+        } else {
+            let settle = self.settle(warm.window.latencies.quantile(self.terms.slo.quantile().share()));
+            let judged = self.judged(rate, settle, self.terms.pace.timing())?;
+            if !judged.held() {
+                self.flag_all(judged.disturbed);
+            }
+            (judged.held(), judged.why())
+        };
+        Ok(Challenged { holds, why, seconds: self.stage.elapsed(), flags: self.flags })
+    }
+
+    /// How the candidate does at `rate`, from one long probe.
+    pub(super) fn serve(mut self, rate: Rate) -> Result<Measurement, TrialError> {
+        let warm = self.warm_up()?;
+        if warm.hopeless {
+            return self.hopeless(&warm.window);
+        }
+        let usual = self.terms.pace.timing();
+        let long = SERVING * usual.probe;
+        let timing = Timing { probe: long, pass_from: long, probe_cap: long.max(usual.probe_cap), ..usual };
+        let settle = self.settle(warm.window.latencies.quantile(self.terms.slo.quantile().share()));
+        let judged = self.judged(rate, settle, timing)?;
+        self.flag_all(judged.disturbed);
+        let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
+        let found = self.describe(&judged.window);
+        Ok(self.finish(Measurement { capacity, ending, ..found }))
+    }
+
+    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time.
+    pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
+        (self.watch)(Step::WarmingUp);
+        let (timing, latency) = (self.terms.pace.timing(), self.terms.slo.latency().as_secs_f64());
+        let patience = HOPELESS_AFTER.max(HOPELESS_LATENCIES * latency).max(HOPELESS_SHARE * timing.warmup_cap);
+        let (mut warmup, mut hopeless, mut seen) = (Warmup::new(timing), false, Batch::default());
+        let drain = timing.drain.min(WARM_UP_DRAIN + 2.0 * latency);
+        let probe = Probe { drain, ..self.closed(self.few_clients(), timing.warmup_cap.max(patience)) };
+        let window = self.stage.probe(&probe, &mut |batch: &Batch| {
+            seen.seconds += batch.seconds;
+            seen.completed += batch.completed;
+            seen.late += batch.late;
+            seen.failed += batch.failed;
+            let nothing_in_time = seen.completed == seen.late;
+            let only_errors = seen.completed > 0 && seen.failed == seen.completed;
+            let decision = warmup.observe(batch);
+            let given_up = seen.seconds >= patience || (only_errors && decision == Decision::Stop);
+            hopeless = nothing_in_time && given_up && seen.late + batch.overdue > 0;
+            let awaited = nothing_in_time && !given_up;
+            if hopeless || (decision == Decision::Stop && !awaited) { Decision::Stop } else { Decision::GoOn }
+        })?;
+        if !warmup.is_steady() {
+            self.flag(Flag::NotSteady);
+        }
+        self.note(&window);
+        Ok(Warm { window, hopeless })
+    }
+
+    /// The measurement of an application whose warm-up settles the matter.
+    pub(super) fn hopeless(mut self, window: &Window) -> Result<Measurement, TrialError> {
+        let (ending, memory) = (hopeless_ending(window), self.stage.memory()?);
+        self.flags.retain(|flag| *flag != Flag::NotSteady);
+        let elapsed = self.stage.elapsed();
+        self.memory.note(elapsed, memory);
+        let found = self.describe(window);
+        Ok(self.finish(Measurement { ending, ..found }))
+    }
+
+    /// Offers `rate` until it is decided; a failure that was disturbed is tried again while there are [`REPEATS`] left.
+    pub(super) fn judged(&mut self, rate: Rate, settle: f64, timing: Timing) -> Result<Judged, TrialError> {
+        loop {
+            let judged = self.once(rate, settle, timing)?;
+            let again = judged.disturbed.is_some() && !judged.held() && !judged.ends_the_trial() && self.repeats_left > 0;
+            if !again {
+                return Ok(judged);
+            }
+            self.repeats_left -= 1;
+        }
+    }
+
+    fn once(&mut self, rate: Rate, settle: f64, timing: Timing) -> Result<Judged, TrialError> {
+        let asked = rate.per_second();
+        (self.watch)(Step::Probing(asked));
+        let mut judge = Judge::new(&self.terms.slo, timing, self.candidate, asked);
+        let probe = Probe { load: Load::Open { rate }, settle, ..self.closed(0, timing.probe_cap) };
+        let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
+        self.note(&window);
+        self.read_memory()?;
+        if window.completed > 0 && window.workers_cpu > 0.0 {
+            self.costs.push(window.workers_cpu / window.completed as f64);
+        }
+        let disturbed = disturbance(&window, &self.terms.slo);
+        let judged = Judged { window, verdict: judge.verdict(), offered: judge.offered(), disturbed };
+        if judged.is_stuck() {
+            self.flag(Flag::DoesNotRecover);
+        }
+        let latencies = Some(PackedLatencies::of(&judged.window.latencies));
+        self.probes.push(ProbeNote { rate: asked, held: judged.held(), why: judged.why(), latencies });
+        Ok(judged)
+    }
+
+    pub(super) fn read_memory(&mut self) -> Result<(), TrialError> {
+        let (memory, elapsed) = (self.stage.memory()?, self.stage.elapsed());
+        self.memory.note(elapsed, memory);
+        Ok(())
+    }
+
+    /// How long a new rate plays before it counts: until requests of the old one, which took up to `latency`, are gone.
+    pub(super) fn settle(&self, latency: f64) -> f64 {
+        let timing = self.terms.pace.timing();
+        timing.settle.max(2.0 * latency).min(timing.probe_cap)
+    }
+
+    /// Completes a measurement with what the whole trial knows.
+    pub(super) fn finish(mut self, found: Measurement) -> Measurement {
+        if self.memory.is_leak() {
+            self.flag(Flag::Leaking);
+        }
+        if is_falling(&self.costs) {
+            self.flag(Flag::NotSteady);
+        }
+        let seconds = self.stage.elapsed();
+        Measurement {
+            memory_bytes: self.memory.largest(),
+            memory_growth: self.memory.growth(),
+            seconds,
+            probes: self.probes,
+            flags: self.flags,
+            ..found
+        }
+    }
+
+    pub(super) fn describe(&self, window: &Window) -> Measurement {
+        Measurement::of_window(window, &self.terms.slo, self.candidate)
+    }
+
+    pub(super) fn closed(&self, clients: u32, seconds: f64) -> Probe {
+        let timing = self.terms.pace.timing();
+        let (drain, batch) = (timing.drain, timing.batch);
+        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch, late: self.terms.slo.latency() }
+    }
+
+    /// Enough clients to keep every core and a pair of workers awake, too few to queue.
+    pub(super) fn few_clients(&self) -> u32 {
+        u32::from(self.terms.cores).max(2)
+    }
+
+    pub(super) fn note(&mut self, window: &Window) {
+        if window.crashes > 0 {
+            self.flag(Flag::WorkerCrashed);
+        }
+    }
+
+    pub(super) fn flag_all(&mut self, flags: impl IntoIterator<Item = Flag>) {
+        flags.into_iter().for_each(|flag| self.flag(flag));
+    }
+
+    pub(super) fn flag(&mut self, flag: Flag) {
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
+    }
+}
+
+fn hopeless_ending(window: &Window) -> Ending {
+    let failed: u64 = window.errors.values().sum();
+    if window.completed == 0 && failed > window.unanswered { Ending::OnlyErrors } else { Ending::TooSlow }
+}
