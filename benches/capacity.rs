@@ -20,7 +20,7 @@ use tuningfork::commands::demo;
 use tuningfork::config::{Config, Surroundings};
 use tuningfork::recording;
 use tuningfork::replay::{Plan, PlanOptions, Reuse};
-use tuningfork::study::{Candidate, Measurement, Pace, Purpose, Slo, Suggestion};
+use tuningfork::study::{Candidate, Measurement, Outcome, Pace, Purpose, Slo, Suggestion, Task};
 use tuningfork::sys::signals::Signals;
 use tuningfork::sys::spawn::Output;
 use tuningfork::sys::{host, launch, limits};
@@ -102,15 +102,17 @@ fn measure(live: &mut Live<'_>, options: &Options, log: &Path) -> Vec<Round> {
         let mut round: Round = vec![None; count];
         for place in (0..count).map(|place| (place + number) % count) {
             let candidate = options.candidates[place];
-            let suggestion = Suggestion { candidate, purpose: Purpose::Confirm, expected: expected[place], rival: None };
+            let suggestion =
+                Suggestion { candidate, purpose: Purpose::Confirm, task: Task::Measure, expected: expected[place], rival: None };
             match live.run(&suggestion, &mut |_| {}) {
-                Ok(measured) => {
+                Ok(Outcome::Measured(measured)) => {
                     show(number, candidate, &measured);
                     expected[place] = Some(measured.capacity).filter(|capacity| *capacity > 0.0);
-                    round[place] = Some(measured);
+                    round[place] = Some(*measured);
                 }
                 Err(TrialError::Interrupted) => return rounds,
-                Err(TrialError::Failed { reason, .. }) => {
+                Ok(Outcome::Challenged(_)) => unreachable!("only measurements are asked for"),
+                Ok(Outcome::Failed { reason, .. }) | Err(TrialError::Failed { reason, .. }) => {
                     println!("round {}  {:>8}  failed: {reason}", number + 1, name(candidate));
                     show_log(log);
                 }
@@ -128,8 +130,8 @@ fn show(round: usize, candidate: Candidate, measured: &Measurement) {
         round + 1,
         name(candidate),
         measured.capacity,
-        measured.p90 * 1e3,
-        measured.errors * 1e2,
+        measured.p90.unwrap_or(f64::NAN) * 1e3,
+        measured.errors.unwrap_or(f64::NAN) * 1e2,
         measured.cpu_mean().unwrap_or(f64::NAN) * 1e2,
         mebibytes(measured),
         measured.seconds,
@@ -147,7 +149,7 @@ fn show_log(log: &Path) {
 
 #[expect(clippy::cast_precision_loss, reason = "memory far below 2^53 bytes")]
 fn mebibytes(measured: &Measurement) -> f64 {
-    measured.memory_bytes as f64 / f64::from(1 << 20)
+    measured.memory_bytes.unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
 /// Median, least and most; `None` of nothing.
@@ -176,7 +178,7 @@ fn summarise(candidates: &[Candidate], rounds: &[Round]) {
         println!(
             "{:>8}  {median:7.1} ({least:7.1} – {most:7.1})  {:4.0}ms  {:4.0}%  {:7.1}MiB  {ratio:.3} ({lowest:.3} – {highest:.3})",
             name(*candidate),
-            of(&|measured| measured.p90)[0] * 1e3,
+            of(&|measured| measured.p90.unwrap_or(f64::NAN))[0] * 1e3,
             of(&|measured| measured.cpu_mean().unwrap_or(f64::NAN))[0] * 1e2,
             of(&mebibytes)[0],
         );

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod confirm;
 mod measurement;
 pub mod model;
+mod objective;
 mod pace;
 pub mod plan;
 mod probe;
@@ -20,6 +21,7 @@ pub mod strategy;
 mod warmup;
 
 pub use measurement::{CoreShare, Ending, Flag, Label, Measurement, ProbeNote, Window};
+pub use objective::Objective;
 pub use pace::{Budget, Effort, Pace, Timing};
 pub use probe::{Batch, Decision, Judge, Miss, Verdict};
 pub use rate_search::RateSearch;
@@ -42,6 +44,8 @@ pub struct Study {
     pub pace: Pace,
     /// When the search must conclude.
     pub budget: Budget,
+    /// What is best.
+    pub objective: Objective,
     trials: Vec<Trial>,
 }
 
@@ -61,10 +65,33 @@ pub struct Suggestion {
     pub candidate: Candidate,
     /// The reason.
     pub purpose: Purpose,
+    /// What to find out.
+    #[serde(default)]
+    pub task: Task,
     /// The capacity to start from, requests a second, where one was measured or predicted.
     pub expected: Option<f64>,
     /// The best capacity so far: a trial that plainly stays below it may end early. Absent where the number itself matters.
     pub rival: Option<f64>,
+}
+
+/// What a trial finds out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// The highest rate held within the objective: gives [`Outcome::Measured`].
+    #[default]
+    Measure,
+    /// Only whether it holds this rate: boot, warm-up, one probe. Gives [`Outcome::Challenged`], or [`Outcome::Measured`] from a testbed that
+    /// can only measure.
+    Challenge {
+        /// Requests a second.
+        rate: f64,
+    },
+    /// How it does at this rate: boot, warm-up, one long probe. Gives [`Outcome::Measured`] with this rate as capacity if it was held, 0 if not.
+    Serve {
+        /// Requests a second.
+        rate: f64,
+    },
 }
 
 /// Why a candidate is tried.
@@ -79,7 +106,9 @@ pub enum Purpose {
     Jump,
     /// A point of the coarse grid.
     Grid,
-    /// Next to the best so far.
+    /// Next to the best so far: does it hold a little more?
+    Challenge,
+    /// Next to the best so far, and it held a little more.
     Neighbour,
     /// The best so far, once more.
     Repeat,
@@ -96,6 +125,7 @@ impl Purpose {
             Self::Configured => "configured",
             Self::Jump => "predicted best",
             Self::Grid => "grid",
+            Self::Challenge => "challenge",
             Self::Neighbour => "neighbour",
             Self::Repeat => "repeat",
             Self::Confirm => "confirm",
@@ -109,6 +139,8 @@ impl Purpose {
 pub enum Outcome {
     /// Numbers.
     Measured(Box<Measurement>),
+    /// Whether the rate of a challenge was held.
+    Challenged(Challenged),
     /// The candidate could not be started, or did not survive.
     Failed {
         /// Why, in words.
@@ -118,11 +150,34 @@ pub enum Outcome {
     },
 }
 
+/// What came of a challenge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Challenged {
+    /// Whether the rate was held within the objective.
+    pub holds: bool,
+    /// Why not, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it cost.
+    pub seconds: f64,
+    /// What should make a reader doubt it.
+    #[serde(default)]
+    pub flags: Vec<Flag>,
+}
+
+impl Challenged {
+    /// The answer of one probe.
+    #[must_use]
+    pub const fn new(holds: bool, seconds: f64) -> Self {
+        Self { holds, why: None, seconds, flags: Vec::new() }
+    }
+}
+
 impl Study {
-    /// A study without trials.
+    /// A study of capacity without trials.
     #[must_use]
     pub const fn new(slo: Slo, space: Space, pace: Pace, budget: Budget) -> Self {
-        Self { slo, space, pace, budget, trials: Vec::new() }
+        Self { slo, space, pace, budget, objective: Objective::Capacity, trials: Vec::new() }
     }
 
     /// Adds the next trial.
@@ -166,7 +221,16 @@ impl Trial {
     pub fn measurement(&self) -> Option<&Measurement> {
         match &self.outcome {
             Outcome::Measured(measurement) => Some(measurement),
-            Outcome::Failed { .. } => None,
+            Outcome::Challenged(_) | Outcome::Failed { .. } => None,
+        }
+    }
+
+    /// What came of the challenge, if it was one and was answered as one.
+    #[must_use]
+    pub const fn challenged(&self) -> Option<&Challenged> {
+        match &self.outcome {
+            Outcome::Challenged(challenged) => Some(challenged),
+            Outcome::Measured(_) | Outcome::Failed { .. } => None,
         }
     }
 
@@ -174,8 +238,18 @@ impl Trial {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         match &self.outcome {
-            Outcome::Measured(_) => None,
+            Outcome::Measured(_) | Outcome::Challenged(_) => None,
             Outcome::Failed { reason, .. } => Some(reason.lines().last().unwrap_or_default()),
+        }
+    }
+
+    /// Whether it has a result that nothing disturbed.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        match &self.outcome {
+            Outcome::Measured(measurement) => measurement.is_valid(),
+            Outcome::Challenged(challenged) => !challenged.flags.iter().any(|flag| flag.voids()),
+            Outcome::Failed { .. } => false,
         }
     }
 
@@ -184,6 +258,7 @@ impl Trial {
     pub fn seconds(&self) -> f64 {
         match &self.outcome {
             Outcome::Measured(measurement) => measurement.seconds,
+            Outcome::Challenged(challenged) => challenged.seconds,
             Outcome::Failed { seconds, .. } => *seconds,
         }
     }

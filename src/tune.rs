@@ -8,12 +8,12 @@ pub mod trial;
 pub use journal::{Header, Journal, JournalError};
 pub use progress::Progress;
 
-use crate::study::{Measurement, Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};
+use crate::study::{Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};
 
 /// Runs one candidate and measures it.
 pub trait Testbed {
-    /// Starts the candidate afresh, measures it and stops it, telling `watch` what it is doing.
-    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError>;
+    /// Starts the candidate afresh, does the suggestion's task and stops it, telling `watch` what it is doing.
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError>;
 }
 
 /// What a trial is doing.
@@ -61,7 +61,7 @@ pub fn run_study(
         let number = study.trials().len() + 1;
         progress.started(number, strategy.about(study).max(number), &suggestion);
         let outcome = match testbed.run(&suggestion, &mut |step| progress.step(step)) {
-            Ok(measurement) => Outcome::Measured(Box::new(measurement)),
+            Ok(outcome) => outcome,
             Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason, seconds },
             Err(TrialError::Interrupted) => return Ok(Stop::Interrupted),
         };

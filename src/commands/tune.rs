@@ -156,7 +156,7 @@ fn show(report: &Report, options: &Options, places: &Places) {
 
 const fn ending(stop: Stop) -> Ending {
     match stop {
-        Stop::Converged | Stop::Budget => Ending::Success,
+        Stop::Converged | Stop::Certified | Stop::Budget => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
         Stop::NothingStarts => Ending::WorkersNotBooting,
         Stop::Interrupted => Ending::Interrupted,

@@ -76,7 +76,12 @@ fn verdict(report: &Report, paper: Paper) -> String {
     }
     match report.stop {
         Stop::Budget => say(&paper.wrap("The budget was used up before every promising configuration was tried.")),
-        Stop::Converged | Stop::OnlyErrors | Stop::NothingMeetsSlo | Stop::NothingStarts | Stop::Interrupted => {}
+        Stop::Converged
+        | Stop::Certified
+        | Stop::OnlyErrors
+        | Stop::NothingMeetsSlo
+        | Stop::NothingStarts
+        | Stop::Interrupted => {}
     }
     text
 }
@@ -132,15 +137,15 @@ fn refusal(report: &Report) -> String {
         format!(
             " Nearest: trial {number}, {} {} and {} of errors.",
             report.slo.quantile().name(),
-            figures::latency(found.bounded),
-            figures::percent(found.errors)
+            found.bounded.map_or_else(|| "–".to_owned(), figures::latency),
+            found.errors.map_or_else(|| "–".to_owned(), figures::percent)
         )
     });
     let why = match report.stop {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
-        Stop::NothingMeetsSlo | Stop::Converged | Stop::Budget => {
+        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
             format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
         }
     };

@@ -57,7 +57,8 @@ impl CoreShare {
     }
 }
 
-/// The result of a trial. Times are seconds, shares are of 1, CPU is cores.
+/// The result of a trial. Times are seconds, shares are of 1, CPU is cores. What was not measured is absent: a trial that an external program
+/// runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The highest rate held within the objective, requests a second; 0 if none was.
@@ -67,37 +68,39 @@ pub struct Measurement {
     /// Answered requests a second in the window described: that of the highest held rate, or of the light probe.
     pub throughput: f64,
     /// Median latency.
-    pub p50: f64,
+    pub p50: Option<f64>,
     /// 90th percentile.
-    pub p90: f64,
+    pub p90: Option<f64>,
     /// 99th percentile.
-    pub p99: f64,
+    pub p99: Option<f64>,
     /// Longest latency.
-    pub max: f64,
+    pub max: Option<f64>,
     /// The latency the objective bounds.
-    pub bounded: f64,
+    pub bounded: Option<f64>,
     /// Share of requests that failed.
-    pub errors: f64,
+    pub errors: Option<f64>,
     /// Failed requests by kind.
     pub errors_by_kind: BTreeMap<String, u64>,
-    /// Utilisation by core.
+    /// Mean share in which the cores were busy.
+    pub utilisation: Option<f64>,
+    /// Utilisation by core; empty if they were not looked at.
     pub cores: Vec<CoreShare>,
     /// Cores' worth of CPU the workers used.
-    pub workers_cpu: f64,
+    pub workers_cpu: Option<f64>,
     /// CPU time of the workers for one request.
-    pub cpu_seconds_per_request: f64,
+    pub cpu_seconds_per_request: Option<f64>,
     /// How long a request is inside a worker when nothing queues (light probe).
-    pub time_in_worker: f64,
+    pub time_in_worker: Option<f64>,
     /// Share of the workers' time on a core: 1 means that each keeps a core busy, as a GIL allows at most.
-    pub worker_busy: f64,
+    pub worker_busy: Option<f64>,
     /// Share of the slots (workers × connections) in use.
-    pub slots_busy: f64,
+    pub slots_busy: Option<f64>,
     /// Proportional set size of the workers, bytes.
-    pub memory_bytes: u64,
+    pub memory_bytes: Option<u64>,
     /// Cores' worth of CPU the load generator used.
-    pub generator_cpu: f64,
+    pub generator_cpu: Option<f64>,
     /// How late the load generator sent, 99th percentile.
-    pub lateness_p99: f64,
+    pub lateness_p99: Option<f64>,
     /// What the trial cost.
     pub seconds: f64,
     /// The rates tried.
@@ -211,6 +214,8 @@ pub enum Label {
     Slots,
     /// Something else: a lock, a database, a service, the objective itself.
     Other,
+    /// The trial did not say how busy cores and slots were.
+    Unknown,
 }
 
 impl Label {
@@ -222,6 +227,7 @@ impl Label {
             Self::Worker => "the workers",
             Self::Slots => "the connections",
             Self::Other => "something outside",
+            Self::Unknown => "unknown, as the trials did not tell how busy cores and connections were",
         }
     }
 
@@ -235,6 +241,7 @@ impl Label {
             Self::Other => {
                 "neither cores, workers nor connections are used up, so something outside them binds (a database, a lock, a service, or the latency bound itself)"
             }
+            Self::Unknown => "unknown: the trials did not tell how busy cores and connections were",
         }
     }
 }
@@ -254,26 +261,51 @@ impl Measurement {
         let throughput = answered as f64 / seconds;
         let workers = f64::from(candidate.workers.get());
         Self {
-            capacity: 0.0,
-            ending: Ending::NothingHeld,
             throughput,
-            p50: window.latencies.quantile(0.5),
-            p90: window.latencies.quantile(0.9),
-            p99: window.latencies.quantile(0.99),
-            max: window.latencies.max(),
-            bounded: window.latencies.quantile(slo.quantile().share()),
-            errors: failed as f64 / (failed + answered).max(1) as f64,
+            p50: Some(window.latencies.quantile(0.5)),
+            p90: Some(window.latencies.quantile(0.9)),
+            p99: Some(window.latencies.quantile(0.99)),
+            max: Some(window.latencies.max()),
+            bounded: Some(window.latencies.quantile(slo.quantile().share())),
+            errors: Some(failed as f64 / (failed + answered).max(1) as f64),
             errors_by_kind: window.errors.clone(),
+            utilisation: crate::stats::mean(&window.cores.iter().map(CoreShare::busy).collect::<Vec<_>>()),
             cores: window.cores.clone(),
-            workers_cpu: window.workers_cpu / seconds,
-            cpu_seconds_per_request: window.workers_cpu / answered.max(1) as f64,
-            time_in_worker: 0.0,
-            worker_busy: window.workers_cpu / seconds / workers,
+            workers_cpu: Some(window.workers_cpu / seconds),
+            cpu_seconds_per_request: Some(window.workers_cpu / answered.max(1) as f64),
+            worker_busy: Some(window.workers_cpu / seconds / workers),
             // Little's law: requests inside = throughput × residence.
-            slots_busy: (throughput * window.latencies.mean() / candidate.slots() as f64).min(1.0),
-            memory_bytes: 0,
-            generator_cpu: window.generator_cpu / seconds,
-            lateness_p99: window.lateness_p99,
+            slots_busy: Some((throughput * window.latencies.mean() / candidate.slots() as f64).min(1.0)),
+            generator_cpu: Some(window.generator_cpu / seconds),
+            lateness_p99: Some(window.lateness_p99),
+            ..Self::of_capacity(0.0)
+        }
+    }
+
+    /// A measurement that knows its capacity only, requests a second: what an external program may answer.
+    #[must_use]
+    pub const fn of_capacity(capacity: f64) -> Self {
+        Self {
+            capacity,
+            ending: if capacity > 0.0 { Ending::Held } else { Ending::NothingHeld },
+            throughput: capacity,
+            p50: None,
+            p90: None,
+            p99: None,
+            max: None,
+            bounded: None,
+            errors: None,
+            errors_by_kind: BTreeMap::new(),
+            utilisation: None,
+            cores: Vec::new(),
+            workers_cpu: None,
+            cpu_seconds_per_request: None,
+            time_in_worker: None,
+            worker_busy: None,
+            slots_busy: None,
+            memory_bytes: None,
+            generator_cpu: None,
+            lateness_p99: None,
             seconds: 0.0,
             probes: Vec::new(),
             flags: Vec::new(),
@@ -282,8 +314,8 @@ impl Measurement {
 
     /// Mean share in which the cores were busy; `None` if they were not measured.
     #[must_use]
-    pub fn cpu_mean(&self) -> Option<f64> {
-        crate::stats::mean(&self.cores.iter().map(CoreShare::busy).collect::<Vec<_>>())
+    pub const fn cpu_mean(&self) -> Option<f64> {
+        self.utilisation
     }
 
     /// The share of the least busy core.
@@ -301,12 +333,15 @@ impl Measurement {
     /// What binds the candidate, by the utilisations at its capacity.
     #[must_use]
     pub fn label(&self) -> Label {
-        if self.cpu_mean().is_some_and(|busy| busy >= CPU_FULL) {
+        let full = |share: Option<f64>, bound| share.is_some_and(|share| share >= bound);
+        if full(self.utilisation, CPU_FULL) {
             Label::Cpu
-        } else if self.worker_busy >= WORKER_FULL {
+        } else if full(self.worker_busy, WORKER_FULL) {
             Label::Worker
-        } else if self.slots_busy >= SLOTS_FULL {
+        } else if full(self.slots_busy, SLOTS_FULL) {
             Label::Slots
+        } else if self.utilisation.is_none() || self.slots_busy.is_none() {
+            Label::Unknown
         } else {
             Label::Other
         }
@@ -354,9 +389,9 @@ mod tests {
     #[test]
     fn describes_a_window() {
         let measured = measured(3, 10);
-        assert!((measured.throughput - 99.0).abs() < 1e-9 && (measured.errors - 0.01).abs() < 1e-9);
+        assert!((measured.throughput - 99.0).abs() < 1e-9 && (measured.errors.unwrap() - 0.01).abs() < 1e-9);
         assert!((measured.cpu_mean().unwrap() - 0.7).abs() < 1e-9 && (measured.cpu_lowest().unwrap() - 0.5).abs() < 1e-9);
-        assert!((measured.bounded - 0.1).abs() < 1e-3 && (measured.workers_cpu - 1.5).abs() < 1e-9);
+        assert!((measured.bounded.unwrap() - 0.1).abs() < 1e-3 && (measured.workers_cpu.unwrap() - 1.5).abs() < 1e-9);
         assert_eq!(measured.label(), Label::Other);
     }
 
@@ -365,7 +400,8 @@ mod tests {
         assert_eq!(measured(1, 50).label(), Label::Worker);
         assert_eq!(measured(5, 2).label(), Label::Slots);
         let mut busy = measured(5, 2);
-        busy.cores.iter_mut().for_each(|core| core.user = 0.9);
+        busy.utilisation = Some(0.95);
         assert_eq!(busy.label(), Label::Cpu);
+        assert_eq!(Measurement::of_capacity(10.0).label(), Label::Unknown);
     }
 }

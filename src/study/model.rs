@@ -31,8 +31,7 @@ impl Model {
     /// The model of a study, or `None` before a trial measured demands.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
-        let trials: Vec<(Candidate, &Measurement)> =
-            study.measured().filter(|(_, measured)| measured.throughput > 0.0 && measured.time_in_worker > 0.0).collect();
+        let trials: Vec<(Candidate, &Measurement)> = study.measured().filter(|(_, measured)| measured.throughput > 0.0).collect();
         let cores = f64::from(study.space.cores.get());
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
@@ -74,10 +73,10 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
     let points: Vec<(f64, f64)> = chosen
         .iter()
-        .filter(|(_, measured)| measured.cpu_seconds_per_request > 0.0)
-        .map(|(candidate, measured)| {
+        .filter_map(|(candidate, measured)| {
+            let cpu = measured.cpu_seconds_per_request.filter(|cpu| *cpu > 0.0)?;
             let crowd = (f64::from(candidate.workers.get()) / cores - 1.0).max(0.0);
-            (crowd, measured.cpu_seconds_per_request.ln())
+            Some((crowd, cpu.ln()))
         })
         .collect();
     let crowd = crate::stats::mean(&points.iter().map(|point| point.0).collect::<Vec<_>>())?;
@@ -93,8 +92,9 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
 
 /// CPU time per request on the host that is not the workers'.
 fn beside(measured: &Measurement, cores: f64) -> f64 {
-    let other = measured.cpu_mean().map_or(measured.generator_cpu, |busy| busy * cores - measured.workers_cpu);
-    other.max(measured.generator_cpu).max(0.0) / measured.throughput
+    let generator = measured.generator_cpu.unwrap_or(0.0);
+    let other = measured.cpu_mean().zip(measured.workers_cpu).map_or(generator, |(busy, workers)| busy * cores - workers);
+    other.max(generator).max(0.0) / measured.throughput
 }
 
 /// The shortest plausible time in a worker: what the light probe saw, or what full slots and Little's law imply.
@@ -105,9 +105,9 @@ fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
         } else {
             0.0
         };
-        measured.time_in_worker.max(implied)
+        measured.time_in_worker.unwrap_or(0.0).max(implied)
     });
-    times.min_by(f64::total_cmp)
+    times.filter(|time| *time > 0.0).min_by(f64::total_cmp)
 }
 
 /// The best capacity among trials that used up neither cores, workers nor slots: something else held them.
@@ -115,8 +115,8 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
     let spare = |measured: &Measurement| {
         measured.ending == Ending::Held
             && measured.cpu_mean().is_some_and(|busy| busy < 0.85)
-            && measured.worker_busy < 0.85
-            && measured.slots_busy < 0.8
+            && measured.worker_busy.is_some_and(|busy| busy < 0.85)
+            && measured.slots_busy.is_some_and(|busy| busy < 0.8)
     };
     let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
@@ -125,9 +125,9 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
 /// Memory a worker and memory a slot, by least squares without a constant. A negative part is taken as none, and the other fitted alone.
 fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
     let (mut ww, mut ws, mut ss, mut wm, mut sm) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (candidate, measured) in trials.iter().filter(|(_, measured)| measured.memory_bytes > 0) {
+    for (candidate, memory) in trials.iter().filter_map(|(candidate, measured)| Some((candidate, measured.memory_bytes?))) {
         let (workers, slots) = (f64::from(candidate.workers.get()), candidate.slots() as f64);
-        let memory = measured.memory_bytes as f64;
+        let memory = memory as f64;
         ww += workers * workers;
         ws += workers * slots;
         ss += slots * slots;

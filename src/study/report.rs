@@ -8,7 +8,7 @@ use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Label, Measurement, Outcome, Purpose, Slo, Stop, Study, Trial};
+use crate::study::{Candidate, Challenged, Label, Measurement, Outcome, Purpose, Slo, Stop, Study, Task, Trial};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +129,9 @@ fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
 
 /// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency.
 fn nearest(study: &Study) -> Option<usize> {
-    let distance = |found: &Measurement| ((found.errors - study.slo.error_share()).max(0.0), found.bounded);
+    let distance = |found: &Measurement| {
+        ((found.errors.unwrap_or(0.0) - study.slo.error_share()).max(0.0), found.bounded.unwrap_or(f64::INFINITY))
+    };
     let numbered = study.trials().iter().zip(1..).filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
     numbered.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))).map(|(number, _)| number)
 }
@@ -182,6 +184,7 @@ struct TrialSummary<'a> {
 #[serde(untagged)]
 enum ResultSummary<'a> {
     Measured(&'a Measurement),
+    Challenged(&'a Challenged),
     Failed { capacity: Option<f64>, seconds: f64, error: &'a str },
 }
 
@@ -189,14 +192,19 @@ impl<'a> TrialSummary<'a> {
     fn new(trial: usize, tried: &'a Trial) -> Self {
         let result = match &tried.outcome {
             Outcome::Measured(measurement) => ResultSummary::Measured(measurement),
+            Outcome::Challenged(challenged) => ResultSummary::Challenged(challenged),
             Outcome::Failed { reason, seconds } => ResultSummary::Failed { capacity: None, seconds: *seconds, error: reason },
         };
         Self {
             trial,
-            purpose: "measure",
+            purpose: match tried.suggestion.task {
+                Task::Measure => "measure",
+                Task::Challenge { .. } => "challenge",
+                Task::Serve { .. } => "serve",
+            },
             why: tried.suggestion.purpose.word(),
             candidate: tried.suggestion.candidate,
-            valid: tried.measurement().is_some_and(Measurement::is_valid),
+            valid: tried.is_valid(),
             label: tried.measurement().filter(|found| found.capacity > 0.0).map(Measurement::label),
             result,
         }

@@ -34,10 +34,13 @@ pub enum Dimensions {
 }
 
 /// The candidates of a study.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Space {
     /// Cores the application may use.
     pub cores: NonZeroU16,
+    /// Cores' worth of CPU time that a quota allows, where that is less than `cores`.
+    #[serde(default)]
+    pub quota: Option<f64>,
     /// Which numbers vary.
     pub dimensions: Dimensions,
     /// What the configuration file says about connections; the baseline has as many.
@@ -70,6 +73,7 @@ impl Space {
         };
         Self {
             cores,
+            quota: None,
             dimensions,
             connections,
             workers: None,
@@ -78,6 +82,13 @@ impl Space {
             max_slots: None,
             max_memory: None,
         }
+    }
+
+    /// Cores' worth of CPU time that the application can have.
+    #[must_use]
+    pub fn cpu(&self) -> f64 {
+        let cores = f64::from(self.cores.get());
+        self.quota.map_or(cores, |quota| quota.min(cores))
     }
 
     /// What every result is compared with: Gunicorn's rule of thumb for workers, the configured connections, cut to the limits.

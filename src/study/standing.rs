@@ -52,9 +52,9 @@ impl Standing {
             match places.iter_mut().find(|place| place.candidate == candidate) {
                 Some(place) => {
                     place.logs.push(log);
-                    place.memory = place.memory.max(measured.memory_bytes);
+                    place.memory = place.memory.max(measured.memory_bytes.unwrap_or(0));
                 }
-                None => places.push(Place { candidate, logs: vec![log], memory: measured.memory_bytes }),
+                None => places.push(Place { candidate, logs: vec![log], memory: measured.memory_bytes.unwrap_or(0) }),
             }
         }
         places.retain(|place| failures(study, place.candidate) < place.logs.len());

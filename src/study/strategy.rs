@@ -34,6 +34,8 @@ pub enum Next {
 pub enum Stop {
     /// Nothing worth trying is left.
     Converged,
+    /// The best is so near the limit of the cores that nothing can be much better.
+    Certified,
     /// The search had to end before it ran out of ideas; best and baseline were still compared.
     Budget,
     /// The application answers only errors.
@@ -52,6 +54,7 @@ impl Stop {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Converged => "nothing promising was left to try",
+            Self::Certified => "nothing can be much better than the best found",
             Self::Budget => "the budget was used up",
             Self::OnlyErrors => "the application answers only errors",
             Self::NothingMeetsSlo => "no configuration meets the objective",
@@ -137,7 +140,7 @@ fn lost(study: &Study) -> Option<Stop> {
 
 /// The baseline and the configured candidate; then, if neither held anything, the gentlest: a worker a core, one connection each.
 fn opening(study: &Study) -> Option<Suggestion> {
-    let first = |candidate, purpose| Suggestion { candidate, purpose, expected: None, rival: None };
+    let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     if study.count(Purpose::Baseline) == 0 {
         return Some(first(study.space.baseline(), Purpose::Baseline));
     }
@@ -157,7 +160,7 @@ fn opening(study: &Study) -> Option<Suggestion> {
 /// A candidate that was measured before, in full.
 fn again(study: &Study, candidate: Candidate, purpose: Purpose) -> Suggestion {
     let expected = Standing::of(study).place(candidate).map(Place::capacity);
-    Suggestion { candidate, purpose, expected, rival: None }
+    Suggestion { candidate, purpose, task: study.objective.task(), expected, rival: None }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::study::{Pace, Slo, Space, Trial};
+use crate::study::{Objective, Pace, Slo, Space, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Header {
     pub slo: Slo,
     /// What could be tried.
     pub space: Space,
+    /// What was best.
+    #[serde(default)]
+    pub objective: Objective,
     /// How long a trial took.
     pub pace: Pace,
     /// A fingerprint of the traffic and of the application's configuration.
@@ -27,14 +30,15 @@ pub struct Header {
 
 impl Header {
     /// The format this program writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Which parts differ, in words; empty if trials of both belong together. The start is not compared.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let parts = [
             (self.tuningfork_journal == other.tuningfork_journal, "journal version"),
-            (self.slo == other.slo, "objective (--slo)"),
+            (self.slo == other.slo, "bounds (--slo)"),
             (self.space == other.space, "search space (cores, limits, or configured workers and connections)"),
+            (self.objective == other.objective, "objective"),
             (self.pace == other.pace, "pace"),
             (self.fingerprint == other.fingerprint, "traffic or application"),
         ];

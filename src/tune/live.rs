@@ -13,7 +13,7 @@ use crate::config::{Address, Config, Listen};
 use crate::load::Target;
 use crate::replay::Plan;
 use crate::serve::serve;
-use crate::study::{Measurement, Suggestion};
+use crate::study::{Challenged, Measurement, Suggestion, Task};
 use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
 use crate::sys::linux::{Linux, Surroundings};
@@ -73,7 +73,11 @@ impl<'a> Live<'a> {
 }
 
 impl Testbed for Live<'_> {
-    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Measurement, TrialError> {
+    fn run(
+        &mut self,
+        suggestion: &Suggestion,
+        watch: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<crate::study::Outcome, TrialError> {
         if self.signals.asked_to_stop() {
             return Err(TrialError::Interrupted);
         }
@@ -109,13 +113,24 @@ impl Testbed for Live<'_> {
         let measured = measured.map_err(|_| fail("the measuring thread panicked".to_owned()))?;
         // A candidate that gives up on its own stops too, and the script takes that for an interruption.
         match outcome {
-            Outcome::Stopped => measured,
+            Outcome::Stopped => measured.map(|found| answer(found, suggestion)),
             Outcome::WorkersNotBooting { reason } => Err(fail(reason)),
             Outcome::AppNotLoaded { reason } => {
                 self.not_loaded = Some(reason.clone());
                 Err(fail(reason))
             }
         }
+    }
+}
+
+/// Until the script of a challenge is written, a challenge is a measurement whose answer is compared with the rate.
+fn answer(found: Measurement, suggestion: &Suggestion) -> crate::study::Outcome {
+    match suggestion.task {
+        Task::Challenge { rate } => {
+            let holds = found.capacity >= rate;
+            crate::study::Outcome::Challenged(Challenged { why: None, holds, seconds: found.seconds, flags: found.flags })
+        }
+        Task::Measure | Task::Serve { .. } => crate::study::Outcome::Measured(Box::new(found)),
     }
 }
 

@@ -102,6 +102,9 @@ fn result(trial: &Trial) -> String {
             format!("{:.1} req/s within the objective, {:.0} s", measured.capacity, measured.seconds)
         }
         Outcome::Measured(measured) => format!("{}, {:.0} s", measured.ending.words(), measured.seconds),
+        Outcome::Challenged(found) => {
+            format!("{}, {:.0} s", if found.holds { "held" } else { "not held" }, found.seconds)
+        }
         Outcome::Failed { .. } => format!("failed: {}", trial.failure().unwrap_or_default()),
     }
 }

@@ -135,8 +135,8 @@ impl Script<'_> {
         };
         measured.capacity = capacity;
         measured.ending = ending;
-        measured.time_in_worker = time_in_worker;
-        measured.memory_bytes = self.memory;
+        measured.time_in_worker = (time_in_worker > 0.0).then_some(time_in_worker);
+        measured.memory_bytes = Some(self.memory);
         measured.probes = self.probes;
         measured.flags = self.flags;
         measured.seconds = self.stage.elapsed();
@@ -160,11 +160,11 @@ impl Script<'_> {
     /// Why the light probe already settles the matter, if it does.
     fn hopeless(&self, light: &Measurement, time_in_worker: f64) -> Option<Ending> {
         let answered = light.throughput > 0.0;
-        if !answered && light.errors > 0.0 {
+        if !answered && light.errors.unwrap_or(0.0) > 0.0 {
             Some(Ending::OnlyErrors)
-        } else if light.errors > self.terms.slo.error_share() && light.errors_by_kind.values().sum::<u64>() > 1 {
+        } else if light.errors.unwrap_or(0.0) > self.terms.slo.error_share() && light.errors_by_kind.values().sum::<u64>() > 1 {
             Some(Ending::Errors)
-        } else if !answered || light.bounded > self.terms.slo.latency().as_secs_f64() {
+        } else if !answered || light.bounded.unwrap_or(0.0) > self.terms.slo.latency().as_secs_f64() {
             Some(Ending::TooSlow)
         } else {
             let bound = LIGHT_MARGIN * self.bound(light, time_in_worker);
@@ -176,7 +176,7 @@ impl Script<'_> {
     fn search(&mut self, light: &Measurement, time_in_worker: f64) -> Result<Option<(Window, f64)>, TrialError> {
         let timing = self.terms.pace.timing();
         let mut search = self.rates(light, self.bound(light, time_in_worker));
-        let settle = timing.settle.max(2.0 * light.bounded).min(timing.probe_cap);
+        let settle = timing.settle.max(2.0 * light.bounded.unwrap_or(0.0)).min(timing.probe_cap);
         let mut best = None;
         let mut may_repeat = true;
         while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
@@ -241,8 +241,8 @@ impl Script<'_> {
     }
 
     fn bound(&self, light: &Measurement, time_in_worker: f64) -> f64 {
-        let beside = light.generator_cpu / light.throughput.max(f64::MIN_POSITIVE);
-        let demand = Demand { cpu: light.cpu_seconds_per_request, beside, time_in_worker };
+        let beside = light.generator_cpu.unwrap_or(0.0) / light.throughput.max(f64::MIN_POSITIVE);
+        let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
         Bounds::new(self.candidate(), f64::from(self.terms.cores), demand).tightest()
     }
 

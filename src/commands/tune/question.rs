@@ -14,7 +14,7 @@ use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
 use crate::config::{App, Config};
 use crate::replay::{Plan, PlanOptions, Reuse};
-use crate::study::{Budget, Dimensions, Pace, Slo, Space, Study};
+use crate::study::{Budget, Dimensions, Objective, Pace, Slo, Space, Study};
 use crate::sys::host::{CoreBound, Facts};
 use crate::tune::Header;
 use crate::units::{Connections, Workers};
@@ -63,6 +63,7 @@ impl Question {
             tuningfork_journal: Header::VERSION,
             slo: self.slo,
             space: self.space.clone(),
+            objective: Objective::Capacity,
             pace: self.pace,
             fingerprint: self.fingerprint(),
             started: Timestamp::now().to_string(),

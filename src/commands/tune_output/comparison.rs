@@ -22,16 +22,16 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     };
     row("configuration", &|side| format!("{} × {}", side.candidate.workers, side.candidate.connections), None);
     row("req/s (interval)", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio));
-    row(report.slo.quantile().name(), &|side| of(side, |found| latency(found.bounded)), None);
-    row("errors", &|side| of(side, |found| percent(found.errors)), None);
+    row(report.slo.quantile().name(), &|side| known(side, |found| found.bounded.map(latency)), None);
+    row("errors", &|side| known(side, |found| found.errors.map(percent)), None);
     row(
         "CPU mean, lowest",
         &|side| of(side, |found| format!("{}, {}", share(found.cpu_mean()), share(found.cpu_lowest()))),
         None,
     );
-    row("CPU per request", &|side| of(side, |found| latency(found.cpu_seconds_per_request)), None);
-    row("memory", &|side| of(side, |found| memory(found.memory_bytes)), None);
-    row("generator's CPU", &|side| of(side, |found| format!("{:.2} cores", found.generator_cpu)), None);
+    row("CPU per request", &|side| known(side, |found| found.cpu_seconds_per_request.map(latency)), None);
+    row("memory", &|side| known(side, |found| found.memory_bytes.map(memory)), None);
+    row("generator's CPU", &|side| known(side, |found| found.generator_cpu.map(|cores| format!("{cores:.2} cores"))), None);
     if let Some(names) = table.column_mut(0) {
         names.set_padding((0, 1));
     }
@@ -43,6 +43,10 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
 
 fn of(side: &Side, show: impl Fn(&Measurement) -> String) -> String {
     side.measurement.as_ref().map_or_else(|| "–".to_owned(), show)
+}
+
+fn known(side: &Side, show: impl Fn(&Measurement) -> Option<String>) -> String {
+    side.measurement.as_ref().and_then(show).unwrap_or_else(|| "–".to_owned())
 }
 
 fn capacity(capacity: Interval) -> String {

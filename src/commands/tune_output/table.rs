@@ -76,17 +76,21 @@ fn numbers(number: usize, trial: &Trial) -> Vec<String> {
     match &trial.outcome {
         Outcome::Measured(found) => cells.extend([
             if found.capacity > 0.0 { rate(found.capacity) } else { "–".to_owned() },
-            latency(found.p50),
-            latency(found.p90),
-            latency(found.p99),
-            percent(found.errors),
+            unless_unknown(found.p50, latency),
+            unless_unknown(found.p90, latency),
+            unless_unknown(found.p99, latency),
+            unless_unknown(found.errors, percent),
             share(found.cpu_mean()),
             share(found.cpu_lowest()),
-            memory(found.memory_bytes),
+            unless_unknown(found.memory_bytes, memory),
         ]),
-        Outcome::Failed { .. } => cells.extend((0..8).map(|_| "–".to_owned())),
+        Outcome::Challenged(_) | Outcome::Failed { .. } => cells.extend((0..8).map(|_| "–".to_owned())),
     }
     cells
+}
+
+fn unless_unknown<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), text)
 }
 
 fn note(trial: &Trial) -> String {
@@ -96,6 +100,10 @@ fn note(trial: &Trial) -> String {
             if found.ending != Ending::Held {
                 parts.push(found.ending.words());
             }
+            parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
+        }
+        Outcome::Challenged(found) => {
+            parts.push(if found.holds { "held" } else { "not held" }.to_owned());
             parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
         }
         Outcome::Failed { .. } => parts.extend(trial.failure().map(|reason| format!("failed: {reason}"))),

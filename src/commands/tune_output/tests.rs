@@ -16,14 +16,14 @@ fn example(app: &App) -> Report {
     let mut chance = Chance(2);
     study_of(app, |suggestion| match app.measure(Pace::Quick, suggestion, &mut chance) {
         Outcome::Measured(mut found) => {
-            (found.p50, found.p90, found.p99, found.max) = (0.043, 0.412, 0.688, 0.9);
-            (found.bounded, found.errors, found.generator_cpu) = (0.412, 0.0004, 0.05);
+            (found.p50, found.p90, found.p99, found.max) = (Some(0.043), Some(0.412), Some(0.688), Some(0.9));
+            (found.bounded, found.errors, found.generator_cpu) = (Some(0.412), Some(0.0004), Some(0.05));
             for core in &mut found.cores {
                 (core.user, core.system) = (core.user * 0.8, core.user * 0.2);
             }
             Outcome::Measured(found)
         }
-        failed @ Outcome::Failed { .. } => failed,
+        other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
     })
 }
 
@@ -60,8 +60,8 @@ fn colours_only_where_they_are_understood() {
 
 #[test]
 fn refusals_are_plain() {
-    let errors = every(|found| (found.ending, found.errors) = (Ending::OnlyErrors, 1.0));
-    let slow = every(|found| (found.ending, found.bounded) = (Ending::TooSlow, 1.3));
+    let errors = every(|found| (found.ending, found.errors) = (Ending::OnlyErrors, Some(1.0)));
+    let slow = every(|found| (found.ending, found.bounded) = (Ending::TooSlow, Some(1.3)));
     let dead = study_of(&APPS[1], |_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.1 });
     let texts = [&errors, &slow, &dead].map(|found| report(found, WIDE));
     assert!(texts.iter().all(|text| !text.contains("workers =")));

@@ -114,7 +114,13 @@ impl<'a> Search<'a> {
 
     fn first_time(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {
         let rival = self.standing.leader().map(Place::capacity);
-        Suggestion { candidate, purpose, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
+        Suggestion {
+            candidate,
+            purpose,
+            task: self.study.objective.task(),
+            expected: Some(predicted).filter(|rate| *rate > 0.0),
+            rival,
+        }
     }
 
     fn is_near_a_trial(&self, candidate: Candidate) -> bool {

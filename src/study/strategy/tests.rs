@@ -2,7 +2,7 @@ use super::*;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::simulation::{APPS, App, Chance, FOLK_IS_RIGHT, blank, run};
-use crate::study::{CoreShare, Flag, Measurement, Outcome, Pace, Report, Study, Trial};
+use crate::study::{CoreShare, Flag, Measurement, Outcome, Pace, Report, Study, Task, Trial};
 
 const SEEDS: u64 = 20;
 
@@ -120,7 +120,7 @@ fn a_candidate_whose_workers_crash_is_not_recommended() {
                 found.flags.push(Flag::WorkerCrashed);
                 Outcome::Measured(found)
             }
-            outcome @ (Outcome::Measured(_) | Outcome::Failed { .. }) => outcome,
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
         },
         app,
     );
@@ -129,7 +129,7 @@ fn a_candidate_whose_workers_crash_is_not_recommended() {
 
 #[test]
 fn gives_up_on_an_application_that_answers_only_errors() {
-    let (study, report) = every(|_| measured(|found| (found.ending, found.errors) = (Ending::OnlyErrors, 1.0)), &APPS[1]);
+    let (study, report) = every(|_| measured(|found| (found.ending, found.errors) = (Ending::OnlyErrors, Some(1.0))), &APPS[1]);
     assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::OnlyErrors, None, 2));
 }
 
@@ -138,7 +138,7 @@ fn shows_the_nearest_when_nothing_meets_the_objective() {
     let mut latency = 3.0;
     let slower = |_: &Suggestion| {
         latency -= 0.5;
-        measured(|found| (found.ending, found.bounded) = (Ending::TooSlow, latency))
+        measured(|found| (found.ending, found.bounded) = (Ending::TooSlow, Some(latency)))
     };
     let (study, report) = every(slower, &APPS[1]);
     assert_eq!((report.stop, report.recommended, report.best), (Stop::NothingMeetsSlo, None, None));
@@ -172,8 +172,8 @@ fn equals_are_settled_by_memory() {
     {
         let candidate =
             Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(connections).unwrap() };
-        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, expected: None, rival: None };
-        let outcome = measured(|found| (found.capacity, found.memory_bytes) = (capacity, memory));
+        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, task: Task::Measure, expected: None, rival: None };
+        let outcome = measured(|found| (found.capacity, found.memory_bytes) = (capacity, Some(memory)));
         study.record(Trial { suggestion, outcome });
     }
     let standing = Standing::of(&study);
@@ -201,9 +201,10 @@ fn certifies_what_uses_up_the_cores() {
     let candidate = Candidate { workers: Workers::new(2).unwrap(), connections: Connections::new(100).unwrap() };
     let mut certificates = Vec::new();
     for capacity in [195.0, 197.0] {
-        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, expected: None, rival: None };
+        let suggestion = Suggestion { candidate, purpose: Purpose::Grid, task: Task::Measure, expected: None, rival: None };
         let outcome = measured(|found| {
             (found.capacity, found.throughput) = (capacity, capacity);
+            found.utilisation = Some(capacity / 200.0);
             found.cores = (0..2).map(|cpu| CoreShare { cpu, user: capacity / 200.0, ..CoreShare::default() }).collect();
         });
         study.record(Trial { suggestion, outcome });

@@ -1,6 +1,6 @@
 use super::*;
 use crate::study::simulation::{APPS, Chance, run};
-use crate::study::{GridThenNeighbours, Next, Stop, Strategy, Study, Suggestion};
+use crate::study::{GridThenNeighbours, Next, Objective, Outcome, Stop, Strategy, Study, Suggestion};
 use crate::tune::progress::Silent;
 use crate::tune::{Step, Testbed, TrialError, run_study};
 
@@ -9,6 +9,7 @@ fn header() -> Header {
         tuningfork_journal: Header::VERSION,
         slo: "p90<700ms,errors<0.1%".parse().unwrap(),
         space: APPS[1].space(),
+        objective: Objective::Capacity,
         pace: Pace::Quick,
         fingerprint: "f00d".to_owned(),
         started: "2026-03-01T12:00:00Z".to_owned(),
@@ -67,7 +68,7 @@ fn never_overwrites_and_never_mixes_studies() {
     assert!(matches!(Journal::create(&path, &header()), Err(JournalError::Exists(_))));
     let other = Header { slo: "p99<1s".parse().unwrap(), fingerprint: "beef".to_owned(), ..header() };
     let refusal = Journal::resume(&path, &other).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
-    assert_eq!(refusal, "/study.jsonl belongs to another study: different objective (--slo), traffic or application");
+    assert_eq!(refusal, "/study.jsonl belongs to another study: different bounds (--slo), traffic or application");
     let missing = Journal::resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
 }
@@ -92,16 +93,12 @@ struct Simulated {
 }
 
 impl Testbed for Simulated {
-    fn run(
-        &mut self,
-        suggestion: &Suggestion,
-        watch: &mut (dyn FnMut(Step) + Send),
-    ) -> Result<crate::study::Measurement, TrialError> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
         watch(Step::Starting);
         self.until = self.until.checked_sub(1).ok_or(TrialError::Interrupted)?;
         match APPS[1].measure(Pace::Quick, suggestion, &mut self.chance) {
-            crate::study::Outcome::Measured(measurement) => Ok(*measurement),
-            crate::study::Outcome::Failed { reason, seconds } => Err(TrialError::Failed { reason, seconds }),
+            Outcome::Failed { reason, seconds } => Err(TrialError::Failed { reason, seconds }),
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_)) => Ok(outcome),
         }
     }
 }
