@@ -4,6 +4,7 @@ pub mod accept;
 pub mod accounting;
 mod children;
 pub mod clock;
+pub mod conversation;
 pub mod cpu;
 pub mod host;
 pub mod launch;
