@@ -21,4 +21,6 @@ mod service_check;
 mod support;
 mod tidy;
 mod tune;
+mod tune_external;
+mod tune_write;
 mod zygote;
