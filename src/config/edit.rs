@@ -43,7 +43,9 @@ fn set(text: &str, key: &'static str, number: u32, other: &str) -> Result<String
     }
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let (above, below) = match document.get(other) {
-        Some(value) => text.split_at(text[value.span().end..].find('\n').map_or(text.len(), |found| value.span().end + found + 1)),
+        Some(value) => {
+            text.split_at(text[value.span().end..].find('\n').map_or(text.len(), |found| value.span().end + found + 1))
+        }
         None => text.split_at(if text.starts_with(MARK) { MARK.len_utf8() } else { 0 }),
     };
     let open = if above.is_empty() || above.ends_with(['\n', MARK]) { "" } else { end };

@@ -51,11 +51,15 @@ pub enum Heard {
 }
 
 impl Conversation {
-    /// Starts `command` by the shell. What it writes on standard error goes to `errors`.
+    /// Starts `command` by the shell, with these variables beside ours. What it writes on standard error goes to `errors`.
     #[expect(unsafe_code, reason = "PR_SET_PDEATHSIG is set between fork and exec")]
-    pub fn start(command: &str, errors: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn start<'a>(
+        command: &str,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+        errors: BorrowedFd<'_>,
+    ) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command).process_group(0);
+        shell.arg("-c").arg(command).envs(variables).process_group(0);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors.try_clone_to_owned()?);
         // SAFETY: prctl is a plain system call, which allocates nothing and takes no lock.
         unsafe {

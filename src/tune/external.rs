@@ -32,6 +32,8 @@ pub struct Program {
     pub command: String,
     /// How.
     pub form: Form,
+    /// The application elsewhere, which it finds in [`TARGET`]; `None` if it knows itself.
+    pub target: Option<String>,
     /// How long a trial may take; `None` means [`SPARE`] and [`TIMES`] what it should take.
     pub patience: Option<Duration>,
     /// What must hold.
@@ -41,6 +43,9 @@ pub struct Program {
     /// Cores the application may use.
     pub cores: u16,
 }
+
+/// The variable that names the application on another host.
+pub const TARGET: &str = "TUNINGFORK_TARGET";
 
 /// A trial may take so much and so many times as long as it should, before it counts as hung.
 pub const SPARE: Duration = Duration::from_secs(30);
@@ -93,7 +98,8 @@ impl<'a> External<'a> {
     }
 
     fn start(&self) -> io::Result<Conversation> {
-        Conversation::start(&self.program.command, self.errors.as_fd())
+        let target = self.program.target.iter().map(|target| (TARGET, target.as_str()));
+        Conversation::start(&self.program.command, target, self.errors.as_fd())
     }
 
     /// The last line that is not empty.

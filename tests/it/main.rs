@@ -22,5 +22,7 @@ mod support;
 mod tidy;
 mod tune;
 mod tune_external;
+mod tune_samples;
+mod tune_service;
 mod tune_write;
 mod zygote;

@@ -110,11 +110,12 @@ fn whoever_is_left_behind_by_a_trial_is_not_waited_for_and_does_not_stay() {
 
 #[test]
 fn a_program_that_never_answers_ends_the_study_without_advice() {
-    let folder = Folder::new().program("command", "#!/bin/sh\necho broken rig >&2; exit 7").program("server", "#!/bin/sh\nexit 0");
+    let folder =
+        Folder::new().program("command", "#!/bin/sh\necho broken rig >&2; exit 7").program("server", "#!/bin/sh\nexit 0");
     for (form, reason) in [("command", "exit status: 7"), ("server", "ended without an answer")] {
         let (said, report) = study(&folder, form, "");
         said.assert_code(3);
-        said.assert_out(&["No trial gave a result. Nothing is recommended.", reason]);
+        said.assert_out(&["No configuration could be started. Nothing is recommended.", reason]);
         assert_eq!(report["recommended"], Value::Null);
     }
     let (said, _) = study(&folder, "command", "");
@@ -155,6 +156,14 @@ fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
 }
 
 #[test]
+fn a_host_that_may_be_loaded_is_named_to_the_program() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho \"$TUNINGFORK_TARGET\" > target; echo '{\"capacity\": 100}'");
+    let said = folder.run("tune --trial-command ./command --quick --budget 1m --target-host http://web1:8000 --target-anyway");
+    said.assert_code(0);
+    assert_eq!(folder.text("target"), "http://web1:8000\n", "{said}");
+}
+
+#[test]
 fn questions_that_contradict_themselves_are_refused() {
     let folder = simulator("").file("traffic.jsonl", "");
     let refusals = [
@@ -173,6 +182,9 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--demo --also threads", 78, "a command has no threads"),
         ("--demo --also affinity", 78, "does not pin workers"),
         ("--demo --also dispatch", 78, "share one socket"),
+        ("--trial-command ./command --target-host http://web1", 78, "http://web1 is another host"),
+        ("--demo --target-host http://web1 --target-anyway", 78, "--target-host is about --trial-command or --trial-server"),
+        ("--trial-command ./command --target-anyway", 2, "--target-host"),
         ("--demo --write", 2, "cannot be used with"),
     ];
     for (arguments, code, message) in refusals {

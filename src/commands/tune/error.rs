@@ -7,8 +7,15 @@ use crate::commands::Ending;
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     /// An option about trial programs without one.
-    #[error("{0} is about --trial-command or --trial-server, and neither is given")]
+    #[error(
+        "{0} is about --trial-command or --trial-server, and neither is given: `tune` itself starts what it measures, on this host"
+    )]
     NoProgram(&'static str),
+    /// An application elsewhere, said once.
+    #[error(
+        "{0} is another host: `tune` loads what it measures beyond what it can serve, so this harms whoever uses it. If it is yours to load, add --target-anyway, and with --trial-command or --trial-server a program that restarts it there (samples/)"
+    )]
+    OtherHost(String),
     /// What a trial program cannot be asked for.
     #[error("{0} is not for trial programs, which are asked for capacities only: leave it out")]
     NotByProgram(&'static str),
@@ -40,6 +47,7 @@ impl TuneError {
             Self::Write(error) => error.ending(),
             Self::NoProgram(_)
             | Self::NotByProgram(_)
+            | Self::OtherHost(_)
             | Self::RateMissing(_)
             | Self::RateIdle
             | Self::NoThreads(_)

@@ -9,6 +9,7 @@ use crate::units::Rate;
 
 /// The arguments about what is wanted.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Options {
     /// What is best: the most requests a second; or at the rate --at, the lowest latency, or the fewest cores and then the least memory
     #[arg(long, value_enum, value_name = "GOAL", default_value = "capacity")]

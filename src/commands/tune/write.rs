@@ -39,7 +39,7 @@ pub(super) enum Written {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// It may not be written to.
-    #[error("{}: {source}: `--write` could not change it", path.display())]
+    #[error("{} cannot be changed by --write: {source}", path.display())]
     NotWritable {
         /// The file.
         path: PathBuf,

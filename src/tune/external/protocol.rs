@@ -115,7 +115,7 @@ struct Reply {
 pub(super) fn outcome(line: &[u8], task: Task, slo: &Slo, elapsed: f64) -> Result<Outcome, Refusal> {
     let unreadable = |reason: String| Refusal::Unreadable { shown: shown(line), reason };
     if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err(unreadable("one JSON object is wanted, and nothing else on standard output after it".to_owned()));
+        return Err(unreadable("it must be one JSON object; what else there is to say belongs on standard error".to_owned()));
     }
     let reply: Reply = serde_json::from_slice(line).map_err(|error| unreadable(error.to_string()))?;
     let seconds = within("seconds", reply.seconds, MOST_SECONDS, "seconds from 0")?;

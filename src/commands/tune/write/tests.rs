@@ -79,6 +79,10 @@ fn what_stands_against_writing_is_told_before_the_study() {
     fs::write(&file, "workers = [1]").unwrap();
     let no_value = told();
     fs::remove_file(&file).unwrap();
-    insta::assert_snapshot!([read_only, no_value, told()].join("\n"), @"");
+    insta::assert_snapshot!([read_only, no_value, told()].join("\n"), @r"
+    /tuningfork.toml is read-only (mode 0444): `chmod u+w` it, or leave out --write and paste what is recommended
+    /tuningfork.toml: `workers` is neither a number nor a word: change it by hand
+    /tuningfork.toml cannot be changed by --write: No such file or directory (os error 2)
+    ");
     assert_eq!(names(&folder), [""; 0]);
 }

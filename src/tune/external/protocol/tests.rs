@@ -11,7 +11,8 @@ fn slo() -> Slo {
 fn asked(task: Task) -> String {
     let candidate = Candidate { workers: Workers::new(9).unwrap(), connections: Connections::new(50).unwrap() };
     let suggestion = Suggestion { candidate, purpose: Purpose::Grid, task, expected: None, rival: None };
-    Request::new(7, &suggestion, 16, Pace::Normal, &slo()).map_or_else(String::new, |request| serde_json::to_string(&request).unwrap())
+    Request::new(7, &suggestion, 16, Pace::Normal, &slo())
+        .map_or_else(String::new, |request| serde_json::to_string(&request).unwrap())
 }
 
 fn answered(line: &str, task: Task) -> Result<Outcome, Refusal> {
@@ -41,7 +42,10 @@ fn reads_a_full_answer() {
         "utilisation":1.01,"worker_busy":0.88,"slots_busy":0.41,"time_in_worker":0.120,"memory_bytes":812000000,"seconds":44.0,"more":[1]}"#;
     let Ok(Outcome::Measured(found)) = answered(line, Task::Measure) else { panic!("no measurement") };
     assert_eq!((found.capacity, found.throughput, found.seconds, found.ending), (1220.0, 1210.0, 44.0, Ending::Held));
-    assert_eq!((found.p50, found.p90, found.bounded, found.p99, found.max), (Some(0.041), Some(0.31), Some(0.31), Some(0.65), None));
+    assert_eq!(
+        (found.p50, found.p90, found.bounded, found.p99, found.max),
+        (Some(0.041), Some(0.31), Some(0.31), Some(0.65), None)
+    );
     assert_eq!((found.utilisation, found.memory_bytes, found.time_in_worker), (Some(1.0), Some(812_000_000), Some(0.12)));
 }
 
@@ -74,8 +78,8 @@ fn what_is_no_answer_is_told() {
         "{\"error\":\"no\\nhost \\u001b[31m\",\"capacity\":1}",
         "{\"error\":{\"code\":7}}",
     ];
-    let told: Vec<String> = lines.iter().map(|line| format!("{line:?}: {}", refused(line, Task::Measure))).collect();
-    insta::assert_snapshot!(told.join("\n"));
+    let refusals: Vec<String> = lines.iter().map(|line| format!("{line:?}: {}", refused(line, Task::Measure))).collect();
+    insta::assert_snapshot!(refusals.join("\n"));
     insta::assert_snapshot!(refused("{}", CHALLENGE), @r#"the answer `{}` has neither "holds" nor "capacity""#);
     assert!(refused(&"é".repeat(5000), Task::Measure).len() < 500);
     assert_eq!(told(b"{\"error\":\"no host\"}").as_deref(), Some("no host"));

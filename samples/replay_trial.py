@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Trials by `tuningfork replay`, of an application on another host that a command of yours restarts:
+
+    tuningfork tune --trial-server "samples/replay_trial.py --recording traffic.jsonl --start 'ssh web1 restart-shop {workers} {connections}'" \\
+        --target-host http://web1:8000 --target-anyway --cores 16
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+
+import trial
+
+
+def play(options, rate):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [options.tuningfork, "replay", options.recording, "--target", options.url, "--target-anyway", "--poisson", str(rate),
+                   "--duration", f"{options.probe}s", "--json", f"{folder}/told.json"]  # fmt: skip
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if not os.path.exists(f"{folder}/told.json"):
+            raise RuntimeError(f"replay told nothing: {ran.stderr[-500:]}")
+        with open(f"{folder}/told.json") as file:
+            told = json.load(file)
+    if told["valid"] is False:
+        raise RuntimeError("no second of the replay can be trusted: the host that sends was too busy")
+    quantiles = {key: told["latency"][key] for key in ("p50", "p90", "p95", "p99", "max")}
+    # What came is a matter of chance; what matters is the share of it that was answered.
+    return {**quantiles, "errors": told["errors"], "throughput": rate * told["completed"] / max(1, told["requests"])}
+
+
+if __name__ == "__main__":
+    trial.serve(trial.arguments(__doc__, recording=True), play)
