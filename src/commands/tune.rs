@@ -85,12 +85,8 @@ pub struct Options {
     /// Continue the study in --journal
     #[arg(long, requires = "journal")]
     resume: bool,
-    /// Write the recommended numbers into the configuration file; what it said goes to FILE.bak
-    #[arg(long, conflicts_with = "demo")]
-    write: bool,
-    /// Write them also when the study was interrupted
-    #[arg(long, requires = "write")]
-    write_partial: bool,
+    #[command(flatten)]
+    write: write::Options,
     #[command(flatten)]
     program: program::Options,
 }
@@ -121,7 +117,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
     let question = Question::ask(options, &facts)?;
-    let manuscript = options.write.then(|| manuscript(options, &question)).transpose()?;
+    let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
     let json = options.json.as_deref().map(Draft::of).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
     let header = question.header(&facts);
@@ -194,7 +190,7 @@ fn write(manuscript: &Manuscript, report: &Report, options: &Options) -> Result<
     let Some(recommended) = report.recommended else {
         return print(&format!("{file} is left as it is.\n"));
     };
-    if report.is_partial() && !options.write_partial {
+    if report.is_partial() && !options.write.takes_partial() {
         return print(&format!(
             "{file} is left as it is, as the study was interrupted: go on with --resume, or write this with --write-partial.\n"
         ));

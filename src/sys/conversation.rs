@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use memchr::memchr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -18,6 +19,7 @@ use crate::units::Moment;
 const LONGEST_LINE: usize = 1 << 20;
 /// The most that is read after one question, bytes.
 const MOST_OUTPUT: usize = 16 << 20;
+const PIECE: usize = 8192;
 /// How long it may take to end when its input is closed, and when it is told to.
 const TO_FINISH: Duration = Duration::from_secs(1);
 const TO_LEAVE: Duration = Duration::from_secs(5);
@@ -29,8 +31,9 @@ pub struct Conversation {
     pidfd: OwnedFd,
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
-    /// What was read and given to nobody yet.
+    /// What was read; from `given` on, nobody has got it yet.
     pending: Vec<u8>,
+    given: usize,
     /// Bytes read since the last question.
     read: usize,
 }
@@ -74,7 +77,7 @@ impl Conversation {
             child.wait().ok();
         })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        Ok(Self { child, pidfd, input, output, pending: Vec::new(), read: 0 })
+        Ok(Self { child, pidfd, input, output, pending: Vec::new(), given: 0, read: 0 })
     }
 
     /// Writes a line. Fails if the program reads no more. A line must be short enough for a pipe that holds nothing else (pipe(7), 4 KiB).
@@ -90,6 +93,7 @@ impl Conversation {
     }
 
     /// Whether it has ended.
+    #[must_use]
     pub fn is_over(&self) -> bool {
         self.await_exit(Duration::ZERO)
     }
@@ -97,16 +101,17 @@ impl Conversation {
     /// The next line, if it comes before `deadline`.
     pub fn hear(&mut self, signals: &mut Signals, deadline: Moment) -> io::Result<Heard> {
         loop {
-            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = self.pending.drain(..=end).collect();
-                line.pop();
-                return Ok(Heard::Line(line));
-            }
-            if self.pending.len() > LONGEST_LINE || self.read > MOST_OUTPUT {
+            if self.pending.len() - self.given > LONGEST_LINE || self.read > MOST_OUTPUT {
                 return Ok(Heard::TooMuch);
             }
+            let rest = &self.pending[self.given..];
+            if let Some(length) = memchr(b'\n', rest) {
+                let line = rest[..length].to_vec();
+                self.given += length + 1;
+                return Ok(Heard::Line(line));
+            }
             let Some(output) = &mut self.output else {
-                let rest = std::mem::take(&mut self.pending);
+                let rest = self.pending.split_off(self.given);
                 return Ok(if rest.is_empty() { Heard::End } else { Heard::Line(rest) });
             };
             let [said, over, signal] = ready([output.as_fd(), self.pidfd.as_fd(), signals.fd()], remaining(deadline))?;
@@ -114,11 +119,13 @@ impl Conversation {
                 return Ok(Heard::Interrupted);
             }
             if said {
-                let mut piece = [0_u8; 65_536];
+                let mut piece = [0_u8; PIECE];
                 match output.read(&mut piece) {
                     Ok(0) => self.output = None,
                     Ok(length) => {
                         self.read += length;
+                        self.pending.drain(..self.given);
+                        self.given = 0;
                         self.pending.extend_from_slice(&piece[..length]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

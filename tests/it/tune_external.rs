@@ -46,7 +46,7 @@ fn true_capacity(candidate: &Value) -> f64 {
 fn both_forms_find_the_best_configuration_of_a_simulated_host() {
     let (said, by_command) = study(&simulator(""), "command", "");
     said.assert_code(0);
-    said.assert_err(&["Tuning what ./command measures, on 16 cores", "baseline 33 workers × 10 connections"]);
+    said.assert_err(&["Tuning what ./command measures on 16 cores", "baseline 33 workers × 10 connections"]);
     said.assert_out(&["Recommended: ", "workers = ", "connections = "]);
     let best = true_capacity(&json!({"workers": 22, "connections": 200}));
     let found = true_capacity(&by_command["recommended"]);
@@ -80,7 +80,7 @@ fn reported_seconds_are_spent_and_not_waited_for() {
 fn whatever_a_program_does_wrong_is_a_failed_trial_and_the_study_goes_on() {
     let faults = [
         ("exit", "exit status: 3", "ended without an answer"),
-        ("close", "ended without an answer", "ended without an answer"),
+        ("close", "`a log line before the answer` cannot be read", "ended without an answer"),
         ("hang", "gave no answer in time (--trial-timeout)", "gave no answer in time (--trial-timeout)"),
         ("garbage", "`Listening on 127.0.0.1:8000` cannot be read", "`Listening on 127.0.0.1:8000` cannot be read"),
         ("nothing", "no answer", "no answer"),

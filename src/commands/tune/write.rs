@@ -7,6 +7,8 @@ use std::num::NonZeroU16;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::commands::Ending;
 use crate::config::MAX_BYTES;
 use crate::config::edit::{self, EditError};
@@ -15,6 +17,30 @@ use crate::units::{Connections, Workers};
 
 /// Backups of one file; more are a mistake.
 const MOST_BACKUPS: u32 = 999;
+
+/// The arguments about it.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Options {
+    /// Write the recommended numbers into the configuration file; what it said goes to FILE.bak
+    #[arg(long, conflicts_with = "demo")]
+    write: bool,
+    /// Write them also when the study was interrupted
+    #[arg(long, requires = "write")]
+    write_partial: bool,
+}
+
+impl Options {
+    /// Whether the file is to be written.
+    pub(super) const fn is_given(&self) -> bool {
+        self.write
+    }
+
+    /// Whether what an interrupted study found is to be written too.
+    pub(super) const fn takes_partial(&self) -> bool {
+        self.write_partial
+    }
+}
 
 /// A configuration file as it was when the study began.
 #[derive(Debug)]
@@ -160,7 +186,7 @@ impl Manuscript {
     fn copy_to(&self, path: &Path, text: &str) -> io::Result<()> {
         let old = fs::metadata(&self.path)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let fill = || {
+        let complete = || {
             (&file).write_all(text.as_bytes())?;
             let new = file.metadata()?;
             if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
@@ -169,7 +195,7 @@ impl Manuscript {
             file.set_permissions(old.permissions())?;
             file.sync_all()
         };
-        fill().inspect_err(|_| {
+        complete().inspect_err(|_| {
             fs::remove_file(path).ok();
         })
     }

@@ -141,7 +141,7 @@ impl Reply {
         match self.error.as_ref()? {
             Value::Null => None,
             Value::String(text) => Some(cut(text)),
-            other => Some(cut(&other.to_string())),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(cut(&other.to_string())),
         }
     }
 
