@@ -83,7 +83,7 @@ fn whatever_a_program_does_wrong_is_a_failed_trial_and_the_study_goes_on() {
         ("close", "`a log line before the answer` cannot be read", "ended without an answer"),
         ("hang", "gave no answer in time (--trial-timeout)", "gave no answer in time (--trial-timeout)"),
         ("garbage", "`Listening on 127.0.0.1:8000` cannot be read", "`Listening on 127.0.0.1:8000` cannot be read"),
-        ("nothing", "no answer", "no answer"),
+        ("nothing", "the answer `{}` has n", "the answer `{}` has n"),
         ("error", "the rig is being repaired", "the rig is being repaired"),
         ("flood", "does not stop writing", "does not stop writing"),
     ];
