@@ -34,7 +34,7 @@ def play(options, rate):
     if count == 0:
         raise RuntimeError("locust sent nothing")
     told = {key: float(total[column]) / 1e3 for key, column in COLUMNS.items()}
-    return {**told, "errors": int(total["Failure Count"]) / count, "throughput": count / options.probe}
+    return {**told, "errors": int(total["Failure Count"]) / count, "throughput": float(total["Requests/s"])}
 
 
 if __name__ == "__main__":
