@@ -41,7 +41,6 @@ fn answers(python: &Path, sample: &str, trials: &str, arguments: &[&str]) -> Vec
     assert!(ran.status.success(), "{}\n{said}", ran.status);
     let lines = String::from_utf8_lossy(&ran.stdout);
     assert_eq!(std::fs::read_dir(folder.directory()).expect("list").count(), 3, "a copy of the configuration was left");
-    eprintln!("{said}");
     lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}\n{said}"))).collect()
 }
 
