@@ -139,6 +139,9 @@ pub enum CommandError {
     /// A replay cannot be made as it was asked for.
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
+    /// A study cannot be made as it was asked for.
+    #[error(transparent)]
+    Tune(#[from] tune::TuneError),
     /// A file cannot be made.
     #[error("{}: {source}", path.display())]
     CannotCreate {
@@ -194,6 +197,7 @@ impl CommandError {
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Replay(error) => error.ending(),
+            Self::Tune(error) => error.ending(),
             Self::DemoWorker(_)
             | Self::Live(
                 record::LiveError::Control(_)

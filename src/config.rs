@@ -5,6 +5,7 @@ mod address;
 mod app;
 mod check;
 mod control;
+pub mod edit;
 mod keys;
 mod listen;
 mod problem;

@@ -5,6 +5,7 @@ pub mod accounting;
 pub mod cgroup;
 mod children;
 pub mod clock;
+pub mod conversation;
 pub mod cpu;
 pub mod host;
 pub mod launch;

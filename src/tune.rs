@@ -1,5 +1,6 @@
 //! The study loop: ask the strategy, run the trial, write it down, ask again. Knows nothing of processes or sockets: a [`Testbed`] does.
 
+pub mod external;
 pub mod journal;
 pub mod live;
 pub mod progress;
@@ -27,6 +28,8 @@ pub enum Step {
     Light,
     /// This many requests a second are offered.
     Probing(f64),
+    /// A program of the user's measures.
+    Outside,
 }
 
 /// Why a trial has no result.

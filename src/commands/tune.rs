@@ -1,7 +1,14 @@
 //! `tuningfork tune`: reads the question, lets the study loop answer it, prints the report. What decides is in [`crate::study`].
 
+mod error;
 mod files;
+mod program;
 mod question;
+mod subject;
+mod wanted;
+mod write;
+
+pub use error::TuneError;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +16,13 @@ use std::time::Duration;
 use clap::Args;
 
 use super::report::outputs::{Outputs, Paths, show as show_report};
-use super::say::say;
-use super::{CommandError, Ending, demo};
+use super::say::{print, say};
+use super::{CommandError, Ending, configuration, demo};
 use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits};
+use crate::tune::external::External;
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
@@ -22,6 +30,8 @@ use crate::tune::{Header, Journal, JournalError, run_study};
 use crate::units::{Connections, Rate, Workers};
 use files::Places;
 use question::Question;
+use subject::Subject;
+use write::{Manuscript, Written};
 
 /// The arguments of `tune`.
 #[derive(Debug, Args)]
@@ -30,7 +40,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", conflicts_with = "demo")]
     config: PathBuf,
     /// The recorded traffic, as `tuningfork record import` makes it
-    #[arg(short, long, value_name = "RECORDING", required_unless_present = "demo")]
+    #[arg(short, long, value_name = "RECORDING", required_unless_present_any = ["demo", "trial_command", "trial_server"])]
     traffic: Option<PathBuf>,
     /// Tune an embedded demo application with embedded traffic: needs no configuration, no Python and no network
     #[arg(long, conflicts_with = "traffic")]
@@ -50,6 +60,11 @@ pub struct Options {
     /// The most workers × connections to try: what the application's database allows, if each connection holds one
     #[arg(long, value_name = "N")]
     max_total_connections: Option<u64>,
+    /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    #[command(flatten)]
+    wanted: wanted::Options,
     /// Shorter trials, less exact: about two minutes in all
     #[arg(long)]
     quick: bool,
@@ -67,6 +82,10 @@ pub struct Options {
     /// Continue the study in --journal
     #[arg(long, requires = "journal")]
     resume: bool,
+    #[command(flatten)]
+    write: write::Options,
+    #[command(flatten)]
+    program: program::Options,
 }
 
 fn workers(text: &str) -> Result<Workers, String> {
@@ -81,31 +100,30 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     text.parse().ok().and_then(Rate::new).ok_or_else(|| "a number of requests a second".to_owned())
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let upper = text.trim_end_matches("iB").trim_end_matches('B').to_ascii_uppercase();
+    let unit = UNITS.iter().find_map(|(letter, shift)| Some((upper.strip_suffix(*letter)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((&upper, 0));
+    let bytes = digits.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "bytes, or a number with K, M, G or T".to_owned())
+}
+
 /// Answers how many workers and connections the application should have on this host.
 pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
     let question = Question::ask(options, &facts)?;
+    let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
     let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
     let header = question.header(&facts);
-    let mut study = question.study();
+    let mut study = header.study();
     let mut journal = open(&mut study, &places, &header, options.resume)?;
     question.introduce(&facts, &places);
-    limits::raise_open_files();
-    let output = Output::To(places.worker_log()?);
-    let terms = Terms { slo: question.slo, pace: question.pace, cores: question.space.cores.get(), cpu: question.space.cpu() };
-    let mut live =
-        Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
-            .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
-    let stopped = {
-        let mut shown = Shown::on_stderr();
-        run_study(&mut study, &ChallengeRace, &mut live, &mut journal, &mut shown)
-    };
+    let (stopped, not_loaded) = answer(&question, &mut study, &mut journal, &mut signals, &places)?;
     // What cannot be written down any more is reported all the same.
     let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
-    let not_loaded = live.not_loaded().map(str::to_owned);
-    drop(live);
     let report = Report::new(&study, stop);
     if !outputs.use_stdout() {
         show(&report, options, &places);
@@ -113,6 +131,9 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     outputs.write(&report, &header.about, options.peak)?;
     if let Some(broken) = broken {
         return Err(broken.into());
+    }
+    if let Some(manuscript) = manuscript {
+        write(&manuscript, &report, options)?;
     }
     match not_loaded {
         Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
@@ -124,6 +145,64 @@ impl Options {
     /// What is read.
     fn inputs(&self) -> Vec<&Path> {
         [Some(&self.config), self.traffic.as_ref(), self.journal.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+}
+
+/// How the study ended, and why the application was not loaded if it was not.
+type Answer = (Result<Stop, JournalError>, Option<String>);
+
+/// Runs the study with the testbed that the question is about.
+fn answer(
+    question: &Question,
+    study: &mut Study,
+    journal: &mut Journal,
+    signals: &mut Signals,
+    places: &Places,
+) -> Result<Answer, CommandError> {
+    let log = places.worker_log()?;
+    let mut shown = Shown::on_stderr();
+    match &question.subject {
+        Subject::Program(program) => {
+            let mut external = External::new(program, signals, &log, study.trials().len());
+            Ok((run_study(study, &ChallengeRace, &mut external, journal, &mut shown), None))
+        }
+        Subject::Local(local) => {
+            limits::raise_open_files();
+            let output = Output::To(log);
+            let space = &question.space;
+            let terms = Terms { slo: question.slo, pace: question.pace, cores: space.cores.get(), cpu: space.cpu() };
+            let environment = launch::environment(std::env::vars_os());
+            let mut live = Live::new(&local.config, &local.plan, terms, signals, &output, environment)
+                .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
+            let stopped = run_study(study, &ChallengeRace, &mut live, journal, &mut shown);
+            Ok((stopped, live.not_loaded().map(str::to_owned)))
+        }
+    }
+}
+
+/// The configuration file, to be changed at the end. Where another program runs the trials, it has not been read yet.
+fn manuscript(options: &Options, question: &Question) -> Result<Manuscript, CommandError> {
+    let collapses = match question.subject.app() {
+        Some(app) => app.collapses_connections(),
+        None => configuration::read(&options.config)?.app.collapses_connections(),
+    };
+    Ok(Manuscript::open(&options.config, !collapses).map_err(TuneError::from)?)
+}
+
+/// Writes what is recommended, if that may be.
+fn write(manuscript: &Manuscript, report: &Report, options: &Options) -> Result<(), CommandError> {
+    let file = options.config.display();
+    let Some(recommended) = report.recommended else {
+        return print(&format!("{file} is left as it is.\n"));
+    };
+    if report.is_partial() && !options.write.takes_partial() {
+        return print(&format!(
+            "{file} is left as it is, as the study was interrupted: go on with --resume, or write this with --write-partial.\n"
+        ));
+    }
+    match manuscript.write(recommended).map_err(TuneError::from)? {
+        Written::AsItWas => print(&format!("{file} says so already.\n")),
+        Written::Changed(backup) => print(&format!("Written to {file}; what it said: {}\n", backup.display())),
     }
 }
 

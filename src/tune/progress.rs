@@ -76,6 +76,7 @@ impl Progress for Shown {
             Step::Starting => "starting".to_owned(),
             Step::WarmingUp => "warming up".to_owned(),
             Step::Light => "light load".to_owned(),
+            Step::Outside => "your program measures".to_owned(),
             Step::Probing(rate) => format!("{rate:.0} req/s"),
         };
         self.bar.set_message(format!("{}, {doing}", self.label));

@@ -1,69 +1,46 @@
-//! What a study is asked: the application, the traffic, the bounds.
-
-use std::collections::HashSet;
-use std::env;
-use std::hash::Hasher;
-use std::num::NonZeroU16;
+//! What a study is asked: of which application, under which bounds, within which limits.
 
 use jiff::Timestamp;
-use siphasher::sip::SipHasher13;
 
 use super::files::Places;
-use super::{CommandError, Options};
-use crate::commands::figures::counted;
+use super::subject::Subject;
+use super::{CommandError, Options, TuneError};
 use crate::commands::say::say;
-use crate::commands::traffic::{read, recorded};
-use crate::commands::{configuration, demo};
-use crate::config::{App, Config};
-use crate::replay::{Plan, PlanOptions, Reuse};
-use crate::study::{Budget, Dimensions, Objective, Pace, Slo, Space, Study};
+use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
 use crate::tune::{About, Header};
-use crate::units::{Connections, Workers};
-
-/// With fewer different requests than this, the recording is no picture of an application's traffic.
-const FEW_REQUESTS: usize = 10;
-/// Connections of the demo's baseline, those of the story the README tells.
-const DEMO_CONNECTIONS: u32 = 10;
 
 /// Everything that decides what a study finds.
 pub(super) struct Question {
-    pub(super) config: Config,
-    pub(super) plan: Plan,
+    pub(super) subject: Subject,
     pub(super) slo: Slo,
     pub(super) space: Space,
     pub(super) pace: Pace,
     budget: Budget,
-    recording: String,
-    is_demo: bool,
+    objective: Objective,
 }
 
 impl Question {
     pub(super) fn ask(options: &Options, facts: &Facts) -> Result<Self, CommandError> {
-        let cores = facts.cores.at_once;
-        let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
-        // As nginx proxies to an upstream by default: a connection a request.
-        let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
-        let traffic = match &options.traffic {
-            Some(path) => read(path, plan_options, |_| true)?,
-            None => recorded("the demo's traffic", demo::RECORDING, plan_options, |_| true)?,
-        };
-        let plan = traffic.draft.finish()?;
-        if plan.dropped().total() > 0 {
-            say(&plan.dropped().to_string());
+        options.program.check()?;
+        let objective = options.wanted.objective()?;
+        if options.program.is_given() && objective != Objective::Capacity {
+            return Err(TuneError::NotByProgram("--objective").into());
         }
         let pace = if options.quick || options.demo { Pace::Quick } else { Pace::Normal };
+        let cores = options.program.cores(facts.cores.at_once);
+        let subject = Subject::take(options, pace, cores)?;
+        options.wanted.check_also(subject.app())?;
         let budget = match options.budget {
             Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
             None => pace.budget(),
         };
-        let space = space(&config, options, facts);
-        let recording = recording_name(options);
-        Ok(Self { config, plan, slo: options.slo, space, pace, budget, recording, is_demo: options.demo })
-    }
-
-    pub(super) fn study(&self) -> Study {
-        Study::new(self.slo, self.space.clone(), self.pace, self.budget)
+        let mut space = subject.space(cores, facts);
+        space.max_workers = options.max_workers.unwrap_or(space.max_workers);
+        space.max_connections = options.max_connections.unwrap_or(space.max_connections);
+        space.max_slots = options.max_total_connections;
+        space.max_memory = options.max_memory.or(space.max_memory);
+        Ok(Self { subject, slo: options.slo, space, pace, budget, objective })
     }
 
     pub(super) fn header(&self, facts: &Facts) -> Header {
@@ -71,61 +48,58 @@ impl Question {
             tuningfork_journal: Header::VERSION,
             slo: self.slo,
             space: self.space.clone(),
-            objective: Objective::Capacity,
+            objective: self.objective,
             pace: self.pace,
             budget: self.budget,
-            traffic: fingerprint(self.plan.requests().iter().map(|request| self.plan.bytes(request))),
-            application: fingerprint([format!("{:?}", self.config.app).as_bytes()]),
+            traffic: self.subject.traffic_print(),
+            application: self.subject.application_print(),
             about: About {
                 started: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                app: self.app(),
-                host: host(facts),
-                traffic: self.traffic(),
+                app: self.subject.name(),
+                host: self.host(facts),
+                traffic: self.subject.traffic(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
             },
         }
     }
 
-    fn app(&self) -> String {
-        match &self.config.app {
-            App::Command(_) if self.is_demo => "the demo application".to_owned(),
-            App::Command(app) => app.command.join(" "),
-            App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
-        }
-    }
-
-    fn traffic(&self) -> String {
-        format!("{} of {}", counted(self.plan.requests().len() as u64, "request"), self.recording)
-    }
-
     /// Says what is about to happen.
     pub(super) fn introduce(&self, facts: &Facts, places: &Places) {
         let baseline = self.space.baseline();
-        say(&format!("Tuning {} on {}", self.app(), host(facts)));
+        say(&format!("Tuning {} on {}", self.subject.name(), self.host(facts)));
         say(&format!(
             "{}, {}, baseline {} workers × {} connections",
-            self.traffic(),
+            self.subject.traffic(),
             self.slo,
             baseline.workers,
             baseline.connections
         ));
-        let different = self.plan.requests().iter().map(|request| self.plan.bytes(request)).collect::<HashSet<_>>().len();
-        if different < FEW_REQUESTS {
-            say(&format!("warning: only {different} different requests are recorded, and what is found holds for those alone"));
+        if let Some(few) = self.subject.few_requests() {
+            say(&format!("warning: only {few} different requests are recorded, and what is found holds for those alone"));
         }
-        say(&format!("what the workers write: {}", places.log.display()));
+        match self.objective {
+            Objective::Capacity => {}
+            Objective::Latency { at } => say(&format!("looking for the lowest latency at {} req/s", at.per_second())),
+            Objective::Cost { at } => {
+                say(&format!("looking for the fewest cores, then the least memory, at {} req/s", at.per_second()));
+            }
+        }
+        say(&format!("what the {} write: {}", self.writers(), places.log.display()));
     }
-}
 
-fn recording_name(options: &Options) -> String {
-    let name = options.traffic.as_deref().map(|path| path.file_name().unwrap_or(path.as_os_str()));
-    name.map_or_else(|| "the demo's traffic".to_owned(), |name| name.to_string_lossy().into_owned())
-}
+    const fn writers(&self) -> &'static str {
+        match self.subject {
+            Subject::Local(_) => "workers",
+            Subject::Program(_) => "trials",
+        }
+    }
 
-fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hasher = SipHasher13::new();
-    parts.into_iter().for_each(|part| hasher.write(part));
-    format!("{:016x}", hasher.finish())
+    fn host(&self, facts: &Facts) -> String {
+        match self.subject {
+            Subject::Local(_) => host(facts),
+            Subject::Program(_) => format!("{} cores", self.space.cores),
+        }
+    }
 }
 
 fn host(facts: &Facts) -> String {
@@ -136,22 +110,4 @@ fn host(facts: &Facts) -> String {
         (None, CoreBound::Online | CoreBound::Quota) => cores.at_once.to_string(),
     };
     format!("{cores} cores, {}, {} GiB, Linux {}", facts.cpu_model, facts.memory_limit >> 30, facts.kernel)
-}
-
-fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
-    let program = env::current_exe().map_err(CommandError::system("cannot find this program's own file"))?;
-    let connections = Connections::new(DEMO_CONNECTIONS).unwrap_or(Connections::ONE);
-    Ok(demo::config(&program, Workers::folk(cores), connections))
-}
-
-fn space(config: &Config, options: &Options, facts: &Facts) -> Space {
-    let dimensions = if config.app.collapses_connections() { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
-    let mut space = Space::ordinary(facts.cores.at_once, dimensions, config.connections);
-    space.quota = facts.cores.quota;
-    space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
-    space.workers = Some(config.workers);
-    space.max_workers = options.max_workers.unwrap_or(space.max_workers.max(config.workers));
-    space.max_connections = options.max_connections.unwrap_or(space.max_connections.max(config.connections));
-    space.max_slots = options.max_total_connections;
-    space
 }

@@ -117,8 +117,8 @@ fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::{Pace, Report, Stop};
     use crate::study::simulation::{APPS, studied};
+    use crate::study::{Pace, Report, Stop};
 
     #[test]
     fn the_same_application_twice_shows_no_difference() {

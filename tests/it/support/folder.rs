@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -47,6 +48,13 @@ impl Folder {
         let content = content.replace("@DIR@", &directory).replace("@PROGRAM@", env!("CARGO_BIN_EXE_tuningfork"));
         fs::write(self.path(name), content).expect("write a file");
         self
+    }
+
+    /// Writes a program.
+    pub(crate) fn program(self, name: &str, content: &str) -> Self {
+        let folder = self.file(name, content);
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(0o755)).expect("make it a program");
+        folder
     }
 
     /// Where a file of it is.

@@ -14,7 +14,13 @@ const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// The interpreter of a virtual environment that holds what `tests/requirements.txt` pins.
 pub(crate) fn python() -> &'static Path {
     static PART: OnceLock<PathBuf> = OnceLock::new();
-    PART.get_or_init(|| locked(virtual_environment))
+    PART.get_or_init(|| locked(|| virtual_environment("venv", "requirements.txt")))
+}
+
+/// The interpreter of another one, beside the load generators Locust and k6.
+pub(crate) fn load_python() -> &'static Path {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    PART.get_or_init(|| locked(|| virtual_environment("load", "load-requirements.txt")))
 }
 
 /// Any Python 3, for scripts that need no package.
@@ -74,12 +80,12 @@ fn locked(make: impl FnOnce() -> Result<PathBuf, String>) -> PathBuf {
     make().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn virtual_environment() -> Result<PathBuf, String> {
+fn virtual_environment(name: &str, requirements: &str) -> Result<PathBuf, String> {
     let base = system_python();
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(requirements);
     let pins = fs::read_to_string(&requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
     let stamp = format!("{}{pins}", output(Command::new(base).arg("--version"))?);
-    let (venv, stamped) = (folder().join("venv"), folder().join("venv.stamp"));
+    let (venv, stamped) = (folder().join(name), folder().join(format!("{name}.stamp")));
     let python = venv.join("bin/python");
     let is_usable = || output(Command::new(&python).args(["-c", "import pip"])).is_ok();
     if fs::read_to_string(&stamped).is_ok_and(|made| made == stamp) && is_usable() {
@@ -89,7 +95,7 @@ fn virtual_environment() -> Result<PathBuf, String> {
         .map_err(|error| format!("{error}\nno virtual environment could be made: apt-get install python3-venv"))?;
     let install = ["-m", "pip", "--quiet", "--require-virtualenv", "--disable-pip-version-check", "install", "-r"];
     output(Command::new(&python).args(install).arg(&requirements))
-        .map_err(|error| format!("{error}\npip could not install tests/requirements.txt: is the package index reachable?"))?;
+        .map_err(|error| format!("{error}\npip could not install {}: is the package index reachable?", requirements.display()))?;
     fs::write(&stamped, stamp).map_err(|error| error.to_string())?;
     Ok(python)
 }

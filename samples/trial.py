@@ -1,0 +1,159 @@
+"""What trial programs of `tuningfork tune` have in common: the protocol, a candidate that is started afresh, and the search for its capacity.
+
+A trial program gets one JSON object a line on standard input and answers each with one on standard output (README, "Trials by another
+program"). Only the answers may go to standard output: everything else belongs on standard error.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+PRECISION = 1.05  # the lowest rate that failed is at most this many times the highest one that was held
+MOST_PROBES = 12
+MOST_TRIES = 5  # of one probe that was disturbed
+BOOT = 60  # seconds a candidate may take until it answers
+
+
+def arguments(description, script=None, recording=False):
+    """The arguments that every sample has, and `--script` (what the load generator runs) or `--recording` where they make sense."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = os.environ.get("TUNINGFORK_TARGET")
+    parser.add_argument("--url", default=target, required=target is None, help="where the candidate answers (default: tune --target-host)")
+    parser.add_argument("--config", help="its tuningfork.toml: a copy with other numbers, listening at --url, is started for each trial")
+    parser.add_argument("--start", metavar="COMMAND", help="or how it is restarted elsewhere; {workers} and {connections} are replaced")
+    parser.add_argument("--tuningfork", default="tuningfork", help="the program that runs --config")
+    parser.add_argument("--first", type=float, default=20, metavar="RATE", help="the first rate that is tried")
+    parser.add_argument("--probe", type=int, default=10, metavar="SECONDS", help="how long each rate is tried")
+    if recording:
+        parser.add_argument("--recording", required=True, metavar="FILE", help="the traffic, as tuningfork record makes it")
+    if script:
+        default = os.path.join(os.path.dirname(os.path.abspath(__file__)), script)
+        parser.add_argument("--script", default=default, metavar="FILE", help="what the load generator runs")
+        parser.add_argument("--paths", default="/", help="what it asks for in turn, separated by commas")
+    chosen = parser.parse_args()
+    if (chosen.config is None) == (chosen.start is None):
+        parser.error("give --config, or --start for an application elsewhere")
+    return chosen
+
+
+class Slo:
+    """`p90<700ms,errors<0.1%`."""
+
+    def __init__(self, text):
+        latency = re.search(r"(p50|p90|p95|p99|max)<([\d.]+)(us|ms|s)", text)
+        self.quantile = latency[1]
+        self.seconds = float(latency[2]) * {"us": 1e-6, "ms": 1e-3, "s": 1}[latency[3]]
+        self.errors = float(re.search(r"errors<([\d.e-]+)%", text)[1]) / 100
+
+    def holds(self, told, rate, seconds):
+        """Whether a probe at `rate` kept it. A generator that was not served sends less than it should: one request and 5 % may be missing."""
+        missing = (rate - told["throughput"]) * seconds
+        return told["errors"] <= self.errors and told[self.quantile] < self.seconds and missing <= 1 + 0.05 * rate * seconds
+
+
+class Candidate:
+    """One configuration, started; stopped at the end of the `with` block."""
+
+    def __init__(self, options, workers, connections):
+        self.options, self.process, self.copy = options, None, None
+        self.numbers = {"workers": workers, "connections": connections}
+
+    def __enter__(self):
+        if self.options.start:
+            subprocess.run(self.options.start.format(**self.numbers), shell=True, check=True, stdout=sys.stderr)
+        else:
+            self.copy = f"{self.options.config}.trial-{os.getpid()}"
+            with open(self.options.config) as file, open(self.copy, "w") as copy:
+                copy.write(with_numbers(file.read(), self.numbers, self.options.url.split("://")[1].rstrip("/")))
+            self.process = subprocess.Popen([self.options.tuningfork, "run", "-c", self.copy], stdout=sys.stderr)
+        try:
+            self.await_answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def await_answer(self):
+        deadline = time.monotonic() + BOOT
+        while True:
+            if self.process and self.process.poll() is not None:
+                raise RuntimeError(f"the candidate ended with {self.process.returncode}")
+            try:
+                return urllib.request.urlopen(self.options.url, timeout=5).read()
+            except urllib.error.HTTPError:
+                return None
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait()
+        if self.copy:
+            os.unlink(self.copy)
+
+
+def with_numbers(text, numbers, address):
+    """The configuration with other numbers and another address, so that the running service keeps its own. Knows keys that stand on one line."""
+    for key, value in numbers.items():
+        text = f"{key} = {value}\n" + re.sub(rf"(?m)^{key}\s*=.*\n", "", text)
+    return re.sub(r"(?m)^address\s*=.*$", f'address = "{address}"', text)
+
+
+def capacity(probe, slo, options):
+    """The highest rate that was held, and what was told of it."""
+    held, missed, best, rate = 0.0, None, None, options.first
+    for _ in range(MOST_PROBES):
+        told = probe(rate)
+        if slo.holds(told, rate, options.probe):
+            held, best = rate, told
+        else:
+            missed = rate
+        if missed and held and missed / held < PRECISION:
+            break
+        rate = (held * missed) ** 0.5 if missed and held else rate * 2 if held else rate / 2
+    return held, best or told
+
+
+def tried(options, play, rate, slo):
+    """One probe. A disturbance can only make it fail, so a failure in doubt is tried again."""
+    for _ in range(MOST_TRIES):
+        told = play(options, rate)
+        doubtful = told.pop("doubtful", False)
+        print(f"{rate:.1f} req/s: {told}", file=sys.stderr)
+        if slo.holds(told, rate, options.probe) or not doubtful:
+            return told
+    raise RuntimeError(f"{rate:.1f} requests a second cannot be judged: the host that sends them is too busy")
+
+
+def answer(trial, options, play):
+    """The answer to one trial. `play(options, rate)` offers a rate for a while and tells what came of it."""
+    started, slo = time.monotonic(), Slo(trial["slo"])
+    try:
+        with Candidate(options, trial["workers"], trial["connections"]):
+            tried(options, play, options.first, slo)  # warms it up
+            if trial["purpose"] == "challenge":
+                result = {"holds": slo.holds(tried(options, play, trial["rate"], slo), trial["rate"], options.probe)}
+            else:
+                held, told = capacity(lambda rate: tried(options, play, rate, slo), slo, options)
+                result = {**told, "capacity": held}
+    except Exception as error:  # the study goes on without this trial
+        result = {"error": f"{type(error).__name__}: {error}"}
+    return {**result, "seconds": time.monotonic() - started}
+
+
+def serve(options, play):
+    """Answers every line until there are no more: right for --trial-server, and for --trial-command, which sends one."""
+    # Told to end, it still stops the candidate.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line), options, play)), flush=True)

@@ -1,0 +1,58 @@
+//! Why a study cannot be made as it was asked for.
+
+use super::write::WriteError;
+use crate::commands::Ending;
+
+/// What stands against a study. The message is what the user reads.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// An option about trial programs without one.
+    #[error(
+        "{0} is about --trial-command or --trial-server, and neither is given: `tune` itself starts what it measures, on this host"
+    )]
+    NoProgram(&'static str),
+    /// An application elsewhere, said once.
+    #[error(
+        "{0} is another host: `tune` loads what it measures beyond what it can serve, so this harms whoever uses it. If it is yours to load, add --target-anyway, and with --trial-command or --trial-server a program that restarts it there (samples/)"
+    )]
+    OtherHost(String),
+    /// What a trial program cannot be asked for.
+    #[error("{0} is not for trial programs, which are asked for capacities only: leave it out")]
+    NotByProgram(&'static str),
+    /// An objective without its rate.
+    #[error("--objective {0} needs --at RATE, the requests a second at which configurations are compared")]
+    RateMissing(&'static str),
+    /// A rate without an objective that needs it.
+    #[error("--at is about --objective latency and --objective cost: add one of them, or leave it out")]
+    RateIdle,
+    /// Threads cannot vary.
+    #[error("--also threads: {0} has no threads to vary (gthread workers do, and their connections are their threads)")]
+    NoThreads(String),
+    /// Affinity cannot vary.
+    #[error("--also affinity: `tuningfork run` does not pin workers to cores, so there is nothing to vary")]
+    NoAffinity,
+    /// Dispatch cannot vary.
+    #[error("--also dispatch: all workers share one socket and the kernel gives out connections, so there is nothing to vary")]
+    NoDispatch,
+    /// The configuration file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl TuneError {
+    /// How the program ends for it.
+    #[must_use]
+    pub const fn ending(&self) -> Ending {
+        match self {
+            Self::Write(error) => error.ending(),
+            Self::NoProgram(_)
+            | Self::NotByProgram(_)
+            | Self::OtherHost(_)
+            | Self::RateMissing(_)
+            | Self::RateIdle
+            | Self::NoThreads(_)
+            | Self::NoAffinity
+            | Self::NoDispatch => Ending::Config,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What is tuned: an application that is started here and gets recorded traffic, or whatever another program measures.
+
+use std::collections::HashSet;
+use std::env;
+use std::hash::Hasher;
+use std::num::NonZeroU16;
+
+use siphasher::sip::SipHasher13;
+
+use super::{CommandError, Options, program};
+use crate::commands::figures::counted;
+use crate::commands::say::say;
+use crate::commands::traffic::{read, recorded};
+use crate::commands::{configuration, demo};
+use crate::config::{App, Config};
+use crate::replay::{Plan, PlanOptions, Reuse};
+use crate::study::{Dimensions, Pace, Space};
+use crate::sys::host::Facts;
+use crate::tune::external::{Form, Program};
+use crate::units::{Connections, Workers};
+
+/// With fewer different requests than this, the recording is no picture of an application's traffic.
+const FEW_REQUESTS: usize = 10;
+/// Connections of the demo's baseline, those of the story the README tells.
+const DEMO_CONNECTIONS: u32 = 10;
+
+/// What runs the trials.
+pub(super) enum Subject {
+    /// This program, here.
+    Local(Box<Local>),
+    /// A program of the user's, wherever.
+    Program(Program),
+}
+
+/// An application and its traffic.
+pub(super) struct Local {
+    pub(super) config: Config,
+    pub(super) plan: Plan,
+    recording: String,
+    is_demo: bool,
+}
+
+impl Subject {
+    /// Reads what the arguments name. `cores` are those the application has, wherever it is.
+    pub(super) fn take(options: &Options, pace: Pace, cores: NonZeroU16) -> Result<Self, CommandError> {
+        match options.program.program(options.slo, pace, cores) {
+            Some(program) => Ok(Self::Program(program)),
+            None => Local::read(options, cores).map(|local| Self::Local(Box::new(local))),
+        }
+    }
+
+    /// Its application, where there is one here.
+    pub(super) fn app(&self) -> Option<&App> {
+        match self {
+            Self::Local(local) => Some(&local.config.app),
+            Self::Program(_) => None,
+        }
+    }
+
+    /// What may be tried, before the arguments limit it.
+    pub(super) fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {
+        match self {
+            Self::Local(local) => local.space(cores, facts),
+            Self::Program(_) => program::space(cores),
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Program(program) => format!("what {} measures", program.command),
+            Self::Local(local) => match &local.config.app {
+                App::Command(_) if local.is_demo => "the demo application".to_owned(),
+                App::Command(app) => app.command.join(" "),
+                App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
+            },
+        }
+    }
+
+    /// What its traffic is called.
+    pub(super) fn traffic(&self) -> String {
+        match self {
+            Self::Local(local) => format!("{} of {}", counted(local.plan.requests().len() as u64, "request"), local.recording),
+            Self::Program(_) => "traffic of its own".to_owned(),
+        }
+    }
+
+    /// How many different requests are played, if they are too few to stand for an application's traffic.
+    pub(super) fn few_requests(&self) -> Option<usize> {
+        match self {
+            Self::Local(local) => {
+                let different: HashSet<&[u8]> = local.plan.requests().iter().map(|request| local.plan.bytes(request)).collect();
+                Some(different.len()).filter(|count| *count < FEW_REQUESTS)
+            }
+            Self::Program(_) => None,
+        }
+    }
+
+    /// What tells one traffic from another.
+    pub(super) fn traffic_print(&self) -> String {
+        match self {
+            Self::Local(local) => fingerprint(local.plan.requests().iter().map(|request| local.plan.bytes(request))),
+            Self::Program(_) => String::new(),
+        }
+    }
+
+    /// What tells one application from another. Nobody can know this of a program's: its command line may change while it measures the same.
+    pub(super) fn application_print(&self) -> String {
+        match self {
+            Self::Local(local) => fingerprint([format!("{:?}", local.config.app).as_bytes()]),
+            Self::Program(Program { form: Form::Command | Form::Server, .. }) => "trial program".to_owned(),
+        }
+    }
+}
+
+impl Local {
+    fn read(options: &Options, cores: NonZeroU16) -> Result<Self, CommandError> {
+        let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
+        // As nginx proxies to an upstream by default: a connection a request.
+        let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
+        let traffic = match &options.traffic {
+            Some(path) => read(path, plan_options, |_| true)?,
+            None => recorded("the demo's traffic", demo::RECORDING, plan_options, |_| true)?,
+        };
+        let plan = traffic.draft.finish()?;
+        if plan.dropped().total() > 0 {
+            say(&plan.dropped().to_string());
+        }
+        Ok(Self { config, plan, recording: recording_name(options), is_demo: options.demo })
+    }
+
+    fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {
+        let config = &self.config;
+        let collapses = config.app.collapses_connections();
+        let dimensions = if collapses { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
+        let mut space = Space::ordinary(cores, dimensions, config.connections);
+        space.quota = facts.cores.quota;
+        space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
+        space.workers = Some(config.workers);
+        space.max_workers = space.max_workers.max(config.workers);
+        space.max_connections = space.max_connections.max(config.connections);
+        space
+    }
+}
+
+fn recording_name(options: &Options) -> String {
+    let name = options.traffic.as_deref().map(|path| path.file_name().unwrap_or(path.as_os_str()));
+    name.map_or_else(|| "the demo's traffic".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = SipHasher13::new();
+    parts.into_iter().for_each(|part| hasher.write(part));
+    format!("{:016x}", hasher.finish())
+}
+
+fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
+    let program = env::current_exe().map_err(CommandError::system("cannot find this program's own file"))?;
+    let connections = Connections::new(DEMO_CONNECTIONS).unwrap_or(Connections::ONE);
+    Ok(demo::config(&program, Workers::folk(cores), connections))
+}

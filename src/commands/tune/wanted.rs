@@ -1,0 +1,80 @@
+//! What a study looks for beside the most requests a second, and what else than two numbers it may vary. Refuses what a kind of worker lacks.
+
+use clap::{Args, ValueEnum};
+
+use super::TuneError;
+use crate::config::{App, WorkerClass};
+use crate::study::Objective;
+use crate::units::Rate;
+
+/// The arguments about what is wanted.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Options {
+    /// What is best: the most requests a second; or at the rate --at, the lowest latency, or the fewest cores and then the least memory
+    #[arg(long, value_enum, value_name = "GOAL", default_value = "capacity")]
+    objective: Best,
+    /// The rate, requests a second, at which --objective latency or cost compares configurations
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    at: Option<Rate>,
+    /// Vary this too, where the kind of worker has it
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    also: Vec<Also>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Best {
+    Capacity,
+    Latency,
+    Cost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Also {
+    /// Threads of a worker
+    Threads,
+    /// Workers bound to cores
+    Affinity,
+    /// How connections are given to workers
+    Dispatch,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let rate = text.parse().ok().and_then(Rate::new).filter(|rate| rate.per_second() > 0.0);
+    rate.ok_or_else(|| "a number of requests a second above 0".to_owned())
+}
+
+impl Options {
+    /// The objective, if the arguments make one.
+    pub(super) const fn objective(&self) -> Result<Objective, TuneError> {
+        match (self.objective, self.at) {
+            (Best::Capacity, None) => Ok(Objective::Capacity),
+            (Best::Latency, Some(at)) => Ok(Objective::Latency { at }),
+            (Best::Cost, Some(at)) => Ok(Objective::Cost { at }),
+            (Best::Capacity, Some(_)) => Err(TuneError::RateIdle),
+            (Best::Latency, None) => Err(TuneError::RateMissing("latency")),
+            (Best::Cost, None) => Err(TuneError::RateMissing("cost")),
+        }
+    }
+
+    /// Refuses what cannot vary. `app` is `None` where a program runs the trials.
+    pub(super) fn check_also(&self, app: Option<&App>) -> Result<(), TuneError> {
+        self.also.iter().try_for_each(|also| also.check(app))
+    }
+}
+
+impl Also {
+    fn check(self, app: Option<&App>) -> Result<(), TuneError> {
+        let Some(app) = app else {
+            return Err(TuneError::NotByProgram("--also"));
+        };
+        match (self, app) {
+            // They are its connections, which vary anyway.
+            (Self::Threads, App::Python(app)) if app.worker_class == WorkerClass::Gthread => Ok(()),
+            (Self::Threads, App::Python(app)) => Err(TuneError::NoThreads(format!("a {} worker", app.worker_class.name()))),
+            (Self::Threads, App::Command(_)) => Err(TuneError::NoThreads("a command".to_owned())),
+            (Self::Affinity, _) => Err(TuneError::NoAffinity),
+            (Self::Dispatch, _) => Err(TuneError::NoDispatch),
+        }
+    }
+}

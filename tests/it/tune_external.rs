@@ -1,0 +1,196 @@
+//! `tuningfork tune` when another program runs the trials: the protocol in both forms, everything such a program may do wrong, and the
+//! study that goes on.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::folder::{Folder, Said, Working};
+use crate::support::parts;
+use crate::support::process::End;
+
+const SPACE: &str = "--cores 16 --max-workers 64 --max-connections 200 --slo p90<700ms,errors<0.1% --json result.json";
+
+/// A folder with programs `command` and `server` that are the simulator with these options.
+fn simulator(options: &str) -> Folder {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulator.py");
+    let program = format!("#!/bin/sh\nexec {} {} {options}", parts::system_python().display(), script.display());
+    Folder::new().program("command", &program).program("server", &format!("{program} --server"))
+}
+
+fn result(folder: &Folder) -> Value {
+    serde_json::from_str(&folder.text("result.json")).unwrap_or_else(|error| panic!("{error}\n{}", folder.text("result.json")))
+}
+
+fn trials(report: &Value) -> &[Value] {
+    report["trials"].as_array().expect("trials")
+}
+
+fn study(folder: &Folder, form: &str, more: &str) -> (Said, Value) {
+    let said = folder.run(&format!("tune --trial-{form} ./{form} {SPACE}{more}"));
+    let report = result(folder);
+    (said, report)
+}
+
+/// What the simulator computes, without its noise.
+fn true_capacity(candidate: &Value) -> f64 {
+    let number = |key: &str| candidate[key].as_f64().expect("a number");
+    let (workers, slots) = (number("workers"), number("workers") * number("connections"));
+    let cores = 0.97 * 16.0 / (0.01 * (1.0 + 0.02 * (workers / 16.0 - 1.0).max(0.0)));
+    let limits = [cores, 0.96 * workers / 0.01, 0.98 * slots / 0.41];
+    limits.iter().map(|limit: &f64| limit.powi(-8)).sum::<f64>().powf(-0.125)
+}
+
+#[test]
+fn both_forms_find_the_best_configuration_of_a_simulated_host() {
+    let (said, by_command) = study(&simulator(""), "command", "");
+    said.assert_code(0);
+    said.assert_err(&["Tuning what ./command measures on 16 cores", "baseline 33 workers × 10 connections"]);
+    said.assert_out(&["Recommended: ", "workers = ", "connections = "]);
+    let best = true_capacity(&json!({"workers": 22, "connections": 200}));
+    let found = true_capacity(&by_command["recommended"]);
+    assert!(found > 0.94 * best, "{found} of {best}\n{said}");
+    assert_eq!((&by_command["cores"], &by_command["slo"]), (&json!(16), &json!("p90<700ms,errors<0.1%")));
+    assert!(by_command["ratio"]["low"].as_f64().is_some_and(|ratio| ratio > 1.2), "{said}");
+    let first = &trials(&by_command)[0];
+    assert_eq!((&first["purpose"], &first["seconds"], &first["valid"]), (&json!("measure"), &json!(45.0), &json!(true)));
+
+    let (said, by_server) = study(&simulator(""), "server", "");
+    said.assert_code(0);
+    assert_eq!(by_server, by_command, "the same trials, whoever asks");
+}
+
+#[test]
+fn answers_without_details_are_enough() {
+    let (said, report) = study(&simulator("--terse"), "server", "");
+    said.assert_code(0);
+    assert!(true_capacity(&report["recommended"]) > true_capacity(&report["baseline"]), "{said}");
+    assert_eq!((&trials(&report)[0]["label"], &report["certificate"]["given"]), (&json!("unknown"), &json!(false)));
+}
+
+#[test]
+fn reported_seconds_are_spent_and_not_waited_for() {
+    let (said, report) = study(&simulator(""), "server", " --budget 3m");
+    said.assert_code(0);
+    assert_eq!(report["stopped_because"], "the budget was used up", "{said}");
+}
+
+#[test]
+fn whatever_a_program_does_wrong_is_a_failed_trial_and_the_study_goes_on() {
+    let faults = [
+        ("exit", "exit status: 3", "ended without an answer"),
+        ("close", "`a log line before the answer` cannot be read", "ended without an answer"),
+        ("hang", "gave no answer in time (--trial-timeout)", "gave no answer in time (--trial-timeout)"),
+        ("garbage", "`Listening on 127.0.0.1:8000` cannot be read", "`Listening on 127.0.0.1:8000` cannot be read"),
+        ("nothing", "the answer `{}` has n", "the answer `{}` has n"),
+        ("error", "the rig is being repaired", "the rig is being repaired"),
+        ("flood", "does not stop writing", "does not stop writing"),
+    ];
+    for (fault, of_command, of_server) in faults {
+        for (form, reason) in [("command", of_command), ("server", of_server)] {
+            let (said, report) = study(&simulator(&format!("--fault {fault}")), form, " --trial-timeout 2s --budget 8m");
+            said.assert_code(0);
+            let third = &trials(&report)[2];
+            assert_eq!((&third["valid"], &third["capacity"]), (&json!(false), &Value::Null), "{fault}, {form}: {third}\n{said}");
+            let told = third["error"].as_str().unwrap_or_default();
+            assert!(told.contains(reason), "{fault}, {form}: {told}");
+            assert!(trials(&report).iter().skip(3).all(|trial| trial.get("error").is_none()), "{fault}, {form}\n{said}");
+            assert!(!report["recommended"].is_null(), "{fault}, {form}\n{said}");
+        }
+    }
+}
+
+#[test]
+fn whoever_is_left_behind_by_a_trial_is_not_waited_for_and_does_not_stay() {
+    let (said, report) = study(&simulator("--fault child"), "command", " --budget 8m");
+    said.assert_code(0);
+    assert!(trials(&report).iter().all(|trial| trial["valid"] == true), "{said}");
+}
+
+#[test]
+fn a_program_that_never_answers_ends_the_study_without_advice() {
+    let folder =
+        Folder::new().program("command", "#!/bin/sh\necho broken rig >&2; exit 7").program("server", "#!/bin/sh\nexit 0");
+    for (form, reason) in [("command", "exit status: 7"), ("server", "ended without an answer")] {
+        let (said, report) = study(&folder, form, "");
+        said.assert_code(3);
+        said.assert_out(&["No configuration could be started. Nothing is recommended.", reason]);
+        assert_eq!(report["recommended"], Value::Null);
+    }
+    let (said, _) = study(&folder, "command", "");
+    said.assert_err(&["broken rig"]);
+}
+
+/// A study of a server that hangs in its fifth trial, in that trial.
+fn hanging(folder: &Folder) -> Working {
+    let arguments = format!("tune --trial-server ./server {SPACE} --journal journal.jsonl --trial-timeout 10m");
+    let mut study = folder.start(&arguments);
+    study.wait("four trials", |_| (folder.text("journal.jsonl").matches('\n').count() >= 5).then_some(()));
+    study
+}
+
+#[test]
+fn a_killed_study_goes_on_as_if_nothing_had_been() {
+    let (_, undisturbed) = study(&simulator(""), "server", "");
+    let folder = simulator("--fault hang --at 5");
+    let mut study = hanging(&folder);
+    study.signal(Signal::KILL);
+    assert_eq!(study.await_end(), End::Signal(9));
+    let healthy = simulator("");
+    std::fs::copy(folder.path("journal.jsonl"), healthy.path("journal.jsonl")).expect("copy the journal");
+    let said = healthy.run(&format!("tune --trial-server ./server {SPACE} --journal journal.jsonl --resume"));
+    said.assert_code(0);
+    said.assert_err(&["4 trials taken up"]);
+    assert_eq!(result(&healthy), undisturbed);
+}
+
+#[test]
+fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
+    let folder = simulator("--fault hang --at 5");
+    let study = hanging(&folder);
+    study.signal(Signal::INT);
+    let said = study.finish();
+    said.assert_code(130);
+    assert_eq!((&result(&folder)["partial"], trials(&result(&folder)).len()), (&json!(true), 4), "{said}");
+}
+
+#[test]
+fn a_host_that_may_be_loaded_is_named_to_the_program() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho \"$TUNINGFORK_TARGET\" > target; echo '{\"capacity\": 100}'");
+    let said = folder.run("tune --trial-command ./command --quick --budget 1m --target-host http://web1:8000 --target-anyway");
+    said.assert_code(0);
+    assert_eq!(folder.text("target"), "http://web1:8000\n", "{said}");
+}
+
+#[test]
+fn questions_that_contradict_themselves_are_refused() {
+    let folder = simulator("").file("traffic.jsonl", "");
+    let refusals = [
+        ("--trial-command ./command --traffic traffic.jsonl", 2, "cannot be used with"),
+        ("--trial-command ./command --trial-server ./server", 2, "cannot be used with"),
+        ("--trial-command ./command --demo", 2, "cannot be used with"),
+        ("--trial-command ./command --cores 0", 2, "a whole number from 1 to 65535"),
+        ("--trial-command ./command --max-memory 3X", 2, "bytes, or a number with K, M, G or T"),
+        ("--trial-command ./command --trial-timeout soon", 2, "--trial-timeout"),
+        ("--demo --cores 4", 78, "--cores is about --trial-command or --trial-server"),
+        ("--demo --trial-timeout 4s", 78, "--trial-timeout is about --trial-command or --trial-server"),
+        ("--trial-command ./command --objective latency --at 5", 78, "trial programs"),
+        ("--demo --objective cost", 78, "--objective cost needs --at RATE"),
+        ("--demo --at 100", 78, "--at is about --objective latency and --objective cost"),
+        ("--demo --objective latency --at 0", 2, "above 0"),
+        ("--demo --also threads", 78, "a command has no threads"),
+        ("--demo --also affinity", 78, "does not pin workers"),
+        ("--demo --also dispatch", 78, "share one socket"),
+        ("--trial-command ./command --target-host http://web1", 78, "http://web1 is another host"),
+        ("--demo --target-host http://web1 --target-anyway", 78, "--target-host is about --trial-command or --trial-server"),
+        ("--trial-command ./command --target-anyway", 2, "--target-host"),
+        ("--demo --write", 2, "cannot be used with"),
+    ];
+    for (arguments, code, message) in refusals {
+        let said = folder.run(&format!("tune {arguments}"));
+        said.assert_code(code);
+        said.assert_err(&[message]);
+        assert!(!said.err.contains("trial 1"), "{said}");
+    }
+}

@@ -1,0 +1,77 @@
+//! The sample trial programs, each with the real load generator, on an application whose capacity is known: 10 requests a second.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::folder::Folder;
+use crate::support::parts;
+use crate::support::service::free_port;
+use crate::support::turn::Turn;
+
+const CONFIG: &str = r#"
+workers = 9
+[app]
+kind = "command"
+command = ["@PROGRAM@", "demo-worker", "--connections", "{connections}"]
+[listen]
+address = "127.0.0.1:1"
+"#;
+
+/// A challenge far below the capacity of one worker with one connection, and one far above it.
+const CHALLENGES: &str = r#"{"protocol":1,"trial":1,"purpose":"challenge","workers":1,"connections":1,"cores":2,"rate":3,"seconds":3,"slo":"p90<300ms,errors<0.1%"}
+{"protocol":1,"trial":2,"purpose":"challenge","workers":1,"connections":1,"cores":2,"rate":60,"seconds":3,"slo":"p90<300ms,errors<0.1%"}
+"#;
+/// The question what it is.
+const MEASURE: &str = r#"{"protocol":1,"trial":3,"purpose":"measure","workers":1,"connections":1,"cores":2,"seconds":10,"slo":"p90<300ms,errors<0.1%"}"#;
+
+/// What a sample answers to each line of `trials`.
+fn answers(python: &Path, sample: &str, trials: &str, arguments: &[&str]) -> Vec<Value> {
+    let recording = "{\"t\":1700000000.0,\"m\":\"GET\",\"u\":\"/work?wait_ms=100\",\"s\":200}\n";
+    let folder = Folder::new().file("tuningfork.toml", CONFIG).file("trials", trials).file("traffic.jsonl", recording);
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(sample)).current_dir(folder.directory());
+    command.args(["--config", "tuningfork.toml", "--tuningfork", env!("CARGO_BIN_EXE_tuningfork"), "--first", "4"]);
+    command.args(["--url", &format!("http://127.0.0.1:{}", free_port())]).args(arguments);
+    let trials = std::fs::File::open(folder.path("trials")).expect("open the trials");
+    let _turn = Turn::alone();
+    let ran = command.stdin(Stdio::from(trials)).output().expect("run the sample");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{}\n{said}", ran.status);
+    let lines = String::from_utf8_lossy(&ran.stdout);
+    assert_eq!(std::fs::read_dir(folder.directory()).expect("list").count(), 3, "a copy of the configuration was left");
+    lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}\n{said}"))).collect()
+}
+
+fn assert_challenges(answers: &[Value]) {
+    assert_eq!((&answers[0]["holds"], &answers[1]["holds"]), (&true.into(), &false.into()), "{answers:?}");
+}
+
+fn assert_measured(told: &Value) {
+    assert!(told["capacity"].as_f64().is_some_and(|rate| rate > 2.0 && rate < 40.0), "{told}");
+    assert!(told["p90"].as_f64().is_some_and(|seconds| (0.1..0.3).contains(&seconds)), "{told}");
+    assert!(told["seconds"].as_f64().is_some_and(|seconds| seconds > 3.0), "{told}");
+}
+
+#[test]
+fn locust_answers_trials() {
+    let paths = ["--paths", "/work?wait_ms=100", "--probe", "3"];
+    assert_challenges(&answers(parts::load_python(), "locust_trial.py", CHALLENGES, &paths));
+}
+
+#[test]
+fn k6_answers_trials() {
+    let paths = ["--paths", "/work?wait_ms=100", "--probe", "1"];
+    let answers = answers(parts::load_python(), "k6_trial.py", &format!("{CHALLENGES}{MEASURE}"), &paths);
+    assert_challenges(&answers);
+    assert_measured(&answers[2]);
+}
+
+#[test]
+fn replay_answers_trials() {
+    let recording = ["--recording", "traffic.jsonl", "--probe", "1"];
+    let answers = answers(parts::system_python(), "replay_trial.py", &format!("{CHALLENGES}{MEASURE}"), &recording);
+    assert_challenges(&answers);
+    assert_measured(&answers[2]);
+}

@@ -1,0 +1,95 @@
+//! `tuningfork tune --write`, and what else a study does or does not do to a service that runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::folder::Folder;
+use crate::support::parts;
+
+/// What a simulated study writes into: a configuration with comments, of a program that is never started.
+const CONFIG: &str = "# The shop's.\nworkers = \"auto\"   # by the rule of thumb\n\n[app] # ours\nkind = \"command\"\ncommand = [\"true\"]\n\n[listen]\naddress = \"unix:@DIR@/web.sock\"\n";
+
+const STUDY: &str = "tune --trial-command ./command --cores 16 --json result.json --write";
+
+fn simulator(options: &str) -> Folder {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulator.py");
+    let program = format!("#!/bin/sh\nexec {} {} {options}", parts::system_python().display(), script.display());
+    Folder::new().program("command", &program).file("tuningfork.toml", CONFIG)
+}
+
+fn recommended(folder: &Folder) -> (u64, u64) {
+    let report: serde_json::Value = serde_json::from_str(&folder.text("result.json")).expect("a result");
+    let number = |key: &str| report["recommended"][key].as_u64().expect("a recommendation");
+    (number("workers"), number("connections"))
+}
+
+#[test]
+fn what_is_recommended_is_written_with_a_backup_and_every_comment() {
+    let folder = simulator("");
+    let before = folder.text("tuningfork.toml");
+    let said = folder.run(STUDY);
+    said.assert_code(0);
+    said.assert_out(&["Written to tuningfork.toml; what it said: ", "tuningfork.toml.bak"]);
+    let (workers, connections) = recommended(&folder);
+    let expected = before.replace(
+        "workers = \"auto\"   # by the rule of thumb\n",
+        &format!("workers = {workers}   # by the rule of thumb\nconnections = {connections}\n"),
+    );
+    assert_eq!(folder.text("tuningfork.toml"), expected);
+    assert_eq!(folder.text("tuningfork.toml.bak"), before);
+
+    let again = folder.run(STUDY);
+    again.assert_code(0);
+    again.assert_out(&["tuningfork.toml says so already."]);
+    assert!(!folder.path("tuningfork.toml.bak.1").exists(), "{again}");
+}
+
+#[test]
+fn a_study_without_advice_writes_nothing() {
+    let folder = simulator("").program("command", "#!/bin/sh\necho '{\"capacity\": 0}'");
+    let said = folder.run(STUDY);
+    said.assert_code(99);
+    said.assert_out(&["tuningfork.toml is left as it is."]);
+    assert!(!folder.path("tuningfork.toml.bak").exists());
+}
+
+#[test]
+fn an_interrupted_study_writes_only_when_told_twice() {
+    for (more, writes) in [("", false), (" --write-partial", true)] {
+        let folder = simulator("--fault hang --at 4");
+        let mut study = folder.start(&format!("{STUDY} --journal journal.jsonl{more}"));
+        study.wait("three trials", |_| (folder.text("journal.jsonl").matches('\n').count() >= 4).then_some(()));
+        study.signal(Signal::INT);
+        let said = study.finish();
+        said.assert_code(130);
+        said.assert_out(&[if writes { "Written to tuningfork.toml" } else { "is left as it is, as the study was interrupted" }]);
+        assert_eq!(folder.path("tuningfork.toml.bak").exists(), writes, "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_somebody_changed_meanwhile_is_left_alone() {
+    let folder = simulator("").program("command", "#!/bin/sh\necho '# mine' >> tuningfork.toml; echo '{\"capacity\": 100}'");
+    let said = folder.run(STUDY);
+    said.assert_code(73);
+    said.assert_err(&["tuningfork.toml was changed while the study ran and is left as it is"]);
+    said.assert_out(&["Recommended: "]);
+    assert!(folder.text("tuningfork.toml").ends_with("# mine\n"), "{said}");
+}
+
+#[test]
+fn what_stands_against_writing_is_told_before_any_trial() {
+    let folder = simulator("");
+    fs::set_permissions(folder.path("tuningfork.toml"), fs::Permissions::from_mode(0o444)).expect("make it read-only");
+    let said = folder.run(STUDY);
+    said.assert_code(73);
+    said.assert_err(&["tuningfork.toml is read-only (mode 0444): `chmod u+w` it"]);
+    let said = folder.run(&format!("{STUDY} --config nowhere.toml"));
+    said.assert_code(66);
+    let said = folder.run("tune --trial-command ./command --write-partial");
+    said.assert_code(2);
+    assert!(!folder.path("result.json").exists());
+}
