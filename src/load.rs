@@ -11,6 +11,7 @@ mod bodies;
 mod chain;
 mod clients;
 mod clock;
+mod gate;
 mod jar;
 mod merging;
 mod outcome;
@@ -21,6 +22,7 @@ mod seconds;
 mod sessions;
 mod socket;
 mod spread;
+mod steal;
 mod tally;
 mod tls;
 mod transport;
@@ -33,7 +35,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished, VARIED};
+pub use outcome::{Batch, Errors, Lateness, LeftOut, Played, Second, Statuses, Unfinished, VARIED};
+pub use steal::{Basis, HostReading};
 pub use tls::{Tls, TlsError, Trust};
 pub use validity::{Doubt, doubts};
 
@@ -89,6 +92,8 @@ pub struct Run<'a> {
     pub check: Check,
     /// TLS to the target, if it speaks that.
     pub tls: Option<Tls>,
+    /// Which seconds latencies and rates come from.
+    pub basis: Basis<'a>,
 }
 
 /// Which cookies a request carries.

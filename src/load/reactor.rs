@@ -87,7 +87,7 @@ impl<'a> Reactor<'a> {
         let pace = Pace::new(run, start).ok_or(LoadError::Zero("the rate"))?;
         let schedule = if pace.is_scheduled() { Schedule::Given } else { Schedule::None };
         let is_stamped = pace.is_scheduled() && matches!(address, Address::Tcp(_)) && run.tls.is_none();
-        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule };
+        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule, basis: run.basis };
         Ok(Self {
             run,
             address,
@@ -122,7 +122,9 @@ impl<'a> Reactor<'a> {
         let mut ending = Ending::Complete;
         loop {
             let now = clock::now();
-            self.tally.turn(now);
+            if !self.pace.is_scheduled() {
+                self.tally.turn(now);
+            }
             self.release(now);
             self.expire(now);
             if settling && now >= self.counted_from {

@@ -51,6 +51,7 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         cookies: Cookies::Recorded,
         check: Check::Status,
         tls: None,
+        basis: Basis::EverySecond,
     }
 }
 
