@@ -106,14 +106,14 @@ impl Gate {
     }
 
     pub(super) fn record(&mut self, timed: &Timed) {
-        let times = if timed.due < self.spoiled_until {
+        let set = if timed.due < self.spoiled_until {
             &mut self.left_out.times
         } else if timed.due < self.start {
             &mut self.crossing
         } else {
             &mut self.running.times
         };
-        times.record(timed);
+        set.record(timed);
     }
 
     /// A request was answered while sending lasted.

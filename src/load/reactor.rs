@@ -28,8 +28,8 @@ use crate::units::Moment;
 
 /// Events taken in one wait: few enough that due sends need not wait long behind them.
 const EVENTS: usize = 128;
-/// An answer is read so much after its arrival at most where something else is awaited anyway: two wake-ups become one. A larger answer
-/// than the socket's buffer holds is delayed by as much.
+/// An answer is read so much after its arrival at most where something else is awaited anyway: two wake-ups become one. One larger than
+/// the socket's buffer holds is delayed by as much when it begins, once; from then on it is read as it comes.
 const READ_WITHIN: Duration = Duration::from_micros(500);
 /// Bytes read at once.
 const READ_BUFFER: usize = 64 << 10;
@@ -245,3 +245,7 @@ impl<'a> Reactor<'a> {
 fn system(doing: &'static str) -> impl Fn(Errno) -> LoadError {
     move |errno| LoadError::System { doing, source: io::Error::from(errno) }
 }
+
+#[cfg(test)]
+#[path = "reactor/tests.rs"]
+mod tests;

@@ -387,7 +387,9 @@ impl Kept {
                 Self { sending: kept, without_due, without_answered, left_out }
             }
             Some(_) | None => {
-                seconds.iter_mut().for_each(|second| second.left_out = false);
+                for second in seconds {
+                    second.left_out = false;
+                }
                 Self { sending, without_due: 0, without_answered: 0, left_out: Times::default() }
             }
         }

@@ -91,17 +91,14 @@ pub(super) fn link(requests: &mut [PlannedRequest], connections: usize) -> Vec<u
         let Some(last) = lasts.get_mut(link.session as usize) else { continue };
         let index_in_plan = u32::try_from(index).expect("invariant: a plan has fewer than 2^32 requests");
         let before = last.replace(Last { index: index_in_plan, at, link });
-        requests[index].link = match before.filter(|before| before.link.next < link.next) {
-            Some(before) => {
-                let earlier = &mut requests[before.index as usize].link;
-                earlier.next = index_in_plan;
-                Link { session: earlier.session, next: NONE, think_micros: think(before, at) }
-            }
-            None => {
-                firsts.push(index_in_plan);
-                let session = u32::try_from(firsts.len() - 1).expect("invariant: no more sessions than requests");
-                Link { session, ..Link::ALONE }
-            }
+        requests[index].link = if let Some(before) = before.filter(|before| before.link.next < link.next) {
+            let earlier = &mut requests[before.index as usize].link;
+            earlier.next = index_in_plan;
+            Link { session: earlier.session, next: NONE, think_micros: think(before, at) }
+        } else {
+            firsts.push(index_in_plan);
+            let session = u32::try_from(firsts.len() - 1).expect("invariant: no more sessions than requests");
+            Link { session, ..Link::ALONE }
         };
     }
     firsts.shrink_to_fit();
