@@ -445,7 +445,7 @@ fn replay_plays_what_is_whole_of_a_hostile_and_truncated_recording() {
         &deep,
         "\0\0\0",
     ];
-    hostile.iter().for_each(|line| traffic += &format!("{line}\n"));
+    traffic += &hostile.map(|line| format!("{line}\n")).concat();
     traffic += &requests(["/whole"])[..30];
     let site = Site::new(&traffic);
     let said = site.replay("--json a.json");

@@ -1,7 +1,5 @@
 //! What a run measures: seconds, causes of lateness, first bytes, and times finer than a millisecond.
 
-use std::time::Instant;
-
 use super::*;
 use crate::replay::{ClosedOrder, Copies, Sessions, Speed};
 
@@ -60,16 +58,16 @@ fn an_answer_that_is_read_late_is_reported_at_the_time_it_arrived() {
     });
     let plan = plan(Reuse::KeepAlive);
     let run = Run { duration: Duration::from_millis(100), ..run(&plan, target, even(10.0)) };
-    let started = Instant::now();
+    let started = clock::now();
     let mut arrived = None;
     // The reactor cannot read while its watcher works.
     let played = watched(&run, |batch| {
         if batch.outstanding > 0 && arrived.is_none() {
             go.advance();
             written.await_first();
-            let now = Instant::now();
-            arrived = Some(now - started);
-            while now.elapsed() < HELD {
+            let now = clock::now();
+            arrived = Some(now.since(started));
+            while clock::now().since(now) < HELD {
                 std::hint::spin_loop();
             }
         }
