@@ -1,9 +1,16 @@
 //! Plays a plan over real connections: one reactor on the calling thread, an absolute schedule in nanoseconds, every request timed
 //! from the moment it was due. Refuses targets beyond this host unless told otherwise, and never resolves a name.
 //!
-//! A sleep and a wake-up cost more processor time than a request, so at high rates there are fewer of them: requests due close together
-//! are sent together (`merging`), and answers may be read when the next request is due, since the kernel tells when they arrived
-//! (`arrival`). Below 2,000 requests a second neither happens.
+//! A sleep and a wake-up cost more processor time than a request, so at high rates there are fewer of them:
+//!
+//! - *Sends are merged* (`merging`), from 5,000 requests a second on: requests due within 400 µs go out at the end of that time. Latency
+//!   counts from then; by how much each was moved is reported as lateness of its own.
+//! - *Answers are read late*, up to 500 µs, where the next request is due soon (loads with a schedule over plain TCP): the kernel stamps
+//!   what arrives, and the stamp is the end of the latency (`arrival`). An answer that has begun is read as it comes.
+//!
+//! What the generator or its host spoiled is no measurement of the target: where [`Basis`] says so, latencies and rates leave out the
+//! seconds in which this thread was late or short of time, or other guests took the processors (`validity` judges, `gate` keeps their
+//! requests apart). What may be the target's fault always counts.
 
 mod answer;
 mod arrival;
@@ -11,6 +18,7 @@ mod bodies;
 mod chain;
 mod clients;
 mod clock;
+mod gate;
 mod jar;
 mod merging;
 mod outcome;
@@ -21,6 +29,7 @@ mod seconds;
 mod sessions;
 mod socket;
 mod spread;
+mod steal;
 mod tally;
 mod tls;
 mod transport;
@@ -33,7 +42,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use outcome::{Batch, Errors, Lateness, Played, Second, Statuses, Unfinished, VARIED};
+pub use outcome::{Batch, Errors, Lateness, LeftOut, Played, Second, Statuses, Unfinished, VARIED};
+pub use steal::{Basis, HostReading};
 pub use tls::{Tls, TlsError, Trust};
 pub use validity::{Doubt, doubts};
 
@@ -89,6 +99,8 @@ pub struct Run<'a> {
     pub check: Check,
     /// TLS to the target, if it speaks that.
     pub tls: Option<Tls>,
+    /// Which seconds latencies and rates come from.
+    pub basis: Basis<'a>,
 }
 
 /// Which cookies a request carries.

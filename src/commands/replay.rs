@@ -19,7 +19,7 @@ use super::say::{print, say};
 use super::traffic::{self, Traffic};
 use super::tune_output::Paper;
 use super::{CommandError, Ending};
-use crate::load::{Check, Reach, Run, USUAL_BATCH};
+use crate::load::{Basis, Check, Reach, Run, USUAL_BATCH};
 use crate::recording::{Meta, Scrub};
 use crate::replay::{Load, Plan, PlanOptions, Reuse};
 use crate::sys::limits;
@@ -66,7 +66,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     aim.knock()?;
     introduce(&plan, &aim, &course);
     let Shown { played, host, priority, started, interrupted } =
-        stage::play(&run, course.expected, options.priority(), &mut signals)?;
+        stage::play(run, course.expected, options.priority(), &mut signals)?;
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -76,11 +76,11 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         planned: plan.requests().len() as u64,
         dropped: dropped(&plan, filtered),
         started,
-        settled: run.settle,
+        settled: options.warm_up,
         priority,
     };
     // Who breaks off has not let it be answered.
-    let verdict = options.slo.filter(|_| !interrupted).map(|objective| Verdict::of(objective, &played, &host));
+    let verdict = options.slo.filter(|_| !interrupted).map(|objective| Verdict::of(objective, &played));
     let comparison = (!baselines.is_empty()).then(|| Comparison::new(&played.bodies, &baselines));
     let replayed = Replayed { setting, played, host, verdict, comparison, interrupted };
     let shown = if outputs.use_stdout() { Ok(()) } else { show(&replayed) };
@@ -118,6 +118,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         cookies: options.cookies.into(),
         check: if options.hashes_bodies() { Check::Body } else { options.check.into() },
         tls: aim.tls.clone(),
+        basis: Basis::EverySecond,
     })
 }
 

@@ -17,7 +17,7 @@ pub use json::{Summary, summary};
 pub use terminal::terminal;
 pub use verdict::{Objective, Verdict};
 
-use crate::load::{Doubt, Errors, Played, Second, doubts};
+use crate::load::{Doubt, Errors, Played, doubts};
 use crate::usage::CoreUse;
 
 /// How a replay was made, in words and numbers.
@@ -79,8 +79,6 @@ pub enum Priority {
 pub struct HostUse {
     /// Each core over the whole run.
     pub cores: Vec<CoreUse>,
-    /// The share that other guests of the host took, second by second of the run; `None`, or shorter, where it could not be read.
-    pub steal: Vec<Option<f64>>,
 }
 
 /// Everything a replay has to say.
@@ -110,16 +108,16 @@ pub struct Invalid {
 }
 
 impl Replayed {
-    /// Seconds that cannot be trusted. They stay in every number of the report, which says so.
+    /// Seconds that cannot be trusted. Those that are not left out stay in every number of the report, which says so.
     #[must_use]
     pub fn invalid(&self) -> Vec<Invalid> {
-        invalid(&self.played, &self.host)
+        invalid(&self.played)
     }
 
     /// Seconds whose steal could not be read: whether other guests disturbed them is unknown.
     #[must_use]
     pub fn unwitnessed(&self) -> usize {
-        judged(&self.played, &self.host).filter(|(_, steal)| steal.is_none()).count()
+        self.played.seconds.iter().filter(|second| second.steal.is_none()).count()
     }
 
     /// Whether every second can be trusted; `None` if nothing shows that one cannot, but not all of them, or none, could be checked.
@@ -202,20 +200,9 @@ fn kinds(errors: &Errors) -> [Kind; 9] {
     .map(|(key, words, count)| Kind { key, words, count })
 }
 
-/// What a second counts: its numbers and the steal in it, if that is known.
-fn judged<'a>(played: &'a Played, host: &'a HostUse) -> impl Iterator<Item = (&'a Second, Option<f64>)> {
-    played.seconds.iter().zip(host.steal.iter().copied().chain(std::iter::repeat(None)))
-}
-
-fn invalid(played: &Played, host: &HostUse) -> Vec<Invalid> {
-    let found =
-        judged(played, host).enumerate().map(|(second, (counted, steal))| Invalid { second, doubts: doubted(counted, steal) });
+fn invalid(played: &Played) -> Vec<Invalid> {
+    let found = played.seconds.iter().enumerate().map(|(second, counted)| Invalid { second, doubts: doubts(counted).collect() });
     found.filter(|second| !second.doubts.is_empty()).collect()
-}
-
-/// What speaks against a second. Unknown steal does not; see [`Replayed::unwitnessed`].
-fn doubted(second: &Second, steal: Option<f64>) -> Vec<Doubt> {
-    doubts(second, steal.unwrap_or(0.0)).collect()
 }
 
 #[cfg(test)]

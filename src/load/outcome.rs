@@ -135,23 +135,38 @@ pub struct Second {
     pub lateness_p99: f64,
     /// The share of the second that the engine's thread computed.
     pub busy: f64,
+    /// The share of the processors' time that other guests of the host took; `None` if it was not read.
+    pub steal: Option<f64>,
+    /// Whether requests that touched it are left out; see [`LeftOut`].
+    pub left_out: bool,
+}
+
+/// What latencies and rates do not contain, because the generator or its host spoiled the second (see
+/// [`Doubt::is_ours`](super::Doubt::is_ours)). Requests are left out that were due, under way, or ended in such a second. Nothing is
+/// left out of a closed load, nor where less than a second would be left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeftOut {
+    /// How many seconds.
+    pub seconds: usize,
+    /// The latency of their requests: with [`Played::latency`], that of all.
+    pub latency: Latencies,
 }
 
 /// In [`Played::bodies`]: the request was answered in different ways within one run.
 pub const VARIED: u64 = u64::MAX;
 
-/// What a run measured.
+/// What a run measured. Times and rates do not contain what is [left out](LeftOut); counts, errors and lateness do.
 #[derive(Clone, Debug)]
 pub struct Played {
     /// Requests due, a second of the sending time. For a closed load: requests its clients wanted to send.
     pub offered: Rate,
-    /// Requests completed while sending lasted, a second of it.
+    /// Requests completed while sending lasted, a second of it, by when they ended.
     pub achieved: Rate,
     /// Requests that were due.
     pub scheduled: u64,
     /// Requests that were sent; one sent again on a fresh connection counts once.
     pub sent: u64,
-    /// How long requests were due and counted; [`offered`](Self::offered) is taken over it.
+    /// How long requests were due and counted; [`offered`](Self::offered) is taken over it, but for what is left out.
     pub sending: Duration,
     /// Requests answered as they should be.
     pub completed: u64,
@@ -162,6 +177,8 @@ pub struct Played {
     pub service: Latencies,
     /// From the moment the request was sent to the first byte of its answer; completed requests.
     pub first_byte: Latencies,
+    /// What these times and rates do not contain.
+    pub left_out: LeftOut,
     /// How late requests were sent; loads with a schedule.
     pub lateness: Lateness,
     /// Second by second from the end of settling, [`MAX_SECONDS`](super::MAX_SECONDS) at most.

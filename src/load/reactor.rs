@@ -28,8 +28,8 @@ use crate::units::Moment;
 
 /// Events taken in one wait: few enough that due sends need not wait long behind them.
 const EVENTS: usize = 128;
-/// An answer is read so much after its arrival at most where something else is awaited anyway: two wake-ups become one. A larger answer
-/// than the socket's buffer holds is delayed by as much.
+/// An answer is read so much after its arrival at most where something else is awaited anyway: two wake-ups become one. One larger than
+/// the socket's buffer holds is delayed by as much when it begins, once; from then on it is read as it comes.
 const READ_WITHIN: Duration = Duration::from_micros(500);
 /// Bytes read at once.
 const READ_BUFFER: usize = 64 << 10;
@@ -87,7 +87,7 @@ impl<'a> Reactor<'a> {
         let pace = Pace::new(run, start).ok_or(LoadError::Zero("the rate"))?;
         let schedule = if pace.is_scheduled() { Schedule::Given } else { Schedule::None };
         let is_stamped = pace.is_scheduled() && matches!(address, Address::Tcp(_)) && run.tls.is_none();
-        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule };
+        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule, basis: run.basis };
         Ok(Self {
             run,
             address,
@@ -122,7 +122,9 @@ impl<'a> Reactor<'a> {
         let mut ending = Ending::Complete;
         loop {
             let now = clock::now();
-            self.tally.turn(now);
+            if !self.pace.is_scheduled() {
+                self.tally.turn(now);
+            }
             self.release(now);
             self.expire(now);
             if settling && now >= self.counted_from {
@@ -243,3 +245,7 @@ impl<'a> Reactor<'a> {
 fn system(doing: &'static str) -> impl Fn(Errno) -> LoadError {
     move |errno| LoadError::System { doing, source: io::Error::from(errno) }
 }
+
+#[cfg(test)]
+#[path = "reactor/tests.rs"]
+mod tests;

@@ -1,5 +1,5 @@
-//! A run second by second. Counts go to the second in which they happen, but what was due goes to the second it was due in, even when
-//! this thread comes to it later.
+//! A run second by second. Counts go to the second in which they happen. A second is to be closed when all that was due in it has been
+//! taken up, however late: then what was late is late in the second it was due in.
 
 use std::time::Duration;
 
@@ -9,17 +9,22 @@ use super::spread::Spread;
 use crate::units::Moment;
 
 const SECOND: Duration = Duration::from_secs(1);
+const NANOS: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Seconds {
     /// The start of the second that runs.
     start: Moment,
-    /// This thread's CPU time then.
+    /// When this thread's CPU time was last looked at, what it was, and what share of the time before that is.
+    read_at: Moment,
     cpu: Duration,
+    busy: f64,
     current: Second,
     latency: Spread,
     lateness: Spread,
     done: Vec<Second>,
+    /// How many have ended; no more than [`MAX_SECONDS`] are kept.
+    ended: usize,
     recent: Second,
 }
 
@@ -27,29 +32,22 @@ impl Seconds {
     pub(super) fn new(start: Moment, cpu: Duration) -> Self {
         Self {
             start,
+            read_at: start,
             cpu,
+            busy: 0.0,
             current: Second::default(),
             latency: Spread::new(),
             lateness: Spread::new(),
             done: Vec::with_capacity(64),
+            ended: 0,
             recent: Second::default(),
         }
     }
 
-    /// A request that was due at `due` is taken up.
-    pub(super) fn taken(&mut self, due: Moment, late: Duration) {
+    /// A request that was due in this second is taken up.
+    pub(super) fn taken(&mut self, late: Duration) {
         self.lateness.record(late);
-        let before = self.start.since(due);
-        if before.is_zero() {
-            self.current.offered += 1;
-            return;
-        }
-        let back = usize::try_from(before.as_nanos().div_ceil(SECOND.as_nanos())).unwrap_or(usize::MAX);
-        let length = self.done.len();
-        match length.checked_sub(back).and_then(|index| self.done.get_mut(index)) {
-            Some(second) => second.offered += 1,
-            None => self.current.offered += 1,
-        }
+        self.current.offered += 1;
     }
 
     /// A client takes up a request that is due only now.
@@ -79,16 +77,31 @@ impl Seconds {
         self.start.after(SECOND)
     }
 
-    /// Closes every second that has passed. `cpu` tells this thread's CPU time.
-    pub(super) fn turn(&mut self, now: Moment, cpu: impl FnOnce() -> Duration) {
-        if now < self.ends_at() {
-            return;
+    /// Ends the running second. `cpu` tells this thread's CPU time. Of several that end at once, each was as busy as all together.
+    pub(super) fn close(&mut self, now: Moment, cpu: impl FnOnce() -> Duration) {
+        if now > self.read_at {
+            let cpu = cpu();
+            let used = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu));
+            self.busy = (used.as_secs_f64() / now.since(self.read_at).as_secs_f64()).min(1.0);
+            self.read_at = now;
         }
-        let used = self.busy(now, cpu());
-        while now >= self.ends_at() {
-            self.close(used);
-            self.start = self.ends_at();
+        let [p50, p90, p99] = self.latency.quantiles([0.5, 0.9, 0.99]);
+        let [lateness_p99] = self.lateness.quantiles([0.99]);
+        let latency = [p50, p90, p99, self.latency.longest()];
+        self.recent = Second { latency, lateness_p99, busy: self.busy, ..std::mem::take(&mut self.current) };
+        self.latency.clear();
+        self.lateness.clear();
+        self.ended += 1;
+        if self.done.len() < MAX_SECONDS {
+            self.done.push(self.recent);
         }
+        self.start = self.ends_at();
+    }
+
+    /// The second that ended last, and when it began; `None` if there is none, or it is not kept.
+    pub(super) fn last(&mut self) -> Option<(&mut Second, Moment)> {
+        let began = Moment::from_nanos(self.start.as_nanos().saturating_sub(NANOS));
+        self.done.last_mut().filter(|_| self.ended <= MAX_SECONDS).map(|second| (second, began))
     }
 
     /// The last whole second.
@@ -96,33 +109,14 @@ impl Seconds {
         self.recent
     }
 
-    /// All seconds. The last one is cut short, and left out if nothing happened in it.
-    pub(super) fn finish(mut self, now: Moment, cpu: Duration) -> Vec<Second> {
-        self.turn(now, || cpu);
-        if self.current != Second::default() {
-            let used = self.busy(now, cpu);
-            self.close(used);
-        }
+    /// Whether nothing has happened in the running second.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current == Second::default()
+    }
+
+    /// All seconds that have ended.
+    pub(super) fn finish(self) -> Vec<Second> {
         self.done
-    }
-
-    /// The share of the time since the last close that this thread computed.
-    fn busy(&mut self, now: Moment, cpu: Duration) -> f64 {
-        let used = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu));
-        let elapsed = now.since(self.start).as_secs_f64();
-        if elapsed > 0.0 { (used.as_secs_f64() / elapsed).min(1.0) } else { 0.0 }
-    }
-
-    fn close(&mut self, busy: f64) {
-        let [p50, p90, p99] = self.latency.quantiles([0.5, 0.9, 0.99]);
-        let [lateness_p99] = self.lateness.quantiles([0.99]);
-        let latency = [p50, p90, p99, self.latency.longest()];
-        self.recent = Second { latency, lateness_p99, busy, ..std::mem::take(&mut self.current) };
-        self.latency.clear();
-        self.lateness.clear();
-        if self.done.len() < MAX_SECONDS {
-            self.done.push(self.recent);
-        }
     }
 }
 
@@ -137,33 +131,34 @@ mod tests {
     #[test]
     fn counts_go_where_they_belong() {
         let mut seconds = Seconds::new(at(0), Duration::ZERO);
-        seconds.taken(at(10), Duration::from_micros(50));
+        assert!(seconds.last().is_none() && seconds.is_empty());
+        seconds.taken(Duration::from_micros(50));
         seconds.sent();
         seconds.completed(Duration::from_millis(3));
-        seconds.turn(at(999), || panic!("not asked for"));
-        seconds.turn(at(1_100), || Duration::from_millis(550));
+        seconds.close(at(1_100), || Duration::from_millis(550));
         assert!((seconds.recent().busy - 0.5).abs() < 1e-9);
-        // Due in the first second, taken up and failed in the second one.
-        seconds.taken(at(990), Duration::from_millis(110));
+        let (last, began) = seconds.last().unwrap();
+        assert_eq!((last.offered, began, seconds.ends_at()), (1, at(0), at(2_000)));
         seconds.failed();
         seconds.found_nobody();
-        // Due before the start: the settling time left it over.
-        let all = seconds.finish(at(1_600), Duration::from_millis(850));
+        assert!(!seconds.is_empty());
+        seconds.close(at(1_600), || Duration::from_millis(850));
+        let all = seconds.finish();
         let [first, second] = all.as_slice() else { panic!("{all:?}") };
-        assert_eq!((first.offered, first.sent, first.completed, first.failed), (2, 1, 1, 0));
+        assert_eq!((first.offered, first.sent, first.completed, first.failed), (1, 1, 1, 0));
         assert!((first.latency[0] - 0.003).abs() < 1e-4 && (first.latency[3] - 0.003).abs() < 1e-9);
         assert!((first.lateness_p99 - 50e-6).abs() < 1e-9);
         assert_eq!((second.offered, second.failed, second.connect_errors), (0, 1, 1));
-        assert!((second.busy - 0.5).abs() < 1e-9, "{}", second.busy);
+        assert!((second.busy - 0.6).abs() < 1e-9, "{}", second.busy);
     }
 
     #[test]
-    fn seconds_in_which_this_thread_did_not_run_are_there() {
+    fn seconds_that_end_at_once_were_equally_busy() {
         let mut seconds = Seconds::new(at(500), Duration::ZERO);
-        seconds.taken(at(400), Duration::ZERO);
-        seconds.turn(at(3_600), || Duration::ZERO);
+        for _ in 0..3 {
+            seconds.close(at(3_600), || Duration::from_millis(1_550));
+        }
         assert_eq!(seconds.ends_at(), at(4_500));
-        let all = seconds.finish(at(3_700), Duration::ZERO);
-        assert_eq!(all.iter().map(|second| second.offered).collect::<Vec<_>>(), [1, 0, 0]);
+        assert!(seconds.finish().iter().all(|second| (second.busy - 0.5).abs() < 1e-9));
     }
 }

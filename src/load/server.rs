@@ -5,9 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::load::Target;
 
@@ -113,8 +111,30 @@ pub(super) fn serve_unix_with(path: &Path, serve: impl Serve) -> Target {
     Target::Unix(path.to_owned())
 }
 
-/// Blocks this thread for at least `span`.
-pub(super) fn stall(span: Duration) {
-    let (_sender, receiver): (_, Receiver<()>) = channel();
-    assert!(receiver.recv_timeout(span).is_err());
+/// Steps of a test that servers wait for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Steps(Arc<(Mutex<u64>, Condvar)>);
+
+impl Steps {
+    /// The test goes a step further.
+    pub(super) fn advance(&self) {
+        *self.0.0.lock().unwrap() += 1;
+        self.0.1.notify_all();
+    }
+
+    /// Waits for the first step, unless that has been taken.
+    pub(super) fn await_first(&self) {
+        self.await_one_after(0);
+    }
+
+    /// Waits for a step that is taken from now on.
+    pub(super) fn await_next(&self) {
+        let taken = *self.0.0.lock().unwrap();
+        self.await_one_after(taken);
+    }
+
+    fn await_one_after(&self, before: u64) {
+        let steps = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(steps, |taken| *taken <= before).unwrap());
+    }
 }

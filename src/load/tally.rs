@@ -5,17 +5,22 @@ use std::time::Duration;
 use super::Check;
 use super::bodies::Bodies;
 use super::clock;
-use super::outcome::{Batch, Errors, Lateness, Played, Statuses, Unfinished};
+use super::gate::{Gate, Standing, Timed, Times};
+use super::outcome::{Batch, Errors, Lateness, LeftOut, Played, Second, Statuses, Unfinished};
 use super::pace::Due;
 use super::pool::{Busy, Usage};
 use super::seconds::Seconds;
 use super::socket::Breakage;
+use super::steal::{Basis, Steal};
+use super::validity::{Doubt, doubts};
 use crate::replay::{Answer, Plan};
-use crate::stats::Latencies;
 use crate::units::{Moment, Rate};
 
 /// The longest text that is kept of a cause, characters.
 const MAX_CAUSE: usize = 300;
+
+/// The least time of sending that tells anything when the rest is left out.
+const LEAST_KEPT: Duration = Duration::from_secs(1);
 
 /// Why a request failed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,7 @@ pub(super) struct Terms<'a> {
     pub(super) check: Check,
     pub(super) slow_after: Duration,
     pub(super) schedule: Schedule,
+    pub(super) basis: Basis<'a>,
 }
 
 #[derive(Debug)]
@@ -72,11 +78,12 @@ pub(super) struct Tally<'a> {
     bytes: u64,
     last_due: Option<Moment>,
     last_end: Option<Moment>,
-    latency: Latencies,
-    service: Latencies,
-    first_byte: Latencies,
+    times: Times,
     lateness: Lateness,
     seconds: Seconds,
+    steal: Steal<'a>,
+    /// Where seconds may be left out.
+    gate: Option<Gate>,
     errors: Errors,
     first_connect_failure: Option<String>,
     statuses: Statuses,
@@ -101,11 +108,14 @@ impl<'a> Tally<'a> {
             bytes: 0,
             last_due: None,
             last_end: None,
-            latency: Latencies::new(),
-            service: Latencies::new(),
-            first_byte: Latencies::new(),
+            times: Times::default(),
             lateness: Lateness::default(),
             seconds: Seconds::new(now, clock::thread_cpu()),
+            steal: Steal::new(terms.basis),
+            gate: match (terms.basis, terms.schedule) {
+                (Basis::UnspoiledSeconds(_), Schedule::Given) => Some(Gate::new(now)),
+                (Basis::UnspoiledSeconds(_), Schedule::None) | (Basis::EverySecond, _) => None,
+            },
             errors: Errors::default(),
             first_connect_failure: None,
             statuses: Statuses::default(),
@@ -125,7 +135,7 @@ impl<'a> Tally<'a> {
                     self.lateness.merged.record(moved);
                 }
                 self.lateness.scheduler.record(late);
-                self.seconds.taken(due, late);
+                self.seconds.taken(late);
             }
             Schedule::None => self.seconds.wanted(),
         }
@@ -185,16 +195,27 @@ impl<'a> Tally<'a> {
         }
         let latency = now.since(busy.flight.due.at);
         self.completed += 1;
-        self.completed_while_sending += u64::from(now <= end);
+        if now <= end {
+            self.completed_while_sending += 1;
+            self.gate.iter_mut().for_each(Gate::answered_in_time);
+        }
         self.last_end = Some(now);
         self.slow += u64::from(latency > self.terms.slow_after);
-        self.latency.record(latency);
-        // An answer that came before its request went out took no time.
-        self.service.record(now.since(busy.sent_at.unwrap_or(now)));
-        if let (Some(sent), Some(answered)) = (busy.sent_at, busy.answered_at) {
-            self.first_byte.record(answered.since(sent));
-        }
+        self.measure(&Timed {
+            due: busy.flight.due.at,
+            latency,
+            // An answer that came before its request went out took no time.
+            service: Some(now.since(busy.sent_at.unwrap_or(now))),
+            first_byte: busy.sent_at.zip(busy.answered_at).map(|(sent, answered)| answered.since(sent)),
+        });
         self.seconds.completed(latency);
+    }
+
+    fn measure(&mut self, timed: &Timed) {
+        self.times.record(timed);
+        if let Some(gate) = &mut self.gate {
+            gate.record(timed);
+        }
     }
 
     /// The content of an answer to request `index` has this hash.
@@ -224,15 +245,36 @@ impl<'a> Tally<'a> {
     }
 
     /// Nobody waits longer than this, so the time waited belongs to the distribution: without it, the slowest would be missing.
-    pub(super) fn time_out(&mut self, waited: Duration) {
+    pub(super) fn time_out(&mut self, due: Moment, now: Moment) {
         self.errors.timeout += 1;
-        self.latency.record(waited);
+        self.measure(&Timed { due, latency: now.since(due), service: None, first_byte: None });
         self.seconds.failed();
     }
 
     /// Closes the seconds that have passed.
     pub(super) fn turn(&mut self, now: Moment) {
-        self.seconds.turn(now, clock::thread_cpu);
+        while now >= self.second_ends_at() {
+            self.close_second(now);
+        }
+    }
+
+    /// Ends the running second. All that was due in it has been taken up.
+    pub(super) fn close_second(&mut self, now: Moment) {
+        let (before, end) = (self.judge(), self.second_ends_at());
+        self.seconds.close(now, clock::thread_cpu);
+        if let Some(gate) = &mut self.gate {
+            gate.close(end, before);
+        }
+    }
+
+    /// Judges the second that ended last. The host's counters come late: not before the next one has ended, too.
+    fn judge(&mut self) -> Standing {
+        let Some((second, began)) = self.seconds.last() else {
+            return Standing::Trusted;
+        };
+        second.steal = self.steal.share(began, began.after(Duration::from_secs(1)));
+        second.left_out = self.gate.is_some() && doubts(second).any(Doubt::is_ours);
+        if second.left_out { Standing::Spoiled } else { Standing::Trusted }
     }
 
     /// When the running second ends.
@@ -269,20 +311,35 @@ impl<'a> Tally<'a> {
     }
 
     /// The result. `unfinished` and `stopped_early` are the caller's to fill in.
-    pub(super) fn played(self, now: Moment, elapsed: Duration, sending: Sending, cpu: Duration) -> Played {
+    pub(super) fn played(mut self, now: Moment, elapsed: Duration, sending: Sending, cpu: Duration) -> Played {
+        self.turn(now);
+        if !self.seconds.is_empty() {
+            self.close_second(now);
+        }
+        let last = self.judge();
+        let gate = self.gate.take().map(|mut gate| {
+            gate.close(now, last);
+            gate.finish()
+        });
+        let mut seconds = self.seconds.finish();
+        let kept = Kept::choose(&mut seconds, sending, gate);
+        self.times.subtract(&kept.left_out);
+        let left_out =
+            LeftOut { seconds: seconds.iter().filter(|second| second.left_out).count(), latency: kept.left_out.latency };
         let a_second = |count: u64, span: Duration| Rate::new(count as f64 / span.as_secs_f64()).unwrap_or_default();
         Played {
-            offered: a_second(self.scheduled, sending.offered),
-            achieved: a_second(self.completed_while_sending, sending.achieved),
+            offered: a_second(self.scheduled.saturating_sub(kept.without_due), kept.sending.offered),
+            achieved: a_second(self.completed_while_sending.saturating_sub(kept.without_answered), kept.sending.achieved),
             scheduled: self.scheduled,
             sent: self.sent,
             sending: sending.offered,
             completed: self.completed,
-            latency: self.latency,
-            service: self.service,
-            first_byte: self.first_byte,
+            latency: self.times.latency,
+            service: self.times.service,
+            first_byte: self.times.first_byte,
+            left_out,
             lateness: self.lateness,
-            seconds: self.seconds.finish(now, clock::thread_cpu()),
+            seconds,
             errors: self.errors,
             first_connect_failure: self.first_connect_failure,
             statuses: self.statuses,
@@ -304,3 +361,41 @@ pub(super) struct Sending {
     pub(super) offered: Duration,
     pub(super) achieved: Duration,
 }
+
+/// What is left when spoiled seconds are left out.
+#[derive(Debug)]
+struct Kept {
+    sending: Sending,
+    /// Requests that were due in the seconds left out, and those that were answered in them while sending lasted.
+    without_due: u64,
+    without_answered: u64,
+    left_out: Times,
+}
+
+impl Kept {
+    /// Too little is no measurement: where less than [`LEAST_KEPT`] would be left, nothing is left out.
+    fn choose(seconds: &mut [Second], sending: Sending, gate: Option<(Times, u64)>) -> Self {
+        let left = |span: Duration| {
+            let spoiled = seconds.iter().zip(0..).filter(|(second, _)| second.left_out);
+            let lost = spoiled.map(|(_, began)| span.saturating_sub(Duration::from_secs(began)).min(Duration::from_secs(1)));
+            span.saturating_sub(lost.sum())
+        };
+        let kept = Sending { offered: left(sending.offered), achieved: left(sending.achieved) };
+        match gate {
+            Some((left_out, without_answered)) if kept.offered >= LEAST_KEPT => {
+                let without_due = seconds.iter().filter(|second| second.left_out).map(|second| second.offered).sum();
+                Self { sending: kept, without_due, without_answered, left_out }
+            }
+            Some(_) | None => {
+                for second in seconds {
+                    second.left_out = false;
+                }
+                Self { sending, without_due: 0, without_answered: 0, left_out: Times::default() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tally/tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ mod measures;
 #[cfg(test)]
 mod sessions;
 
-use super::server::{Stream, always, answer, blurt, ok, request, serve, serve_unix, silence, stall};
+use super::server::{Steps, Stream, always, answer, blurt, ok, request, serve, serve_unix, silence};
 use super::*;
 use crate::recording;
 use crate::replay::{Arrivals, ClosedOrder, PlanOptions, Reuse};
@@ -51,11 +51,20 @@ fn run(plan: &Plan, target: Target, load: Load) -> Run<'_> {
         cookies: Cookies::Recorded,
         check: Check::Status,
         tls: None,
+        basis: Basis::EverySecond,
     }
 }
 
 fn played(run: &Run<'_>) -> Played {
-    let played = play(run, &mut |_| Onward::GoOn).unwrap();
+    watched(run, |_| {})
+}
+
+fn watched(run: &Run<'_>, mut watch: impl FnMut(&Batch)) -> Played {
+    let mut watcher = |batch: &Batch| {
+        watch(batch);
+        Onward::GoOn
+    };
+    let played = play(run, &mut watcher).unwrap();
     let ended = played.completed + played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent;
     assert_eq!(played.scheduled, ended, "every request ends in one way: {played:?}");
     played
@@ -175,22 +184,25 @@ fn connections_beyond_the_limit_wait_and_are_not_lost() {
 
 #[test]
 fn waiting_counts_from_the_moment_a_request_was_due() {
-    let first = AtomicUsize::new(0);
+    let steps = Steps::default();
+    let waiting = steps.clone();
     let target = serve(move |stream: &mut dyn Stream| {
         if request(stream).is_none() {
             return ControlFlow::Break(());
         }
-        if first.fetch_add(1, Ordering::SeqCst) == 0 {
-            stall(Duration::from_millis(200));
-        }
+        waiting.await_first();
         answer(stream, 200, "")
     });
     let plan = plan(Reuse::KeepAlive);
     let run = Run { max_connections: NonZeroU32::MIN, duration: Duration::from_millis(400), ..run(&plan, target, even(100.0)) };
-    let played = played(&run);
-    // One request stalls for 200 ms. The twenty due meanwhile waited 190, 180, … ms: half of all took longer than 10 ms, though
-    // all but one were served at once.
-    assert!(played.latency.max() >= 0.2);
+    let played = watched(&run, |batch| {
+        if batch.scheduled > 20 {
+            steps.advance();
+        }
+    });
+    // One request waits until twenty others are due, over 200 ms. They waited 190, 180, … ms: half of all took longer than 10 ms,
+    // though all but one were served at once.
+    assert!(played.latency.max() >= 0.199);
     assert!(played.latency.quantile(0.75) >= 0.08, "{:?}", played.latency.quantile(0.75));
     assert!(played.service.quantile(0.75) < played.latency.quantile(0.75));
 }
@@ -354,9 +366,11 @@ fn more_clients_than_may_wait_do_not_keep_a_run_from_its_end() {
 
 #[test]
 fn outstanding_requests_are_awaited_after_sending_is_stopped() {
-    let slow = |stream: &mut dyn Stream| match request(stream) {
+    let steps = Steps::default();
+    let waiting = steps.clone();
+    let slow = move |stream: &mut dyn Stream| match request(stream) {
         Some(_) => {
-            stall(Duration::from_millis(200));
+            waiting.await_first();
             answer(stream, 200, "")
         }
         None => ControlFlow::Break(()),
@@ -367,7 +381,11 @@ fn outstanding_requests_are_awaited_after_sending_is_stopped() {
     let mut overdue = 0;
     let played = play(&run, &mut |batch| {
         overdue = overdue.max(batch.overdue);
-        if batch.overdue > 0 { Onward::StopSending } else { Onward::GoOn }
+        if batch.overdue == 0 {
+            return Onward::GoOn;
+        }
+        steps.advance();
+        Onward::StopSending
     })
     .unwrap();
     assert!(played.stopped_early && overdue > 0);

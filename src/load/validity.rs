@@ -18,7 +18,7 @@ pub const BUSY: f64 = 0.7;
 /// The largest share of processor time that other guests of the host may take.
 pub const STEAL: f64 = 0.02;
 
-/// Why a second does not count.
+/// Why a second cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Doubt {
     /// Fewer requests were sent than were due; see [`SENT_SHARE`].
@@ -33,6 +33,17 @@ pub enum Doubt {
     ConnectErrors,
 }
 
+impl Doubt {
+    /// Whether the generator or its host is to blame. The others can be the target's doing: a second is never left out for them.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::Late | Self::Busy | Self::Steal => true,
+            Self::Behind | Self::ConnectErrors => false,
+        }
+    }
+}
+
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -45,16 +56,16 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// What speaks against a second. `steal` is the share of processor time the host took in it. A closed load has nothing due by the
-/// clock and cannot be behind or late: its `offered` is what was sent, and its lateness zero.
-pub fn doubts(second: &Second, steal: f64) -> impl Iterator<Item = Doubt> + use<> {
+/// What speaks against a second. Unknown steal does not. A closed load has nothing due by the clock and cannot be behind or late: its
+/// `offered` is what was sent, and its lateness zero.
+pub fn doubts(second: &Second) -> impl Iterator<Item = Doubt> + use<> {
     let [median, ..] = second.latency;
     let due = second.offered as f64 * SENT_SHARE;
     let signs = [
         (Doubt::Behind, ((second.sent + CROSSING) as f64) < due),
         (Doubt::Late, second.lateness_p99 > LATENESS.max(LATENESS_SHARE * median)),
         (Doubt::Busy, second.busy > BUSY),
-        (Doubt::Steal, steal > STEAL),
+        (Doubt::Steal, second.steal.is_some_and(|steal| steal > STEAL)),
         (Doubt::ConnectErrors, second.connect_errors > 0),
     ];
     signs.into_iter().filter_map(|(doubt, seen)| seen.then_some(doubt))
@@ -73,10 +84,12 @@ mod tests {
         latency: [0.002, 0.003, 0.004, 0.005],
         lateness_p99: 0.000_9,
         busy: 0.69,
+        steal: None,
+        left_out: false,
     };
 
     fn found(second: Second, steal: f64) -> Vec<Doubt> {
-        doubts(&second, steal).collect()
+        doubts(&Second { steal: Some(steal), ..second }).collect()
     }
 
     #[test]
@@ -95,5 +108,6 @@ mod tests {
         assert_eq!(found(Second { lateness_p99: 0.009, latency: [0.1; 4], ..GOOD }, 0.0), []);
         assert_eq!(found(Second { offered: 2, sent: 1, ..GOOD }, 0.0), []);
         assert_eq!(found(Second::default(), 0.0), []);
+        assert_eq!(doubts(&GOOD).count(), 0);
     }
 }

@@ -42,6 +42,16 @@ impl Latencies {
         self.0.add(&other.0).expect("invariant: all histograms have the same bounds");
     }
 
+    /// Takes another's requests out, all of which are counted here.
+    pub fn subtract(&mut self, part: &Self) {
+        self.0.subtract(&part.0).expect("invariant: what is taken out was counted before");
+    }
+
+    /// Forgets every request, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.0.reset();
+    }
+
     /// How many requests.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -103,5 +113,11 @@ mod tests {
         let mut sum = Latencies::new();
         sum.add(&latencies);
         assert_eq!(sum.count(), 2);
+        sum.record(Duration::from_millis(7));
+        sum.subtract(&latencies);
+        assert_eq!(sum.count(), 1);
+        assert!((sum.max() - 0.007).abs() < 1e-4);
+        sum.clear();
+        assert_eq!(sum, Latencies::new());
     }
 }

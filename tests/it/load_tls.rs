@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tuningfork::load::{Check, Cookies, Errors, Onward, Played, Reach, Run, Target, Tls, Trust, play};
+use tuningfork::load::{Basis, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, Tls, Trust, play};
 use tuningfork::recording;
 use tuningfork::replay::{Arrivals, Load, Plan, PlanOptions, Reuse, Turns};
 use tuningfork::units::Rate;
@@ -103,6 +103,7 @@ fn played(port: u16, reuse: Reuse, name: &str, trust: &Trust) -> Played {
         cookies: Cookies::Recorded,
         check: Check::Length,
         tls: Some(Tls::new(name, trust).expect("TLS")),
+        basis: Basis::EverySecond,
     };
     play(&run, &mut |_| Onward::GoOn).expect("a run")
 }

@@ -9,7 +9,7 @@ use super::ReplayError;
 use super::screen::Screen;
 use super::witness::Witness;
 use crate::commands::replay_output::{HostUse, Priority};
-use crate::load::{Batch, Onward, Played, Run, play as play_run};
+use crate::load::{Basis, Batch, HostReading, Onward, Played, Run, play as play_run};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, cpu, priority};
 use crate::units::Moment;
@@ -18,6 +18,8 @@ use crate::units::Moment;
 const TICK: Duration = Duration::from_millis(250);
 /// News that may wait for the screen; if it does not keep up, it misses some.
 const NEWS: usize = 4;
+/// Readings of the host's counters that may wait for the engine, which takes them once a second.
+const READINGS: usize = 64;
 
 /// A run that was played.
 pub(super) struct Shown {
@@ -35,9 +37,9 @@ struct News {
     batch: Batch,
 }
 
-/// Plays `run`; `expected` is how long it takes, if that is known. `wanted` is a priority that the system may refuse.
+/// Plays `run`, and lets it leave out seconds that this host spoiled; `expected` is how long it takes, if that is known. `wanted` is a priority that the system may refuse.
 pub(super) fn play(
-    run: &Run<'_>,
+    run: Run<'_>,
     expected: Option<Duration>,
     wanted: Priority,
     signals: &mut Signals,
@@ -46,12 +48,14 @@ pub(super) fn play(
     let mut interrupted = false;
     let settle = run.settle;
     let (sender, receiver) = mpsc::sync_channel(NEWS);
+    let (witnessed, readings) = mpsc::sync_channel(READINGS);
+    let run = Run { basis: Basis::UnspoiledSeconds(&readings), ..run };
     let (played, witness, priority) = thread::scope(|scope| {
-        let watching = scope.spawn(move || watch(&receiver, settle, Screen::on_stderr(expected)));
+        let watching = scope.spawn(move || watch(&receiver, &witnessed, settle, Screen::on_stderr(expected)));
         // The signals arrive on this thread: the other one was started before it got its priority, and keeps an ordinary one.
         let raised = wanted == Priority::RealTime && priority::raise_this_thread();
         let priority = if raised { Priority::RealTime } else { Priority::Ordinary };
-        let played = play_run(run, &mut |batch| {
+        let played = play_run(&run, &mut |batch| {
             interrupted |= signals.asked_to_stop();
             tell(&sender, batch);
             if interrupted { Onward::BreakOff } else { Onward::GoOn }
@@ -60,7 +64,7 @@ pub(super) fn play(
         (played, watching.join(), priority)
     });
     let (played, witness) = (played?, witness.map_err(|_panic| ReplayError::WatcherLost)?);
-    let host = witness.tell(played.seconds.len());
+    let host = witness.tell();
     Ok(Shown { played, host, priority, started, interrupted })
 }
 
@@ -69,12 +73,13 @@ fn tell(sender: &SyncSender<News>, batch: &Batch) {
     let _ = sender.try_send(News { at: clock::now(), batch: *batch });
 }
 
-fn watch(news: &mpsc::Receiver<News>, settle: Duration, mut screen: Screen) -> Witness {
+fn watch(news: &mpsc::Receiver<News>, witnessed: &SyncSender<HostReading>, settle: Duration, mut screen: Screen) -> Witness {
     let mut witness = Witness::default();
     loop {
         // Where /proc is not mounted, nothing is known of the host, and the report says so.
         if let Ok(cores) = cpu::core_times() {
-            witness.read(clock::now(), cores);
+            // The engine misses some if it does not keep up.
+            let _ = witnessed.try_send(witness.read(clock::now(), cores));
         }
         match news.recv_timeout(TICK) {
             Ok(news) => {

@@ -12,7 +12,7 @@ use super::Replayed;
 /// Microseconds in a millisecond.
 const MAX_DIVISOR: f64 = 1e3;
 
-/// Writes the log: the run as one interval, with a tag a quantity (`latency` counts from when requests were due).
+/// Writes the log: the run as one interval, with a tag a quantity (`latency` counts from when requests were due; `left_out` is that of requests that `latency` does not contain).
 pub fn hdr(replayed: &Replayed, mut output: &mut dyn Write) -> io::Result<()> {
     let played = &replayed.played;
     let mut serializer = V2DeflateSerializer::new();
@@ -30,6 +30,7 @@ pub fn hdr(replayed: &Replayed, mut output: &mut dyn Write) -> io::Result<()> {
         ("service", &played.service),
         ("first_byte", &played.first_byte),
         ("lateness", &played.lateness.total),
+        ("left_out", &played.left_out.latency),
     ];
     for (name, latencies) in quantities.into_iter().filter(|(_, latencies)| latencies.count() > 0) {
         let written = log.write_histogram(latencies.histogram(), replayed.setting.settled, length, Tag::new(name));

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::terminal::{CLOSED, contents, cores, dropped, failures, objective, priority, validity};
+use super::terminal::{CLOSED, contents, cores, dropped, failures, left_out, objective, priority, validity};
 use super::{Replayed, Verdict};
 use crate::commands::figures::{count, latency, percent, rate};
 use crate::commands::page::{Mood, Page, escape, note, tiles, words};
@@ -88,6 +88,10 @@ fn times(replayed: &Replayed) -> String {
         row("Service", "from when it was sent to the whole answer", &played.service),
         row("First byte", "from when it was sent to the first byte of its answer", &played.first_byte),
     ];
+    if played.left_out.seconds > 0 {
+        let meaning = format!("latency of {}, in no other number here", left_out(replayed));
+        rows.push(row("Left out", &meaning, &played.left_out.latency));
+    }
     if !replayed.is_closed() {
         let waited = |latencies: &Latencies, why: &str| format!("{} waited {why}", count(latencies.count()));
         rows.extend([

@@ -5,8 +5,8 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::{Priority, Replayed, doubted, judged, kinds};
-use crate::load::{Doubt, Second};
+use super::{Priority, Replayed, kinds};
+use crate::load::{Doubt, Second, doubts};
 use crate::stats::Latencies;
 
 /// What `--json` writes. Keys are stable: other programs read them, and new ones may be added. Times are seconds, shares go from 0 to
@@ -29,11 +29,14 @@ use crate::stats::Latencies;
 /// - `cpu_seconds` (of the generator's thread), `cpu_per_request`, `generator_busy` (share of a core), `real_time`.
 /// - `steal` (share of all cores; `null` if unknown) and `cores` (shares of each).
 /// - `valid`: whether every second can be trusted (`null` if none was measured, or steal is unknown in one); `invalid_seconds`: `second` (from 0) and `reasons` (`behind`, `late`, `busy`,
-///   `steal`, `connect_errors`). Invalid seconds are contained in every other number.
+///   `steal`, `connect_errors`).
+/// - `left_out`: what `latency`, `service`, `first_byte`, `offered` and `throughput` do not contain, because of `late`, `busy` or `steal`:
+///   `seconds` and the `latency` of their requests. Every other number contains every second. None are left out of a closed load, nor
+///   where less than a second would be left.
 /// - `slo`: `objective`, `measured` (`null` if no latency is bounded), `errors`, `met` (`null` if no second can be trusted); `null` without `--slo`.
 /// - `content`: `baselines`, `same`, `different`, `noise`, `unanswered`; `null` without `--baseline`.
 /// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal` and
-///   `valid` (both `null` if unknown).
+///   `valid` (both `null` if unknown), and `left_out`.
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
     tuningfork_replay: u32,
@@ -73,6 +76,7 @@ pub struct Summary<'a> {
     cores: Vec<Core>,
     valid: Option<bool>,
     invalid_seconds: Vec<InvalidSecond>,
+    left_out: LeftOut,
     slo: Option<Judged>,
     content: Option<Content>,
     series: Vec<Point>,
@@ -125,6 +129,12 @@ struct InvalidSecond {
 }
 
 #[derive(Debug, Serialize)]
+struct LeftOut {
+    seconds: usize,
+    latency: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
 struct Judged {
     #[serde(rename = "objective")]
     slo: String,
@@ -156,6 +166,7 @@ struct Point {
     busy: f64,
     steal: Option<f64>,
     valid: Option<bool>,
+    left_out: bool,
 }
 
 /// What `--json` writes of a replay.
@@ -205,9 +216,10 @@ pub fn summary(replayed: &Replayed) -> Summary<'_> {
         cores: cores(replayed),
         valid: replayed.is_valid(),
         invalid_seconds,
+        left_out: LeftOut { seconds: played.left_out.seconds, latency: quantiles(&played.left_out.latency) },
         slo: objective(replayed),
         content: content(replayed),
-        series: judged(&replayed.played, &replayed.host).map(|(second, steal)| point(second, steal)).collect(),
+        series: played.seconds.iter().map(point).collect(),
     }
 }
 
@@ -272,7 +284,7 @@ fn content(replayed: &Replayed) -> Option<Content> {
     Some(Content { baselines, same, different, noise: found.noise, unanswered: found.unanswered })
 }
 
-fn point(second: &Second, steal: Option<f64>) -> Point {
+fn point(second: &Second) -> Point {
     let [p50, p90, p99, max] = second.latency;
     Point {
         offered: second.offered,
@@ -285,7 +297,8 @@ fn point(second: &Second, steal: Option<f64>) -> Point {
         max,
         lateness_p99: second.lateness_p99,
         busy: second.busy,
-        steal,
-        valid: if doubted(second, steal).is_empty() { steal.map(|_| true) } else { Some(false) },
+        steal: second.steal,
+        valid: if doubts(second).next().is_none() { second.steal.map(|_| true) } else { Some(false) },
+        left_out: second.left_out,
     }
 }

@@ -74,6 +74,9 @@ fn times(replayed: &Replayed, paper: Paper) -> String {
     text += &row("latency", &played.latency, since, paper);
     text += &row("service", &played.service, "from when sent to the whole answer", paper);
     text += &row("first byte", &played.first_byte, "from when sent to its first byte", paper);
+    if played.left_out.seconds > 0 {
+        text += &row("left out", &played.left_out.latency, &format!("latency of {}", left_out(replayed)), paper);
+    }
     if replayed.is_closed() {
         return text + "\n" + &paper.wrap(CLOSED);
     }
@@ -222,11 +225,31 @@ pub(super) fn validity(replayed: &Replayed) -> String {
     if more > 0 {
         named.push(format!("and {more} more"));
     }
+    let counted = if replayed.played.left_out.seconds == 0 { ", and are counted in all numbers" } else { "" };
+    let (number, named) = (invalid.len(), named.join("; "));
+    format!("INVALID: {number} of {all} seconds cannot be trusted{counted}: {named}.{}", missing(replayed, number))
+}
+
+/// What latencies and rates do not contain, and what they do although it is doubtful.
+fn missing(replayed: &Replayed, invalid: usize) -> String {
+    let seconds = replayed.played.left_out.seconds;
+    if seconds == 0 {
+        return String::new();
+    }
+    let others = match invalid.saturating_sub(seconds) {
+        0 => "",
+        _ => " Where the target may be to blame, seconds count.",
+    };
     format!(
-        "INVALID: {} of {all} seconds cannot be trusted, and are counted in all numbers: {}.",
-        invalid.len(),
-        named.join("; ")
+        " Times and rates leave out {} that the generator or its host spoiled, with {}; errors, lateness and counts are of all seconds.{others}",
+        counted(seconds as u64, "second"),
+        left_out(replayed)
     )
+}
+
+/// How many requests are left out.
+pub(super) fn left_out(replayed: &Replayed) -> String {
+    counted(replayed.played.left_out.latency.count(), "request")
 }
 
 /// Seconds in a row with the same doubts.

@@ -2,7 +2,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::commands::tune_output::Paper;
-use crate::load::{Lateness, Statuses, Unfinished};
+use crate::load::{Lateness, LeftOut, Second, Statuses, Unfinished};
 use crate::stats::Latencies;
 use crate::units::Rate;
 
@@ -28,6 +28,8 @@ fn second(offered: u64, lateness_p99: f64) -> Second {
         latency: [0.012, 0.03, 0.055, 0.08],
         lateness_p99,
         busy: 0.02,
+        steal: Some(0.0),
+        left_out: false,
     }
 }
 
@@ -39,9 +41,10 @@ fn played() -> Played {
         sent: 1_000,
         sending: Duration::from_secs(5),
         completed: 990,
-        latency: times(990, 80_000),
-        service: times(990, 70_000),
-        first_byte: times(990, 60_000),
+        latency: times(595, 80_000),
+        service: times(595, 70_000),
+        first_byte: times(595, 60_000),
+        left_out: LeftOut { seconds: 2, latency: times(395, 95_000) },
         lateness: Lateness {
             total: times(1_000, 900),
             scheduler: times(1_000, 90),
@@ -53,9 +56,9 @@ fn played() -> Played {
         seconds: vec![
             second(200, 0.000_09),
             second(210, 0.000_08),
-            second(190, 0.004),
-            second(205, 0.000_07),
-            second(195, 0.000_1),
+            Second { left_out: true, ..second(190, 0.004) },
+            Second { left_out: true, steal: Some(0.03), ..second(205, 0.000_07) },
+            Second { steal: None, ..second(195, 0.000_1) },
         ],
         errors: Errors { timeout: 4, server_5xx: 3, ..Errors::default() },
         first_connect_failure: None,
@@ -88,13 +91,13 @@ fn example() -> Replayed {
         priority: Priority::Ordinary,
     };
     let core = |cpu, user| CoreUse { cpu, user, system: 0.1, idle: 0.89 - user, steal: 0.01, ..CoreUse::default() };
-    let host = HostUse { cores: vec![core(0, 0.3), core(1, 0.2)], steal: vec![Some(0.0), Some(0.0), Some(0.01), Some(0.03)] };
+    let host = HostUse { cores: vec![core(0, 0.3), core(1, 0.2)] };
     Replayed { setting, played: played(), host, verdict: None, comparison: None, interrupted: false }
 }
 
 fn missed() -> Replayed {
     let mut replayed = example();
-    replayed.verdict = Some(Verdict::of("p90<20ms,errors<0.1%".parse().unwrap(), &replayed.played, &replayed.host));
+    replayed.verdict = Some(Verdict::of("p90<20ms,errors<0.1%".parse().unwrap(), &replayed.played));
     replayed.comparison =
         Some(Comparison { baselines: 2, same: 900, different: 2, noise: 80, unanswered: 18, examples: vec![4, 7] });
     replayed.interrupted = true;
@@ -105,6 +108,7 @@ fn closed() -> Replayed {
     let mut replayed = example();
     replayed.setting.timing = Timing::Closed;
     replayed.played.seconds.clear();
+    replayed.played.left_out = LeftOut::default();
     replayed.host = HostUse::default();
     replayed
 }
@@ -142,11 +146,29 @@ fn doubtful_seconds_are_told_with_their_reasons() {
     assert_eq!(invalid[1], Invalid { second: 3, doubts: vec![Doubt::Steal] });
     let mut long = example();
     long.played.seconds = vec![second(200, 0.004); 7];
+    long.played.seconds[3].steal = Some(0.03);
+    long.played.left_out = LeftOut::default();
     let text = terminal(&long, WIDE).replace('\n', " ");
     assert!(text.contains("seconds 1 to 3: the generator") && text.contains("second 4: the generator"), "{text}");
     let json = serde_json::to_value(summary(&example())).unwrap();
     assert_eq!(json["invalid_seconds"][1]["reasons"][0], "steal");
     assert_eq!((&json["valid"], &json["series"][2]["valid"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn what_is_left_out_is_told_everywhere() {
+    let replayed = example();
+    let text = terminal(&replayed, WIDE).replace('\n', " ");
+    assert!(text.contains("left out       48ms   86ms   94ms   95ms  latency of 395 requests"), "{text}");
+    assert!(text.contains("leave out 2 seconds that the generator or its host spoiled, with 395 requests;"), "{text}");
+    assert!(!text.contains("to blame"), "{text}");
+    assert!(html(&replayed).contains("latency of 395 requests, in no other number here"));
+    let json = serde_json::to_value(summary(&replayed)).unwrap();
+    assert_eq!((&json["left_out"]["seconds"], &json["left_out"]["latency"]["count"]), (&2.into(), &395.into()));
+    assert_eq!((&json["series"][2]["left_out"], &json["series"][1]["left_out"]), (&true.into(), &false.into()));
+    let mut refused = example();
+    refused.played.seconds[0].connect_errors = 1;
+    assert!(terminal(&refused, WIDE).replace('\n', " ").contains("Where the target may be to blame, seconds count."));
 }
 
 #[test]
@@ -171,7 +193,7 @@ fn many_cores_are_summed_up() {
 fn the_keys_of_json_are_stable() {
     let json = serde_json::to_value(summary(&missed())).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    let parts = ["latency", "lateness", "errors_by_kind", "statuses", "unfinished", "slo", "content", "dropped"];
+    let parts = ["latency", "lateness", "left_out", "errors_by_kind", "statuses", "unfinished", "slo", "content", "dropped"];
     let parts = parts.map(|part| format!("{part}: {}", keys(&json[part])));
     let lists = ["series", "cores", "invalid_seconds"].map(|part| format!("{part}: {}", keys(&json[part][0])));
     insta::assert_snapshot!(format!("{}\n{}\n{}", keys(&json), parts.join("\n"), lists.join("\n")));
@@ -184,19 +206,19 @@ fn errors_are_a_share_that_counts_what_was_never_answered() {
     let mut nothing = example();
     (nothing.played.completed, nothing.played.errors, nothing.played.unfinished) = (0, Errors::default(), Unfinished::default());
     assert!(nothing.error_share().abs() < f64::EPSILON);
-    assert_eq!(Verdict::of("p90<1s".parse().unwrap(), &nothing.played, &nothing.host).met, Some(false));
+    assert_eq!(Verdict::of("p90<1s".parse().unwrap(), &nothing.played).met, Some(false));
 }
 
 #[test]
 fn an_objective_is_met_within_both_bounds() {
     let played = played();
-    let met = |slo: &str| Verdict::of(slo.parse().unwrap(), &played, &HostUse::default()).met;
+    let met = |slo: &str| Verdict::of(slo.parse().unwrap(), &played).met;
     assert_eq!(met("p90<80ms,errors<1%"), Some(true));
     assert_eq!(met("p90<80ms,errors<0.9%"), Some(false));
     assert_eq!(met("p90<70ms,errors<1%"), Some(false));
     assert_eq!((met("errors<1%"), met("errors<0.9%")), (Some(true), Some(false)));
     let mut replayed = example();
-    replayed.verdict = Some(Verdict::of("errors < 0.9%".parse().unwrap(), &played, &HostUse::default()));
+    replayed.verdict = Some(Verdict::of("errors < 0.9%".parse().unwrap(), &played));
     assert!(terminal(&replayed, WIDE).contains("errors<0.9%: MISSED (errors 1.00%)"), "{}", terminal(&replayed, WIDE));
     assert!(serde_json::to_value(summary(&replayed)).unwrap()["slo"]["measured"].is_null());
 }
@@ -207,13 +229,14 @@ fn what_is_unknown_is_neither_valid_nor_met() {
     assert!(json(&closed())["valid"].is_null(), "no second was measured");
     let mut replayed = example();
     replayed.played.seconds = vec![second(200, 0.000_09); 2];
+    replayed.played.left_out = LeftOut::default();
     assert_eq!(json(&replayed)["valid"], true);
-    replayed.host.steal = vec![Some(0.0)];
+    replayed.played.seconds[1].steal = None;
     let report = json(&replayed);
     assert!(report["valid"].is_null() && report["series"][1]["valid"].is_null() && report["series"][1]["steal"].is_null());
     assert!(terminal(&replayed, WIDE).contains("steal could not be read in 1 of 2 seconds"));
-    replayed.host.steal = vec![Some(0.5); 2];
-    replayed.verdict = Some(Verdict::of("p90<5s".parse().unwrap(), &replayed.played, &replayed.host));
+    replayed.played.seconds.iter_mut().for_each(|second| second.steal = Some(0.5));
+    replayed.verdict = Some(Verdict::of("p90<5s".parse().unwrap(), &replayed.played));
     assert!(json(&replayed)["slo"]["met"].is_null());
     assert!(terminal(&replayed, WIDE).contains("NOT JUDGED, which counts as missed"));
 }
@@ -265,6 +288,6 @@ fn the_log_is_read_by_its_own_reader() {
         })
         .collect();
     let tags: Vec<&str> = intervals.iter().filter_map(|interval| interval.tag()).map(|tag| tag.as_str()).collect();
-    assert_eq!(tags, ["latency", "service", "first_byte", "lateness"]);
+    assert_eq!(tags, ["latency", "service", "first_byte", "lateness", "left_out"]);
     assert!((intervals[0].max() - 80.0).abs() < 0.1, "milliseconds: {}", intervals[0].max());
 }

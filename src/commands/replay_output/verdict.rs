@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{HostUse, error_share, invalid};
+use super::{error_share, invalid};
 use crate::load::Played;
 use crate::study::{ErrorBound, Slo, SloError};
 
@@ -33,9 +33,9 @@ pub struct Verdict {
 impl Verdict {
     /// Judges a run.
     #[must_use]
-    pub fn of(objective: Objective, played: &Played, host: &HostUse) -> Self {
+    pub fn of(objective: Objective, played: &Played) -> Self {
         let errors = error_share(played);
-        let is_unjudged = !played.seconds.is_empty() && invalid(played, host).len() == played.seconds.len();
+        let is_unjudged = !played.seconds.is_empty() && invalid(played).len() == played.seconds.len();
         let (measured, holds) = match objective {
             Objective::Both(slo) => {
                 let measured = played.latency.quantile(slo.quantile().share());

@@ -193,13 +193,13 @@ impl Reactor<'_> {
     pub(super) fn expire(&mut self, now: Moment) {
         while let Some((place, due)) = self.pool.earliest().filter(|(_, due)| due.after(self.run.timeout) <= now) {
             let Some(busy) = self.close(place) else { return };
-            self.tally.time_out(now.since(due));
+            self.tally.time_out(due, now);
             self.ended(&busy.flight, now);
             self.go_on();
         }
         while let Some(flight) = self.queue.front().copied().filter(|flight| flight.due.at.after(self.run.timeout) <= now) {
             self.queue.pop_front();
-            self.tally.time_out(now.since(flight.due.at));
+            self.tally.time_out(flight.due.at, now);
             self.ended(&flight, now);
             self.go_on();
         }

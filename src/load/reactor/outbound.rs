@@ -26,7 +26,16 @@ impl Reactor<'_> {
     pub(super) fn release(&mut self, now: Moment) {
         let mut taken_up = now;
         for _ in 0..TAKEN_A_TURN {
-            let Some(due) = self.pace.take(now, self.end, self.pool.busy() + self.queue.len()) else { break };
+            // A second ends when all that was due in it has been taken up: what is late, is late in its own second.
+            let second = Moment::from_nanos(self.tally.second_ends_at().as_nanos().saturating_sub(1));
+            let live = self.pool.busy() + self.queue.len();
+            let Some(due) = self.pace.take(now.min(second), self.end, live) else {
+                if now <= second {
+                    break;
+                }
+                self.tally.close_second(now);
+                continue;
+            };
             self.tally.taken(&due, taken_up);
             self.admit(due, taken_up);
             self.follow_up(taken_up);
@@ -86,7 +95,7 @@ impl Reactor<'_> {
         while let Some((key, free_from)) = self.freed.pop() {
             match self.sessions.ended(key) {
                 After::Next(flight) if flight.due.at.after(self.run.timeout) <= now => {
-                    self.tally.time_out(now.since(flight.due.at));
+                    self.tally.time_out(flight.due.at, now);
                     self.freed.push((key, now));
                 }
                 After::Next(flight) if now < self.end => {

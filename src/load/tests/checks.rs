@@ -63,16 +63,20 @@ fn servers_that_never_come_to_an_end_are_left() {
 
 #[test]
 fn a_server_that_sends_without_end_in_small_pieces_is_left_at_the_timeout() {
-    let target = serve(|stream: &mut dyn Stream| {
+    let steps = Steps::default();
+    let waiting = steps.clone();
+    let target = serve(move |stream: &mut dyn Stream| {
         if request(stream).is_some() && stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {
             while stream.write_all(b"X: y\r\n").is_ok() {
-                stall(Duration::from_millis(5));
+                waiting.await_next();
             }
         }
         ControlFlow::Break(())
     });
-    let (errors, all) = errors_within(Duration::from_millis(100), target);
-    assert_eq!(errors, Errors { timeout: all, ..Errors::default() });
+    let plan = plan(Reuse::KeepAlive);
+    let (timeout, batch) = (Duration::from_millis(100), Duration::from_millis(5));
+    let played = watched(&Run { timeout, batch, ..run(&plan, target, even(100.0)) }, |_| steps.advance());
+    assert_eq!((played.scheduled, played.errors), (20, Errors { timeout: 20, ..Errors::default() }));
 }
 
 #[test]
@@ -82,19 +86,22 @@ fn large_requests_go_out_whole_however_slowly_they_are_read() {
     let recording = recording::read(line.as_bytes()).unwrap();
     let methods = Methods::allow(["POST"]).unwrap();
     let plan = Plan::compile(&recording, &PlanOptions { methods, ..PlanOptions::new("a", Reuse::KeepAlive) }).unwrap();
-    let sink = |stream: &mut dyn Stream| {
+    let steps = Steps::default();
+    let waiting = steps.clone();
+    let sink = move |stream: &mut dyn Stream| {
         if request(stream).is_none() {
             return ControlFlow::Break(());
         }
-        stall(Duration::from_millis(2));
+        // By then the sender has found no more room.
+        waiting.await_next();
         match stream.read_exact(&mut vec![0; 600_000]) {
             Ok(()) => answer(stream, 200, ""),
             Err(_) => ControlFlow::Break(()),
         }
     };
     let folder = tempfile::tempdir().unwrap();
-    for target in [serve(sink), serve_unix_with(&folder.path().join("app.sock"), sink)] {
-        let played = played(&run(&plan, target, even(50.0)));
+    for target in [serve(sink.clone()), serve_unix_with(&folder.path().join("app.sock"), sink)] {
+        let played = watched(&run(&plan, target, even(50.0)), |_| steps.advance());
         assert_eq!((played.completed, played.errors), (10, Errors::default()));
     }
 }

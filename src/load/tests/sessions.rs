@@ -65,16 +65,21 @@ fn by_session(log: &Log) -> BTreeMap<String, (Vec<usize>, BTreeSet<usize>)> {
     sessions
 }
 
-fn slow_ok(_: &str, stream: &mut dyn Stream) -> ControlFlow<()> {
-    stall(Duration::from_millis(5));
-    answer(stream, 200, "hello")
+/// Answers at the next step of the test.
+fn slow_ok(steps: &Steps) -> impl Fn(&str, &mut dyn Stream) -> ControlFlow<()> + Send + Sync + 'static {
+    let steps = steps.clone();
+    move |_, stream| {
+        steps.await_next();
+        answer(stream, 200, "hello")
+    }
 }
 
 #[test]
 fn every_session_has_a_connection_and_keeps_its_order() {
+    let steps = Steps::default();
     let plan = recorded(3, 6, Reuse::KeepAlive);
-    let (target, log) = logging(slow_ok);
-    let played = played(&once(&plan, target, kept()));
+    let (target, log) = logging(slow_ok(&steps));
+    let played = watched(&once(&plan, target, kept()), |_| steps.advance());
     assert_eq!((played.completed, played.connections, played.errors), (18, 3, Errors::default()));
     let sessions = by_session(&log);
     assert_eq!(sessions.len(), 3);
@@ -82,7 +87,7 @@ fn every_session_has_a_connection_and_keeps_its_order() {
         assert_eq!(*places, [0, 1, 2, 3, 4, 5]);
         assert_eq!(connections.len(), 1);
     }
-    // Requests come every 3 ms to each session, and answers take 5: from the second on they wait, ever longer.
+    // Requests come every 3 ms to each session, and answers every 20: from the second on they wait, ever longer.
     let dependency = &played.lateness.dependency;
     assert!(dependency.count() >= 9 && dependency.max() >= 0.008, "{} {}", dependency.count(), dependency.max());
     assert!(played.lateness.total.max() >= dependency.max());
@@ -111,19 +116,21 @@ fn a_connection_is_closed_after_the_last_request_of_its_session() {
 
 #[test]
 fn without_keep_alive_the_order_stays_and_connections_change() {
+    let steps = Steps::default();
     let plan = recorded(2, 5, Reuse::PerRequest);
-    let (target, log) = logging(slow_ok);
-    let played = played(&once(&plan, target, kept()));
+    let (target, log) = logging(slow_ok(&steps));
+    let played = watched(&once(&plan, target, kept()), |_| steps.advance());
     assert_eq!((played.completed, played.connections), (10, 10));
     assert!(by_session(&log).values().all(|(places, _)| *places == [0, 1, 2, 3, 4]));
 }
 
 #[test]
 fn more_sessions_than_connections_share_them_in_order() {
+    let steps = Steps::default();
     let plan = recorded(4, 5, Reuse::KeepAlive);
-    let (target, log) = logging(slow_ok);
+    let (target, log) = logging(slow_ok(&steps));
     let run = Run { max_connections: NonZeroU32::MIN, ..once(&plan, target, kept()) };
-    let played = played(&run);
+    let played = watched(&run, |_| steps.advance());
     assert_eq!((played.completed, played.errors), (20, Errors::default()));
     assert!(played.connections >= 4 && played.lateness.backlog.count() >= 3);
     assert!(by_session(&log).values().all(|(places, _)| *places == [0, 1, 2, 3, 4]));
@@ -131,8 +138,10 @@ fn more_sessions_than_connections_share_them_in_order() {
 
 #[test]
 fn the_order_survives_servers_that_break_connections() {
+    let steps = Steps::default();
+    let slow = slow_ok(&steps);
     let plan = recorded(2, 6, Reuse::KeepAlive);
-    let (target, log) = logging(|target, stream| match target.as_bytes().last() {
+    let (target, log) = logging(move |target, stream| match target.as_bytes().last() {
         // Nothing, and the end; garbage; an answer, and the end.
         Some(b'1') => ControlFlow::Break(()),
         Some(b'2') => stream.write_all(b"!\r\n\r\n").map_or(ControlFlow::Break(()), ControlFlow::Continue),
@@ -140,9 +149,9 @@ fn the_order_survives_servers_that_break_connections() {
             let _ = answer(stream, 200, "");
             ControlFlow::Break(())
         }
-        _ => slow_ok(target, stream),
+        _ => slow(target, stream),
     });
-    let played = played(&once(&plan, target, kept()));
+    let played = watched(&once(&plan, target, kept()), |_| steps.advance());
     // The first of these came on a kept connection and was tried twice; a lost race with the end of a connection is tried again.
     assert_eq!((played.completed, played.errors.closed_early, played.errors.malformed), (8, 2, 2), "{played:?}");
     assert!(played.retried >= 2);
@@ -154,11 +163,13 @@ fn the_order_survives_servers_that_break_connections() {
 
 #[test]
 fn what_waits_behind_a_request_without_answer_goes_on_after_the_timeout() {
+    let steps = Steps::default();
+    let slow = slow_ok(&steps);
     let plan = recorded(1, 4, Reuse::KeepAlive);
     let (target, log) =
-        logging(|target, stream| if target == "/0/1" { ControlFlow::Continue(()) } else { slow_ok(target, stream) });
+        logging(move |target, stream| if target == "/0/1" { ControlFlow::Continue(()) } else { slow(target, stream) });
     let run = Run { timeout: Duration::from_millis(150), ..once(&plan, target, kept()) };
-    let played = played(&run);
+    let played = watched(&run, |_| steps.advance());
     // Those behind it were due 1 and 2 ms later, and have that much less time.
     assert!(played.errors.timeout >= 1 && played.errors.timeout == played.errors.total(), "{played:?}");
     let (places, _) = &by_session(&log)["0"];

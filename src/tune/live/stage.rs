@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::backstage::{Backstage, Phase};
-use crate::load::{self, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
+use crate::load::{self, Basis, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
 use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::cgroup::Slice;
@@ -90,6 +90,8 @@ impl<'a> LiveStage<'a> {
             cookies: Cookies::Recorded,
             check: Check::Status,
             tls: None,
+            // Trials have gates of their own, which must see every request.
+            basis: Basis::EverySecond,
         }
     }
 

@@ -1,0 +1,200 @@
+//! Keeps what was measured in spoiled seconds apart from the rest. Whether a second was spoiled is known only when the next one ends,
+//! since the host's counters come late; until then its requests wait in a set of their own. A request is left out if a second was
+//! spoiled from the one it was due in to the one it ended in. Sets are emptied and used again: nothing is allocated while a run lasts.
+
+use std::time::Duration;
+
+use crate::stats::Latencies;
+use crate::units::Moment;
+
+/// The times of requests that ended.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Times {
+    pub(super) latency: Latencies,
+    pub(super) service: Latencies,
+    pub(super) first_byte: Latencies,
+}
+
+/// The times of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    pub(super) due: Moment,
+    pub(super) latency: Duration,
+    pub(super) service: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+}
+
+impl Times {
+    pub(super) fn record(&mut self, timed: &Timed) {
+        self.latency.record(timed.latency);
+        if let Some(service) = timed.service {
+            self.service.record(service);
+        }
+        if let Some(first_byte) = timed.first_byte {
+            self.first_byte.record(first_byte);
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, part) in self.each().into_iter().zip([&other.latency, &other.service, &other.first_byte]) {
+            if part.count() > 0 {
+                sum.add(part);
+            }
+        }
+    }
+
+    /// Takes out what `part` holds, all of which is in here too.
+    pub(super) fn subtract(&mut self, part: &Self) {
+        self.latency.subtract(&part.latency);
+        self.service.subtract(&part.service);
+        self.first_byte.subtract(&part.first_byte);
+    }
+
+    fn clear(&mut self) {
+        for times in self.each() {
+            if times.count() > 0 {
+                times.clear();
+            }
+        }
+    }
+
+    fn each(&mut self) -> [&mut Latencies; 3] {
+        [&mut self.latency, &mut self.service, &mut self.first_byte]
+    }
+}
+
+/// What became of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Trusted,
+    Spoiled,
+}
+
+/// Requests of one second, by when they ended.
+#[derive(Debug, Default)]
+struct Group {
+    times: Times,
+    /// How many were answered while sending lasted.
+    in_time: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// The start of the second that runs.
+    start: Moment,
+    /// The end of the last spoiled second.
+    spoiled_until: Moment,
+    /// Ended in the second that runs.
+    running: Group,
+    /// Of them, those that were due before it: whether they count depends on the second before, too.
+    crossing: Times,
+    /// The second before, not judged yet.
+    pending: Group,
+    left_out: Group,
+}
+
+impl Gate {
+    pub(super) fn new(start: Moment) -> Self {
+        Self {
+            start,
+            spoiled_until: Moment::default(),
+            running: Group::default(),
+            crossing: Times::default(),
+            pending: Group::default(),
+            left_out: Group::default(),
+        }
+    }
+
+    pub(super) fn record(&mut self, timed: &Timed) {
+        let set = if timed.due < self.spoiled_until {
+            &mut self.left_out.times
+        } else if timed.due < self.start {
+            &mut self.crossing
+        } else {
+            &mut self.running.times
+        };
+        set.record(timed);
+    }
+
+    /// A request was answered while sending lasted.
+    pub(super) fn answered_in_time(&mut self) {
+        self.running.in_time += 1;
+    }
+
+    /// The second that runs ends at `end`; the one before it turned out `before`.
+    pub(super) fn close(&mut self, end: Moment, before: Standing) {
+        match before {
+            Standing::Trusted => self.running.times.add(&self.crossing),
+            Standing::Spoiled => {
+                self.left_out.times.add(&self.pending.times);
+                self.left_out.times.add(&self.crossing);
+                self.left_out.in_time += self.pending.in_time;
+                self.spoiled_until = self.start;
+            }
+        }
+        self.crossing.clear();
+        self.pending.times.clear();
+        self.pending.in_time = 0;
+        std::mem::swap(&mut self.running, &mut self.pending);
+        self.start = end;
+    }
+
+    /// What is left out, and how many of all requests that were answered while sending lasted ended in spoiled seconds. Every second
+    /// has been closed, but for one in which nothing ended.
+    pub(super) fn finish(self) -> (Times, u64) {
+        (self.left_out.times, self.left_out.in_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    proptest! {
+        /// Against the rule itself: a request is left out if a second from its due one to the one it ended in is spoiled.
+        #[test]
+        fn what_touches_a_spoiled_second_is_left_out(
+            spoiled in prop::collection::vec(any::<bool>(), 8),
+            requests in prop::collection::vec((0_u64..8_000, 0_u64..3_000), 0..200),
+        ) {
+            let standing = |second: usize| if spoiled[second] { Standing::Spoiled } else { Standing::Trusted };
+            let mut requests: Vec<_> = requests.into_iter().filter(|(due, took)| due + took < 8_000).collect();
+            requests.sort_unstable_by_key(|(due, took)| due + took);
+            let (mut gate, mut all, mut running) = (Gate::new(at(0)), Times::default(), 0);
+            let close = |gate: &mut Gate, running: &mut usize| {
+                let before = if *running == 0 { Standing::Trusted } else { standing(*running - 1) };
+                *running += 1;
+                gate.close(at(*running as u64 * 1_000), before);
+            };
+            let mut expected = (0, 0);
+            for (due, took) in requests {
+                let ends = usize::try_from((due + took) / 1_000).unwrap();
+                while running < ends {
+                    close(&mut gate, &mut running);
+                }
+                let latency = Duration::from_millis(took);
+                let timed = Timed { due: at(due), latency, service: Some(latency), first_byte: None };
+                all.record(&timed);
+                gate.record(&timed);
+                gate.answered_in_time();
+                let begins = usize::try_from(due / 1_000).unwrap();
+                expected.0 += u64::from((begins..=ends).any(|second| spoiled[second]));
+                expected.1 += u64::from(spoiled[ends]);
+            }
+            while running < 9 {
+                close(&mut gate, &mut running);
+            }
+            let (left_out, in_time) = gate.finish();
+            prop_assert_eq!((left_out.latency.count(), in_time), expected);
+            let whole = all.latency.count();
+            all.subtract(&left_out);
+            prop_assert_eq!(all.latency.count() + left_out.service.count(), whole);
+        }
+    }
+}
