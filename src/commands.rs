@@ -4,6 +4,7 @@ mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+mod page;
 pub mod record;
 pub mod replay;
 pub mod replay_output;
@@ -163,13 +164,17 @@ impl CommandError {
                 | record::ImportError::Nothing(_)
                 | record::ImportError::Key(_),
             )
-            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => Ending::NoInput,
+            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
+                Ending::NoInput
+            }
             Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
             | Self::CannotCreate { .. }
-            | Self::Journal(JournalError::Exists(_) | JournalError::Io { .. }) => Ending::CannotCreate,
+            | Self::Journal(
+                JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
+            ) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Replay(error) => error.ending(),

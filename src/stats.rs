@@ -2,9 +2,11 @@
 
 mod interval;
 mod latencies;
+mod packed;
 
 pub use interval::{Interval, Spread};
 pub use latencies::Latencies;
+pub use packed::{NotLatencies, PackedLatencies};
 
 /// The arithmetic mean, or `None` of nothing.
 #[must_use]

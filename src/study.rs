@@ -19,7 +19,7 @@ pub mod standing;
 pub mod strategy;
 mod warmup;
 
-pub use measurement::{CoreShare, Ending, Flag, Label, Measurement, ProbeNote, Window};
+pub use measurement::{CoreShare, Ending, Flag, Label, LightNote, Measurement, ProbeNote, Window};
 pub use pace::{Budget, Effort, Pace, Timing};
 pub use probe::{Batch, Decision, Judge, Miss, Verdict};
 pub use rate_search::RateSearch;

@@ -5,7 +5,7 @@ pub mod live;
 pub mod progress;
 pub mod trial;
 
-pub use journal::{Header, Journal, JournalError};
+pub use journal::{About, Header, Journal, JournalError, Recorded};
 pub use progress::Progress;
 
 use crate::study::{Measurement, Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};
@@ -66,8 +66,10 @@ pub fn run_study(
             Err(TrialError::Interrupted) => return Ok(Stop::Interrupted),
         };
         let trial = Trial { suggestion, outcome };
-        journal.append(&trial)?;
+        let written = journal.append(&trial);
         progress.finished(number, &trial);
+        // Its number was seen, and the report can still show it.
         study.record(trial);
+        written?;
     }
 }

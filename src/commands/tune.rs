@@ -91,7 +91,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let question = Question::ask(options, facts.cores.usable)?;
     let json = options.json.as_deref().map(Draft::of).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
-    let header = question.header();
+    let header = question.header(&facts);
     let mut study = question.study();
     let mut journal = open(&mut study, &places, &header, options.resume)?;
     question.introduce(&facts, &places);
@@ -101,16 +101,21 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut live =
         Live::new(&question.config, &question.plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))
             .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
-    let stop = {
+    let stopped = {
         let mut shown = Shown::on_stderr();
-        run_study(&mut study, &GridThenNeighbours, &mut live, &mut journal, &mut shown)?
+        run_study(&mut study, &GridThenNeighbours, &mut live, &mut journal, &mut shown)
     };
+    // What cannot be written down any more is reported all the same.
+    let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
     let not_loaded = live.not_loaded().map(str::to_owned);
     drop(live);
     let report = Report::new(&study, stop);
     show(&report, options, &places);
     if let Some(json) = json {
         json.write(&report)?;
+    }
+    if let Some(broken) = broken {
+        return Err(broken.into());
     }
     match not_loaded {
         Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
@@ -125,7 +130,12 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     }
     let resumed = Journal::resume(&places.journal, header).map_err(|error| match error {
         JournalError::Io { path, source } => CommandError::Unreadable { path, source },
-        other @ (JournalError::Exists(_) | JournalError::OtherStudy { .. } | JournalError::Damaged { .. }) => other.into(),
+        other @ (JournalError::Exists(_)
+        | JournalError::InUse(_)
+        | JournalError::OtherStudy { .. }
+        | JournalError::OtherVersion { .. }
+        | JournalError::NotWritten { .. }
+        | JournalError::Damaged { .. }) => other.into(),
     })?;
     say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {

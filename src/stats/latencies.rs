@@ -25,6 +25,12 @@ impl Latencies {
         Self(Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).expect("invariant: the bounds are in hdrhistogram's range"))
     }
 
+    /// Those of another histogram, in microseconds; `None` if it holds longer ones than this can.
+    pub(super) fn of_histogram(histogram: &Histogram<u64>) -> Option<Self> {
+        let mut latencies = Self::new();
+        latencies.0.add(histogram).ok().map(|()| latencies)
+    }
+
     /// Counts one request.
     pub fn record(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_MICROS);

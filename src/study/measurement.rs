@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::Latencies;
+use crate::stats::{Latencies, PackedLatencies};
 use crate::study::{Candidate, Slo};
 
 /// What happened in the measured part of a probe, as counters at both of its ends tell.
@@ -100,6 +100,9 @@ pub struct Measurement {
     pub lateness_p99: f64,
     /// What the trial cost.
     pub seconds: f64,
+    /// The light probe, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub light: Option<LightNote>,
     /// The rates tried.
     pub probes: Vec<ProbeNote>,
     /// What should make a reader doubt it.
@@ -116,6 +119,18 @@ pub struct ProbeNote {
     /// Why not, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Latencies of its requests, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latencies: Option<PackedLatencies>,
+}
+
+/// The light probe: a few clients, each of which sends its next request when the last was answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LightNote {
+    /// Answered requests a second.
+    pub throughput: f64,
+    /// Latencies of its requests.
+    pub latencies: PackedLatencies,
 }
 
 /// How a trial ended.
@@ -275,6 +290,7 @@ impl Measurement {
             generator_cpu: window.generator_cpu / seconds,
             lateness_p99: window.lateness_p99,
             seconds: 0.0,
+            light: None,
             probes: Vec::new(),
             flags: Vec::new(),
         }

@@ -152,7 +152,7 @@ impl App {
             slots_busy: (capacity * (demand + self.wait) / candidate.slots() as f64).min(1.0),
             memory_bytes: self.memory(candidate),
             seconds: if pace == Pace::Quick { 9.0 } else { 30.0 },
-            probes: vec![ProbeNote { rate: capacity, held: true, why: None }],
+            probes: vec![ProbeNote { rate: capacity, held: true, why: None, latencies: None }],
             ..blank()
         }))
     }

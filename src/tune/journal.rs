@@ -1,12 +1,13 @@
-//! The study on disk: JSON Lines, a header and then a trial a line, each safe before the next trial starts. Never overwrites, never mixes studies.
+//! The study on disk: JSON Lines, a header and then a trial a line, each safe before the next trial starts. Never overwrites, never
+//! mixes studies, and loses no trial but one that was not finished.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::study::{Pace, Slo, Space, Trial};
+use crate::study::{Budget, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,24 +20,50 @@ pub struct Header {
     pub space: Space,
     /// How long a trial took.
     pub pace: Pace,
-    /// A fingerprint of the traffic and of the application's configuration.
-    pub fingerprint: String,
-    /// When the study was started, for the reader.
+    /// When the search had to conclude.
+    pub budget: Budget,
+    /// A fingerprint of the traffic.
+    pub traffic: String,
+    /// A fingerprint of the application's configuration.
+    pub application: String,
+    /// What the reader should know.
+    pub about: About,
+}
+
+/// What a study was about, for people. Decides nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// When it was started.
     pub started: String,
+    /// The application.
+    pub app: String,
+    /// The host.
+    pub host: String,
+    /// The traffic.
+    pub traffic: String,
+    /// The program that wrote it.
+    pub program: String,
 }
 
 impl Header {
     /// The format this program writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
-    /// Which parts differ, in words; empty if trials of both belong together. The start is not compared.
+    /// The study it begins, without trials.
+    #[must_use]
+    pub fn study(&self) -> Study {
+        Study::new(self.slo, self.space.clone(), self.pace, self.budget)
+    }
+
+    /// Which parts differ, in words; empty if trials of both belong together. A study may go on with another budget.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let parts = [
             (self.tuningfork_journal == other.tuningfork_journal, "journal version"),
             (self.slo == other.slo, "objective (--slo)"),
             (self.space == other.space, "search space (cores, limits, or configured workers and connections)"),
             (self.pace == other.pace, "pace"),
-            (self.fingerprint == other.fingerprint, "traffic or application"),
+            (self.traffic == other.traffic, "traffic"),
+            (self.application == other.application, "application"),
         ];
         parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect()
     }
@@ -56,6 +83,20 @@ pub enum JournalError {
         /// What differs.
         differences: Vec<&'static str>,
     },
+    /// Another version of the program wrote it.
+    #[error(
+        "{path} was written in version {version} of the format, and this program reads version {}: measure again",
+        Header::VERSION
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Another process writes to it.
+    #[error("{0} is in use: another study is being written to it")]
+    InUse(PathBuf),
     /// A line that is not the last cannot be read.
     #[error("{path}:{line}: not a journal of tuningfork: {reason}")]
     Damaged {
@@ -65,6 +106,14 @@ pub enum JournalError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A trial cannot be written down.
+    #[error("journal {path}: {source}; all trials but the last are in it: make room, and go on with --journal {path} --resume")]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// The file system's answer.
+        source: io::Error,
     },
     /// The file system says no.
     #[error("journal {path}: {source}")]
@@ -76,11 +125,41 @@ pub enum JournalError {
     },
 }
 
-/// An open journal.
+/// An open journal. No other process writes to it meanwhile.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Its length up to the last whole line.
+    length: u64,
+}
+
+/// A journal as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// What the trials belong to.
+    pub header: Header,
+    /// The trials so far.
+    pub trials: Vec<Trial>,
+    /// Whether a last line was incomplete and is left out: the program ended while it wrote, or is writing.
+    pub torn: bool,
+}
+
+impl Recorded {
+    /// The study so far.
+    #[must_use]
+    pub fn study(&self) -> Study {
+        let mut study = self.header.study();
+        self.trials.iter().for_each(|trial| study.record(trial.clone()));
+        study
+    }
+}
+
+/// The whole lines of a journal.
+struct Lines {
+    recorded: Option<Recorded>,
+    length: u64,
+    torn: bool,
 }
 
 /// A journal taken up again.
@@ -108,37 +187,43 @@ impl Journal {
                 JournalError::Io { path, source }
             }
         })?;
-        let mut journal = Self { path: path.to_owned(), file };
-        journal.write(header)?;
+        let mut journal = Self { path: path.to_owned(), file, length: 0 };
+        journal.lock()?;
+        journal.write(header).map_err(|source| {
+            // Without its first line it is of no use, and its name would be taken.
+            std::fs::remove_file(path).ok();
+            journal.io(source)
+        })?;
         journal.keep_name()?;
         Ok(journal)
     }
 
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
-        let io = |source| JournalError::Io { path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).append(true).open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() > LARGEST {
-            return Err(JournalError::Damaged { path: path.to_owned(), line: 1, reason: "too large".to_owned() });
-        }
-        let bytes = std::fs::read(path).map_err(io)?;
-        // A line counts when its end is written.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut lines = bytes[..whole].split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).zip(1..);
-        let mut journal = Self { path: path.to_owned(), file };
-        let torn = whole < bytes.len();
-        let Some((first, line)) = lines.next() else {
+        let file = OpenOptions::new().read(true).append(true).open(path).map_err(|source| io_at(path, source))?;
+        let mut journal = Self { path: path.to_owned(), file, length: 0 };
+        journal.lock()?;
+        let Lines { recorded, length, torn } = lines(path, &journal.file)?;
+        let Some(recorded) = recorded else {
             return journal.restart(header);
         };
-        let differences = journal.parse::<Header>(first, line)?.differences(header);
+        let differences = recorded.header.differences(header);
         if !differences.is_empty() {
             return Err(JournalError::OtherStudy { path: path.to_owned(), differences });
         }
-        let trials = lines.map(|(text, line)| journal.parse(text, line)).collect::<Result<_, _>>()?;
+        journal.length = length;
         if torn {
-            journal.cut(whole as u64)?;
+            journal.cut().map_err(|source| journal.io(source))?;
         }
-        Ok(Resumed { journal, trials, torn })
+        Ok(Resumed { journal, trials: recorded.trials, torn })
+    }
+
+    /// Reads the journal at `path` and leaves it as it is, even while a study goes on.
+    pub fn read(path: &Path) -> Result<Recorded, JournalError> {
+        let file = File::open(path).map_err(|source| io_at(path, source))?;
+        let Lines { recorded, torn, .. } = lines(path, &file)?;
+        let empty = || damaged(path, 1, "empty, or cut off in its first line".to_owned());
+        recorded.map(|recorded| Recorded { torn, ..recorded }).ok_or_else(empty)
     }
 
     /// Where it is.
@@ -149,24 +234,38 @@ impl Journal {
 
     /// Writes a trial. It is on disk when this returns.
     pub fn append(&mut self, trial: &Trial) -> Result<(), JournalError> {
-        self.write(trial)
+        self.write(trial).map_err(|source| {
+            // Half a line would be cut off by the next resumption anyway.
+            self.cut().ok();
+            JournalError::NotWritten { path: self.path.clone(), source }
+        })
     }
 
     /// Even the header was torn: nothing is lost by starting over.
     fn restart(mut self, header: &Header) -> Result<Resumed, JournalError> {
-        self.cut(0)?;
-        self.write(header)?;
+        self.cut().and_then(|()| self.write(header)).map_err(|source| self.io(source))?;
         Ok(Resumed { journal: self, trials: Vec::new(), torn: true })
     }
 
-    fn cut(&mut self, length: u64) -> Result<(), JournalError> {
-        self.file.set_len(length).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))
+    /// Cuts off what follows the last whole line.
+    fn cut(&self) -> io::Result<()> {
+        self.file.set_len(self.length).and_then(|()| self.file.sync_data())
     }
 
-    fn write<T: Serialize>(&mut self, value: &T) -> Result<(), JournalError> {
-        let mut line = serde_json::to_vec(value).map_err(|error| self.io(error.into()))?;
+    fn write<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))
+        self.file.write_all(&line)?;
+        self.file.sync_data()?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<(), JournalError> {
+        self.file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => JournalError::InUse(self.path.clone()),
+            TryLockError::Error(source) => self.io(source),
+        })
     }
 
     /// A new file's name is safe only when its directory is (fsync(2)).
@@ -175,17 +274,53 @@ impl Journal {
         File::open(parent).and_then(|directory| directory.sync_all()).map_err(|source| self.io(source))
     }
 
-    fn parse<T: for<'de> Deserialize<'de>>(&self, text: &[u8], line: usize) -> Result<T, JournalError> {
-        serde_json::from_slice(text).map_err(|error| JournalError::Damaged {
-            path: self.path.clone(),
-            line,
-            reason: error.to_string(),
-        })
-    }
-
     fn io(&self, source: io::Error) -> JournalError {
-        JournalError::Io { path: self.path.clone(), source }
+        io_at(&self.path, source)
     }
+}
+
+/// Reads what is whole.
+fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|source| io_at(path, source))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(damaged(path, 1, "too large".to_owned()));
+    }
+    // A line counts when its end is written.
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let torn = whole < bytes.len();
+    let mut lines = bytes[..whole].split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).zip(1..);
+    let recorded = match lines.next() {
+        None => None,
+        Some((first, line)) => {
+            let version = parse::<Version>(path, first, line)?.tuningfork_journal;
+            if version != Header::VERSION {
+                return Err(JournalError::OtherVersion { path: path.to_owned(), version });
+            }
+            let header = parse(path, first, line)?;
+            let trials = lines.map(|(text, line)| parse(path, text, line)).collect::<Result<_, _>>()?;
+            Some(Recorded { header, trials, torn })
+        }
+    };
+    Ok(Lines { recorded, length: whole as u64, torn })
+}
+
+/// What every version of a header has.
+#[derive(Deserialize)]
+struct Version {
+    tuningfork_journal: u32,
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &[u8], line: usize) -> Result<T, JournalError> {
+    serde_json::from_slice(text).map_err(|error| damaged(path, line, error.to_string()))
+}
+
+fn damaged(path: &Path, line: usize, reason: String) -> JournalError {
+    JournalError::Damaged { path: path.to_owned(), line, reason }
+}
+
+fn io_at(path: &Path, source: io::Error) -> JournalError {
+    JournalError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

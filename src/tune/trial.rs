@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use crate::stats::PackedLatencies;
 use crate::study::queueing::{Bounds, Demand};
 use crate::study::{
-    Batch, Candidate, CoreShare, Decision, Ending, Flag, Judge, Measurement, Pace, ProbeNote, RateSearch, Slo, Suggestion,
-    Verdict, Warmup, Window,
+    Batch, Candidate, CoreShare, Decision, Ending, Flag, Judge, LightNote, Measurement, Pace, ProbeNote, RateSearch, Slo,
+    Suggestion, Verdict, Warmup, Window,
 };
 use crate::tune::{Step, TrialError};
 use crate::units::Rate;
@@ -118,6 +119,7 @@ impl Script<'_> {
         self.note(&window);
         self.memory = self.stage.memory()?;
         let light = self.describe(&window);
+        let note = LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) };
         let inside = f64::from(clients).min(self.candidate().slots() as f64);
         let time_in_worker = if light.throughput > 0.0 { inside / light.throughput } else { 0.0 };
         let (mut measured, capacity, ending) = match self.hopeless(&light, time_in_worker) {
@@ -137,6 +139,7 @@ impl Script<'_> {
         measured.ending = ending;
         measured.time_in_worker = time_in_worker;
         measured.memory_bytes = self.memory;
+        measured.light = Some(note);
         measured.probes = self.probes;
         measured.flags = self.flags;
         measured.seconds = self.stage.elapsed();
@@ -195,7 +198,8 @@ impl Script<'_> {
                 }
             };
             let held = verdict == Verdict::Held;
-            self.probes.push(ProbeNote { rate: offered, held, why });
+            let latencies = Some(PackedLatencies::of(&window.latencies));
+            self.probes.push(ProbeNote { rate: offered, held, why, latencies });
             if held {
                 self.memory = self.memory.max(self.stage.memory()?);
                 // What was really offered, not what was asked for: in a short window they differ by several percent.

@@ -1,11 +1,8 @@
 //! The report as one HTML page: no script, nothing from elsewhere, light and dark, fit for print. Whatever comes from outside is
 //! escaped.
 
-mod axis;
-mod chart;
 mod charts;
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -13,54 +10,33 @@ use jiff::Timestamp;
 use super::terminal::{CLOSED, contents, cores, dropped, failures, objective, priority, validity};
 use super::{Replayed, Verdict};
 use crate::commands::figures::{count, latency, percent, rate};
+use crate::commands::page::{Mood, Page, escape, note, tiles, words};
 use crate::stats::Latencies;
-
-const STYLE: &str = include_str!("html/style.css");
 
 /// The whole page.
 #[must_use]
 pub fn html(replayed: &Replayed) -> String {
     let setting = &replayed.setting;
-    let title = format!("{} to {}", setting.recording, setting.target);
-    format!(
-        "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <title>Replay of {}</title><style>\n{STYLE}</style></head><body><main>\
-         <header><p class=kicker>Replay, {}</p><h1>{}</h1><p class=load>{}.</p></header>\n{}{}\
-         <div class=charts>{}</div>\n<div class=tables>{}{}{}{}</div>\
-         <footer>Made by tuningfork {}.</footer></main></body></html>\n",
-        escape(&title),
-        escape(&began(replayed)),
-        escape(&title),
-        escape(&setting.load),
+    let heading = format!("{} to {}", setting.recording, setting.target);
+    let body = format!(
+        "{}{}<div class=charts>{}</div>\n<div class=tables>{}{}{}{}</div>",
         notes(replayed),
-        tiles(replayed),
+        tiles(&numbers(replayed)),
         charts::all(replayed),
         times(replayed),
         outcomes(replayed),
         words("Generator and host", &machine(replayed)),
         words("How it was run", &run(replayed)),
-        env!("CARGO_PKG_VERSION")
-    )
-}
-
-/// Text as it may stand in an element or a quoted attribute.
-fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(['&', '<', '>', '"', '\'']) {
-        return Cow::Borrowed(text);
+    );
+    Page {
+        title: &format!("Replay of {heading}"),
+        kicker: &format!("Replay, {}", began(replayed)),
+        heading: &heading,
+        lead: &format!("{}.", setting.load),
+        style: "",
+        body: &body,
     }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    Cow::Owned(escaped)
+    .to_string()
 }
 
 fn began(replayed: &Replayed) -> String {
@@ -72,23 +48,23 @@ fn began(replayed: &Replayed) -> String {
 fn notes(replayed: &Replayed) -> String {
     let mut notes = Vec::new();
     if replayed.interrupted {
-        notes.push(("warn", "PARTIAL: the replay was interrupted.".to_owned()));
+        notes.push((Mood::Warn, "PARTIAL: the replay was interrupted.".to_owned()));
     }
     if let Some(verdict) = &replayed.verdict {
-        notes.push((if verdict.met == Some(true) { "good" } else { "bad" }, objective(verdict)));
+        notes.push((if verdict.met == Some(true) { Mood::Good } else { Mood::Bad }, objective(verdict)));
     }
     let trusted = replayed.is_valid() == Some(true);
-    notes.push((if trusted { "good" } else { "warn" }, validity(replayed)));
+    notes.push((if trusted { Mood::Good } else { Mood::Warn }, validity(replayed)));
     if let Some(comparison) = &replayed.comparison {
-        notes.push((if comparison.different == 0 { "good" } else { "bad" }, contents(comparison)));
+        notes.push((if comparison.different == 0 { Mood::Good } else { Mood::Bad }, contents(comparison)));
     }
     if replayed.is_closed() {
-        notes.push(("warn", CLOSED.to_owned()));
+        notes.push((Mood::Warn, CLOSED.to_owned()));
     }
-    notes.iter().map(|(class, text)| format!("<p class=\"note {class}\">{}</p>", escape(text))).collect::<Vec<_>>().concat()
+    notes.iter().map(|(mood, text)| note(*mood, text)).collect()
 }
 
-fn tiles(replayed: &Replayed) -> String {
+fn numbers(replayed: &Replayed) -> Vec<(String, String)> {
     let played = &replayed.played;
     let quantile = |share| latency(played.latency.quantile(share));
     let mut tiles = vec![
@@ -101,12 +77,7 @@ fn tiles(replayed: &Replayed) -> String {
     if !replayed.is_closed() {
         tiles.push((latency(played.lateness.scheduler.quantile(0.99)), "generator late, p99".to_owned()));
     }
-    let tiles = tiles
-        .iter()
-        .map(|(number, of)| format!("<div class=tile><b>{}</b><span>{}</span></div>", escape(number), escape(of)))
-        .collect::<Vec<_>>()
-        .concat();
-    format!("<div class=tiles>{tiles}</div>\n")
+    tiles
 }
 
 fn times(replayed: &Replayed) -> String {
@@ -185,10 +156,4 @@ fn run(replayed: &Replayed) -> Vec<(&'static str, String)> {
         rows.push(("Objective", slo.to_string()));
     }
     rows
-}
-
-fn words(title: &str, rows: &[(&'static str, String)]) -> String {
-    let row = |(name, text): &(&str, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(text));
-    let rows = rows.iter().map(row).collect::<Vec<_>>().concat();
-    format!("<section><h2>{}</h2><table class=words><tbody>{rows}</tbody></table></section>", escape(title))
 }

@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher13;
 
 use super::files::Places;
 use super::{CommandError, Options};
+use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
@@ -16,7 +17,7 @@ use crate::config::{App, Config};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Budget, Dimensions, Pace, Slo, Space, Study};
 use crate::sys::host::{CoreBound, Facts};
-use crate::tune::Header;
+use crate::tune::{About, Header};
 use crate::units::{Connections, Workers};
 
 /// Connections of the demo's baseline, those of the story the README tells.
@@ -30,6 +31,7 @@ pub(super) struct Question {
     pub(super) space: Space,
     pub(super) pace: Pace,
     budget: Budget,
+    recording: String,
     is_demo: bool,
 }
 
@@ -51,59 +53,87 @@ impl Question {
             None => pace.budget(),
         };
         let space = space(&config, options, cores);
-        Ok(Self { config, plan, slo: options.slo, space, pace, budget, is_demo: options.demo })
+        Ok(Self {
+            config,
+            plan,
+            slo: options.slo,
+            space,
+            pace,
+            budget,
+            recording: recording_name(options),
+            is_demo: options.demo,
+        })
     }
 
     pub(super) fn study(&self) -> Study {
         Study::new(self.slo, self.space.clone(), self.pace, self.budget)
     }
 
-    pub(super) fn header(&self) -> Header {
+    pub(super) fn header(&self, facts: &Facts) -> Header {
         Header {
             tuningfork_journal: Header::VERSION,
             slo: self.slo,
             space: self.space.clone(),
             pace: self.pace,
-            fingerprint: self.fingerprint(),
-            started: Timestamp::now().to_string(),
+            budget: self.budget,
+            traffic: fingerprint(self.plan.requests().iter().map(|request| self.plan.bytes(request))),
+            application: fingerprint([format!("{:?}", self.config.app).as_bytes()]),
+            about: About {
+                started: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                app: self.app(),
+                host: host(facts),
+                traffic: self.traffic(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+            },
         }
     }
 
-    /// Changes when the traffic or the application's own settings change.
-    fn fingerprint(&self) -> String {
-        let mut hasher = SipHasher13::new();
-        for request in self.plan.requests() {
-            hasher.write(self.plan.bytes(request));
+    fn app(&self) -> String {
+        match &self.config.app {
+            App::Command(_) if self.is_demo => "the demo application".to_owned(),
+            App::Command(app) => app.command.join(" "),
+            App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
         }
-        hasher.write(format!("{:?}", self.config.app).as_bytes());
-        format!("{:016x}", hasher.finish())
+    }
+
+    fn traffic(&self) -> String {
+        format!("{} of {}", counted(self.plan.requests().len() as u64, "request"), self.recording)
     }
 
     /// Says what is about to happen.
     pub(super) fn introduce(&self, facts: &Facts, places: &Places) {
-        let app = match &self.config.app {
-            App::Command(_) if self.is_demo => "the demo application".to_owned(),
-            App::Command(app) => app.command.join(" "),
-            App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),
-        };
-        let cores = facts.cores.usable;
-        let why = match facts.cores.bound {
-            CoreBound::Online => String::new(),
-            CoreBound::Affinity => format!(" of {} (CPU affinity)", facts.cores.online),
-            CoreBound::Quota => format!(" of {} (CPU quota)", facts.cores.online),
-        };
         let baseline = self.space.baseline();
-        let memory = facts.memory >> 30;
-        say(&format!("Tuning {app} on {cores}{why} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel));
+        say(&format!("Tuning {} on {}", self.app(), host(facts)));
         say(&format!(
-            "{} requests, {}, baseline {} workers × {} connections",
-            self.plan.requests().len(),
+            "{}, {}, baseline {} workers × {} connections",
+            self.traffic(),
             self.slo,
             baseline.workers,
             baseline.connections
         ));
         say(&format!("what the workers write: {}", places.log.display()));
     }
+}
+
+fn recording_name(options: &Options) -> String {
+    let name = options.traffic.as_deref().map(|path| path.file_name().unwrap_or(path.as_os_str()));
+    name.map_or_else(|| "the demo's traffic".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = SipHasher13::new();
+    parts.into_iter().for_each(|part| hasher.write(part));
+    format!("{:016x}", hasher.finish())
+}
+
+fn host(facts: &Facts) -> String {
+    let why = match facts.cores.bound {
+        CoreBound::Online => String::new(),
+        CoreBound::Affinity => format!(" of {} (CPU affinity)", facts.cores.online),
+        CoreBound::Quota => format!(" of {} (CPU quota)", facts.cores.online),
+    };
+    let (cores, memory) = (facts.cores.usable, facts.memory >> 30);
+    format!("{cores}{why} cores, {}, {memory} GiB, Linux {}", facts.cpu_model, facts.kernel)
 }
 
 fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::axis::Axis;
-use super::chart::{Chart, Line};
 use crate::commands::figures::latency;
+use crate::commands::page::{Axis, Chart, Line};
 use crate::commands::replay_output::Replayed;
 use crate::load::Second;
 use crate::stats::Latencies;

@@ -13,12 +13,12 @@ const SHORTEST: f64 = 1e-6;
 
 /// One axis: a scale from 0 to 1, and its labels.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(in crate::commands) struct Axis {
     low: f64,
     high: f64,
     scale: Scale,
     /// Labelled values.
-    pub(super) ticks: Vec<(f64, String)>,
+    pub(in crate::commands) ticks: Vec<(f64, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +29,14 @@ enum Scale {
 
 impl Axis {
     /// Time since the start, up to `seconds`.
-    pub(super) fn time(seconds: u32) -> Self {
+    pub(in crate::commands) fn time(seconds: u32) -> Self {
         let step = SECOND_STEPS.into_iter().find(|step| seconds / step <= LABELS).unwrap_or(43_200);
         let ticks = (0..=seconds / step).map(|number| (f64::from(number * step), clock(number * step))).collect();
         Self { low: 0.0, high: f64::from(seconds.max(1)), scale: Scale::Linear, ticks }
     }
 
     /// Amounts from zero up to `highest`.
-    pub(super) fn amount(highest: f64) -> Self {
+    pub(in crate::commands) fn amount(highest: f64) -> Self {
         let rough = (highest / STEPS).max(f64::MIN_POSITIVE);
         let decade = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|nice| nice * decade).find(|step| *step >= rough).unwrap_or(rough);
@@ -48,7 +48,7 @@ impl Axis {
     }
 
     /// Latencies from `lowest` to `highest`, logarithmic.
-    pub(super) fn latency(lowest: f64, highest: f64) -> Self {
+    pub(in crate::commands) fn latency(lowest: f64, highest: f64) -> Self {
         let (lowest, highest) = (lowest.max(SHORTEST), highest.max(lowest).max(2.0 * SHORTEST));
         // Each decade has these labels; where there are many decades, fewer of them.
         let few = (highest / lowest).log10() > 2.5;
@@ -64,7 +64,7 @@ impl Axis {
     }
 
     /// Shares of requests, each nine as wide as the one before; `count` requests tell no more than so many of them.
-    pub(super) fn nines(count: u64) -> Self {
+    pub(in crate::commands) fn nines(count: u64) -> Self {
         let high = (count.max(10) as f64).log10().clamp(1.0, 6.0);
         let all =
             [(0.0, "0%"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%"), (0.99999, "99.999%")];
@@ -75,12 +75,12 @@ impl Axis {
     }
 
     /// The largest value shown.
-    pub(super) const fn high(&self) -> f64 {
+    pub(in crate::commands) const fn high(&self) -> f64 {
         self.high
     }
 
     /// Where `value` lies, from 0 to 1.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    pub(in crate::commands) fn place(&self, value: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
             Scale::Logarithmic => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),

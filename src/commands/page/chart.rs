@@ -16,23 +16,23 @@ const BOTTOM: f64 = 26.0;
 const FEW: usize = 32;
 
 /// A picture with its words.
-pub(super) struct Chart<'a> {
-    pub(super) title: &'a str,
-    pub(super) caption: &'a str,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) lines: Vec<Line<'a>>,
+pub(in crate::commands) struct Chart<'a> {
+    pub(in crate::commands) title: &'a str,
+    pub(in crate::commands) caption: &'a str,
+    pub(in crate::commands) x: Axis,
+    pub(in crate::commands) y: Axis,
+    pub(in crate::commands) lines: Vec<Line<'a>>,
     /// Spans of `x` that are not to be trusted.
-    pub(super) shaded: Vec<Range<f64>>,
+    pub(in crate::commands) shaded: Vec<Range<f64>>,
 }
 
 /// One line of it.
-pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
+pub(in crate::commands) struct Line<'a> {
+    pub(in crate::commands) name: &'a str,
     /// The style sheet's class: first, second, third or quiet.
-    pub(super) class: &'static str,
+    pub(in crate::commands) class: &'static str,
     /// Where it passes, with what is told about a point; a point without a value interrupts it.
-    pub(super) points: Vec<(f64, Option<f64>, String)>,
+    pub(in crate::commands) points: Vec<(f64, Option<f64>, String)>,
 }
 
 impl fmt::Display for Chart<'_> {
