@@ -367,9 +367,9 @@ fn record_live_refuses_a_service_of_another_network() {
         command.args(["--net", "--", program]);
         command
     };
-    let may = apart("true").output().is_ok_and(|output| output.status.success());
-    if !may {
-        eprintln!("NOT TESTED: a new network namespace needs root");
+    if !apart("true").output().is_ok_and(|output| output.status.success()) {
+        // A test's own output is shown only where it fails, so this goes past it.
+        let _ = writeln!(std::io::stderr(), "record_live: NOT TESTED: a new network namespace needs root");
         return;
     }
     // A unix socket is reached from any network.
