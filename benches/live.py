@@ -7,9 +7,11 @@ as recorded. Prints both rates over time beside each other. Ends with 1 if a sec
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import common
 import tools
@@ -58,6 +60,9 @@ class Waves(LoadTestShape):
             return None
         return (20 if int(at / {seconds} * 6) % 2 == 0 else 60), 40
 """
+# Where the secrets are in what is recorded, with as many letters as were sent there.
+PLACES = re.compile(r"sessionid=([^;\n]{12})(?![^;\n])|^(?:Authorization: Bearer|X-Api-Key:|X-Customer:) (.{12})$|[?&]token=([^&\n]{12})(?![^&\n])"
+                    r"|[?&]q=([^&\n]{29})(?![^&\n])", re.MULTILINE)
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -94,6 +99,14 @@ def rates(recording):
     return counts
 
 
+def planted(recording):
+    """What stands in the recording where a secret was planted, a list for every request."""
+    for line in recording.read_text().splitlines()[1:]:
+        request = json.loads(line)
+        lines = [request["u"], *(f"{name}: {value}" for name, value in request["h"])]
+        yield [unquote("".join(groups)) for groups in PLACES.findall("\n".join(lines))]
+
+
 def curve(counts, most):
     return "".join(BLOCKS[-(-count * 8 // max(1, most))] for count in counts)
 
@@ -126,6 +139,12 @@ def measure(shop, directory, seconds):
         text = recording.read_text()
         survivors = [secret for secret in secrets if secret in text or secret.replace("@", "%40") in text]
         print(f"Locust: {sent} requests, {bad} failed, {len(secrets)} secrets sent; {len(survivors)} of them in the recording")
+        places = list(planted(recording))
+        unplaced = sum(len(values) != 1 for values in places)
+        kept = set(secrets)
+        scrubbed = sum(value not in kept for values in places for value in values)
+        print(f"recorded: {len(places)} requests, {unplaced} without the place of their secret; "
+              f"{scrubbed} of {sum(map(len, places))} planted secrets scrubbed")
         audit = run("record", "audit", recording)
         print(audit.stdout + audit.stderr)
         print(run("record", "info", recording).stdout)
@@ -137,7 +156,7 @@ def measure(shop, directory, seconds):
     print(f"requests a second, at most {most}\nrecorded {curve(recorded, most)}\nreplayed {curve(played, most)}")
     apart = sum(abs(one - other) for one, other in zip(recorded, played))
     print(f"{apart} of {sum(recorded)} requests in another second than recorded")
-    return bad or survivors or audit.returncode or replay.returncode or not recorded
+    return bad or survivors or unplaced or audit.returncode or replay.returncode or not recorded
 
 
 if __name__ == "__main__":

@@ -202,6 +202,7 @@ impl CommandError {
             | Self::Live(
                 record::LiveError::Control(_)
                 | record::LiveError::SeenAsLocal(_)
+                | record::LiveError::AnotherNetwork(_)
                 | record::LiveError::Tap(_)
                 | record::LiveError::System(_),
             )

@@ -20,6 +20,7 @@ mod wire;
 pub use arena::MAX_ARENA;
 pub(crate) use chunked::Chunked;
 pub use draft::{MAX_PLANNED, PlanDraft};
+pub(crate) use framing::head_end;
 pub use framing::{Answer, FramingError, MAX_HEAD, MAX_INTERIM, Progress, Response, ResponseBody, Witness};
 pub use model::{Arrivals, ClosedOrder, Load, Sessions, Think, Turns};
 pub use options::{HostRule, Methods, PlanOptions, Rewrite};

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod linux;
 pub mod listen;
 pub mod memory;
+pub mod network;
 mod notify;
 pub mod pass;
 pub mod priority;

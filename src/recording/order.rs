@@ -1,5 +1,6 @@
 //! Brings a recording that is almost in order of time into it, in bounded memory: a window of requests is held back, and the
-//! earliest of them leaves. What is further out of place than the window is given as it comes, and counted.
+//! earliest of them leaves. What is further out of place than the window is given as it comes, and counted. Unlike the window of an
+//! import it is one of requests, not of time: a recording does not say how late it was written.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

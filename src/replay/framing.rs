@@ -294,8 +294,8 @@ fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut HeaderSpace<'b>) -> Option<(usi
     }
 }
 
-/// Where the empty line after a head ends.
-fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+/// Where the empty line after a head ends, if it is in `bytes`. What is before `from` was searched already.
+pub(crate) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', bytes.get(from..)?).map(|at| from + at).find_map(|feed| match bytes.get(feed + 1..)? {
         [b'\n', ..] => Some(feed + 2),
         [b'\r', b'\n', ..] => Some(feed + 3),

@@ -1,10 +1,10 @@
 //! Reads along on one connection: cuts a copy of its bytes into requests and their answers. What it does not understand it
 //! stops following; it never touches the bytes themselves. Pure: the time is passed in.
 
-use super::head::{self, Body, Head, MAX_HEAD};
+use super::head::{Body, Head, MAX_HEAD};
 use super::reason::Reason;
 use crate::recording::{BodyPolicy, Request, UnixNanos};
-use crate::replay::{Answer, Chunked, FramingError, Progress, Response, Witness};
+use crate::replay::{Answer, Chunked, FramingError, Progress, Response, Witness, head_end};
 use crate::units::Moment;
 
 /// The longest body that is kept, bytes: in base64 and with its headers it fits into a line of a recording.
@@ -221,7 +221,7 @@ impl Open {
         let before = self.head.len();
         let room = MAX_HEAD + 1 - before;
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        let Some(end) = head::end(&self.head, self.searched) else {
+        let Some(end) = head_end(&self.head, self.searched) else {
             if self.head.len() > MAX_HEAD {
                 return Err(Reason::HeadTooLong);
             }

@@ -1,5 +1,5 @@
 //! The head of a request: what is recorded of it, and where the request ends (RFC 9112, 6.3). Refuses what two readers could
-//! understand differently. Pure.
+//! understand differently: unlike a response of a server under load, and unlike a message of a capture, it is still on its way. Pure.
 
 use super::reason::Reason;
 use crate::recording::{Header, Method, Target};
@@ -85,15 +85,6 @@ impl Body {
             (false, length) => Ok(Self::Length(length.unwrap_or(0))),
         }
     }
-}
-
-/// Where the empty line after a head ends, if it is in `bytes`. What is before `from` was searched already.
-pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes.get(from..)?).map(|at| from + at).find_map(|feed| match bytes.get(feed + 1..)? {
-        [b'\n', ..] => Some(feed + 2),
-        [b'\r', b'\n', ..] => Some(feed + 3),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

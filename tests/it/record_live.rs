@@ -361,6 +361,34 @@ fn record_live_refuses_what_would_harm() {
 }
 
 #[test]
+fn record_live_refuses_a_service_of_another_network() {
+    let apart = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", program]);
+        command
+    };
+    if !apart("true").output().is_ok_and(|output| output.status.success()) {
+        // A test's own output is shown only where it fails, so this goes past it.
+        let _ = writeln!(std::io::stderr(), "record_live: NOT TESTED: a new network namespace needs root");
+        return;
+    }
+    // A unix socket is reached from any network.
+    for (on_tcp, code) in [(true, 1), (false, 0)] {
+        let service = Service::with_config(&demo(20));
+        let mut running = if on_tcp { service.on_tcp() } else { service }.ready();
+        let mut command = apart(env!("CARGO_BIN_EXE_tuningfork"));
+        command.args(["record", "live", "--duration", "100ms", "-c"]).arg(running.directory().join("tuningfork.toml"));
+        command.arg("-o").arg(running.directory().join("live.jsonl"));
+        let mut tap = Watched::start(command, Journal::default());
+        assert_eq!(tap.await_end(), End::Code(code), "{}", tap.said());
+        assert_eq!(tap.said().contains("is in another network namespace"), on_tcp, "{}", tap.said());
+        assert_eq!(running.directory().join("live.jsonl").exists(), !on_tcp);
+        assert_eq!(running.get("/ok").status, 200);
+        assert_eq!(running.stop(), End::Code(0));
+    }
+}
+
+#[test]
 fn record_live_control_socket_is_private_and_robust() {
     let service = Service::with_config(&demo(20));
     let socket = service.directory().join("control.sock");

@@ -16,6 +16,7 @@ use crate::control::{Client, ControlError, Lease};
 use crate::recording::{BodyPolicy, Fidelity, MAX_BYTES, MAX_REQUESTS, Meta, Scrub};
 use crate::sys::limits;
 use crate::sys::listen::Listener;
+use crate::sys::network::Network;
 use crate::sys::signals::Signals;
 use crate::tap::{self, How, Limits, Share, Sink, TapError};
 
@@ -76,6 +77,12 @@ pub enum LiveError {
          127.0.0.1, or say --seen-as-local if nothing here depends on a client's address"
     )]
     SeenAsLocal(String),
+    /// What the service listens on cannot be connected to from here.
+    #[error(
+        "{0} is in another network namespace than this command, as that of a container is: what is recorded could not be passed on to \
+         the service. Record from within: nsenter --net --target PID tuningfork record live …, with the process id of the service"
+    )]
+    AnotherNetwork(String),
     /// The recording cannot be written.
     #[error("{}: {source}", path.display())]
     Output {
@@ -98,6 +105,9 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let mut signals = Signals::of_a_study().map_err(LiveError::System)?;
     let key = random_key().map_err(LiveError::System)?;
     let (listeners, lease) = Client::connect(&control).and_then(Client::listeners).map_err(LiveError::from)?;
+    if let Some(away) = listeners.iter().find(|listener| is_in_another_network(listener)) {
+        return Err(LiveError::AnotherNetwork(away.address().to_string()).into());
+    }
     if let Some(open) = listeners.iter().find(|listener| !options.seen_as_local && is_reached_from_elsewhere(listener)) {
         return Err(LiveError::SeenAsLocal(open.address().to_string()).into());
     }
@@ -154,6 +164,14 @@ async fn end(lease: Lease, signals: &mut Signals) -> Lease {
 fn is_reached_from_elsewhere(listener: &Listener) -> bool {
     match listener.address() {
         Address::Tcp { host, .. } => !host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()),
+        Address::Unix(_) | Address::Fd(_) => false,
+    }
+}
+
+/// Whether what is connected to its address here comes out elsewhere, or nowhere. Where nobody knows, it is assumed that it does not.
+fn is_in_another_network(listener: &Listener) -> bool {
+    match listener.address() {
+        Address::Tcp { .. } => Network::of(listener.fd()) == Network::Another,
         Address::Unix(_) | Address::Fd(_) => false,
     }
 }

@@ -24,8 +24,8 @@ pub fn html(replayed: &Replayed) -> String {
         tiles(&numbers(replayed)),
         charts::all(replayed),
         times(replayed),
-        outcomes(replayed),
         words("Generator and host", &machine(replayed)),
+        outcomes(replayed),
         words("How it was run", &run(replayed)),
     );
     Page {

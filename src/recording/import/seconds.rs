@@ -1,5 +1,6 @@
 //! Requests of which only the second is known: those of one second get ascending places within it, by seeded chance, in the order of
-//! the input. A second is complete when the input is [`WINDOW_SECONDS`] past it; what comes later for it stands alone.
+//! the input, so that they are held by the second, where [`reorder`](super::reorder) holds each alone. A second is complete when the
+//! input is [`WINDOW_SECONDS`] past it; what comes later for it stands alone.
 
 use std::collections::VecDeque;
 use std::time::Duration;

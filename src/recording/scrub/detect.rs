@@ -5,16 +5,20 @@
 mod address;
 mod key;
 mod number;
+mod set;
 mod word;
 
 use std::ops::Range;
 
 use super::secret::{Coding, Found, Secret};
+use set::Set;
 
 /// The shortest of them all is `a@b.cd`.
 const SHORTEST: usize = 6;
 /// Keys and tokens are at least as long: `AKIA` and sixteen more.
 const LONG_WORD: usize = 20;
+/// What they are made of.
+static WORD: Set = Set::LETTERS_AND_DIGITS.with(b"._-");
 
 /// What a text is, and so what may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub(super) fn detect(text: &[u8], place: TextKind, found: &mut Vec<Found>) {
     }
     let mut add = |range: Range<usize>, secret| found.push(Found { range, secret, coding: Coding::Percent });
     word::emails(text, |range| add(range, Secret::Email));
-    for word in runs(text, LONG_WORD, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+    for word in runs(text, LONG_WORD, &WORD) {
         key::keys(text, word.clone(), |range| add(range, Secret::Key));
         if let Some(range) = word::jwt(text, word) {
             add(range, Secret::Jwt);
@@ -49,19 +53,19 @@ pub(super) fn detect(text: &[u8], place: TextKind, found: &mut Vec<Found>) {
     }
 }
 
-/// Every longest run of at least `least` bytes that `belong`. Where there is none, one byte in `least` is looked at.
-fn runs(text: &[u8], least: usize, belongs: impl Fn(u8) -> bool) -> impl Iterator<Item = Range<usize>> {
+/// Every longest run of at least `least` bytes that belong. Where there is none, one byte in `least` is looked at.
+fn runs(text: &[u8], least: usize, set: &Set) -> impl Iterator<Item = Range<usize>> {
     // Just behind a byte that does not belong.
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
             let probe = from + least - 1;
-            if !belongs(*text.get(probe)?) {
+            if !set.has(*text.get(probe)?) {
                 from = probe + 1;
                 continue;
             }
-            let start = text[from..probe].iter().rposition(|byte| !belongs(*byte)).map_or(from, |last| from + last + 1);
-            let end = text[probe..].iter().position(|byte| !belongs(*byte)).map_or(text.len(), |first| probe + first);
+            let start = text[from..probe].iter().rposition(|byte| !set.has(*byte)).map_or(from, |last| from + last + 1);
+            let end = text[probe..].iter().position(|byte| !set.has(*byte)).map_or(text.len(), |first| probe + first);
             from = end + 1;
             if end - start >= least {
                 return Some(start..end);
@@ -174,7 +178,7 @@ mod tests {
                 }
                 at += run.len() + 1;
             }
-            prop_assert_eq!(runs(bytes, least, |byte| byte == b'a').collect::<Vec<_>>(), plain);
+            prop_assert_eq!(runs(bytes, least, &Set::EMPTY.with(b"a")).collect::<Vec<_>>(), plain);
         }
 
         #[test]

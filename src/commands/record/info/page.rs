@@ -266,6 +266,7 @@ fn bytes(bytes: f64) -> String {
 fn span(seconds: f64) -> String {
     match seconds {
         0.0 => "0 s".to_owned(),
+        seconds if seconds < 1e-6 => format!("{} ns", rate(seconds * 1e9)),
         seconds if seconds < 1e-3 => format!("{} µs", rate(seconds * 1e6)),
         seconds if seconds < 1.0 => format!("{} ms", rate(seconds * 1e3)),
         seconds if seconds < 60.0 => format!("{} s", rate(seconds)),
@@ -285,8 +286,8 @@ mod tests {
         assert_eq!([0.0, 0.125, 1.0, 18.54, 20.0, 100.0, 12345.6].map(rate), ["0", "0.12", "1", "18.5", "20", "100", "12346"]);
         assert_eq!([0.0, 1023.0, 1536.0, 5e6].map(bytes), ["0 B", "1023 B", "1.5 KiB", "4.77 MiB"]);
         assert_eq!(
-            [0.0, 2.5e-5, 0.25, 1.0, 59.9, 61.4, 90061.0].map(span),
-            ["0 s", "25 µs", "250 ms", "1 s", "59.9 s", "1m 1s", "1day 1h 1m 1s"]
+            [0.0, 1e-9, 2.5e-5, 0.25, 1.0, 59.9, 61.4, 90061.0].map(span),
+            ["0 s", "1 ns", "25 µs", "250 ms", "1 s", "59.9 s", "1m 1s", "1day 1h 1m 1s"]
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Raw messages of HTTP/1 as GoReplay keeps them. A message that is not complete is refused; what stands behind it is no part of it.
+//! Raw messages of HTTP/1 as GoReplay keeps them. A request that is not complete is refused; what stands behind it is no part of it.
+//! More is taken than on a connection: the message is there as a whole, some server understood it, and no next one hangs on its end.
 
 use super::super::arrival::status;
 use crate::recording::{Header, Method, Request, Target, UnixNanos};

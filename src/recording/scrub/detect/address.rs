@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::str::FromStr;
 
+use super::set::Set;
 use super::{TextKind, beside, is_segment, runs};
 
 /// `1.1.1.1`
@@ -12,9 +13,10 @@ const SHORTEST_V4: usize = 7;
 const SHORTEST_V6: usize = 6;
 /// With an IPv4 address at its end.
 const LONGEST_V6: usize = 45;
+static V4_BYTES: Set = Set::DIGITS.with(b".");
 
 pub(super) fn addresses(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usize>)) {
-    for mut run in runs(text, SHORTEST_V4, |byte| byte.is_ascii_digit() || byte == b'.') {
+    for mut run in runs(text, SHORTEST_V4, &V4_BYTES) {
         // The end of a sentence.
         run.end -= usize::from(text[run.end - 1] == b'.');
         if is::<Ipv4Addr>(&text[run.clone()]) && stands_alone(text, &run, place) {

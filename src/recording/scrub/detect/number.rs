@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::runs;
+use super::set::Set;
 
 /// Digits of a card (ISO/IEC 7812-1).
 const CARD: std::ops::RangeInclusive<usize> = 13..=19;
@@ -11,13 +12,12 @@ const IBAN: std::ops::RangeInclusive<usize> = 15..=34;
 /// Digits of a telephone number with its country (ITU-T E.164); shorter ones are not in use.
 const PHONE: std::ops::RangeInclusive<usize> = 8..=15;
 
-/// A blank, as which a form writes `+`, or a dash.
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'+' | b'-')
-}
+/// Between groups of a card's number stands a blank, as which a form writes `+`, or a dash.
+static CARD_BYTES: Set = Set::DIGITS.with(b" +-");
+static IBAN_BYTES: Set = Set::LETTERS_AND_DIGITS.with(b" +");
 
 pub(super) fn cards(text: &[u8], mut add: impl FnMut(Range<usize>)) {
-    for run in runs(text, *CARD.start(), |byte| byte.is_ascii_digit() || is_separator(byte)) {
+    for run in runs(text, *CARD.start(), &CARD_BYTES) {
         let mut from = run.start;
         while from < run.end {
             let is_fraction = from > 0 && text[from - 1] == b'.';
@@ -64,7 +64,7 @@ fn card(text: &[u8]) -> Option<usize> {
 }
 
 pub(super) fn ibans(text: &[u8], mut add: impl FnMut(Range<usize>)) {
-    for run in runs(text, *IBAN.start(), |byte| byte.is_ascii_alphanumeric() || byte == b' ' || byte == b'+') {
+    for run in runs(text, *IBAN.start(), &IBAN_BYTES) {
         let mut from = run.start;
         while from < run.end {
             from = match iban(&text[from..run.end]) {

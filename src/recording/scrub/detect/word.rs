@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::set::Set;
 use super::{TextKind, is_segment, runs};
 
 /// Shorter words may be ids.
@@ -10,6 +11,11 @@ const TOKEN: usize = 20;
 const NEIGHBOURS_PER_CHANGE: usize = 6;
 /// As many hexadecimal digits in a row, letters among them, are no word.
 const HEX: usize = 16;
+static HEX_BYTES: Set = Set::HEX;
+/// What a token in a path is made of.
+static PATH_BYTES: Set = Set::LETTERS_AND_DIGITS.with(b"_-+");
+/// What one elsewhere is made of.
+static VALUE_BYTES: Set = Set::LETTERS_AND_DIGITS.with(b"_-.+/=");
 
 pub(super) fn emails(text: &[u8], mut add: impl FnMut(Range<usize>)) {
     // The last `@`, and where the words begin that others of them join to it.
@@ -58,11 +64,11 @@ pub(super) fn jwt(text: &[u8], range: Range<usize>) -> Option<Range<usize>> {
 }
 
 pub(super) fn tokens(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usize>)) {
-    let others: &[u8] = match place {
-        TextKind::Path => b"_-+",
-        TextKind::Value | TextKind::Header => b"_-.+/=",
+    let set = match place {
+        TextKind::Path => &PATH_BYTES,
+        TextKind::Value | TextKind::Header => &VALUE_BYTES,
     };
-    for run in runs(text, TOKEN, |byte| byte.is_ascii_alphanumeric() || others.contains(&byte)) {
+    for run in runs(text, TOKEN, set) {
         if (place != TextKind::Path || is_segment(text, &run)) && is_token(&text[run.clone()]) {
             add(run);
         }
@@ -83,7 +89,7 @@ fn is_uuid(word: &[u8]) -> bool {
 }
 
 fn has_hex(word: &[u8]) -> bool {
-    runs(word, HEX, |byte| byte.is_ascii_hexdigit()).any(|run| {
+    runs(word, HEX, &HEX_BYTES).any(|run| {
         let run = &word[run];
         run.iter().any(u8::is_ascii_digit) && run.iter().any(u8::is_ascii_alphabetic)
     })
