@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroU32;
 
+use super::super::pool::{Attempt, State};
 use super::*;
 use crate::load::{Basis, Check, Cookies, Reach, Target, USUAL_BATCH, USUAL_DRAIN, server};
 use crate::recording;
@@ -40,7 +41,7 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
         let due = reactor.pace.wakes_at(reactor.end).unwrap();
         let flying = reactor.pace.take(due, reactor.end, 0).unwrap();
         let now = clock::now();
-        reactor.launch(Flight { due: flying, session: None, since: now, attempt: super::super::pool::Attempt::First }, now);
+        reactor.launch(Flight { due: flying, session: None, since: now, attempt: Attempt::First }, now);
     };
     let far = clock::now().after(Duration::from_mins(1));
     let hear = |reactor: &mut Reactor<'_>| {
@@ -67,7 +68,8 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
     server::request(&mut peer).unwrap();
     assert!(may_rest(&reactor), "nothing of the second answer is here");
     peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nse").unwrap();
-    while reactor.pool.moving() == 0 {
+    let (place, _) = reactor.pool.earliest().unwrap();
+    while !matches!(&reactor.pool.get(place).state, State::Busy(_, busy) if busy.answered_at.is_some()) {
         hear(&mut reactor);
     }
     assert!(!may_rest(&reactor), "it has begun");
