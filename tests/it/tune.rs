@@ -190,7 +190,8 @@ fn an_application_that_answers_only_errors_gets_no_recommendation() {
     said.assert_err(&[
         "traffic.jsonl: 4 broken lines passed over (line 2, 4, 6, …)",
         "traffic.jsonl: the last line is cut off and passed over",
-        "96 requests, ",
+        "96 requests of traffic.jsonl, ",
+        "warning: only 1 different request in the recording",
     ]);
     said.assert_out(&["The application answers only errors. Nothing is recommended."]);
     assert_eq!(fragment(&said), "", "{said}");

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::files::Places;
 use super::subject::Subject;
 use super::{CommandError, Options, TuneError};
+use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
@@ -75,7 +76,8 @@ impl Question {
             baseline.connections
         ));
         if let Some(few) = self.subject.few_requests() {
-            say(&format!("warning: only {few} different requests are recorded, and what is found holds for those alone"));
+            let few = counted(few as u64, "different request");
+            say(&format!("warning: only {few} in the recording, and what is found holds for those alone"));
         }
         match self.objective {
             Objective::Capacity => {}
