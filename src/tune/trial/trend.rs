@@ -3,8 +3,9 @@
 
 /// Readings that a judgement needs.
 const LEAST: usize = 3;
-/// Growth over a trial from which it is more than caches that fill: a share of the first reading, and bytes.
-const SHARE: f64 = 0.05;
+/// Growth over a trial from which it is more than caches that fill: a share of the first reading, and bytes. Workers that do not leak grew by up to
+/// a tenth while their first requests came (the shop, sync and gevent).
+const SHARE: f64 = 0.25;
 const BYTES: f64 = (4 << 20) as f64;
 /// The last step must be at least this share of the mean pace: what slows down settles.
 const UNABATED: f64 = 0.5;
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn caches_that_fill_and_small_changes_do_not() {
-        for quiet in [&[100, 120, 130, 133][..], &[100, 110, 109, 130], &[100, 101, 102, 103], &[100, 150], &[100], &[]] {
+        for quiet in [&[100, 120, 130, 133][..], &[100, 110, 109, 130], &[100, 103, 107, 110], &[100, 150], &[100], &[]] {
             assert!(!trend(quiet).is_leak(), "{quiet:?}");
         }
         assert_eq!((trend(&[]).growth(), trend(&[1]).growth()), (None, None));
