@@ -246,6 +246,7 @@ const fn ending(stop: Stop) -> Ending {
     match stop {
         Stop::Converged | Stop::Certified | Stop::Budget => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
+        Stop::NeverQuiet => Ending::Failure,
         Stop::NothingStarts => Ending::WorkersNotBooting,
         Stop::Interrupted => Ending::Interrupted,
     }

@@ -351,6 +351,12 @@ impl Measurement {
         !self.flags.iter().any(|flag| flag.voids())
     }
 
+    /// Whether it says nothing of its candidate: it held no rate, but something disturbed it.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.capacity <= 0.0 && !self.is_valid()
+    }
+
     /// Whether a configuration that gave this may be recommended: it held a rate, and no worker crashed.
     #[must_use]
     pub fn is_usable(&self) -> bool {

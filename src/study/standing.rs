@@ -98,10 +98,11 @@ fn place(study: &Study, candidate: Candidate) -> Option<Place> {
     (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, memory })
 }
 
-fn failures(study: &Study, candidate: Candidate) -> usize {
+/// Trials that speak against a candidate. One that held nothing while something disturbed it does not.
+pub(super) fn failures(study: &Study, candidate: Candidate) -> usize {
     let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
     let failed = |outcome: &Outcome| match outcome {
-        Outcome::Measured(measured) => !measured.is_usable(),
+        Outcome::Measured(measured) => !measured.is_usable() && !measured.is_void(),
         Outcome::Challenged(_) => false,
         Outcome::Failed { .. } => true,
     };

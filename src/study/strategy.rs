@@ -10,7 +10,7 @@ use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::Search;
-use crate::study::{Candidate, Ending, Purpose, Study, Suggestion};
+use crate::study::{Candidate, Ending, Measurement, Purpose, Study, Suggestion, Trial};
 use crate::units::{Connections, Workers};
 
 /// A way to search.
@@ -47,6 +47,8 @@ pub enum Stop {
     NothingMeetsSlo,
     /// No candidate could be started.
     NothingStarts,
+    /// Every trial was disturbed so much that it says nothing.
+    NeverQuiet,
     /// Somebody stopped it.
     Interrupted,
 }
@@ -62,6 +64,7 @@ impl Stop {
             Self::OnlyErrors => "the application answers only errors",
             Self::NothingMeetsSlo => "no configuration meets the objective",
             Self::NothingStarts => "no configuration could be started",
+            Self::NeverQuiet => "the host was never quiet enough to measure anything",
             Self::Interrupted => "interrupted",
         }
     }
@@ -74,6 +77,10 @@ pub struct ChallengeRace;
 
 /// Trials without any number, or without any held rate, after which the study gives up.
 const LOST_TRIALS: usize = 3;
+/// And trials that were disturbed so much that they say nothing.
+const VOID_TRIALS: usize = 4;
+/// Times a trial is run that disturbances may make void.
+const ATTEMPTS: usize = 2;
 
 impl Strategy for ChallengeRace {
     fn suggest(&self, study: &Study) -> Next {
@@ -89,7 +96,7 @@ impl Strategy for ChallengeRace {
             return Next::Try(suggestion);
         }
         let Some(duel) = Duel::of(study) else {
-            return Next::Stop(Stop::NothingMeetsSlo);
+            return Next::Stop(nothing_found(study));
         };
         match duel.next(study, can_afford(study, 2)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
@@ -149,10 +156,12 @@ fn can_afford(study: &Study, trials: usize) -> bool {
 
 /// Why going on is pointless, if it is.
 fn lost(study: &Study) -> Option<Stop> {
-    let trials = study.trials();
-    let endings: Vec<Ending> = study.measured().map(|(_, measured)| measured.ending).collect();
+    let is_void = |trial: &&Trial| trial.measurement().is_some_and(Measurement::is_void);
+    let (void, trials): (Vec<&Trial>, Vec<&Trial>) = study.trials().iter().partition(is_void);
+    let endings: Vec<Ending> = trials.iter().filter_map(|trial| Some(trial.measurement()?.ending)).collect();
     if endings.is_empty() {
-        return (trials.len() >= LOST_TRIALS).then_some(Stop::NothingStarts);
+        let dead = (trials.len() >= LOST_TRIALS).then_some(Stop::NothingStarts);
+        return dead.or_else(|| (void.len() >= VOID_TRIALS).then_some(Stop::NeverQuiet));
     }
     if endings.len() >= 2 && endings.iter().all(|ending| *ending == Ending::OnlyErrors) {
         return Some(Stop::OnlyErrors);
@@ -161,11 +170,24 @@ fn lost(study: &Study) -> Option<Stop> {
     (useless && trials.len() >= LOST_TRIALS).then_some(Stop::NothingMeetsSlo)
 }
 
+/// Why a study has nothing to compare.
+fn nothing_found(study: &Study) -> Stop {
+    let mut measured = study.measured().map(|(_, measured)| measured).peekable();
+    if measured.peek().is_none() {
+        Stop::NothingStarts
+    } else if measured.all(Measurement::is_void) {
+        Stop::NeverQuiet
+    } else {
+        Stop::NothingMeetsSlo
+    }
+}
+
 /// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
-    if study.count(Purpose::Baseline) == 0 {
-        return Some(first(study.space.baseline(), Purpose::Baseline));
+    let baseline = study.space.baseline();
+    if study.count(Purpose::Baseline) == 0 || is_due_again(study, baseline, study.count(Purpose::Baseline)) {
+        return Some(first(baseline, Purpose::Baseline));
     }
     if let Some(configured) = study.space.configured()
         && study.count(Purpose::Configured) == 0
@@ -182,6 +204,12 @@ fn opening(study: &Study) -> Option<Suggestion> {
     let held = study.measured().any(|(_, measured)| measured.is_usable());
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
+}
+
+/// Whether a candidate that was measured `times` times is to be measured again, as disturbances left nothing to say of it.
+fn is_due_again(study: &Study, candidate: Candidate, times: usize) -> bool {
+    let mut of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
+    times < ATTEMPTS && of_candidate.all(|trial| trial.measurement().is_some_and(Measurement::is_void))
 }
 
 /// A candidate that was measured before, in full.

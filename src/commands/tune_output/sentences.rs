@@ -63,6 +63,7 @@ fn refusal(report: &Report) -> String {
     let why = match report.stop {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
+        Stop::NeverQuiet => "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned(),
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
             format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
@@ -129,6 +130,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
         | Stop::OnlyErrors
         | Stop::NothingMeetsSlo
         | Stop::NothingStarts
+        | Stop::NeverQuiet
         | Stop::Interrupted => {}
     }
     sentences

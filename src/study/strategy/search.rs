@@ -2,7 +2,7 @@
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
-use crate::study::strategy::{again, at_rate};
+use crate::study::strategy::{ATTEMPTS, again, at_rate};
 use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
 
@@ -14,8 +14,6 @@ const HOPELESS: f64 = 0.9;
 const RAISE: f64 = 1.012;
 /// How far the neighbours are, as ratios: far first.
 const FACTORS: [f64; 2] = [1.8, 1.35];
-/// Times a disturbed challenge is run.
-const ATTEMPTS: usize = 2;
 /// The inverse of how close equal predictions are.
 const PREDICTED_EQUAL: f64 = 100.0;
 
@@ -107,12 +105,14 @@ impl<'a> Search<'a> {
         let settled =
             self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
                 match &trial.outcome {
-                    Outcome::Measured(_) | Outcome::Failed { .. } => true,
+                    Outcome::Measured(found) => !found.is_void(),
+                    Outcome::Failed { .. } => true,
                     Outcome::Challenged(challenged) => !challenged.holds && trial.is_valid(),
                 }
             });
         let held = self.challenges(candidate).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
-        settled || (!held && self.challenges(candidate).count() >= ATTEMPTS)
+        let void = self.study.measured().filter(|(tried, found)| *tried == candidate && found.is_void()).count();
+        settled || void >= ATTEMPTS || (!held && self.challenges(candidate).count() >= ATTEMPTS)
     }
 
     fn challenges(&self, candidate: Candidate) -> impl Iterator<Item = &Trial> {

@@ -182,6 +182,45 @@ fn gives_up_when_nothing_starts() {
     assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NothingStarts, None, 3));
 }
 
+fn void() -> Outcome {
+    measured(|found| (found.ending, found.flags) = (Ending::NothingHeld, vec![Flag::Steal]))
+}
+
+#[test]
+fn three_disturbed_trials_at_the_start_are_no_verdict_on_the_application() {
+    let (app, mut noisy) = (&APPS[1], 3);
+    let mut host = app.host(Pace::Normal, 5);
+    let (_, report) = every(
+        |suggestion| {
+            noisy -= 1;
+            if noisy >= 0 { void() } else { host.run(suggestion) }
+        },
+        app,
+    );
+    assert!(app.regret(report.recommended) < 0.08, "{:?} {:?}", report.stop, report.recommended);
+}
+
+#[test]
+fn a_host_that_lets_nothing_be_measured_is_blamed_and_not_the_application() {
+    let (study, report) = every(|_| void(), &APPS[1]);
+    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NeverQuiet, None, 4));
+}
+
+#[test]
+fn a_disturbed_confirmation_costs_the_baseline_no_place() {
+    let (app, mut confirmed) = (&APPS[0], 0);
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| {
+            let outcome = host.run(suggestion);
+            confirmed += usize::from(suggestion.purpose == Purpose::Confirm);
+            if suggestion.purpose == Purpose::Confirm && confirmed == 2 { void() } else { outcome }
+        },
+        app,
+    );
+    assert!(report.outcome == Some(DuelOutcome::Better) && report.baseline.capacity.is_some(), "{:?}", report.outcome);
+}
+
 #[test]
 fn the_configured_candidate_is_tried_and_the_budget_kept() {
     let app = &APPS[0];

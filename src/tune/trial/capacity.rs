@@ -31,7 +31,7 @@ pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result
         Measurement { capacity: 0.0, ending, ..light }
     } else {
         let search = search(&mut script, &light, suggestion)?;
-        conclude(&mut script, search, light)?
+        conclude(&mut script, search, light)
     };
     Ok(script.finish(found))
 }
@@ -89,15 +89,12 @@ struct Found {
     best: Option<(f64, Judged)>,
     /// What disturbed the lowest rate that was not.
     doubt: Option<(f64, Option<Flag>)>,
-    /// Some probe ran in peace.
-    peace: bool,
     /// The generator could not offer more.
     spent: bool,
 }
 
 impl Found {
     fn take(&mut self, asked: f64, judged: Judged) {
-        self.peace |= judged.disturbed.is_none();
         if judged.held() {
             let reached = judged.offered;
             self.spent |= judged.spent_the_generator();
@@ -130,23 +127,16 @@ fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion)
     Ok(found)
 }
 
-fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Result<Measurement, TrialError> {
-    let Found { best, doubt, peace, .. } = found;
-    let doubt = doubt.and_then(|(_, flag)| flag);
-    script.flag_all(doubt);
+fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measurement {
+    let Found { best, doubt, .. } = found;
+    script.flag_all(doubt.and_then(|(_, flag)| flag));
+    // Where nothing was held and something disturbed it, the flag voids the trial: nobody knows what it would have held in peace.
     let Some((capacity, judged)) = best else {
-        // Nobody knows what it would have held in peace.
-        return match doubt {
-            Some(flag) if !peace => {
-                let reason = format!("could not be measured: {}", flag.words());
-                Err(TrialError::Failed { reason, seconds: script.stage.elapsed() })
-            }
-            Some(_) | None => Ok(Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light }),
-        };
+        return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
     script.flag_all(judged.disturbed);
     let described = script.describe(&judged.window);
-    Ok(Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described })
+    Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }
 }
 
 fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> RateSearch {

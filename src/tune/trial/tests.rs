@@ -261,6 +261,14 @@ fn a_disturbed_failure_is_tried_again_and_then_flagged() {
 }
 
 #[test]
+fn a_trial_in_which_nothing_was_held_for_a_disturbance_is_void_and_no_failure() {
+    let mut server = Server { steal: 0.05, collapses_at: 1, ..Server::new(2, 0.1, 0.0) };
+    let found = trial(&mut server, Pace::Quick, &suggestion(None, None));
+    assert_eq!((found.capacity, found.ending), (0.0, Ending::NothingHeld), "{:?}", found.probes);
+    assert!(found.is_void() && found.flags.contains(&Flag::Steal), "{:?}", found.flags);
+}
+
+#[test]
 fn a_crash_ends_the_trial() {
     let found = trial(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!(found.probes.len(), 1);
