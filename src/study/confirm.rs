@@ -55,9 +55,10 @@ impl Duel {
         let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
         let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
-        // A failure counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in the order.
-        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) =
-            confirming.into_iter().partition(|trial| trial.is_valid() || trial.measurement().is_none());
+        // A failure or a crash counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in
+        // the order.
+        let counts = |trial: &&Trial| trial.measurement().is_none_or(|found| found.is_valid() || found.has_crashed());
+        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) = confirming.into_iter().partition(counts);
         let log = |trial: &Trial, of: Candidate| {
             let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
             study.objective.merit(found, of, study.space.cores).map(f64::ln)

@@ -330,6 +330,27 @@ fn disturbed_trials_do_not_count_in_the_duel() {
 }
 
 #[test]
+fn a_crash_while_confirming_counts_against_the_candidate_and_is_not_repeated() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let baseline = app.space().baseline();
+    let (study, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
+                found.flags.push(Flag::WorkerCrashed);
+                Outcome::Measured(found)
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    let confirmed = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm);
+    let order: Vec<bool> = confirmed.map(|trial| trial.suggestion.candidate == baseline).collect();
+    assert_eq!(order[..4], [false, true, true, false], "nothing is run again");
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(baseline)));
+}
+
+#[test]
 fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
     let app = &APPS[0];
     let mut host = app.host(Pace::Normal, 3);

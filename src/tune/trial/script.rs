@@ -107,6 +107,8 @@ impl<'a> Script<'a> {
             }
             (judged.held(), judged.why())
         };
+        let crashed = self.flags.contains(&Flag::WorkerCrashed);
+        let (holds, why) = if crashed { (false, Some(Flag::WorkerCrashed.words().to_owned())) } else { (holds, why) };
         Ok(Challenged { holds, why, seconds: self.stage.elapsed(), flags: self.flags })
     }
 

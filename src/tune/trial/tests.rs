@@ -272,7 +272,9 @@ fn a_trial_in_which_nothing_was_held_for_a_disturbance_is_void_and_no_failure() 
 fn a_crash_ends_the_trial() {
     let found = trial(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!(found.probes.len(), 1);
-    assert!(found.flags.contains(&Flag::WorkerCrashed) && !found.is_usable());
+    assert!(found.flags.contains(&Flag::WorkerCrashed) && !found.is_usable() && found.is_valid());
+    let challenged = challenge(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, 50.0);
+    assert!(!challenged.holds && challenged.why.as_deref() == Some("worker crashed"), "{challenged:?}");
 }
 
 #[test]
