@@ -16,7 +16,7 @@ use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
 use crate::study::{
-    Candidate, Challenged, Label, Measurement, Objective, Outcome, Purpose, Slo, Space, Stop, Study, Task, Trial,
+    Candidate, Challenged, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial,
 };
 
 /// Everything a study has to say.
@@ -32,8 +32,10 @@ pub struct Report {
     pub outcome: Option<DuelOutcome>,
     /// Capacity of the best over that of the baseline.
     pub ratio: Option<Interval>,
-    /// Whether best and baseline were repeated after the search, so that the ratio is not that of the luckiest trials.
+    /// Whether best and baseline were repeated undisturbed after the search, so that the ratio is not that of the luckiest trials.
     pub confirmed: bool,
+    /// Whether that failed because the host was never quiet.
+    pub spoilt: bool,
     /// How many candidates were measured.
     pub candidates: usize,
     /// How close the recommendation is to the host's limit.
@@ -88,7 +90,8 @@ impl Report {
             best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
             outcome: duel.as_ref().map(|duel| duel.outcome(study)),
             ratio: duel.as_ref().filter(|duel| duel.best != duel.baseline).and_then(|duel| duel.ratio(study)),
-            confirmed: study.count(Purpose::Confirm) >= 2,
+            confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
+            spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             candidates: study
                 .measured()
                 .map(|(candidate, _)| (candidate.workers, candidate.connections))

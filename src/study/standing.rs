@@ -10,6 +10,8 @@ pub struct Place {
     pub candidate: Candidate,
     /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was undisturbed.
     pub logs: Vec<f64>,
+    /// Whether every trial behind it was disturbed, so that it must not be compared with others.
+    pub disturbed: bool,
     /// Its memory, bytes: the most that was measured.
     pub memory: u64,
 }
@@ -93,9 +95,10 @@ fn place(study: &Study, candidate: Candidate) -> Option<Place> {
         || study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found);
     let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
     let peaceful: Vec<f64> = usable().filter(|found| found.is_valid()).filter_map(of).collect();
-    let logs = if peaceful.is_empty() { usable().filter_map(of).collect() } else { peaceful };
+    let disturbed = peaceful.is_empty();
+    let logs = if disturbed { usable().filter_map(of).collect() } else { peaceful };
     let memory = usable().filter_map(|found| found.memory_bytes).max().unwrap_or(0);
-    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, memory })
+    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, disturbed, memory })
 }
 
 /// Trials that speak against a candidate. One that held nothing while something disturbed it does not.

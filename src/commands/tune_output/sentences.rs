@@ -32,6 +32,7 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::Worse) => {
             format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
         }
+        Some(DuelOutcome::Disturbed) => return disturbed(report, &chosen),
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
@@ -43,10 +44,21 @@ pub(super) fn headline(report: &Report) -> String {
             format!("No difference seen: nothing better than the baseline was found. Recommended: the baseline, {chosen}.")
         }
     };
-    if report.confirmed || report.recommended == Some(report.baseline.candidate) {
+    if report.spoilt {
+        format!("{verdict} The host was never quiet while this was repeated: take it as a hint.")
+    } else if report.confirmed || report.recommended == Some(report.baseline.candidate) {
         verdict
     } else {
         format!("{verdict} Not repeated: take it as a hint.")
+    }
+}
+
+fn disturbed(report: &Report, chosen: &str) -> String {
+    let why = "The host was never quiet, so best and baseline could not be compared.";
+    if report.recommended == Some(report.baseline.candidate) {
+        format!("{why} Recommended until then: the baseline, {chosen}.")
+    } else {
+        format!("{why} Nothing undisturbed is known of the baseline. Take this as a hint: {chosen}.")
     }
 }
 

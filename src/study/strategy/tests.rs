@@ -354,7 +354,7 @@ fn a_crash_while_confirming_counts_against_the_candidate_and_is_not_repeated() {
 fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
     let app = &APPS[0];
     let mut host = app.host(Pace::Normal, 3);
-    let (study, _) = every(
+    let (study, report) = every(
         |suggestion| match host.run(suggestion) {
             Outcome::Measured(mut found) => {
                 found.flags.push(Flag::OtherPrograms);
@@ -366,6 +366,41 @@ fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
         app,
     );
     assert!(study.trials().len() <= 18, "{}", study.trials().len());
+    assert!(!report.confirmed && report.ratio.is_none() && !report.certificate.given);
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Disturbed), Some(study.space.baseline())));
+}
+
+#[test]
+fn a_repetition_that_was_always_disturbed_confirms_nothing() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm => {
+                found.flags.push(Flag::OtherPrograms);
+                Outcome::Measured(found)
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    assert!(!report.confirmed && report.spoilt && report.outcome == Some(DuelOutcome::Better), "{:?}", report.outcome);
+}
+
+#[test]
+fn what_lost_its_place_when_repeated_is_worse_and_not_the_only_one() {
+    let (app, baseline) = (&APPS[0], APPS[0].space().baseline());
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(_) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
+                Outcome::Failed { reason: "worker 2 exited with status 3".to_owned(), seconds: 2.0 }
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(baseline)));
 }
 
 #[test]
