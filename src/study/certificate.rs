@@ -95,9 +95,10 @@ impl Certificate {
         Self { given: false, share: None, least: None, margin: None, bound: None, interval: None, reason }
     }
 
-    /// What it says, for a host of `cores` cores.
+    /// What it says, for an application that can have `cores` cores' worth of CPU time.
     #[must_use]
-    pub fn words(&self, cores: u16) -> String {
+    pub fn words(&self, cores: f64) -> String {
+        let cores = (cores * 100.0).round() / 100.0;
         match (self.given, self.least, self.interval, self.reason.as_deref()) {
             (true, Some(least), Some(bound), _) => format!(
                 "It does at least {:.0} % of what {cores} cores can do for this traffic ({:.0} req/s by the utilisation law, {:.0} to {:.0}); \
@@ -120,21 +121,22 @@ fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Me
 
 /// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of workers.
 fn bound(study: &Study) -> Option<Interval> {
-    let cores = f64::from(study.space.cores.get());
+    // Utilisation is a share of this already, under a quota too.
+    let cpu = study.space.cpu();
     let mut demands: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
     for (candidate, found) in study.measured() {
-        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY * study.space.cpu() / cores) else { continue };
+        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY) else { continue };
         if found.is_usable() && found.is_valid() {
-            demands.entry(candidate.workers.get()).or_default().push((busy * cores / found.throughput).ln());
+            demands.entry(candidate.workers.get()).or_default().push((busy * cpu / found.throughput).ln());
         }
     }
     // On a host of few cores one more worker than cores is more than that already, and no crowd.
-    let few = (STAFFED * study.space.cpu()).max(study.space.cpu().ceil() + 1.0);
+    let few = (STAFFED * cpu).max(cpu.ceil() + 1.0);
     let staffed = demands.keys().any(|workers| f64::from(*workers) <= few);
     let level = |logs: &&Vec<f64>| stats::mean(logs).unwrap_or(f64::INFINITY);
     let least = demands.values().min_by(|one, other| level(one).total_cmp(&level(other)))?;
     let demand = DEMAND.interval(least)?;
-    let of = |demand: f64| study.space.cpu() / demand;
+    let of = |demand: f64| cpu / demand;
     staffed.then(|| Interval { value: of(demand.value), low: of(demand.high), high: of(demand.low) })
 }
 

@@ -86,7 +86,7 @@ fn refusal(report: &Report) -> String {
 
 /// What is certified, or why nothing is.
 pub(super) fn certificate(report: &Report) -> String {
-    format!("{}.", report.certificate.words(report.cores))
+    format!("{}.", report.certificate.words(report.space.cpu()))
 }
 
 /// The side that is recommended.
