@@ -128,10 +128,10 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     if report.recommended.is_some() {
         if let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref()) {
             sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
-            let doubts: Vec<&str> = found.flags.iter().map(|flag| flag.words()).collect();
-            if !doubts.is_empty() {
-                sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
-            }
+        }
+        let doubts: Vec<&str> = report.doubts.iter().map(|flag| flag.words()).collect();
+        if !doubts.is_empty() {
+            sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
         sentences.push(certificate(report));
     }

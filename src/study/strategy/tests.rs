@@ -371,6 +371,23 @@ fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
 }
 
 #[test]
+fn an_undisturbed_measurement_describes_a_side_and_the_flags_of_both_are_told() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let mut study = app.study(Pace::Normal);
+    let baseline = study.space.baseline();
+    let suggestion =
+        Suggestion { candidate: baseline, purpose: Purpose::Baseline, task: Task::Measure, expected: None, rival: None };
+    for flags in [vec![Flag::NotSteady], vec![Flag::Steal]] {
+        let Outcome::Measured(mut found) = host.run(&suggestion) else { panic!("a number") };
+        found.flags = flags;
+        study.record(Trial { suggestion, outcome: Outcome::Measured(found) });
+    }
+    let report = Report::new(&study, Stop::Interrupted);
+    assert_eq!((report.baseline.measurement.unwrap().flags, report.doubts), (vec![Flag::NotSteady], vec![Flag::NotSteady]));
+}
+
+#[test]
 fn a_repetition_that_was_always_disturbed_confirms_nothing() {
     let app = &APPS[0];
     let mut host = app.host(Pace::Normal, 3);
