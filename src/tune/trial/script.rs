@@ -129,8 +129,20 @@ impl<'a> Script<'a> {
         Ok(self.finish(Measurement { capacity, ending, ..found }))
     }
 
-    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time.
+    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the doing of a
+    /// disturbance, it is tried once more, and then flagged.
     pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
+        let doubt = |warm: &Warm, slo| disturbance(&warm.window, slo).filter(|_| warm.hopeless);
+        let first = self.warm_up_once()?;
+        if doubt(&first, &self.terms.slo).is_none() || first.window.crashes > 0 {
+            return Ok(first);
+        }
+        let again = self.warm_up_once()?;
+        self.flag_all(doubt(&again, &self.terms.slo));
+        Ok(again)
+    }
+
+    fn warm_up_once(&mut self) -> Result<Warm, TrialError> {
         (self.watch)(Step::WarmingUp);
         let (timing, latency) = (self.terms.pace.timing(), self.terms.slo.latency().as_secs_f64());
         let patience = HOPELESS_AFTER.max(HOPELESS_LATENCIES * latency).max(HOPELESS_SHARE * timing.warmup_cap);
