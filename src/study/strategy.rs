@@ -10,7 +10,7 @@ use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::Search;
-use crate::study::{Candidate, Ending, Measurement, Purpose, Study, Suggestion, Trial};
+use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
 use crate::units::{Connections, Workers};
 
 /// A way to search.
@@ -166,8 +166,10 @@ fn lost(study: &Study) -> Option<Stop> {
     if endings.len() >= 2 && endings.iter().all(|ending| *ending == Ending::OnlyErrors) {
         return Some(Stop::OnlyErrors);
     }
+    // At a fixed rate a candidate that is too small for it says nothing of larger ones.
     let useless = trials.iter().all(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()));
-    (useless && trials.len() >= LOST_TRIALS).then_some(Stop::NothingMeetsSlo)
+    let gives_up = study.objective == Objective::Capacity && useless && trials.len() >= LOST_TRIALS;
+    gives_up.then_some(Stop::NothingMeetsSlo)
 }
 
 /// Why a study has nothing to compare.
@@ -182,7 +184,8 @@ fn nothing_found(study: &Study) -> Stop {
     }
 }
 
-/// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each.
+/// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each. At a fixed rate
+/// gentler ones hold less, so a number is enough.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     let baseline = study.space.baseline();
@@ -201,7 +204,8 @@ fn opening(study: &Study) -> Option<Suggestion> {
         let workers = Workers::new(workers)?.min(study.space.max_workers);
         Some(Candidate { workers, connections })
     });
-    let held = study.measured().any(|(_, measured)| measured.is_usable());
+    let helps = |measured: &Measurement| measured.is_usable() || study.objective != Objective::Capacity;
+    let held = study.measured().any(|(_, measured)| helps(measured));
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
 }

@@ -126,7 +126,11 @@ impl<'a> Script<'a> {
         self.flag_all(judged.disturbed);
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
-        Ok(self.finish(Measurement { capacity, ending, ..found }))
+        let inside = f64::from(self.few_clients()).min(self.candidate.slots() as f64);
+        let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
+        // Without it nothing can be predicted of other candidates.
+        let time_in_worker = (light > 0.0).then(|| inside / light);
+        Ok(self.finish(Measurement { capacity, ending, time_in_worker, ..found }))
     }
 
     /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the doing of a

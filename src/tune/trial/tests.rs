@@ -365,6 +365,7 @@ fn a_fixed_rate_is_served_for_its_latencies() {
         let found = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion);
         assert_eq!((found.capacity, found.ending, found.probes.len()), (capacity, ending, 1));
         assert!(found.p90.is_some_and(|latency| latency > 0.05));
+        assert!(found.time_in_worker.is_some_and(|time| (0.05..0.07).contains(&time)), "{:?}", found.time_in_worker);
     }
 }
 
