@@ -142,7 +142,11 @@ impl Duel {
         let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
         match (best, baseline) {
             (Some(place), _) if self.best == self.baseline => {
-                if place.disturbed { Outcome::Disturbed } else { Outcome::BaselineIsBest }
+                if place.disturbed {
+                    Outcome::Disturbed
+                } else {
+                    Outcome::BaselineIsBest
+                }
             }
             (None, _) => Outcome::Worse,
             (Some(_), None) if failures(study, self.baseline) > 0 => Outcome::OnlyBest,

@@ -15,9 +15,7 @@ use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
-use crate::study::{
-    Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial,
-};
+use crate::study::{Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]

@@ -39,8 +39,10 @@ pub enum Stop {
     Converged,
     /// The best is so near the limit of the cores that nothing can be much better.
     Certified,
-    /// The search had to end before it ran out of ideas; best and baseline were still compared.
+    /// The time for the search was over before it ran out of ideas; best and baseline were still compared.
     Budget,
+    /// The search had as many trials as it may have before it ran out of ideas; best and baseline were still compared.
+    Trials,
     /// The application answers only errors.
     OnlyErrors,
     /// No candidate holds any rate within the objective.
@@ -61,6 +63,7 @@ impl Stop {
             Self::Converged => "nothing promising was left to try",
             Self::Certified => "nothing can be much better than the best found",
             Self::Budget => "the budget was used up",
+            Self::Trials => "the search had as many trials as it may have",
             Self::OnlyErrors => "the application answers only errors",
             Self::NothingMeetsSlo => "no configuration meets the objective",
             Self::NothingStarts => "no configuration could be started",
@@ -133,6 +136,8 @@ fn conclusion(study: &Study) -> Stop {
         Stop::Certified
     } else if Search::new(study).promising().is_none() {
         Stop::Converged
+    } else if study.trials().len() - study.count(Purpose::Confirm) >= study.pace.effort().trials {
+        Stop::Trials
     } else {
         Stop::Budget
     }

@@ -75,9 +75,11 @@ fn refusal(report: &Report) -> String {
     let why = match report.stop {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
-        Stop::NeverQuiet => "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned(),
+        Stop::NeverQuiet => {
+            "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned()
+        }
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
-        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
+        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
@@ -137,6 +139,9 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     }
     match report.stop {
         Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),
+        Stop::Trials => {
+            sentences.push("The search ended at its limit of trials, before every promising configuration was tried.".to_owned());
+        }
         Stop::Converged
         | Stop::Certified
         | Stop::OnlyErrors

@@ -235,6 +235,16 @@ fn the_configured_candidate_is_tried_and_the_budget_kept() {
 }
 
 #[test]
+fn a_limit_of_trials_is_not_called_a_budget() {
+    let stops: Vec<(usize, Stop)> = (0..SEEDS)
+        .map(|seed| simulate(&APPS[0], Pace::Quick, seed))
+        .map(|(study, report)| (study.trials().len() - study.count(Purpose::Confirm), report.stop))
+        .collect();
+    assert!(stops.iter().any(|(_, stop)| *stop == Stop::Trials), "{stops:?}");
+    assert!(stops.iter().all(|(trials, stop)| *stop != Stop::Budget || *trials < Pace::Quick.effort().trials), "{stops:?}");
+}
+
+#[test]
 fn equals_are_settled_by_memory() {
     let mut study = APPS[1].study(Pace::Normal);
     for (workers, connections, capacity, memory) in
