@@ -116,6 +116,17 @@ impl Report {
         self.stop == Stop::Interrupted
     }
 
+    /// Why the study ended, in words.
+    #[must_use]
+    pub fn stopped_because(&self) -> String {
+        match (self.stop, self.certificate.most_missed()) {
+            (Stop::Certified, Some(missed)) => {
+                format!("no configuration can be more than {missed:.0} % better than the recommended one")
+            }
+            (stop, _) => stop.words().to_owned(),
+        }
+    }
+
     /// Whether the best is better than the baseline.
     #[must_use]
     pub fn outcome_is_gain(&self) -> bool {
@@ -143,7 +154,7 @@ impl Report {
             trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
             slo: self.slo,
             cores: self.cores,
-            stopped_because: self.stop.words(),
+            stopped_because: self.stopped_because(),
             partial: self.is_partial(),
         }
     }
@@ -196,7 +207,7 @@ pub struct Summary<'a> {
     trials: Vec<TrialSummary<'a>>,
     slo: Slo,
     cores: u16,
-    stopped_because: &'static str,
+    stopped_because: String,
     partial: bool,
 }
 

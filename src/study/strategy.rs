@@ -125,9 +125,10 @@ fn is_searching(study: &Study) -> bool {
         && !is_certified(study)
 }
 
+/// Of the one that would be recommended now, as the report is about that one.
 fn is_certified(study: &Study) -> bool {
-    let leader = Standing::of(study).leader().map(|place| place.candidate);
-    Certificate::of(study, leader).given
+    let recommended = Duel::of(study).and_then(|duel| duel.recommended(study));
+    Certificate::of(study, recommended).given
 }
 
 /// Why a study whose duel is over has ended.

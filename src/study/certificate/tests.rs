@@ -119,6 +119,25 @@ fn crowded_idle_or_disturbed_hosts_give_none() {
     };
     let reasons = [reason(9, 0.99, false), reason(4, 0.5, false), reason(4, 0.9, false), reason(4, 0.99, true)];
     insta::assert_snapshot!(reasons.join("\n"));
+    assert_eq!(
+        reason(4, 0.99, true),
+        "No bound can be certified: the recommended configuration was measured only while something disturbed it"
+    );
+}
+
+#[test]
+fn busy_trials_that_were_disturbed_are_not_called_crowded() {
+    let mut study = study(4);
+    record(&mut study, 4, 100.0, 0.5);
+    record(&mut study, 5, 200.0, 0.99);
+    let Outcome::Measured(mut found) = study.trials()[1].outcome.clone() else { panic!("a number") };
+    found.flags.push(crate::study::Flag::Steal);
+    let (calm, disturbed) = (study.trials()[0].clone(), Trial { outcome: Outcome::Measured(found), ..study.trials()[1].clone() });
+    let mut study = Study::new(study.slo, study.space.clone(), study.pace, study.budget);
+    study.record(calm);
+    study.record(disturbed);
+    let reason = Certificate::of(&study, Some(candidate(4))).reason.unwrap();
+    assert!(reason.starts_with("the cores were busy only in trials that something disturbed"), "{reason}");
 }
 
 #[test]

@@ -245,6 +245,14 @@ fn a_limit_of_trials_is_not_called_a_budget() {
 }
 
 #[test]
+fn a_search_that_stops_as_certified_recommends_what_is_certified() {
+    for seed in 0..SEEDS {
+        let (_, report) = simulate(&APPS[3], Pace::Normal, seed);
+        assert_eq!(report.stop == Stop::Certified, report.certificate.given, "{seed}: {:?}", report.certificate);
+    }
+}
+
+#[test]
 fn equals_are_settled_by_memory() {
     let mut study = APPS[1].study(Pace::Normal);
     for (workers, connections, capacity, memory) in
