@@ -9,7 +9,7 @@ use crate::study::{Candidate, Purpose, Study, Trial};
 /// The two that are compared, and their measurements in turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duel {
-    /// Gunicorn's rule of thumb.
+    /// What is configured, or else Gunicorn's rule of thumb.
     pub baseline: Candidate,
     /// The best found. May be the baseline.
     pub best: Candidate,

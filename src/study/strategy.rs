@@ -190,7 +190,7 @@ fn nothing_found(study: &Study) -> Stop {
     }
 }
 
-/// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each. At a fixed rate
+/// The baseline and the rule of thumb; then, if neither held anything, gentler ones: a worker a core, and one connection each. At a fixed rate
 /// gentler ones hold less, so a number is enough.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
@@ -198,10 +198,10 @@ fn opening(study: &Study) -> Option<Suggestion> {
     if study.count(Purpose::Baseline) == 0 || is_due_again(study, baseline, study.count(Purpose::Baseline)) {
         return Some(first(baseline, Purpose::Baseline));
     }
-    if let Some(configured) = study.space.configured()
-        && study.count(Purpose::Configured) == 0
+    if let Some(folk) = study.space.folk()
+        && study.count(Purpose::Folk) == 0
     {
-        return Some(Suggestion { expected: None, ..first(configured, Purpose::Configured) });
+        return Some(first(folk, Purpose::Folk));
     }
     let cores = u32::from(study.space.cores.get());
     let few = study.space.baseline().connections;

@@ -222,14 +222,16 @@ fn a_disturbed_confirmation_costs_the_baseline_no_place() {
 }
 
 #[test]
-fn the_configured_candidate_is_tried_and_the_budget_kept() {
+fn the_configured_candidate_is_the_baseline_and_the_budget_kept() {
     let app = &APPS[0];
     let mut study = app.study(Pace::Normal);
     study.space.workers = Workers::new(40);
     study.budget.seconds = 600.0;
     let mut host = app.host(Pace::Normal, 5);
     let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
-    assert_eq!(study.count(Purpose::Configured), 1);
+    let report = Report::new(&study, stop);
+    assert_eq!((report.baseline.candidate.workers.get(), study.count(Purpose::Folk)), (40, 1));
+    assert!(report.ratio.is_some() && report.confirmed, "the winner meets what is configured");
     assert_eq!(stop, Stop::Budget);
     assert!(study.seconds() <= 660.0 && study.count(Purpose::Confirm) == 6, "{}", study.seconds());
 }
