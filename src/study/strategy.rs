@@ -82,8 +82,6 @@ pub struct ChallengeRace;
 const LOST_TRIALS: usize = 3;
 /// And trials that were disturbed so much that they say nothing.
 const VOID_TRIALS: usize = 4;
-/// Times a trial is run that disturbances may make void.
-const ATTEMPTS: usize = 2;
 
 impl Strategy for ChallengeRace {
     fn suggest(&self, study: &Study) -> Next {
@@ -137,11 +135,16 @@ fn conclusion(study: &Study) -> Stop {
         Stop::Certified
     } else if Search::new(study).promising().is_none() {
         Stop::Converged
-    } else if study.trials().len() - study.count(Purpose::Confirm) >= study.pace.effort().trials {
+    } else if !has_room(study, study.trials().len() - study.count(Purpose::Confirm)) {
         Stop::Trials
     } else {
         Stop::Budget
     }
+}
+
+/// Whether a search of `trials` trials may try something new: its last one belongs to the one that leads.
+fn has_room(study: &Study, trials: usize) -> bool {
+    trials + 1 < study.pace.effort().trials
 }
 
 /// What a trial that knows what to expect costs, as a share of the first, which does not.
@@ -195,7 +198,9 @@ fn nothing_found(study: &Study) -> Stop {
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     let baseline = study.space.baseline();
-    if study.count(Purpose::Baseline) == 0 || is_due_again(study, baseline, study.count(Purpose::Baseline)) {
+    // Until it says something, or the host is given up.
+    let says_something = |trial: &Trial| !trial.measurement().is_some_and(Measurement::is_void);
+    if !study.trials().iter().any(|trial| trial.suggestion.candidate == baseline && says_something(trial)) {
         return Some(first(baseline, Purpose::Baseline));
     }
     if let Some(folk) = study.space.folk()
@@ -214,12 +219,6 @@ fn opening(study: &Study) -> Option<Suggestion> {
     let held = study.measured().any(|(_, measured)| helps(measured));
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
-}
-
-/// Whether a candidate that was measured `times` times is to be measured again, as disturbances left nothing to say of it.
-fn is_due_again(study: &Study, candidate: Candidate, times: usize) -> bool {
-    let mut of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
-    times < ATTEMPTS && of_candidate.all(|trial| trial.measurement().is_some_and(Measurement::is_void))
 }
 
 /// A candidate that was measured before, in full.
