@@ -103,10 +103,10 @@ pub enum Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
-    /// Gunicorn's rule of thumb.
+    /// What the configuration file says, or else Gunicorn's rule of thumb.
     Baseline,
-    /// What the configuration file says.
-    Configured,
+    /// That rule, where the file says something else.
+    Folk,
     /// The model predicts the best here.
     Jump,
     /// A worker a core, a connection each: when nothing else holds any rate.
@@ -127,7 +127,7 @@ impl Purpose {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
-            Self::Configured => "configured",
+            Self::Folk => "2c+1",
             Self::Jump => "predicted best",
             Self::Gentle => "gentlest",
             Self::Challenge => "challenge",

@@ -68,7 +68,7 @@ pub struct Options {
     /// Shorter trials, less exact: about two minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found [default: 15m, 115s with --quick]
+    /// When to stop searching and compare what was found, which happens after 12 trials at the latest, 6 with --quick [default: 15m, 115s with --quick]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need
@@ -244,8 +244,9 @@ fn show(report: &Report, options: &Options, places: &Places) {
 
 const fn ending(stop: Stop) -> Ending {
     match stop {
-        Stop::Converged | Stop::Certified | Stop::Budget => Ending::Success,
+        Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
+        Stop::NeverQuiet => Ending::Failure,
         Stop::NothingStarts => Ending::WorkersNotBooting,
         Stop::Interrupted => Ending::Interrupted,
     }

@@ -56,13 +56,15 @@ impl Certificate {
         let trials: Vec<&Measurement> = of_candidate(study, candidate).collect();
         let logs: Vec<f64> = trials.iter().map(|found| found.capacity.ln()).collect();
         let Some(capacity) = study.scatter().interval(&logs) else {
-            return Self::refused("the recommended configuration was not measured".to_owned());
+            let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
+            let why = if measured { "measured only while something disturbed it" } else { "not measured" };
+            return Self::refused(format!("the recommended configuration was {why}"));
         };
         let Some(bound) = bound(study) else {
             return Self::refused(unbound(study, &trials));
         };
         let share = capacity.value / bound.value;
-        // The two are independent, so their spreads add as squares.
+        // Added as squares, as if the two were independent. Where they share trials, a rate that came out high raises both, and their ratio scatters less.
         let spread = (capacity.low / capacity.value).ln().hypot((bound.high / bound.value).ln());
         let least = (share * (-spread).exp()).min(1.0);
         let reason = if trials.len() < BOOTS {
@@ -95,18 +97,24 @@ impl Certificate {
         Self { given: false, share: None, least: None, margin: None, bound: None, interval: None, reason }
     }
 
-    /// What it says, for a host of `cores` cores.
+    /// By what share another configuration can be better at most, in percent, rounded up; `None` if that is not certified.
     #[must_use]
-    pub fn words(&self, cores: u16) -> String {
-        match (self.given, self.least, self.interval, self.reason.as_deref()) {
-            (true, Some(least), Some(bound), _) => format!(
+    pub fn most_missed(&self) -> Option<f64> {
+        self.margin.filter(|_| self.given).map(|margin| (margin * 100.0).ceil())
+    }
+
+    /// What it says, for an application that can have `cores` cores' worth of CPU time.
+    #[must_use]
+    pub fn words(&self, cores: f64) -> String {
+        let cores = (cores * 100.0).round() / 100.0;
+        match (self.most_missed(), self.least, self.interval, self.reason.as_deref()) {
+            (Some(missed), Some(least), Some(bound), _) => format!(
                 "It does at least {:.0} % of what {cores} cores can do for this traffic ({:.0} req/s by the utilisation law, {:.0} to {:.0}); \
-                 no configuration can be more than {:.0} % better",
+                 no configuration can be more than {missed:.0} % better",
                 (least * 100.0).floor(),
                 bound.value,
                 bound.low,
                 bound.high,
-                ((1.0 / least - 1.0) * 100.0).ceil()
             ),
             (_, _, _, reason) => format!("No bound can be certified: {}", reason.unwrap_or("none was found")),
         }
@@ -120,29 +128,33 @@ fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Me
 
 /// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of workers.
 fn bound(study: &Study) -> Option<Interval> {
-    let cores = f64::from(study.space.cores.get());
+    // Utilisation is a share of this already, under a quota too.
+    let cpu = study.space.cpu();
     let mut demands: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
     for (candidate, found) in study.measured() {
-        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY * study.space.cpu() / cores) else { continue };
+        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY) else { continue };
         if found.is_usable() && found.is_valid() {
-            demands.entry(candidate.workers.get()).or_default().push((busy * cores / found.throughput).ln());
+            demands.entry(candidate.workers.get()).or_default().push((busy * cpu / found.throughput).ln());
         }
     }
     // On a host of few cores one more worker than cores is more than that already, and no crowd.
-    let few = (STAFFED * study.space.cpu()).max(study.space.cpu().ceil() + 1.0);
+    let few = (STAFFED * cpu).max(cpu.ceil() + 1.0);
     let staffed = demands.keys().any(|workers| f64::from(*workers) <= few);
     let level = |logs: &&Vec<f64>| stats::mean(logs).unwrap_or(f64::INFINITY);
     let least = demands.values().min_by(|one, other| level(one).total_cmp(&level(other)))?;
     let demand = DEMAND.interval(least)?;
-    let of = |demand: f64| study.space.cpu() / demand;
+    let of = |demand: f64| cpu / demand;
     staffed.then(|| Interval { value: of(demand.value), low: of(demand.high), high: of(demand.low) })
 }
 
 fn unbound(study: &Study, trials: &[&Measurement]) -> String {
-    let busy = study.measured().any(|(_, found)| found.cpu_mean().is_some_and(|share| share > BUSY));
-    if busy {
+    let busy = || study.measured().map(|(_, found)| found).filter(|found| found.cpu_mean().is_some_and(|share| share > BUSY));
+    let counts = |found: &Measurement| found.is_usable() && found.is_valid();
+    if busy().any(counts) {
         "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
             .to_owned()
+    } else if busy().next().is_some() {
+        "the cores were busy only in trials that something disturbed or that held no rate".to_owned()
     } else {
         format!("the cores were never busy; what binds: {}", binding(trials))
     }

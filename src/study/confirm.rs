@@ -3,13 +3,13 @@
 //! Only measurements of this phase count for the ratio where there are any: the search's own are biased, because the luckiest won.
 
 use crate::stats::{Interval, Spread};
-use crate::study::standing::Standing;
+use crate::study::standing::{Standing, failures};
 use crate::study::{Candidate, Purpose, Study, Trial};
 
 /// The two that are compared, and their measurements in turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duel {
-    /// Gunicorn's rule of thumb.
+    /// What is configured, or else Gunicorn's rule of thumb.
     pub baseline: Candidate,
     /// The best found. May be the baseline.
     pub best: Candidate,
@@ -39,6 +39,8 @@ pub enum Outcome {
     OnlyBest,
     /// Nothing better than the baseline was found.
     BaselineIsBest,
+    /// One of them was never measured undisturbed, so they cannot be compared.
+    Disturbed,
 }
 
 /// An interval narrower than this (half, as a share) needs no more pairs.
@@ -55,9 +57,10 @@ impl Duel {
         let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
         let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
-        // A failure counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in the order.
-        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) =
-            confirming.into_iter().partition(|trial| trial.is_valid() || trial.measurement().is_none());
+        // A failure or a crash counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in
+        // the order.
+        let counts = |trial: &&Trial| trial.measurement().is_none_or(|found| found.is_valid() || found.has_crashed());
+        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) = confirming.into_iter().partition(counts);
         let log = |trial: &Trial, of: Candidate| {
             let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
             study.objective.merit(found, of, study.space.cores).map(f64::ln)
@@ -78,7 +81,7 @@ impl Duel {
         if self.best == self.baseline || self.disturbed > MOST_DISTURBED {
             return None;
         }
-        if Standing::of(study).place(self.baseline).is_none() {
+        if Standing::of(study).place(self.baseline).is_none() && failures(study, self.baseline) > 0 {
             return (self.attempts < effort.least_pairs).then_some(self.best);
         }
         let pairs = self.attempts / 2;
@@ -93,8 +96,8 @@ impl Duel {
         self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
-    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t over the pairs;
-    /// `None` if either was never measured.
+    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t over the pairs, or
+    /// before there are any by the search's trials; `None` if either was never measured undisturbed.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
         let Spread { sd, weight } = study.scatter();
@@ -103,7 +106,7 @@ impl Duel {
             return of_pair.interval(&self.pairs);
         }
         let standing = Standing::of(study);
-        let level = |candidate| Some(standing.place(candidate)?.capacity().ln());
+        let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
         of_pair.interval(&[level(self.best)? - level(self.baseline)?])
     }
 
@@ -119,22 +122,41 @@ impl Duel {
         capacity(study, self.baseline, &self.baseline_logs)
     }
 
+    /// Whether what is said of them was repeated undisturbed after the search, so that it is not that of the luckiest trials.
+    #[must_use]
+    pub fn is_confirmed(&self, study: &Study) -> bool {
+        let only_best = self.outcome(study) == Outcome::OnlyBest;
+        !self.pairs.is_empty() || (only_best && !self.best_logs.is_empty())
+    }
+
+    /// Whether it was to be repeated, but disturbances left nothing of that.
+    #[must_use]
+    pub fn is_spoilt(&self, study: &Study) -> bool {
+        self.disturbed > 0 && !self.is_confirmed(study)
+    }
+
     /// How they compare.
     #[must_use]
     pub fn outcome(&self, study: &Study) -> Outcome {
-        if self.best == self.baseline {
-            return Outcome::BaselineIsBest;
-        }
-        match self.ratio(study) {
-            None => Outcome::OnlyBest,
-            Some(ratio) if ratio.low > 1.0 => Outcome::Better,
-            Some(ratio) if ratio.high < 1.0 => Outcome::Worse,
-            Some(_) => Outcome::NoDifference,
+        let standing = Standing::of(study);
+        let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
+        match (best, baseline) {
+            (Some(place), _) if self.best == self.baseline => {
+                if place.disturbed {
+                    Outcome::Disturbed
+                } else {
+                    Outcome::BaselineIsBest
+                }
+            }
+            (None, _) => Outcome::Worse,
+            (Some(_), None) if failures(study, self.baseline) > 0 => Outcome::OnlyBest,
+            (Some(_), None) => Outcome::Disturbed,
+            (Some(_), Some(_)) => self.ratio(study).map_or(Outcome::Disturbed, verdict),
         }
     }
 
-    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline. `None` if what would be
-    /// recommended failed too often when repeated.
+    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline; the baseline too where they cannot
+    /// be compared. `None` if what would be recommended failed too often when repeated.
     #[must_use]
     pub fn recommended(&self, study: &Study) -> Option<Candidate> {
         let standing = Standing::of(study);
@@ -144,8 +166,19 @@ impl Duel {
             (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, Some(best), _) => Some(best),
             (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, None, baseline)
             | (Outcome::Worse | Outcome::BaselineIsBest, _, baseline) => baseline,
+            (Outcome::Disturbed, best, baseline) => baseline.or(best),
         };
         chosen.map(|place| place.candidate)
+    }
+}
+
+fn verdict(ratio: Interval) -> Outcome {
+    if ratio.low > 1.0 {
+        Outcome::Better
+    } else if ratio.high < 1.0 {
+        Outcome::Worse
+    } else {
+        Outcome::NoDifference
     }
 }
 

@@ -178,12 +178,12 @@ impl Flag {
         }
     }
 
-    /// Whether the measurement should not be taken at its word.
+    /// Whether something else than the candidate disturbed the measurement. A crash is the candidate's own doing and counts against it.
     #[must_use]
     pub const fn voids(self) -> bool {
         match self {
-            Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms | Self::WorkerCrashed => true,
-            Self::NotSteady | Self::Leaking | Self::DoesNotRecover | Self::NotBracketed => false,
+            Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms => true,
+            Self::WorkerCrashed | Self::NotSteady | Self::Leaking | Self::DoesNotRecover | Self::NotBracketed => false,
         }
     }
 }
@@ -351,10 +351,22 @@ impl Measurement {
         !self.flags.iter().any(|flag| flag.voids())
     }
 
+    /// Whether it says nothing of its candidate: it held no rate and no worker crashed, but something disturbed it.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.capacity <= 0.0 && !self.has_crashed() && !self.is_valid()
+    }
+
+    /// Whether a worker ended on its own.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.flags.contains(&Flag::WorkerCrashed)
+    }
+
     /// Whether a configuration that gave this may be recommended: it held a rate, and no worker crashed.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.capacity > 0.0 && !self.flags.contains(&Flag::WorkerCrashed)
+        self.capacity > 0.0 && !self.has_crashed()
     }
 }
 

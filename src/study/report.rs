@@ -15,9 +15,7 @@ use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::standing::Standing;
-use crate::study::{
-    Candidate, Challenged, Label, Measurement, Objective, Outcome, Purpose, Slo, Space, Stop, Study, Task, Trial,
-};
+use crate::study::{Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +30,12 @@ pub struct Report {
     pub outcome: Option<DuelOutcome>,
     /// Capacity of the best over that of the baseline.
     pub ratio: Option<Interval>,
-    /// Whether best and baseline were repeated after the search, so that the ratio is not that of the luckiest trials.
+    /// Whether best and baseline were repeated undisturbed after the search, so that the ratio is not that of the luckiest trials.
     pub confirmed: bool,
+    /// Whether that failed because the host was never quiet.
+    pub spoilt: bool,
+    /// What is doubtful about the trials behind the verdict, those of the best and of the baseline.
+    pub doubts: Vec<Flag>,
     /// How many candidates were measured.
     pub candidates: usize,
     /// How close the recommendation is to the host's limit.
@@ -63,7 +65,7 @@ pub struct Side {
     pub candidate: Candidate,
     /// Its capacity, requests a second; `None` if it holds no rate.
     pub capacity: Option<Interval>,
-    /// Its last usable measurement, or its last one.
+    /// Its last usable measurement that nothing disturbed; or its last usable one, or its last one.
     pub measurement: Option<Measurement>,
     /// Its latencies by rate.
     pub curve: Curve,
@@ -88,7 +90,9 @@ impl Report {
             best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
             outcome: duel.as_ref().map(|duel| duel.outcome(study)),
             ratio: duel.as_ref().filter(|duel| duel.best != duel.baseline).and_then(|duel| duel.ratio(study)),
-            confirmed: study.count(Purpose::Confirm) >= 2,
+            confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
+            spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
+            doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
             candidates: study
                 .measured()
                 .map(|(candidate, _)| (candidate.workers, candidate.connections))
@@ -110,6 +114,17 @@ impl Report {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.stop == Stop::Interrupted
+    }
+
+    /// Why the study ended, in words.
+    #[must_use]
+    pub fn stopped_because(&self) -> String {
+        match (self.stop, self.certificate.most_missed()) {
+            (Stop::Certified, Some(missed)) => {
+                format!("no configuration can be more than {missed:.0} % better than the recommended one")
+            }
+            (stop, _) => stop.words().to_owned(),
+        }
     }
 
     /// Whether the best is better than the baseline.
@@ -139,7 +154,7 @@ impl Report {
             trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
             slo: self.slo,
             cores: self.cores,
-            stopped_because: self.stop.words(),
+            stopped_because: self.stopped_because(),
             partial: self.is_partial(),
         }
     }
@@ -148,8 +163,28 @@ impl Report {
 fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
     let of_candidate: Vec<&Measurement> =
         study.measured().filter(|(tried, _)| *tried == candidate).map(|(_, found)| found).collect();
-    let usable = of_candidate.iter().rev().find(|found| found.is_usable());
-    usable.or(of_candidate.last()).map(|found| (*found).clone())
+    let find = |wanted: fn(&Measurement) -> bool| of_candidate.iter().rev().find(|found| wanted(found));
+    let valid = find(|found| found.is_usable() && found.is_valid());
+    valid.or_else(|| find(Measurement::is_usable)).or(of_candidate.last()).map(|found| (*found).clone())
+}
+
+fn doubts(study: &Study, candidates: [Option<Candidate>; 2]) -> Vec<Flag> {
+    let mut doubts = Vec::new();
+    for flag in candidates.into_iter().flatten().flat_map(|candidate| doubts_about(study, candidate)) {
+        if !doubts.contains(&flag) {
+            doubts.push(flag);
+        }
+    }
+    doubts
+}
+
+/// What is doubtful about the trials that say how `candidate` does: the undisturbed ones, or all if there are none.
+fn doubts_about(study: &Study, candidate: Candidate) -> Vec<Flag> {
+    let usable: Vec<&Measurement> =
+        study.measured().filter(|(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found).collect();
+    let valid: Vec<&Measurement> = usable.iter().copied().filter(|found| found.is_valid()).collect();
+    let counting = if valid.is_empty() { usable } else { valid };
+    counting.into_iter().flat_map(|found| found.flags.iter().copied()).collect()
 }
 
 /// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency.
@@ -172,7 +207,7 @@ pub struct Summary<'a> {
     trials: Vec<TrialSummary<'a>>,
     slo: Slo,
     cores: u16,
-    stopped_because: &'static str,
+    stopped_because: String,
     partial: bool,
 }
 

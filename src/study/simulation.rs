@@ -234,8 +234,11 @@ impl Host<'_> {
             Task::Serve { rate } => {
                 self.pass(start + measuring);
                 let faster = (around + self.outlier()).exp();
-                let mut found = self.describe(candidate, rate, rate / faster, start + measuring);
-                let held = found.bounded.is_some_and(|p90| p90 <= self.app.surface.bound) && rate <= truth * faster;
+                let bearable = rate <= truth * faster;
+                // A server that is asked for too much does what it can.
+                let (answered, under) = if bearable { (rate, rate / faster) } else { (truth, truth) };
+                let mut found = self.describe(candidate, answered, under, start + measuring);
+                let held = found.bounded.is_some_and(|p90| p90 <= self.app.surface.bound) && bearable;
                 (found.capacity, found.ending) = if held { (rate, Ending::Held) } else { (0.0, Ending::NothingHeld) };
                 Outcome::Measured(Box::new(found))
             }

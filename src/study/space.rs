@@ -43,7 +43,7 @@ pub struct Space {
     pub quota: Option<f64>,
     /// Which numbers vary.
     pub dimensions: Dimensions,
-    /// What the configuration file says about connections; the baseline has as many.
+    /// What the configuration file says about connections; the baseline and the rule of thumb have as many.
     pub connections: Connections,
     /// What the configuration file says about workers, unless it leaves them to us.
     pub workers: Option<Workers>,
@@ -91,17 +91,21 @@ impl Space {
         self.quota.map_or(cores, |quota| quota.min(cores))
     }
 
-    /// What every result is compared with: Gunicorn's rule of thumb for workers, the configured connections, cut to the limits.
+    /// What every result is compared with: what the configuration file says, or for workers that it leaves open Gunicorn's rule of thumb; cut to the
+    /// limits.
     #[must_use]
     pub fn baseline(&self) -> Candidate {
-        self.cut(Candidate { workers: Workers::folk(self.cores), connections: self.connections })
+        self.workers.map_or_else(|| self.by_rule(), |workers| self.cut(Candidate { workers, connections: self.connections }))
     }
 
-    /// What the configuration file says, if it says something other than the baseline.
+    /// Gunicorn's rule of thumb for workers with the configured connections, if that is something other than the baseline.
     #[must_use]
-    pub fn configured(&self) -> Option<Candidate> {
-        let workers = self.workers?;
-        Some(self.cut(Candidate { workers, connections: self.connections })).filter(|candidate| *candidate != self.baseline())
+    pub fn folk(&self) -> Option<Candidate> {
+        Some(self.by_rule()).filter(|candidate| *candidate != self.baseline())
+    }
+
+    fn by_rule(&self) -> Candidate {
+        self.cut(Candidate { workers: Workers::folk(self.cores), connections: self.connections })
     }
 
     /// Whether a candidate is within the limits that are known beforehand.
@@ -214,6 +218,14 @@ mod tests {
         space.workers = Workers::new(12);
         assert!(space.candidates().iter().all(|candidate| candidate.slots() <= 30 && candidate.workers.get() <= 6));
         assert_eq!((space.baseline().workers.get(), space.baseline().connections.get()), (6, 5));
-        assert_eq!(space.configured(), None);
+        assert_eq!(space.folk(), None);
+    }
+
+    #[test]
+    fn what_is_configured_is_the_baseline_and_the_rule_of_thumb_stands_beside_it() {
+        let mut space = space(4, Dimensions::WorkersAndConnections);
+        assert_eq!((space.baseline().workers.get(), space.folk()), (9, None));
+        space.workers = Workers::new(2);
+        assert_eq!((space.baseline().workers.get(), space.folk().map(|rule| rule.workers.get())), (2, Some(9)));
     }
 }

@@ -10,8 +10,10 @@ pub struct Place {
     pub candidate: Candidate,
     /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was undisturbed.
     pub logs: Vec<f64>,
-    /// Its memory, bytes: the most that was measured.
-    pub memory: u64,
+    /// Whether every trial behind it was disturbed, so that it must not be compared with others.
+    pub disturbed: bool,
+    /// Its memory, bytes: the most that was measured, if any was.
+    pub memory: Option<u64>,
 }
 
 impl Place {
@@ -65,14 +67,18 @@ impl Standing {
         self.places.iter().max_by(|one, other| one.level().total_cmp(&other.level()))
     }
 
-    /// Among those that cannot be told from the leader: the least memory, then the fewest slots.
+    /// Among those that cannot be told from the leader: the least memory, then the fewest slots. One of unknown memory is chosen only if that of none is
+    /// known.
     #[must_use]
     pub fn finalist(&self) -> Option<&Place> {
         let leader = self.leader()?;
         let tolerance = EQUAL.max(self.spread.sd / (leader.logs.len() as f64).sqrt());
         let equals: Vec<&Place> = self.places.iter().filter(|place| place.level() >= leader.level() - tolerance).collect();
-        let least = equals.iter().map(|place| place.memory).min()? as f64 * SAME_MEMORY;
-        equals.into_iter().filter(|place| place.memory as f64 <= least).min_by_key(|place| place.candidate.slots())
+        let least = equals.iter().filter_map(|place| place.memory).min();
+        let spares = |place: &&Place| {
+            least.is_none_or(|least| place.memory.is_some_and(|memory| memory as f64 <= least as f64 * SAME_MEMORY))
+        };
+        equals.into_iter().filter(spares).min_by_key(|place| place.candidate.slots())
     }
 
     /// How much one trial scatters, as far as repetitions tell.
@@ -82,10 +88,11 @@ impl Standing {
     }
 }
 
-/// Which of two places needs plainly less memory, or the second.
+/// Which of two places is known to need plainly less memory, or the second.
 #[must_use]
 pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
-    if one.memory as f64 * SAME_MEMORY < other.memory as f64 { one } else { other }
+    let plainly = one.memory.zip(other.memory).is_some_and(|(one, other)| one as f64 * SAME_MEMORY < other as f64);
+    if plainly { one } else { other }
 }
 
 fn place(study: &Study, candidate: Candidate) -> Option<Place> {
@@ -93,17 +100,43 @@ fn place(study: &Study, candidate: Candidate) -> Option<Place> {
         || study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found);
     let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
     let peaceful: Vec<f64> = usable().filter(|found| found.is_valid()).filter_map(of).collect();
-    let logs = if peaceful.is_empty() { usable().filter_map(of).collect() } else { peaceful };
-    let memory = usable().filter_map(|found| found.memory_bytes).max().unwrap_or(0);
-    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, memory })
+    let disturbed = peaceful.is_empty();
+    let logs = if disturbed { usable().filter_map(of).collect() } else { peaceful };
+    let memory = usable().filter_map(|found| found.memory_bytes).max();
+    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, disturbed, memory })
 }
 
-fn failures(study: &Study, candidate: Candidate) -> usize {
+/// Trials that speak against a candidate. One that held nothing while something disturbed it does not.
+pub(super) fn failures(study: &Study, candidate: Candidate) -> usize {
     let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
     let failed = |outcome: &Outcome| match outcome {
-        Outcome::Measured(measured) => !measured.is_usable(),
+        Outcome::Measured(measured) => !measured.is_usable() && !measured.is_void(),
         Outcome::Challenged(_) => false,
         Outcome::Failed { .. } => true,
     };
     of_candidate.filter(|trial| failed(&trial.outcome)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::simulation::APPS;
+    use crate::study::{Pace, Purpose, Suggestion, Task, Trial};
+    use crate::units::{Connections, Workers};
+
+    #[test]
+    fn unknown_memory_is_never_less() {
+        let mut study = APPS[1].study(Pace::Normal);
+        for (workers, memory_bytes) in [(5, Some(500)), (1, None)] {
+            let connections = Connections::new(10).unwrap();
+            let candidate = Candidate { workers: Workers::new(workers).unwrap(), connections };
+            let suggestion = Suggestion { candidate, purpose: Purpose::Gentle, task: Task::Measure, expected: None, rival: None };
+            let found = Measurement { memory_bytes, ..Measurement::of_capacity(100.0) };
+            study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
+        }
+        let standing = Standing::of(&study);
+        let places: Vec<&Place> = study.measured().filter_map(|(candidate, _)| standing.place(candidate)).collect();
+        assert_eq!(standing.finalist(), Some(places[0]));
+        assert_eq!((smaller(places[1], places[0]), smaller(places[0], places[1])), (places[0], places[1]));
+    }
 }

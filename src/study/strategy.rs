@@ -10,7 +10,7 @@ use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::Search;
-use crate::study::{Candidate, Ending, Purpose, Study, Suggestion};
+use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
 use crate::units::{Connections, Workers};
 
 /// A way to search.
@@ -39,14 +39,18 @@ pub enum Stop {
     Converged,
     /// The best is so near the limit of the cores that nothing can be much better.
     Certified,
-    /// The search had to end before it ran out of ideas; best and baseline were still compared.
+    /// The time for the search was over before it ran out of ideas; best and baseline were still compared.
     Budget,
+    /// The search had as many trials as it may have before it ran out of ideas; best and baseline were still compared.
+    Trials,
     /// The application answers only errors.
     OnlyErrors,
     /// No candidate holds any rate within the objective.
     NothingMeetsSlo,
     /// No candidate could be started.
     NothingStarts,
+    /// Every trial was disturbed so much that it says nothing.
+    NeverQuiet,
     /// Somebody stopped it.
     Interrupted,
 }
@@ -59,9 +63,11 @@ impl Stop {
             Self::Converged => "nothing promising was left to try",
             Self::Certified => "nothing can be much better than the best found",
             Self::Budget => "the budget was used up",
+            Self::Trials => "the search had as many trials as it may have",
             Self::OnlyErrors => "the application answers only errors",
             Self::NothingMeetsSlo => "no configuration meets the objective",
             Self::NothingStarts => "no configuration could be started",
+            Self::NeverQuiet => "the host was never quiet enough to measure anything",
             Self::Interrupted => "interrupted",
         }
     }
@@ -74,6 +80,8 @@ pub struct ChallengeRace;
 
 /// Trials without any number, or without any held rate, after which the study gives up.
 const LOST_TRIALS: usize = 3;
+/// And trials that were disturbed so much that they say nothing.
+const VOID_TRIALS: usize = 4;
 
 impl Strategy for ChallengeRace {
     fn suggest(&self, study: &Study) -> Next {
@@ -89,7 +97,7 @@ impl Strategy for ChallengeRace {
             return Next::Try(suggestion);
         }
         let Some(duel) = Duel::of(study) else {
-            return Next::Stop(Stop::NothingMeetsSlo);
+            return Next::Stop(nothing_found(study));
         };
         match duel.next(study, can_afford(study, 2)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
@@ -115,9 +123,10 @@ fn is_searching(study: &Study) -> bool {
         && !is_certified(study)
 }
 
+/// Of the one that would be recommended now, as the report is about that one.
 fn is_certified(study: &Study) -> bool {
-    let leader = Standing::of(study).leader().map(|place| place.candidate);
-    Certificate::of(study, leader).given
+    let recommended = Duel::of(study).and_then(|duel| duel.recommended(study));
+    Certificate::of(study, recommended).given
 }
 
 /// Why a study whose duel is over has ended.
@@ -126,9 +135,16 @@ fn conclusion(study: &Study) -> Stop {
         Stop::Certified
     } else if Search::new(study).promising().is_none() {
         Stop::Converged
+    } else if !has_room(study, study.trials().len() - study.count(Purpose::Confirm)) {
+        Stop::Trials
     } else {
         Stop::Budget
     }
+}
+
+/// Whether a search of `trials` trials may try something new: its last one belongs to the one that leads.
+fn has_room(study: &Study, trials: usize) -> bool {
+    trials + 1 < study.pace.effort().trials
 }
 
 /// What a trial that knows what to expect costs, as a share of the first, which does not.
@@ -149,28 +165,48 @@ fn can_afford(study: &Study, trials: usize) -> bool {
 
 /// Why going on is pointless, if it is.
 fn lost(study: &Study) -> Option<Stop> {
-    let trials = study.trials();
-    let endings: Vec<Ending> = study.measured().map(|(_, measured)| measured.ending).collect();
+    let is_void = |trial: &&Trial| trial.measurement().is_some_and(Measurement::is_void);
+    let (void, trials): (Vec<&Trial>, Vec<&Trial>) = study.trials().iter().partition(is_void);
+    let endings: Vec<Ending> = trials.iter().filter_map(|trial| Some(trial.measurement()?.ending)).collect();
     if endings.is_empty() {
-        return (trials.len() >= LOST_TRIALS).then_some(Stop::NothingStarts);
+        let dead = (trials.len() >= LOST_TRIALS).then_some(Stop::NothingStarts);
+        return dead.or_else(|| (void.len() >= VOID_TRIALS).then_some(Stop::NeverQuiet));
     }
     if endings.len() >= 2 && endings.iter().all(|ending| *ending == Ending::OnlyErrors) {
         return Some(Stop::OnlyErrors);
     }
+    // At a fixed rate a candidate that is too small for it says nothing of larger ones.
     let useless = trials.iter().all(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()));
-    (useless && trials.len() >= LOST_TRIALS).then_some(Stop::NothingMeetsSlo)
+    let gives_up = study.objective == Objective::Capacity && useless && trials.len() >= LOST_TRIALS;
+    gives_up.then_some(Stop::NothingMeetsSlo)
 }
 
-/// The baseline and the configured candidate; then, if neither held anything, gentler ones: a worker a core, and one connection each.
+/// Why a study has nothing to compare.
+fn nothing_found(study: &Study) -> Stop {
+    let mut measured = study.measured().map(|(_, measured)| measured).peekable();
+    if measured.peek().is_none() {
+        Stop::NothingStarts
+    } else if measured.all(Measurement::is_void) {
+        Stop::NeverQuiet
+    } else {
+        Stop::NothingMeetsSlo
+    }
+}
+
+/// The baseline and the rule of thumb; then, if neither held anything, gentler ones: a worker a core, and one connection each. At a fixed rate
+/// gentler ones hold less, so a number is enough.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
-    if study.count(Purpose::Baseline) == 0 {
-        return Some(first(study.space.baseline(), Purpose::Baseline));
+    let baseline = study.space.baseline();
+    // Until it says something, or the host is given up.
+    let says_something = |trial: &Trial| !trial.measurement().is_some_and(Measurement::is_void);
+    if !study.trials().iter().any(|trial| trial.suggestion.candidate == baseline && says_something(trial)) {
+        return Some(first(baseline, Purpose::Baseline));
     }
-    if let Some(configured) = study.space.configured()
-        && study.count(Purpose::Configured) == 0
+    if let Some(folk) = study.space.folk()
+        && study.count(Purpose::Folk) == 0
     {
-        return Some(Suggestion { expected: None, ..first(configured, Purpose::Configured) });
+        return Some(first(folk, Purpose::Folk));
     }
     let cores = u32::from(study.space.cores.get());
     let few = study.space.baseline().connections;
@@ -179,7 +215,8 @@ fn opening(study: &Study) -> Option<Suggestion> {
         let workers = Workers::new(workers)?.min(study.space.max_workers);
         Some(Candidate { workers, connections })
     });
-    let held = study.measured().any(|(_, measured)| measured.is_usable());
+    let helps = |measured: &Measurement| measured.is_usable() || study.objective != Objective::Capacity;
+    let held = study.measured().any(|(_, measured)| helps(measured));
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
 }

@@ -69,11 +69,12 @@ impl Question {
         let baseline = self.space.baseline();
         say(&format!("Tuning {} on {}", self.subject.name(), self.host(facts)));
         say(&format!(
-            "{}, {}, baseline {} workers × {} connections",
+            "{}, {}, baseline {} workers × {} connections{}",
             self.subject.traffic(),
             self.slo,
             baseline.workers,
-            baseline.connections
+            baseline.connections,
+            if self.space.folk().is_some() { " as configured" } else { "" }
         ));
         if let Some(few) = self.subject.few_requests() {
             let few = counted(few as u64, "different request");

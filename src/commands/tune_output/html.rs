@@ -195,7 +195,7 @@ fn side_by_side(report: &Report, about: &About) -> String {
                 "{} in {:.0} s; {}",
                 report.trials.len(),
                 report.trials.iter().map(Trial::seconds).sum::<f64>(),
-                report.stop.words()
+                report.stopped_because()
             ),
         ),
     ];

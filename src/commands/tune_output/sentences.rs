@@ -32,6 +32,7 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::Worse) => {
             format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
         }
+        Some(DuelOutcome::Disturbed) => return disturbed(report, &chosen),
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
@@ -43,10 +44,21 @@ pub(super) fn headline(report: &Report) -> String {
             format!("No difference seen: nothing better than the baseline was found. Recommended: the baseline, {chosen}.")
         }
     };
-    if report.confirmed || report.recommended == Some(report.baseline.candidate) {
+    if report.spoilt {
+        format!("{verdict} The host was never quiet while this was repeated: take it as a hint.")
+    } else if report.confirmed || report.recommended == Some(report.baseline.candidate) {
         verdict
     } else {
         format!("{verdict} Not repeated: take it as a hint.")
+    }
+}
+
+fn disturbed(report: &Report, chosen: &str) -> String {
+    let why = "The host was never quiet, so best and baseline could not be compared.";
+    if report.recommended == Some(report.baseline.candidate) {
+        format!("{why} Recommended until then: the baseline, {chosen}.")
+    } else {
+        format!("{why} Nothing undisturbed is known of the baseline. Take this as a hint: {chosen}.")
     }
 }
 
@@ -63,8 +75,11 @@ fn refusal(report: &Report) -> String {
     let why = match report.stop {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
+        Stop::NeverQuiet => {
+            "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned()
+        }
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
-        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget => {
+        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
@@ -73,7 +88,7 @@ fn refusal(report: &Report) -> String {
 
 /// What is certified, or why nothing is.
 pub(super) fn certificate(report: &Report) -> String {
-    format!("{}.", report.certificate.words(report.cores))
+    format!("{}.", report.certificate.words(report.space.cpu()))
 }
 
 /// The side that is recommended.
@@ -115,20 +130,24 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     if report.recommended.is_some() {
         if let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref()) {
             sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
-            let doubts: Vec<&str> = found.flags.iter().map(|flag| flag.words()).collect();
-            if !doubts.is_empty() {
-                sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
-            }
+        }
+        let doubts: Vec<&str> = report.doubts.iter().map(|flag| flag.words()).collect();
+        if !doubts.is_empty() {
+            sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
         sentences.push(certificate(report));
     }
     match report.stop {
         Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),
+        Stop::Trials => {
+            sentences.push("The search ended at its limit of trials, before every promising configuration was tried.".to_owned());
+        }
         Stop::Converged
         | Stop::Certified
         | Stop::OnlyErrors
         | Stop::NothingMeetsSlo
         | Stop::NothingStarts
+        | Stop::NeverQuiet
         | Stop::Interrupted => {}
     }
     sentences

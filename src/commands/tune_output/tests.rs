@@ -77,6 +77,26 @@ fn refusals_are_plain() {
 }
 
 #[test]
+fn a_host_that_is_never_quiet_is_named_in_the_headline() {
+    let disturbed = |from: Purpose| {
+        let mut host = APPS[1].host(Pace::Quick, 2);
+        study_of(&APPS[1], |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) => {
+                if from == suggestion.purpose || from == Purpose::Baseline {
+                    found.flags.push(Flag::OtherPrograms);
+                }
+                Outcome::Measured(found)
+            }
+            other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
+        })
+    };
+    let always = disturbed(Purpose::Baseline);
+    assert_eq!(always.recommended, Some(always.baseline.candidate));
+    let headlines = [&always, &disturbed(Purpose::Confirm)].map(sentences::headline);
+    insta::assert_snapshot!(headlines.join("\n"));
+}
+
+#[test]
 fn an_interrupted_study_is_marked() {
     let app = &APPS[1];
     let mut study = app.study(Pace::Quick);

@@ -105,6 +105,7 @@ fn doubt(trial: &Trial) -> Option<(u8, String)> {
 
 fn hopeless(found: &Measurement) -> Option<(u8, String)> {
     match found.ending {
+        Ending::Held if found.has_crashed() => Some((2, "a worker crashed".to_owned())),
         Ending::Held => None,
         Ending::Outclassed(_) => Some((2, "not pursued: light load showed that the best so far could not be reached".to_owned())),
         Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => Some((2, found.ending.words())),

@@ -97,7 +97,7 @@ fn it_takes_two_boots_and_says_what_is_certain() {
     let twice = Certificate::of(&study, Some(candidate(2)));
     assert!(twice.given && (twice.bound.unwrap() - 200.0).abs() < 1e-6 && (twice.share.unwrap() - 0.98).abs() < 0.001);
     assert!(twice.least.unwrap() < 0.95 && twice.margin.unwrap() > 0.05);
-    insta::assert_snapshot!(twice.words(2));
+    insta::assert_snapshot!(twice.words(2.0));
 }
 
 #[test]
@@ -115,8 +115,51 @@ fn crowded_idle_or_disturbed_hosts_give_none() {
             }
             disturbing.record(trial);
         }
-        Certificate::of(&disturbing, Some(candidate(workers))).words(4)
+        Certificate::of(&disturbing, Some(candidate(workers))).words(4.0)
     };
     let reasons = [reason(9, 0.99, false), reason(4, 0.5, false), reason(4, 0.9, false), reason(4, 0.99, true)];
     insta::assert_snapshot!(reasons.join("\n"));
+    assert_eq!(
+        reason(4, 0.99, true),
+        "No bound can be certified: the recommended configuration was measured only while something disturbed it"
+    );
+}
+
+#[test]
+fn busy_trials_that_were_disturbed_are_not_called_crowded() {
+    let mut study = study(4);
+    record(&mut study, 4, 100.0, 0.5);
+    record(&mut study, 5, 200.0, 0.99);
+    let Outcome::Measured(mut found) = study.trials()[1].outcome.clone() else { panic!("a number") };
+    found.flags.push(crate::study::Flag::Steal);
+    let (calm, disturbed) = (study.trials()[0].clone(), Trial { outcome: Outcome::Measured(found), ..study.trials()[1].clone() });
+    let mut study = Study::new(study.slo, study.space.clone(), study.pace, study.budget);
+    study.record(calm);
+    study.record(disturbed);
+    let reason = Certificate::of(&study, Some(candidate(4))).reason.unwrap();
+    assert!(reason.starts_with("the cores were busy only in trials that something disturbed"), "{reason}");
+}
+
+#[test]
+fn under_a_quota_the_bound_is_that_of_the_quota() {
+    for quota in [0.5, 2.5] {
+        let mut study = study(if quota < 1.0 { 1 } else { 3 });
+        study.space.quota = Some(quota);
+        let demand = 0.01;
+        let workers = if quota < 1.0 { 1 } else { 3 };
+        for busy in [0.97, 0.98] {
+            record(&mut study, workers, busy * quota / demand, busy);
+        }
+        let certificate = Certificate::of(&study, Some(candidate(workers)));
+        assert!((certificate.bound.unwrap() - quota / demand).abs() < 1e-6, "{quota}: {certificate:?}");
+        assert!(certificate.given && certificate.words(quota).contains(&format!("what {quota} cores can do")));
+    }
+}
+
+#[test]
+fn a_quota_that_was_half_used_gives_no_bound() {
+    let mut study = study(1);
+    study.space.quota = Some(0.5);
+    record(&mut study, 1, 25.0, 0.5);
+    assert_eq!(Certificate::of(&study, Some(candidate(1))).bound, None);
 }

@@ -18,7 +18,7 @@ pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
     let standing = Standing::of(study);
     let chosen = match study.objective {
         Objective::Capacity => None,
-        Objective::Latency { .. } => quicker(study, &model, &standing),
+        Objective::Latency { at } => quicker(study, &model, &standing, at.per_second()),
         Objective::Cost { at } => cheaper(study, &model, &standing, at.per_second()),
     };
     let purpose = if study.count(Purpose::Jump) == 0 { Purpose::Jump } else { Purpose::Neighbour };
@@ -26,15 +26,16 @@ pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
     chosen.map(|candidate| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival })
 }
 
-/// Where the most capacity is predicted, as the least loaded has the shortest queues; then around the best so far.
-fn quicker(study: &Study, model: &Model, standing: &Standing) -> Option<Candidate> {
+/// Where the most capacity is predicted, as the least loaded has the shortest queues, until something holds the rate; then around the best so far.
+fn quicker(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Option<Candidate> {
     let predicted = |candidate: &Candidate| model.capacity(*candidate);
     let open = |candidate: &Candidate| model.fits(&study.space, *candidate) && !study.has_tried(*candidate);
-    if study.count(Purpose::Jump) == 0 {
-        let all = study.space.candidates().into_iter().filter(open);
+    let leader = standing.leader().map(|place| place.candidate).filter(|_| study.count(Purpose::Jump) > 0);
+    let Some(leader) = leader else {
+        let enough = |candidate: &Candidate| study.count(Purpose::Jump) == 0 || predicted(candidate) >= HOPELESS * rate;
+        let all = study.space.candidates().into_iter().filter(|candidate| open(candidate) && enough(candidate));
         return all.max_by(|one, other| predicted(one).total_cmp(&predicted(other)).then(other.slots().cmp(&one.slots())));
-    }
-    let leader = standing.leader()?.candidate;
+    };
     let most = predicted(&leader);
     FACTORS.into_iter().find_map(|factor| {
         let near = neighbours(leader, factor).into_iter().filter(|candidate| study.space.allows(*candidate) && open(candidate));
@@ -75,3 +76,40 @@ fn cheaper(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Opti
 
 /// A saving of memory below this is none.
 const PLAINLY: f64 = 0.95;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::simulation::{APPS, run};
+    use crate::study::{ChallengeRace, Pace, Report, Stop};
+    use crate::units::Rate;
+
+    fn study_at(share: f64, objective: impl Fn(Rate) -> Objective) -> (Study, Report, f64) {
+        // Requests that mostly wait: the baseline does half of what the host can.
+        let app = &APPS[0];
+        let at = app.best() * share;
+        assert!(at > 1.2 * app.capacity(app.space().baseline()));
+        let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, 5));
+        study.objective = objective(Rate::new(at).unwrap());
+        let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        let report = Report::new(&study, stop);
+        let capacity = report.recommended.map_or(0.0, |chosen| app.capacity(chosen));
+        (study, report, capacity / at)
+    }
+
+    #[test]
+    fn a_baseline_that_is_too_small_for_the_rate_is_not_the_end() {
+        for objective in [(|at| Objective::Latency { at }) as fn(Rate) -> Objective, |at| Objective::Cost { at }] {
+            let (study, report, share) = study_at(0.85, objective);
+            assert!(share >= 1.0, "{:?}: {share} by {:?}", report.stop, report.recommended);
+            assert_eq!(study.count(Purpose::Gentle), 0);
+        }
+    }
+
+    #[test]
+    fn a_rate_that_nothing_holds_ends_it() {
+        let (study, report, _) = study_at(3.0, |at| Objective::Latency { at });
+        assert_eq!((report.stop, report.recommended), (Stop::NothingMeetsSlo, None));
+        assert!(study.trials().len() <= Pace::Normal.effort().trials, "{}", study.trials().len());
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
-use crate::study::strategy::{again, at_rate};
+use crate::study::strategy::{again, at_rate, has_room};
 use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
 
@@ -14,7 +14,7 @@ const HOPELESS: f64 = 0.9;
 const RAISE: f64 = 1.012;
 /// How far the neighbours are, as ratios: far first.
 const FACTORS: [f64; 2] = [1.8, 1.35];
-/// Times a disturbed challenge is run.
+/// Times a trial is run that disturbances spoil.
 const ATTEMPTS: usize = 2;
 /// The inverse of how close equal predictions are.
 const PREDICTED_EQUAL: f64 = 100.0;
@@ -33,9 +33,7 @@ impl<'a> Search<'a> {
 
     /// The next trial, or `None` when nothing promising is left.
     pub(super) fn suggest(&self) -> Option<Suggestion> {
-        // The last trial of a search belongs to the one that leads.
-        let room = self.study.trials().len() + 1 < self.study.pace.effort().trials;
-        let promising = if room { self.promising() } else { None };
+        let promising = if has_room(self.study, self.study.trials().len()) { self.promising() } else { None };
         promising.or_else(|| self.repeat())
     }
 
@@ -107,12 +105,14 @@ impl<'a> Search<'a> {
         let settled =
             self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
                 match &trial.outcome {
-                    Outcome::Measured(_) | Outcome::Failed { .. } => true,
+                    Outcome::Measured(found) => !found.is_void(),
+                    Outcome::Failed { .. } => true,
                     Outcome::Challenged(challenged) => !challenged.holds && trial.is_valid(),
                 }
             });
         let held = self.challenges(candidate).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
-        settled || (!held && self.challenges(candidate).count() >= ATTEMPTS)
+        let void = self.study.measured().filter(|(tried, found)| *tried == candidate && found.is_void()).count();
+        settled || void >= ATTEMPTS || (!held && self.challenges(candidate).count() >= ATTEMPTS)
     }
 
     fn challenges(&self, candidate: Candidate) -> impl Iterator<Item = &Trial> {

@@ -182,17 +182,77 @@ fn gives_up_when_nothing_starts() {
     assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NothingStarts, None, 3));
 }
 
+fn void() -> Outcome {
+    measured(|found| (found.ending, found.flags) = (Ending::NothingHeld, vec![Flag::Steal]))
+}
+
 #[test]
-fn the_configured_candidate_is_tried_and_the_budget_kept() {
+fn three_disturbed_trials_at_the_start_are_no_verdict_on_the_application() {
+    let (app, mut noisy) = (&APPS[1], 3);
+    let mut host = app.host(Pace::Normal, 5);
+    let (study, report) = every(
+        |suggestion| {
+            noisy -= 1;
+            if noisy >= 0 { void() } else { host.run(suggestion) }
+        },
+        app,
+    );
+    assert!(app.regret(report.recommended) < 0.08, "{:?} {:?}", report.outcome, report.recommended);
+    assert_eq!(study.count(Purpose::Baseline), 4);
+}
+
+#[test]
+fn a_host_that_lets_nothing_be_measured_is_blamed_and_not_the_application() {
+    let (study, report) = every(|_| void(), &APPS[1]);
+    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NeverQuiet, None, 4));
+}
+
+#[test]
+fn a_disturbed_confirmation_costs_the_baseline_no_place() {
+    let (app, mut confirmed) = (&APPS[0], 0);
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| {
+            let outcome = host.run(suggestion);
+            confirmed += usize::from(suggestion.purpose == Purpose::Confirm);
+            if suggestion.purpose == Purpose::Confirm && confirmed == 2 { void() } else { outcome }
+        },
+        app,
+    );
+    assert!(report.outcome == Some(DuelOutcome::Better) && report.baseline.capacity.is_some(), "{:?}", report.outcome);
+}
+
+#[test]
+fn the_configured_candidate_is_the_baseline_and_the_budget_kept() {
     let app = &APPS[0];
     let mut study = app.study(Pace::Normal);
     study.space.workers = Workers::new(40);
     study.budget.seconds = 600.0;
     let mut host = app.host(Pace::Normal, 5);
     let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
-    assert_eq!(study.count(Purpose::Configured), 1);
+    let report = Report::new(&study, stop);
+    assert_eq!((report.baseline.candidate.workers.get(), study.count(Purpose::Folk)), (40, 1));
+    assert!(report.ratio.is_some() && report.confirmed, "the winner meets what is configured");
     assert_eq!(stop, Stop::Budget);
     assert!(study.seconds() <= 660.0 && study.count(Purpose::Confirm) == 6, "{}", study.seconds());
+}
+
+#[test]
+fn a_limit_of_trials_is_not_called_a_budget() {
+    let stops: Vec<(usize, Stop)> = (0..SEEDS)
+        .map(|seed| simulate(&APPS[0], Pace::Quick, seed))
+        .map(|(study, report)| (study.trials().len() - study.count(Purpose::Confirm), report.stop))
+        .collect();
+    assert!(stops.iter().any(|(_, stop)| *stop == Stop::Trials), "{stops:?}");
+    assert!(stops.iter().all(|(trials, stop)| *stop != Stop::Budget || *trials + 1 < Pace::Quick.effort().trials), "{stops:?}");
+}
+
+#[test]
+fn a_search_that_stops_as_certified_recommends_what_is_certified() {
+    for seed in 0..SEEDS {
+        let (_, report) = simulate(&APPS[3], Pace::Normal, seed);
+        assert_eq!(report.stop == Stop::Certified, report.certificate.given, "{seed}: {:?}", report.certificate);
+    }
 }
 
 #[test]
@@ -291,10 +351,31 @@ fn disturbed_trials_do_not_count_in_the_duel() {
 }
 
 #[test]
+fn a_crash_while_confirming_counts_against_the_candidate_and_is_not_repeated() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let baseline = app.space().baseline();
+    let (study, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
+                found.flags.push(Flag::WorkerCrashed);
+                Outcome::Measured(found)
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    let confirmed = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm);
+    let order: Vec<bool> = confirmed.map(|trial| trial.suggestion.candidate == baseline).collect();
+    assert_eq!(order[..4], [false, true, true, false], "nothing is run again");
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(baseline)));
+}
+
+#[test]
 fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
     let app = &APPS[0];
     let mut host = app.host(Pace::Normal, 3);
-    let (study, _) = every(
+    let (study, report) = every(
         |suggestion| match host.run(suggestion) {
             Outcome::Measured(mut found) => {
                 found.flags.push(Flag::OtherPrograms);
@@ -306,6 +387,58 @@ fn a_host_that_is_never_quiet_does_not_keep_the_study_for_ever() {
         app,
     );
     assert!(study.trials().len() <= 18, "{}", study.trials().len());
+    assert!(!report.confirmed && report.ratio.is_none() && !report.certificate.given);
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Disturbed), Some(study.space.baseline())));
+}
+
+#[test]
+fn an_undisturbed_measurement_describes_a_side_and_the_flags_of_both_are_told() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let mut study = app.study(Pace::Normal);
+    let baseline = study.space.baseline();
+    let suggestion =
+        Suggestion { candidate: baseline, purpose: Purpose::Baseline, task: Task::Measure, expected: None, rival: None };
+    for flags in [vec![Flag::NotSteady], vec![Flag::Steal]] {
+        let Outcome::Measured(mut found) = host.run(&suggestion) else { panic!("a number") };
+        found.flags = flags;
+        study.record(Trial { suggestion, outcome: Outcome::Measured(found) });
+    }
+    let report = Report::new(&study, Stop::Interrupted);
+    assert_eq!((report.baseline.measurement.unwrap().flags, report.doubts), (vec![Flag::NotSteady], vec![Flag::NotSteady]));
+}
+
+#[test]
+fn a_repetition_that_was_always_disturbed_confirms_nothing() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm => {
+                found.flags.push(Flag::OtherPrograms);
+                Outcome::Measured(found)
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    assert!(!report.confirmed && report.spoilt && report.outcome == Some(DuelOutcome::Better), "{:?}", report.outcome);
+}
+
+#[test]
+fn what_lost_its_place_when_repeated_is_worse_and_not_the_only_one() {
+    let (app, baseline) = (&APPS[0], APPS[0].space().baseline());
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = every(
+        |suggestion| match host.run(suggestion) {
+            Outcome::Measured(_) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
+                Outcome::Failed { reason: "worker 2 exited with status 3".to_owned(), seconds: 2.0 }
+            }
+            outcome @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => outcome,
+        },
+        app,
+    );
+    assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(baseline)));
 }
 
 #[test]

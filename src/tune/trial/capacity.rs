@@ -1,5 +1,6 @@
 //! The highest rate held within the objective: a light probe for the demands, the rate they bound, then steps and bisection around it.
 
+use super::gates::disturbance;
 use super::script::{Judged, Script};
 use crate::stats::PackedLatencies;
 use crate::study::queueing::{Bounds, Demand};
@@ -26,18 +27,40 @@ pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result
     if warm.hopeless {
         return script.hopeless(&warm.window);
     }
-    let light = light_probe(&mut script, &warm.window)?;
-    let found = if let Some(ending) = settled(&script, &light, suggestion) {
+    let (light, ending) = settling_probe(&mut script, &warm.window, suggestion)?;
+    let found = if let Some(ending) = ending {
         Measurement { capacity: 0.0, ending, ..light }
     } else {
         let search = search(&mut script, &light, suggestion)?;
-        conclude(&mut script, search, light)?
+        conclude(&mut script, search, light)
     };
     Ok(script.finish(found))
 }
 
-/// The light probe's demands.
-fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Measurement, TrialError> {
+/// The light probe, and how the trial ends if that settles it already. If a disturbance may have done that, it is played once more, and then flagged.
+fn settling_probe(
+    script: &mut Script<'_>,
+    warm: &Window,
+    suggestion: &Suggestion,
+) -> Result<(Measurement, Option<Ending>), TrialError> {
+    let once = |script: &mut Script<'_>| -> Result<_, TrialError> {
+        let (light, disturbed) = light_probe(script, warm)?;
+        let ending = settled(script, &light, suggestion);
+        // No neighbour makes an application answer errors.
+        let slow = ending.is_some_and(|ending| matches!(ending, Ending::TooSlow | Ending::Outclassed(_)));
+        Ok((light, ending, disturbed.filter(|_| slow)))
+    };
+    let (light, ending, doubt) = once(script)?;
+    if doubt.is_none() {
+        return Ok((light, ending));
+    }
+    let (light, ending, doubt) = once(script)?;
+    script.flag_all(doubt);
+    Ok((light, ending))
+}
+
+/// The light probe's demands, and what disturbed it.
+fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, Option<Flag>), TrialError> {
     (script.watch)(Step::Light);
     let timing = script.terms.pace.timing();
     let clients = light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3));
@@ -51,7 +74,7 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Measurement, Tr
     let inside = f64::from(clients).min(script.candidate.slots() as f64);
     let time_in_worker = (light.throughput > 0.0).then(|| inside / light.throughput);
     let note = Some(LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) });
-    Ok(Measurement { time_in_worker, light: note, ..light })
+    Ok((Measurement { time_in_worker, light: note, ..light }, disturbance(&window, &script.terms.slo)))
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too
@@ -89,15 +112,12 @@ struct Found {
     best: Option<(f64, Judged)>,
     /// What disturbed the lowest rate that was not.
     doubt: Option<(f64, Option<Flag>)>,
-    /// Some probe ran in peace.
-    peace: bool,
     /// The generator could not offer more.
     spent: bool,
 }
 
 impl Found {
     fn take(&mut self, asked: f64, judged: Judged) {
-        self.peace |= judged.disturbed.is_none();
         if judged.held() {
             let reached = judged.offered;
             self.spent |= judged.spent_the_generator();
@@ -130,23 +150,16 @@ fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion)
     Ok(found)
 }
 
-fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Result<Measurement, TrialError> {
-    let Found { best, doubt, peace, .. } = found;
-    let doubt = doubt.and_then(|(_, flag)| flag);
-    script.flag_all(doubt);
+fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measurement {
+    let Found { best, doubt, .. } = found;
+    script.flag_all(doubt.and_then(|(_, flag)| flag));
+    // Where nothing was held and something disturbed it, the flag voids the trial: nobody knows what it would have held in peace.
     let Some((capacity, judged)) = best else {
-        // Nobody knows what it would have held in peace.
-        return match doubt {
-            Some(flag) if !peace => {
-                let reason = format!("could not be measured: {}", flag.words());
-                Err(TrialError::Failed { reason, seconds: script.stage.elapsed() })
-            }
-            Some(_) | None => Ok(Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light }),
-        };
+        return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
     script.flag_all(judged.disturbed);
     let described = script.describe(&judged.window);
-    Ok(Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described })
+    Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }
 }
 
 fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> RateSearch {

@@ -107,6 +107,8 @@ impl<'a> Script<'a> {
             }
             (judged.held(), judged.why())
         };
+        let crashed = self.flags.contains(&Flag::WorkerCrashed);
+        let (holds, why) = if crashed { (false, Some(Flag::WorkerCrashed.words().to_owned())) } else { (holds, why) };
         Ok(Challenged { holds, why, seconds: self.stage.elapsed(), flags: self.flags })
     }
 
@@ -124,11 +126,27 @@ impl<'a> Script<'a> {
         self.flag_all(judged.disturbed);
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
-        Ok(self.finish(Measurement { capacity, ending, ..found }))
+        let inside = f64::from(self.few_clients()).min(self.candidate.slots() as f64);
+        let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
+        // Without it nothing can be predicted of other candidates.
+        let time_in_worker = (light > 0.0).then(|| inside / light);
+        Ok(self.finish(Measurement { capacity, ending, time_in_worker, ..found }))
     }
 
-    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time.
+    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the doing of a
+    /// disturbance, it is tried once more, and then flagged.
     pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
+        let doubt = |warm: &Warm, slo| disturbance(&warm.window, slo).filter(|_| warm.hopeless);
+        let first = self.warm_up_once()?;
+        if doubt(&first, &self.terms.slo).is_none() || first.window.crashes > 0 {
+            return Ok(first);
+        }
+        let again = self.warm_up_once()?;
+        self.flag_all(doubt(&again, &self.terms.slo));
+        Ok(again)
+    }
+
+    fn warm_up_once(&mut self) -> Result<Warm, TrialError> {
         (self.watch)(Step::WarmingUp);
         let (timing, latency) = (self.terms.pace.timing(), self.terms.slo.latency().as_secs_f64());
         let patience = HOPELESS_AFTER.max(HOPELESS_LATENCIES * latency).max(HOPELESS_SHARE * timing.warmup_cap);

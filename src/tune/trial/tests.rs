@@ -261,10 +261,58 @@ fn a_disturbed_failure_is_tried_again_and_then_flagged() {
 }
 
 #[test]
+fn a_trial_in_which_nothing_was_held_for_a_disturbance_is_void_and_no_failure() {
+    let mut server = Server { steal: 0.05, collapses_at: 1, ..Server::new(2, 0.1, 0.0) };
+    let found = trial(&mut server, Pace::Quick, &suggestion(None, None));
+    assert_eq!((found.capacity, found.ending), (0.0, Ending::NothingHeld), "{:?}", found.probes);
+    assert!(found.is_void() && found.flags.contains(&Flag::Steal), "{:?}", found.flags);
+}
+
+/// A server from whose first `left` probes another guest takes.
+struct Passing {
+    server: Server,
+    left: u32,
+}
+
+impl Stage for Passing {
+    fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
+        self.server.steal = if self.left > 0 { 0.05 } else { 0.0 };
+        self.left = self.left.saturating_sub(1);
+        self.server.probe(probe, decide)
+    }
+    fn memory(&mut self) -> Result<u64, TrialError> {
+        self.server.memory()
+    }
+    fn elapsed(&mut self) -> f64 {
+        self.server.elapsed()
+    }
+}
+
+#[test]
+fn a_light_probe_or_warm_up_that_settles_a_trial_passes_the_gates() {
+    let outclassed = suggestion(None, Some(400.0));
+    let ending = |server, rival: &Suggestion, left| {
+        let found = run(&mut Passing { server, left }, &terms(2, Pace::Quick), rival, &mut |_| ()).unwrap();
+        let Outcome::Measured(found) = found else { panic!("{found:?}") };
+        (std::mem::discriminant(&found.ending), found.flags)
+    };
+    let (weaker, slow) = (std::mem::discriminant(&Ending::Outclassed(0.0)), std::mem::discriminant(&Ending::TooSlow));
+    // Warm-up and light probe; and once more.
+    assert_eq!(ending(Server::new(2, 0.01, 0.05), &outclassed, 2), (weaker, vec![]));
+    assert_eq!(ending(Server::new(2, 0.01, 0.05), &outclassed, u32::MAX), (weaker, vec![Flag::Steal]));
+    assert_eq!(ending(Server::new(2, 0.01, 1.0), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
+    // Given up in the warm-up.
+    assert_eq!(ending(Server::new(2, 20.0, 0.05), &outclassed, 1), (slow, vec![]));
+    assert_eq!(ending(Server::new(2, 20.0, 0.05), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
+}
+
+#[test]
 fn a_crash_ends_the_trial() {
     let found = trial(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
     assert_eq!(found.probes.len(), 1);
-    assert!(found.flags.contains(&Flag::WorkerCrashed) && !found.is_usable());
+    assert!(found.flags.contains(&Flag::WorkerCrashed) && !found.is_usable() && found.is_valid());
+    let challenged = challenge(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, 50.0);
+    assert!(!challenged.holds && challenged.why.as_deref() == Some("worker crashed"), "{challenged:?}");
 }
 
 #[test]
@@ -317,6 +365,7 @@ fn a_fixed_rate_is_served_for_its_latencies() {
         let found = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion);
         assert_eq!((found.capacity, found.ending, found.probes.len()), (capacity, ending, 1));
         assert!(found.p90.is_some_and(|latency| latency > 0.05));
+        assert!(found.time_in_worker.is_some_and(|time| (0.05..0.07).contains(&time)), "{:?}", found.time_in_worker);
     }
 }
 
