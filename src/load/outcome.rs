@@ -137,13 +137,14 @@ pub struct Second {
     pub busy: f64,
     /// The share of the processors' time that other guests of the host took; `None` if it was not read.
     pub steal: Option<f64>,
-    /// Whether requests that touched it are left out; see [`LeftOut`].
+    /// Whether requests that were due in it are left out; see [`LeftOut`].
     pub left_out: bool,
 }
 
 /// What latencies and rates do not contain, because the generator or its host spoiled the second (see
-/// [`Doubt::is_ours`](super::Doubt::is_ours)). Requests are left out that were due, under way, or ended in such a second. Nothing is
-/// left out of a closed load, nor where less than a second would be left.
+/// [`Doubt::is_ours`](super::Doubt::is_ours)). Left out of latencies are the requests that were due in such a second, whenever they
+/// ended: were those left out that only lasted into one, slow ones would be missing more often than fast ones. Left out of the
+/// achieved rate are those that ended in one. Nothing is left out of a closed load, nor where less than a second would be left.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeftOut {
     /// How many seconds.

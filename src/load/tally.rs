@@ -260,10 +260,10 @@ impl<'a> Tally<'a> {
 
     /// Ends the running second. All that was due in it has been taken up.
     pub(super) fn close_second(&mut self, now: Moment) {
-        let (before, end) = (self.judge(), self.second_ends_at());
+        let before = self.judge();
         self.seconds.close(now, clock::thread_cpu);
         if let Some(gate) = &mut self.gate {
-            gate.close(end, before);
+            gate.close(before);
         }
     }
 
@@ -318,7 +318,7 @@ impl<'a> Tally<'a> {
         }
         let last = self.judge();
         let gate = self.gate.take().map(|mut gate| {
-            gate.close(now, last);
+            gate.close(last);
             gate.finish()
         });
         let mut seconds = self.seconds.finish();

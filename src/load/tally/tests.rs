@@ -150,6 +150,22 @@ fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
 }
 
 #[test]
+fn a_slow_answer_stays_though_a_second_was_stolen_while_it_was_awaited() {
+    let (sender, readings) = channel();
+    let plan = plan();
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    tell(&sender, 1_000, 5);
+    tally.taken(&Due { index: 0, at: at(500), moved: Duration::ZERO, session: None }, at(500));
+    for second in 1..5 {
+        tally.close_second(at(second * 1_000));
+    }
+    answer(&mut tally, 500, 4_500, at(5_000), 200);
+    let played = result(tally, 5);
+    assert_eq!((played.left_out.seconds, played.left_out.latency.count()), (1, 0));
+    assert!((played.latency.max() - 4.0).abs() < 0.001, "{}", played.latency.max());
+}
+
+#[test]
 fn a_second_that_may_be_the_targets_fault_is_never_left_out() {
     let (_sender, readings) = channel();
     let plan = plan();
