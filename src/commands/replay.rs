@@ -27,7 +27,7 @@ use crate::sys::signals::Signals;
 use aim::Aim;
 use course::Course;
 use outputs::Outputs;
-use stage::Shown;
+use stage::{Needs, Shown};
 
 pub use error::ReplayError;
 pub use options::Options;
@@ -65,8 +65,8 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     }
     aim.knock()?;
     introduce(&plan, &aim, &course);
-    let Shown { played, host, priority, started, interrupted } =
-        stage::play(run, course.expected, options.priority(), &mut signals)?;
+    let needs = Needs { priority: options.priority(), processors: aim.processors() };
+    let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -118,6 +118,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         cookies: options.cookies.into(),
         check: if options.hashes_bodies() { Check::Body } else { options.check.into() },
         tls: aim.tls.clone(),
+        // Until the stage knows which priority this thread has got.
         basis: Basis::EverySecond,
     })
 }

@@ -12,7 +12,7 @@ use super::pool::{Busy, Usage};
 use super::seconds::Seconds;
 use super::socket::Breakage;
 use super::steal::{Basis, Steal};
-use super::validity::{Doubt, doubts};
+use super::validity::doubts;
 use crate::replay::{Answer, Plan};
 use crate::units::{Moment, Rate};
 
@@ -113,8 +113,8 @@ impl<'a> Tally<'a> {
             seconds: Seconds::new(now, clock::thread_cpu()),
             steal: Steal::new(terms.basis),
             gate: match (terms.basis, terms.schedule) {
-                (Basis::UnspoiledSeconds(_), Schedule::Given) => Some(Gate::new(now)),
-                (Basis::UnspoiledSeconds(_), Schedule::None) | (Basis::EverySecond, _) => None,
+                (Basis::UnspoiledSeconds(..), Schedule::Given) => Some(Gate::new(now)),
+                (Basis::UnspoiledSeconds(..), Schedule::None) | (Basis::EverySecond, _) => None,
             },
             errors: Errors::default(),
             first_connect_failure: None,
@@ -273,7 +273,10 @@ impl<'a> Tally<'a> {
             return Standing::Trusted;
         };
         second.steal = self.steal.share(began, began.after(Duration::from_secs(1)));
-        second.left_out = self.gate.is_some() && doubts(second).any(Doubt::is_ours);
+        second.left_out = match self.terms.basis {
+            Basis::UnspoiledSeconds(_, processors) => self.gate.is_some() && doubts(second).any(|doubt| doubt.is_ours(processors)),
+            Basis::EverySecond => false,
+        };
         if second.left_out { Standing::Spoiled } else { Standing::Trusted }
     }
 
