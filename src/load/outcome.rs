@@ -149,6 +149,8 @@ pub struct Second {
 pub struct LeftOut {
     /// How many seconds.
     pub seconds: usize,
+    /// How much of [`Played::sending`] they are.
+    pub sending: Duration,
     /// The latency of their requests: with [`Played::latency`], that of all.
     pub latency: Latencies,
 }

@@ -327,8 +327,11 @@ impl<'a> Tally<'a> {
         let mut seconds = self.seconds.finish();
         let kept = Kept::choose(&mut seconds, sending, gate);
         self.times.subtract(&kept.left_out);
-        let left_out =
-            LeftOut { seconds: seconds.iter().filter(|second| second.left_out).count(), latency: kept.left_out.latency };
+        let left_out = LeftOut {
+            seconds: seconds.iter().filter(|second| second.left_out).count(),
+            sending: sending.offered.saturating_sub(kept.sending.offered),
+            latency: kept.left_out.latency,
+        };
         let a_second = |count: u64, span: Duration| Rate::new(count as f64 / span.as_secs_f64()).unwrap_or_default();
         Played {
             offered: a_second(self.scheduled.saturating_sub(kept.without_due), kept.sending.offered),

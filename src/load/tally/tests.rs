@@ -78,6 +78,7 @@ fn a_second_in_which_the_generator_stalled_is_left_out_of_latencies_and_rates() 
     let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
     assert_eq!(left_out, [false, false, true, false, false]);
     assert_eq!((played.scheduled, played.completed, played.left_out.seconds), (500, 500, 1));
+    assert_eq!(played.left_out.sending, Duration::from_secs(1));
     assert_eq!((played.latency.count(), played.left_out.latency.count()), (400, 100));
     assert!(played.latency.max() < 0.006 && (played.left_out.latency.max() - 0.505).abs() < 0.001);
     assert_eq!((played.service.count(), played.first_byte.count()), (400, 400));
