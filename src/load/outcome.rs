@@ -105,8 +105,8 @@ pub struct Lateness {
     /// From the moment a request was due, or was moved to, to the moment the engine took it up: the engine's own fault. Every
     /// scheduled request.
     pub scheduler: Latencies,
-    /// Moved on purpose, to be sent together with others that were due up to 400 µs later; those that were moved. None below 5,000
-    /// requests a second.
+    /// Moved on purpose, to be sent together with others that were due up to 400 µs later; those that were moved. None where the 64
+    /// requests before came at less than 5,000 a second, or the one before is further away.
     pub merged: Latencies,
     /// Waiting for the answer to the request before it in its session; those that waited.
     pub dependency: Latencies,
