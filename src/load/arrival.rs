@@ -37,12 +37,14 @@ pub(super) struct Arrivals {
     trusted_from: Moment,
     /// Whether the last answer had a stamp.
     stamped: bool,
+    /// Whether an answer was over only when its connection was: that has no stamp, and other answers of this target may end so too.
+    ends_with_connections: bool,
 }
 
 impl Arrivals {
     /// `close` is a reading whose two times are as close together as they can be.
     pub(super) fn new(close: Reading) -> Self {
-        Self { difference: close.difference(), trusted_from: Moment::default(), stamped: false }
+        Self { difference: close.difference(), trusted_from: Moment::default(), stamped: false, ends_with_connections: false }
     }
 
     /// Looks for a step of the wall clock; `close` gives a better reading where this one raises a doubt.
@@ -67,9 +69,14 @@ impl Arrivals {
         at.filter(|at| *at < now && *at >= self.trusted_from && sent.is_some_and(|sent| *at >= sent)).unwrap_or(now)
     }
 
+    /// The end of a connection was the end of an answer.
+    pub(super) fn ended_with_connection(&mut self) {
+        self.ends_with_connections = true;
+    }
+
     /// Whether an answer that is read late will not seem late.
     pub(super) const fn are_stamped(&self) -> bool {
-        self.stamped
+        self.stamped && !self.ends_with_connections
     }
 }
 
@@ -100,6 +107,9 @@ mod tests {
         assert!(!arrivals.are_stamped());
         assert_eq!(arrivals.moment(Some(Duration::from_nanos(EPOCH)), None, at(9_000)), at(9_000), "never sent");
         assert!(arrivals.are_stamped());
+        arrivals.ended_with_connection();
+        arrivals.moment(Some(Duration::from_nanos(EPOCH)), None, at(9_000));
+        assert!(!arrivals.are_stamped(), "not every end has a stamp");
     }
 
     #[test]
