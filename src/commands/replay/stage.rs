@@ -61,16 +61,18 @@ pub(super) fn play(
     let (played, witness, priority) = thread::scope(|scope| {
         let watching = scope.spawn(move || watch(&receiver, &witnessed, settle, Screen::on_stderr(expected)));
         // The signals arrive on this thread: the other one was started before it got its priority, and keeps an ordinary one.
-        let raised = needs.priority == Priority::RealTime && priority::raise_this_thread();
-        let (priority, processors) =
-            if raised { (Priority::RealTime, Processors::Own) } else { (Priority::Ordinary, needs.processors) };
+        let raised = if needs.priority == Priority::RealTime { priority::raise_this_thread() } else { None };
+        let (priority, processors) = match &raised {
+            Some(_) => (Priority::RealTime, Processors::Own),
+            None => (Priority::Ordinary, needs.processors),
+        };
         let run = Run { basis: Basis::UnspoiledSeconds(&readings, processors), ..run };
         let played = play_run(&run, &mut |batch| {
             interrupted |= signals.asked_to_stop();
             tell(&sender, batch);
             if interrupted { Onward::BreakOff } else { Onward::GoOn }
         });
-        drop(sender);
+        drop((sender, raised));
         (played, watching.join(), priority)
     });
     let (played, witness) = (played?, witness.map_err(|_panic| ReplayError::WatcherLost)?);
