@@ -199,7 +199,10 @@ mod tests {
         }
         assert_eq!(jars.jars[&SessionId(0)].0.len(), MAX_COOKIES);
         jars.set(SessionId(0), format!("n0={}", "v".repeat(MAX_COOKIE)).as_bytes(), NOW);
-        assert!(jars.jars[&SessionId(0)].find(b"n0").is_none(), "the recorded value is sent, not one that the target has replaced");
+        assert!(
+            jars.jars[&SessionId(0)].find(b"n0").is_none(),
+            "the recorded value is sent, not one that the target has replaced"
+        );
         assert_eq!(jars.jars[&SessionId(0)].0.len(), MAX_COOKIES - 1);
         for session in 0..=MAX_JARS as u64 {
             jars.set(SessionId(session), b"a=b", NOW);

@@ -274,7 +274,9 @@ impl<'a> Tally<'a> {
         };
         second.steal = self.steal.share(began, began.after(Duration::from_secs(1)));
         second.left_out = match self.terms.basis {
-            Basis::UnspoiledSeconds(_, processors) => self.gate.is_some() && doubts(second).any(|doubt| doubt.is_ours(processors)),
+            Basis::UnspoiledSeconds(_, processors) => {
+                self.gate.is_some() && doubts(second).any(|doubt| doubt.is_ours(processors))
+            }
             Basis::EverySecond => false,
         };
         if second.left_out { Standing::Spoiled } else { Standing::Trusted }

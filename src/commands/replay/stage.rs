@@ -47,12 +47,7 @@ pub(super) struct Needs {
 }
 
 /// Plays `run`, and lets it leave out seconds that this host spoiled; `expected` is how long it takes, if that is known.
-pub(super) fn play(
-    run: Run<'_>,
-    expected: Option<Duration>,
-    needs: Needs,
-    signals: &mut Signals,
-) -> Result<Shown, ReplayError> {
+pub(super) fn play(run: Run<'_>, expected: Option<Duration>, needs: Needs, signals: &mut Signals) -> Result<Shown, ReplayError> {
     let started = SystemTime::now();
     let mut interrupted = false;
     let settle = run.settle;

@@ -9,7 +9,7 @@ use crate::load::Played;
 use crate::study::{ErrorBound, Slo, SloError};
 
 /// The least share of the sending time whose latencies tell of the whole.
-pub const KEPT_SHARE: f64 = 0.5;
+const KEPT_SHARE: f64 = 0.5;
 
 /// What a replay must hold, written `p90<700ms,errors<0.1%`, or `errors<1%` if latency does not matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Verdict {
     /// The share of requests that failed.
     pub errors: f64,
     /// Whether all bounds hold. Nothing completed meets nothing. `None` if no second can be trusted, or if a latency is bounded and
-    /// latencies are those of less than [`KEPT_SHARE`] of the time: neither is a success.
+    /// latencies are those of less than half of the time: neither is a success.
     pub met: Option<bool>,
 }
 
