@@ -1,7 +1,8 @@
 //! When an answer arrived, by the kernel's stamp (SO_TIMESTAMPNS, socket(7)) rather than by the moment this thread came to read it:
 //! the wake-up of a sleeping thread takes tens of microseconds that are not the target's, and an answer may be read later on purpose.
 //! A stamp is that of the last segment read. Loads with a schedule over plain TCP have stamps; unix sockets and TLS have none, and a
-//! closed load needs none, since its client goes on only when it has read.
+//! closed load needs none, since its client goes on only when it has read. Where an answer was over only with its connection, of which
+//! no stamp tells, answers are read as they come from then on.
 //!
 //! Stamps are of the wall clock. What they are on the monotonic clock is known from the difference of both, which only changes when
 //! somebody sets the wall clock: that is looked for before answers are read, and stamps from before it are not believed.

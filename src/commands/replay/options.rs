@@ -32,7 +32,7 @@ pub struct Options {
     /// Where to send it: `http://HOST:PORT`, `https://HOST` or unix:PATH
     #[arg(id = "place", long = "target", value_name = "URL")]
     pub(super) place: Place,
-    /// Load a host that is not this one: only if it is yours
+    /// Load a host that is not this one: only if it is yours. A recording marked as not scrubbed stays here nevertheless
     #[arg(long)]
     pub(super) target_anyway: bool,
 
