@@ -32,7 +32,8 @@ use rustix::net::sockopt::{set_socket_reuseaddr, set_tcp_nodelay};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 use rustix::time::Timespec;
-use tuningfork::sys::{clock, priority};
+use tuningfork::sys::clock;
+use tuningfork::sys::priority::{self, RealTime};
 use tuningfork::units::Moment;
 
 /// Bytes of every answer.
@@ -386,17 +387,19 @@ fn write_log(path: &Path, log: &[Entry]) -> std::io::Result<()> {
     file.flush()
 }
 
-fn prepare(options: &Options) -> Result<(), Errno> {
+/// The priority lasts as long as what is returned.
+fn prepare(options: &Options) -> Result<Option<RealTime>, Errno> {
     if let Some(cpu) = options.cpu {
         let mut only = CpuSet::new();
         only.set(cpu);
         sched_setaffinity(None, &only)?;
     }
     set_current_timer_slack(std::num::NonZeroU64::new(1))?;
-    if options.fifo && !priority::raise_this_thread() {
+    let raised = if options.fifo { priority::raise_this_thread() } else { None };
+    if options.fifo && raised.is_none() {
         eprintln!("no real-time priority: it needs CAP_SYS_NICE");
     }
-    Ok(())
+    Ok(raised)
 }
 
 fn run(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
@@ -404,7 +407,7 @@ fn run(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
     for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::low_level::pipe::register(number, wake.try_clone()?)?;
     }
-    prepare(options)?;
+    let _raised = prepare(options)?;
     let (listener, address) = listen(address)?;
     let mut observer = Observer::new(options, listener)?;
     println!("listening on {address}");

@@ -256,4 +256,5 @@ def run():
         Path(options.json).write_text(json.dumps(bench.results, indent=1) + "\n")
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

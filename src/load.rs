@@ -3,14 +3,16 @@
 //!
 //! A sleep and a wake-up cost more processor time than a request, so at high rates there are fewer of them:
 //!
-//! - *Sends are merged* (`merging`), from 5,000 requests a second on: requests due within 400 µs go out at the end of that time. Latency
-//!   counts from then; by how much each was moved is reported as lateness of its own.
+//! - *Sends are merged* (`merging`), from 5,000 requests a second on: requests due within at most 400 µs (within the time of eight,
+//!   above 20,000 a second) go out at the end of that time. Latency counts from then; by how much each was moved is reported as
+//!   lateness of its own.
 //! - *Answers are read late*, up to 500 µs, where the next request is due soon (loads with a schedule over plain TCP): the kernel stamps
 //!   what arrives, and the stamp is the end of the latency (`arrival`). An answer that has begun is read as it comes.
 //!
 //! What the generator or its host spoiled is no measurement of the target: where [`Basis`] says so, latencies and rates leave out the
-//! seconds in which this thread was late or short of time, or other guests took the processors (`validity` judges, `gate` keeps their
-//! requests apart). What may be the target's fault always counts.
+//! seconds in which other guests took the processors, or this thread was late or short of time (`validity` judges, `gate` keeps their
+//! requests apart). What may be the target's fault always counts: the lateness too, where the target shares the processors with this
+//! thread and may have kept it from them.
 
 mod answer;
 mod arrival;
@@ -45,7 +47,7 @@ use std::time::Duration;
 pub use outcome::{Batch, Errors, Lateness, LeftOut, Played, Second, Statuses, Unfinished, VARIED};
 pub use steal::{Basis, HostReading};
 pub use tls::{Tls, TlsError, Trust};
-pub use validity::{Doubt, doubts};
+pub use validity::{Doubt, Processors, doubts};
 
 use crate::replay::{Load, Plan, Turns};
 use crate::units::Rate;

@@ -27,7 +27,7 @@ use crate::sys::signals::Signals;
 use aim::Aim;
 use course::Course;
 use outputs::Outputs;
-use stage::Shown;
+use stage::{Needs, Shown};
 
 pub use error::ReplayError;
 pub use options::Options;
@@ -50,7 +50,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let selection = options.which.selection();
     let Traffic { draft, meta, left_out: filtered } =
         traffic::read(&options.recording, plan_options(options, &aim)?, |request| selection.keeps(request))?;
-    warn_of_secrets(&meta, &aim);
+    keep_secrets(&meta, &aim)?;
     if draft.taken() == 0 {
         return Err(ReplayError::NothingSelected(filtered).into());
     }
@@ -65,8 +65,8 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     }
     aim.knock()?;
     introduce(&plan, &aim, &course);
-    let Shown { played, host, priority, started, interrupted } =
-        stage::play(run, course.expected, options.priority(), &mut signals)?;
+    let needs = Needs { priority: options.priority(), processors: aim.processors() };
+    let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -118,6 +118,7 @@ fn run<'a>(options: &Options, aim: &Aim, course: &Course, plan: &'a Plan) -> Res
         cookies: options.cookies.into(),
         check: if options.hashes_bodies() { Check::Body } else { options.check.into() },
         tls: aim.tls.clone(),
+        // Until the stage knows which priority this thread has got.
         basis: Basis::EverySecond,
     })
 }
@@ -133,23 +134,37 @@ fn connections(wanted: Option<NonZeroU32>) -> Result<NonZeroU32, ReplayError> {
     }
 }
 
-/// Says where a recording goes that may hold what people sent.
-fn warn_of_secrets(meta: &Meta, aim: &Aim) {
+/// Lets no recording leave this host that holds what people sent, and says of one that may where it goes.
+fn keep_secrets(meta: &Meta, aim: &Aim) -> Result<(), ReplayError> {
     if aim.is_here() {
-        return;
+        return Ok(());
     }
-    if let Some(what) = unscrubbed(meta.scrub.as_deref()) {
-        say(&format!("Warning: {what}; what people sent goes to {}", aim.name));
+    match Secrets::under(meta.scrub.as_deref()) {
+        Secrets::Scrubbed => {}
+        Secrets::Unknown(what) => say(&format!("Warning: {what}; what people sent goes to {}", aim.name)),
+        Secrets::Kept => return Err(ReplayError::Unscrubbed { name: aim.name.clone() }),
     }
+    Ok(())
 }
 
-/// What speaks against a recording's policy; only the one that we know is trusted.
-fn unscrubbed(policy: Option<&str>) -> Option<&'static str> {
-    match policy {
-        Some(Scrub::NAME) => None,
-        Some("none") => Some("the recording is not scrubbed"),
-        Some(_) => Some("the recording may not be scrubbed throughout"),
-        None => Some("the recording does not say whether it is scrubbed"),
+/// What a recording holds of what people sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secrets {
+    Scrubbed,
+    /// In words, why nobody knows.
+    Unknown(&'static str),
+    Kept,
+}
+
+impl Secrets {
+    /// Only the policy that we know is trusted.
+    fn under(policy: Option<&str>) -> Self {
+        match policy {
+            Some(Scrub::NAME) => Self::Scrubbed,
+            Some("none") => Self::Kept,
+            Some(_) => Self::Unknown("the recording may not be scrubbed throughout"),
+            None => Self::Unknown("the recording does not say whether it is scrubbed"),
+        }
     }
 }
 
@@ -196,9 +211,10 @@ mod tests {
 
     #[test]
     fn only_the_known_policy_is_taken_for_scrubbed() {
-        assert_eq!(unscrubbed(Some(Scrub::NAME)), None);
-        for policy in [None, Some("none"), Some("mixed"), Some("")] {
-            assert!(unscrubbed(policy).is_some(), "{policy:?}");
+        assert_eq!(Secrets::under(Some(Scrub::NAME)), Secrets::Scrubbed);
+        assert_eq!(Secrets::under(Some("none")), Secrets::Kept);
+        for policy in [None, Some("mixed"), Some("")] {
+            assert!(matches!(Secrets::under(policy), Secrets::Unknown(_)), "{policy:?}");
         }
     }
 }

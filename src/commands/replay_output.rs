@@ -168,6 +168,11 @@ impl Replayed {
     }
 }
 
+/// The sending time that latencies and rates are of.
+fn kept(played: &Played) -> Duration {
+    played.sending.saturating_sub(played.left_out.sending)
+}
+
 fn error_share(played: &Played) -> f64 {
     share(played.errors.total() + played.unfinished.outstanding + played.unfinished.unsent, played.completed)
 }

@@ -1,7 +1,8 @@
 //! When an answer arrived, by the kernel's stamp (SO_TIMESTAMPNS, socket(7)) rather than by the moment this thread came to read it:
 //! the wake-up of a sleeping thread takes tens of microseconds that are not the target's, and an answer may be read later on purpose.
 //! A stamp is that of the last segment read. Loads with a schedule over plain TCP have stamps; unix sockets and TLS have none, and a
-//! closed load needs none, since its client goes on only when it has read.
+//! closed load needs none, since its client goes on only when it has read. Where an answer was over only with its connection, of which
+//! no stamp tells, answers are read as they come from then on.
 //!
 //! Stamps are of the wall clock. What they are on the monotonic clock is known from the difference of both, which only changes when
 //! somebody sets the wall clock: that is looked for before answers are read, and stamps from before it are not believed.
@@ -37,12 +38,14 @@ pub(super) struct Arrivals {
     trusted_from: Moment,
     /// Whether the last answer had a stamp.
     stamped: bool,
+    /// Whether an answer was over only when its connection was: that has no stamp, and other answers of this target may end so too.
+    ends_with_connections: bool,
 }
 
 impl Arrivals {
     /// `close` is a reading whose two times are as close together as they can be.
     pub(super) fn new(close: Reading) -> Self {
-        Self { difference: close.difference(), trusted_from: Moment::default(), stamped: false }
+        Self { difference: close.difference(), trusted_from: Moment::default(), stamped: false, ends_with_connections: false }
     }
 
     /// Looks for a step of the wall clock; `close` gives a better reading where this one raises a doubt.
@@ -67,9 +70,14 @@ impl Arrivals {
         at.filter(|at| *at < now && *at >= self.trusted_from && sent.is_some_and(|sent| *at >= sent)).unwrap_or(now)
     }
 
+    /// The end of a connection was the end of an answer.
+    pub(super) fn ended_with_connection(&mut self) {
+        self.ends_with_connections = true;
+    }
+
     /// Whether an answer that is read late will not seem late.
     pub(super) const fn are_stamped(&self) -> bool {
-        self.stamped
+        self.stamped && !self.ends_with_connections
     }
 }
 
@@ -100,6 +108,9 @@ mod tests {
         assert!(!arrivals.are_stamped());
         assert_eq!(arrivals.moment(Some(Duration::from_nanos(EPOCH)), None, at(9_000)), at(9_000), "never sent");
         assert!(arrivals.are_stamped());
+        arrivals.ended_with_connection();
+        arrivals.moment(Some(Duration::from_nanos(EPOCH)), None, at(9_000));
+        assert!(!arrivals.are_stamped(), "not every end has a stamp");
     }
 
     #[test]

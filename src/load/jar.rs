@@ -35,6 +35,12 @@ struct Cookie {
     value: Option<Box<[u8]>>,
 }
 
+impl Jar {
+    fn find(&self, name: &[u8]) -> Option<&Cookie> {
+        self.0.iter().find(|cookie| *cookie.name == *name)
+    }
+}
+
 impl Cookie {
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.value.as_ref().map_or(0, |value| value.len())
@@ -48,36 +54,45 @@ impl Jars {
         let Some((name, value)) = parts.next().and_then(pair).filter(|(name, _)| !name.is_empty()) else {
             return;
         };
-        let full = self.jars.len() >= MAX_JARS && !self.jars.contains_key(&session);
-        if full || name.len() + value.len() > MAX_COOKIE {
+        let value = (!is_deleted(parts, now)).then_some(value);
+        let known = self.jars.get(&session).and_then(|jar| jar.find(name));
+        if known.is_some_and(|known| known.value.as_deref() == value) {
             return;
         }
-        let value = (!is_deleted(parts, now)).then(|| value.into());
-        let cookie = Cookie { name: name.into(), value };
-        let jar = &mut self.jars.entry(session).or_default().0;
-        let has_room = jar.len() < MAX_COOKIES;
-        let known = jar.iter_mut().find(|known| known.name == cookie.name);
-        let bytes = self.bytes - known.as_ref().map_or(0, |known| known.bytes()) + cookie.bytes();
-        if bytes > MAX_BYTES {
-            return;
+        // Whether the new one fits or not, the target does not want the old one back.
+        self.drop_cookie(session, name);
+        let has_room = match self.jars.get(&session) {
+            Some(Jar(jar)) => jar.len() < MAX_COOKIES,
+            None => self.jars.len() < MAX_JARS,
+        };
+        let length = name.len() + value.map_or(0, <[u8]>::len);
+        let bytes = self.bytes + size_of::<Cookie>() + length;
+        if has_room && length <= MAX_COOKIE && bytes <= MAX_BYTES {
+            let cookie = Cookie { name: name.into(), value: value.map(Into::into) };
+            self.jars.entry(session).or_default().0.push(cookie);
+            self.bytes = bytes;
         }
-        match known {
-            Some(known) => *known = cookie,
-            None if has_room => jar.push(cookie),
-            None => return,
+    }
+
+    fn drop_cookie(&mut self, session: SessionId, name: &[u8]) {
+        let Some(Jar(jar)) = self.jars.get_mut(&session) else { return };
+        if let Some(at) = jar.iter().position(|cookie| *cookie.name == *name) {
+            self.bytes -= jar.swap_remove(at).bytes();
         }
-        self.bytes = bytes;
+        if jar.is_empty() {
+            self.jars.remove(&session);
+        }
     }
 
     /// Appends the value of a Cookie header to `out`, with what was set since: nothing if all of it was deleted. Returns whether the
     /// target has set anything; if not, nothing is appended.
     pub(super) fn rewrite(&self, session: SessionId, recorded: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(Jar(jar)) = self.jars.get(&session) else {
+        let Some(jar) = self.jars.get(&session) else {
             return false;
         };
         let start = out.len();
         for part in recorded.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
-            let set = pair(part).and_then(|(name, _)| jar.iter().find(|cookie| *cookie.name == *name));
+            let set = pair(part).and_then(|(name, _)| jar.find(name));
             let pieces: [&[u8]; 3] = match set {
                 Some(Cookie { value: None, .. }) => continue,
                 Some(Cookie { name, value: Some(value) }) => [name, b"=", value],
@@ -184,7 +199,11 @@ mod tests {
         }
         assert_eq!(jars.jars[&SessionId(0)].0.len(), MAX_COOKIES);
         jars.set(SessionId(0), format!("n0={}", "v".repeat(MAX_COOKIE)).as_bytes(), NOW);
-        assert_eq!(jars.jars[&SessionId(0)].0[0].value.as_deref(), Some(b"v".as_slice()));
+        assert!(
+            jars.jars[&SessionId(0)].find(b"n0").is_none(),
+            "the recorded value is sent, not one that the target has replaced"
+        );
+        assert_eq!(jars.jars[&SessionId(0)].0.len(), MAX_COOKIES - 1);
         for session in 0..=MAX_JARS as u64 {
             jars.set(SessionId(session), b"a=b", NOW);
         }
@@ -194,6 +213,17 @@ mod tests {
         for rubbish in ["", "=", "=x", ";;;", "a", "\u{fc}=\u{fc}"] {
             jars.set(SessionId(3), rubbish.as_bytes(), NOW);
         }
+    }
+
+    #[test]
+    fn a_refused_cookie_makes_no_jar() {
+        let mut jars = Jars::default();
+        let long = format!("a={}", "v".repeat(MAX_COOKIE));
+        jars.set(SessionId(0), long.as_bytes(), NOW);
+        assert!(!jars.rewrite(SessionId(0), b"a=1", &mut Vec::new()) && jars.jars.is_empty());
+        jars.set(SessionId(0), b"a=2", NOW);
+        jars.set(SessionId(0), long.as_bytes(), NOW);
+        assert!(jars.jars.is_empty() && jars.bytes == 0);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! The price: a request may be due up to [`WINDOW`] later than the timetable says, and arrives together with others. Its latency
 //! counts from the moment it was moved to, since the target is not to blame for the move; the move itself is reported as lateness
-//! with a cause of its own. Below [`MERGED_FROM`] requests a second nothing is merged.
+//! with a cause of its own. Nothing is held where the last 64 requests came at less than [`MERGED_FROM`] a second, nor if the one before
+//! is more than [`WINDOW`] away: a lone request after a burst goes out when it is due.
 
 use std::time::Duration;
 
@@ -45,9 +46,10 @@ impl Merging {
     }
 
     fn window(&mut self, due: Moment) -> Duration {
+        let before = self.recent[self.seen.wrapping_sub(1) % RECENT];
         let oldest = std::mem::replace(&mut self.recent[self.seen % RECENT], due);
         self.seen += 1;
-        if self.seen <= RECENT {
+        if self.seen <= RECENT || due.since(before) > WINDOW {
             return Duration::ZERO;
         }
         let rate = RECENT as f64 / due.since(oldest).max(Duration::from_nanos(1)).as_secs_f64();
@@ -79,6 +81,16 @@ mod tests {
             let whole = &groups[1..groups.len() - 1];
             assert!(whole.iter().all(|size| *size == most), "{gap}: {whole:?}");
         }
+    }
+
+    #[test]
+    fn a_lone_request_after_a_burst_is_not_moved() {
+        let mut merging = Merging::new(Moment::from_nanos(u64::MAX));
+        for number in 1..=64 {
+            merging.moved(Moment::from_nanos(number * 15_000));
+        }
+        let lone = Moment::from_nanos(64 * 15_000 + 5_000_000);
+        assert_eq!(merging.moved(lone), lone);
     }
 
     #[test]

@@ -105,8 +105,8 @@ pub struct Lateness {
     /// From the moment a request was due, or was moved to, to the moment the engine took it up: the engine's own fault. Every
     /// scheduled request.
     pub scheduler: Latencies,
-    /// Moved on purpose, to be sent together with others that were due up to 400 µs later; those that were moved. None below 5,000
-    /// requests a second.
+    /// Moved on purpose, to be sent together with others that were due up to 400 µs later; those that were moved. None where the 64
+    /// requests before came at less than 5,000 a second, or the one before is further away.
     pub merged: Latencies,
     /// Waiting for the answer to the request before it in its session; those that waited.
     pub dependency: Latencies,
@@ -137,17 +137,20 @@ pub struct Second {
     pub busy: f64,
     /// The share of the processors' time that other guests of the host took; `None` if it was not read.
     pub steal: Option<f64>,
-    /// Whether requests that touched it are left out; see [`LeftOut`].
+    /// Whether requests that were due in it are left out; see [`LeftOut`].
     pub left_out: bool,
 }
 
 /// What latencies and rates do not contain, because the generator or its host spoiled the second (see
-/// [`Doubt::is_ours`](super::Doubt::is_ours)). Requests are left out that were due, under way, or ended in such a second. Nothing is
-/// left out of a closed load, nor where less than a second would be left.
+/// [`Doubt::is_ours`](super::Doubt::is_ours)). Left out of latencies are the requests that were due in such a second, whenever they
+/// ended: were those left out that only lasted into one, slow ones would be missing more often than fast ones. Left out of the
+/// achieved rate are those that ended in one. Nothing is left out of a closed load, nor where less than a second would be left.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeftOut {
     /// How many seconds.
     pub seconds: usize,
+    /// How much of [`Played::sending`] they are.
+    pub sending: Duration,
     /// The latency of their requests: with [`Played::latency`], that of all.
     pub latency: Latencies,
 }

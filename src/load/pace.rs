@@ -74,7 +74,8 @@ impl<'a> Pace<'a> {
                     Due { index, at: now, moved: Duration::ZERO, session: None }
                 })
             }
-            Self::Sessions(clients) => clients.take(now).filter(|due| due.at < end),
+            // What is due only after the end stays where it is, and is not taken and lost.
+            Self::Sessions(clients) => clients.wakes_at().filter(|at| *at < end).and_then(|_| clients.take(now)),
         }
     }
 

@@ -156,8 +156,11 @@ impl<'a> Reactor<'a> {
             let rests = self.may_rest_until(wake, now);
             let mut woken = self.wait(if rests { Moment::default() } else { wake })?;
             self.handle_events();
-            if rests && self.may_rest_until(wake, now) && clock::sleep_until(wake) == Slept::UntilASignal {
-                woken = Woken::BySignal;
+            if rests && self.may_rest_until(wake, now) {
+                if clock::sleep_until(wake) == Slept::UntilASignal {
+                    woken = Woken::BySignal;
+                }
+                self.catch_up(clock::now())?;
             }
             if woken == Woken::BySignal {
                 next_batch = now;
@@ -220,13 +223,26 @@ impl<'a> Reactor<'a> {
         moments.into_iter().flatten().min().unwrap_or(self.end.after(self.run.drain))
     }
 
-    /// Whether this thread can sleep and read answers afterwards: they have stamps, and nothing but whole answers is awaited.
+    /// After a rest, what came meanwhile is still unread. It is read before a request is given up that it may answer, and before
+    /// requests of sessions go out, which would seem to wait for it.
+    fn catch_up(&mut self, now: Moment) -> Result<(), LoadError> {
+        let gives_up = self.pool.earliest().is_some_and(|(_, due)| due.after(self.run.timeout) <= now);
+        if gives_up || self.sessions.are_open() {
+            self.wait(Moment::default())?;
+            self.handle_events();
+        }
+        Ok(())
+    }
+
+    /// Whether this thread can sleep and read answers afterwards: they have stamps, nothing but whole answers is awaited, and what is
+    /// sent next need not wait for one of them to have a connection.
     fn may_rest_until(&self, wake: Moment, now: Moment) -> bool {
         self.arrivals.as_ref().is_some_and(Arrivals::are_stamped)
             && wake.since(now) <= READ_WITHIN
             && self.pool.busy() > 0
             && self.pool.moving() == 0
             && self.queue.is_empty()
+            && self.pool.has_room()
             && self.sessions.waiting() == 0
             && self.unread.is_empty()
     }

@@ -92,6 +92,11 @@ impl Sessions {
         }
     }
 
+    /// Whether requests may have to wait for an answer.
+    pub(super) fn are_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// How many requests wait for an answer to the one before.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len() - self.free.len()

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use super::validity::Processors;
 use crate::units::Moment;
 
 /// Readings that are kept: those of several seconds.
@@ -28,7 +29,7 @@ pub enum Basis<'a> {
     EverySecond,
     /// Those that neither the generator nor its host spoiled (see [`Doubt::is_ours`](super::Doubt::is_ours)). The host's counters
     /// are to be read several times a second.
-    UnspoiledSeconds(&'a Receiver<HostReading>),
+    UnspoiledSeconds(&'a Receiver<HostReading>, Processors),
 }
 
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl<'a> Steal<'a> {
     }
 
     fn take_in(&mut self) {
-        let Basis::UnspoiledSeconds(news) = self.basis else { return };
+        let Basis::UnspoiledSeconds(news, _) = self.basis else { return };
         for reading in news.try_iter() {
             if self.readings.len() == KEPT {
                 self.readings.pop_front();
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn steal_is_divided_among_the_seconds_in_which_it_happened() {
         let (sender, receiver) = mpsc::channel();
-        let mut steal = Steal::new(Basis::UnspoiledSeconds(&receiver));
+        let mut steal = Steal::new(Basis::UnspoiledSeconds(&receiver, Processors::Own));
         assert_eq!(steal.share(at(0), at(1_000)), None);
         for told in [reading(0, 0), reading(500, 0), reading(1_500, 0), reading(2_000, 100), reading(2_500, 200)] {
             sender.send(told).unwrap();

@@ -12,7 +12,7 @@ use super::pool::{Busy, Usage};
 use super::seconds::Seconds;
 use super::socket::Breakage;
 use super::steal::{Basis, Steal};
-use super::validity::{Doubt, doubts};
+use super::validity::doubts;
 use crate::replay::{Answer, Plan};
 use crate::units::{Moment, Rate};
 
@@ -113,8 +113,8 @@ impl<'a> Tally<'a> {
             seconds: Seconds::new(now, clock::thread_cpu()),
             steal: Steal::new(terms.basis),
             gate: match (terms.basis, terms.schedule) {
-                (Basis::UnspoiledSeconds(_), Schedule::Given) => Some(Gate::new(now)),
-                (Basis::UnspoiledSeconds(_), Schedule::None) | (Basis::EverySecond, _) => None,
+                (Basis::UnspoiledSeconds(..), Schedule::Given) => Some(Gate::new(now)),
+                (Basis::UnspoiledSeconds(..), Schedule::None) | (Basis::EverySecond, _) => None,
             },
             errors: Errors::default(),
             first_connect_failure: None,
@@ -260,10 +260,10 @@ impl<'a> Tally<'a> {
 
     /// Ends the running second. All that was due in it has been taken up.
     pub(super) fn close_second(&mut self, now: Moment) {
-        let (before, end) = (self.judge(), self.second_ends_at());
+        let before = self.judge();
         self.seconds.close(now, clock::thread_cpu);
         if let Some(gate) = &mut self.gate {
-            gate.close(end, before);
+            gate.close(before);
         }
     }
 
@@ -273,7 +273,12 @@ impl<'a> Tally<'a> {
             return Standing::Trusted;
         };
         second.steal = self.steal.share(began, began.after(Duration::from_secs(1)));
-        second.left_out = self.gate.is_some() && doubts(second).any(Doubt::is_ours);
+        second.left_out = match self.terms.basis {
+            Basis::UnspoiledSeconds(_, processors) => {
+                self.gate.is_some() && doubts(second).any(|doubt| doubt.is_ours(processors))
+            }
+            Basis::EverySecond => false,
+        };
         if second.left_out { Standing::Spoiled } else { Standing::Trusted }
     }
 
@@ -318,14 +323,17 @@ impl<'a> Tally<'a> {
         }
         let last = self.judge();
         let gate = self.gate.take().map(|mut gate| {
-            gate.close(now, last);
+            gate.close(last);
             gate.finish()
         });
         let mut seconds = self.seconds.finish();
         let kept = Kept::choose(&mut seconds, sending, gate);
         self.times.subtract(&kept.left_out);
-        let left_out =
-            LeftOut { seconds: seconds.iter().filter(|second| second.left_out).count(), latency: kept.left_out.latency };
+        let left_out = LeftOut {
+            seconds: seconds.iter().filter(|second| second.left_out).count(),
+            sending: sending.offered.saturating_sub(kept.sending.offered),
+            latency: kept.left_out.latency,
+        };
         let a_second = |count: u64, span: Duration| Rate::new(count as f64 / span.as_secs_f64()).unwrap_or_default();
         Played {
             offered: a_second(self.scheduled.saturating_sub(kept.without_due), kept.sending.offered),

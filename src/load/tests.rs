@@ -146,6 +146,19 @@ fn a_full_unix_backlog_is_waited_for_until_the_timeout() {
 }
 
 #[test]
+fn a_full_unix_backlog_is_one_wait_however_often_it_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 2).unwrap();
+    let plan = plan(Reuse::PerRequest);
+    let played = played(&Run { timeout: Duration::from_millis(100), ..run(&plan, Target::Unix(path), even(100.0)) });
+    assert!(played.errors.timeout > 3, "{:?}", played.errors);
+    // None of those that wait gets a connection.
+    assert_eq!(played.lateness.backlog.count(), 0);
+}
+
+#[test]
 fn a_closed_load_never_has_more_outstanding_than_clients() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (inside, peak) = (Arc::clone(&now), Arc::clone(&most));
@@ -357,7 +370,9 @@ fn more_clients_than_may_wait_do_not_keep_a_run_from_its_end() {
     let run = Run {
         max_connections: NonZeroU32::MIN,
         drain: Duration::ZERO,
-        timeout: Duration::from_millis(100),
+        // All want to send within it, also on a busy machine.
+        timeout: Duration::from_secs(2),
+        duration: Duration::from_millis(2_500),
         ..run(&plan, serve(silence), clients(count))
     };
     let played = played(&run);

@@ -33,12 +33,24 @@ pub enum Doubt {
     ConnectErrors,
 }
 
+/// Whether the target can keep the generator's thread from the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processors {
+    /// It cannot: it is on another host, or this thread goes before all others.
+    Own,
+    /// It can: it is on this host, and this thread waits its turn.
+    Shared,
+}
+
 impl Doubt {
-    /// Whether the generator or its host is to blame. The others can be the target's doing: a second is never left out for them.
+    /// Whether the generator or its host is to blame. The others can be the target's doing: a second is never left out for them. Where
+    /// the target shares the [`Processors`], it makes the generator late when it is overloaded: without those seconds it would look
+    /// better than it is.
     #[must_use]
-    pub const fn is_ours(self) -> bool {
+    pub const fn is_ours(self, processors: Processors) -> bool {
         match self {
-            Self::Late | Self::Busy | Self::Steal => true,
+            Self::Late | Self::Busy => matches!(processors, Processors::Own),
+            Self::Steal => true,
             Self::Behind | Self::ConnectErrors => false,
         }
     }

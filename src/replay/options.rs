@@ -2,7 +2,7 @@
 //! lines that are computed for each request, and hosts that would end a header line.
 
 use super::plan::PlanError;
-use super::wire::{Reuse, is_computed};
+use super::wire::Reuse;
 use crate::recording::{Header, Method};
 
 /// What compiling depends on beside the recording.
@@ -31,7 +31,7 @@ impl PlanOptions {
         if !host_fits {
             return Err(PlanError::Host(host.to_owned()));
         }
-        match self.rewrite.set.iter().find(|header| is_computed(header)) {
+        match self.rewrite.set.iter().find(|header| header.is_of_connection()) {
             Some(header) => Err(PlanError::Computed(header.name().to_owned())),
             None => Ok(()),
         }

@@ -43,7 +43,8 @@ impl Link {
 
 /// Recorded connections, counted as they appear.
 pub(super) struct Connections {
-    /// By hash of the name: one of a million pairs of millions falls together, and then shares a connection in the replay.
+    /// By 64-bit hash of the name: among ten million names, any two fall together with a probability of 3 in a million (the birthday
+    /// bound, n²/2⁶⁵), and then share a connection in the replay.
     ids: HashMap<u64, u32>,
     /// Names that are those of clients say nothing of connections.
     names_clients: bool,

@@ -41,11 +41,6 @@ pub(super) fn encode(request: &Request, options: &PlanOptions, out: &mut Vec<u8>
     out.extend_from_slice(&request.body);
 }
 
-/// Whether a header is ours to write, so that nobody can set it. The host is not.
-pub(super) fn is_computed(header: &Header) -> bool {
-    header.is_of_connection()
-}
-
 /// Where in the bytes of an encoded request the value of its first Cookie header lies. A client sends no second one (RFC 6265, 5.4).
 pub(super) fn cookie(bytes: &[u8]) -> Option<Range<usize>> {
     const NAME: &[u8] = b"cookie: ";

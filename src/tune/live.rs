@@ -96,7 +96,8 @@ impl Testbed for Live<'_> {
         let (outcome, measured) = thread::scope(|scope| {
             let script = scope.spawn(|| {
                 let _stop = StopAtEnd { remote, backstage: &backstage };
-                if !priority::raise_this_thread() {
+                let raised = priority::raise_this_thread();
+                if raised.is_none() {
                     tracing::debug!("no real-time priority for the load generator (CAP_SYS_NICE): it may send late");
                 }
                 stage.await_ready().and_then(|()| trial::run(&mut stage, &terms, suggestion, watch))

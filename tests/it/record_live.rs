@@ -362,21 +362,23 @@ fn record_live_refuses_what_would_harm() {
 
 #[test]
 fn record_live_refuses_a_service_of_another_network() {
-    let apart = |program: &str| {
+    // Whoever may make a user namespace needs no privilege for the other; root may be allowed only the other.
+    let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--net", "--"], &["--net", "--"]];
+    let unshare = |way: &[&str], program: &str| {
         let mut command = Command::new("unshare");
-        command.args(["--net", "--", program]);
+        command.args(way).arg(program);
         command
     };
-    if !apart("true").output().is_ok_and(|output| output.status.success()) {
+    let Some(way) = ways.into_iter().find(|way| unshare(way, "true").output().is_ok_and(|output| output.status.success())) else {
         // A test's own output is shown only where it fails, so this goes past it.
-        let _ = writeln!(std::io::stderr(), "record_live: NOT TESTED: a new network namespace needs root");
+        let _ = writeln!(std::io::stderr(), "record_live: NOT TESTED: no new network namespace is allowed here");
         return;
-    }
+    };
     // A unix socket is reached from any network.
     for (on_tcp, code) in [(true, 1), (false, 0)] {
         let service = Service::with_config(&demo(20));
         let mut running = if on_tcp { service.on_tcp() } else { service }.ready();
-        let mut command = apart(env!("CARGO_BIN_EXE_tuningfork"));
+        let mut command = unshare(way, env!("CARGO_BIN_EXE_tuningfork"));
         command.args(["record", "live", "--duration", "100ms", "-c"]).arg(running.directory().join("tuningfork.toml"));
         command.arg("-o").arg(running.directory().join("live.jsonl"));
         let mut tap = Watched::start(command, Journal::default());

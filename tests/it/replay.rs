@@ -319,6 +319,8 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
     let folder = &site.folder;
     std::fs::write(folder.path("empty"), "").expect("write a file");
     std::fs::write(folder.path("broken"), "{\n{}\n").expect("write a file");
+    let kept = "{\"meta\":{\"scrub\":\"none\"}}\n".to_owned() + &requests(["/"; 5]);
+    std::fs::write(folder.path("kept.jsonl"), kept).expect("write a file");
     std::fs::write(folder.path("cut.gz"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).expect("write a file");
     let target = format!("--target http://127.0.0.1:{}", site.port);
     let refusals = [
@@ -326,6 +328,11 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
             "traffic.jsonl --target http://198.51.100.7:80".to_owned(),
             1,
             "is not an address of this host: if you may load it, add --target-anyway",
+        ),
+        (
+            "kept.jsonl --target http://198.51.100.7:80 --target-anyway".to_owned(),
+            1,
+            "would go to http://198.51.100.7:80: scrub it first (tuningfork record scrub)",
         ),
         ("traffic.jsonl --target http://no.such.name.invalid:80".to_owned(), 1, "no.such.name.invalid: "),
         ("traffic.jsonl --target 127.0.0.1:80".to_owned(), 2, "is not a target: write http://HOST:PORT"),

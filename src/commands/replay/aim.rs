@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Options, ReplayError};
-use crate::load::{Target, Tls, Trust};
+use crate::load::{Processors, Target, Tls, Trust};
 use crate::replay::HostRule;
 
 /// How long each address of a name that has several is tried.
@@ -114,6 +114,11 @@ impl Aim {
             Target::Unix(_) => true,
             Target::Tcp(address) => is_here(address),
         }
+    }
+
+    /// What it leaves to a thread that does not go before it.
+    pub(super) fn processors(&self) -> Processors {
+        if self.is_here() { Processors::Shared } else { Processors::Own }
     }
 
     /// Refuses a target that takes no connection, before anything is sent. One that is slow to take it is played against.

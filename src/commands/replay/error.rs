@@ -28,6 +28,12 @@ pub enum ReplayError {
         /// What it stands for.
         address: SocketAddr,
     },
+    /// The target is another host, and the recording holds what people sent.
+    #[error("the recording is not scrubbed, and what people sent would go to {name}: scrub it first (tuningfork record scrub)")]
+    Unscrubbed {
+        /// As it was written.
+        name: String,
+    },
     /// Nothing takes connections at the target.
     #[error("{name}: {source}; is the server running, and is this where it listens?")]
     Deaf {
@@ -105,6 +111,7 @@ impl ReplayError {
             Self::Deaf { .. } => Ending::Unreachable,
             Self::Unresolved { .. }
             | Self::Remote { .. }
+            | Self::Unscrubbed { .. }
             | Self::TooManyClients { .. }
             | Self::NoCopies(_)
             | Self::TooFewFiles { .. }

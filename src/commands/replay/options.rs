@@ -32,7 +32,7 @@ pub struct Options {
     /// Where to send it: `http://HOST:PORT`, `https://HOST` or unix:PATH
     #[arg(id = "place", long = "target", value_name = "URL")]
     pub(super) place: Place,
-    /// Load a host that is not this one: only if it is yours
+    /// Load a host that is not this one: only if it is yours. A recording marked as not scrubbed stays here nevertheless
     #[arg(long)]
     pub(super) target_anyway: bool,
 
@@ -113,7 +113,7 @@ pub struct Options {
     /// Save what content each request was answered with (hashes), for --baseline
     #[arg(long, value_name = "FILE", help_heading = "Checks")]
     pub(super) save_bodies: Option<PathBuf>,
-    /// What must hold, as in p90<700ms,errors<0.1% or errors<1%; if it does not, the exit code is 99. Without it, failed requests are no failure
+    /// What must hold, as in p90<700ms,errors<0.1% or errors<1%; if it does not, or cannot be judged, the exit code is 99: a latency is judged if at least half of the sending time can be trusted. Without it, failed requests are no failure
     #[arg(long, value_name = "BOUNDS", help_heading = "Checks")]
     pub(super) slo: Option<Objective>,
 

@@ -9,7 +9,7 @@ use super::ReplayError;
 use super::screen::Screen;
 use super::witness::Witness;
 use crate::commands::replay_output::{HostUse, Priority};
-use crate::load::{Basis, Batch, HostReading, Onward, Played, Run, play as play_run};
+use crate::load::{Basis, Batch, HostReading, Onward, Played, Processors, Run, play as play_run};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, cpu, priority};
 use crate::units::Moment;
@@ -37,30 +37,37 @@ struct News {
     batch: Batch,
 }
 
-/// Plays `run`, and lets it leave out seconds that this host spoiled; `expected` is how long it takes, if that is known. `wanted` is a priority that the system may refuse.
-pub(super) fn play(
-    run: Run<'_>,
-    expected: Option<Duration>,
-    wanted: Priority,
-    signals: &mut Signals,
-) -> Result<Shown, ReplayError> {
+/// What a run wants of this host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// A priority that the system may refuse.
+    pub(super) priority: Priority,
+    /// What the target leaves to a thread without it.
+    pub(super) processors: Processors,
+}
+
+/// Plays `run`, and lets it leave out seconds that this host spoiled; `expected` is how long it takes, if that is known.
+pub(super) fn play(run: Run<'_>, expected: Option<Duration>, needs: Needs, signals: &mut Signals) -> Result<Shown, ReplayError> {
     let started = SystemTime::now();
     let mut interrupted = false;
     let settle = run.settle;
     let (sender, receiver) = mpsc::sync_channel(NEWS);
     let (witnessed, readings) = mpsc::sync_channel(READINGS);
-    let run = Run { basis: Basis::UnspoiledSeconds(&readings), ..run };
     let (played, witness, priority) = thread::scope(|scope| {
         let watching = scope.spawn(move || watch(&receiver, &witnessed, settle, Screen::on_stderr(expected)));
         // The signals arrive on this thread: the other one was started before it got its priority, and keeps an ordinary one.
-        let raised = wanted == Priority::RealTime && priority::raise_this_thread();
-        let priority = if raised { Priority::RealTime } else { Priority::Ordinary };
+        let raised = if needs.priority == Priority::RealTime { priority::raise_this_thread() } else { None };
+        let (priority, processors) = match &raised {
+            Some(_) => (Priority::RealTime, Processors::Own),
+            None => (Priority::Ordinary, needs.processors),
+        };
+        let run = Run { basis: Basis::UnspoiledSeconds(&readings, processors), ..run };
         let played = play_run(&run, &mut |batch| {
             interrupted |= signals.asked_to_stop();
             tell(&sender, batch);
             if interrupted { Onward::BreakOff } else { Onward::GoOn }
         });
-        drop(sender);
+        drop((sender, raised));
         (played, watching.join(), priority)
     });
     let (played, witness) = (played?, witness.map_err(|_panic| ReplayError::WatcherLost)?);

@@ -89,7 +89,7 @@ fn times(replayed: &Replayed) -> String {
         row("First byte", "from when it was sent to the first byte of its answer", &played.first_byte),
     ];
     if played.left_out.seconds > 0 {
-        let meaning = format!("latency of {}, in no other number here", left_out(replayed));
+        let meaning = format!("latency of {}, in none of the rows above", left_out(replayed));
         rows.push(row("Left out", &meaning, &played.left_out.latency));
     }
     if !replayed.is_closed() {

@@ -33,7 +33,7 @@ use crate::stats::Latencies;
 /// - `left_out`: what `latency`, `service`, `first_byte`, `offered` and `throughput` do not contain, because of `late`, `busy` or `steal`:
 ///   `seconds` and the `latency` of their requests. Every other number contains every second. None are left out of a closed load, nor
 ///   where less than a second would be left.
-/// - `slo`: `objective`, `measured` (`null` if no latency is bounded), `errors`, `met` (`null` if no second can be trusted); `null` without `--slo`.
+/// - `slo`: `objective`, `measured` (`null` if no latency is bounded), `errors`, `met` (`null` if too little of the time can be trusted); `null` without `--slo`.
 /// - `content`: `baselines`, `same`, `different`, `noise`, `unanswered`; `null` without `--baseline`.
 /// - `series`: every second with `offered`, `sent`, `completed`, `failed`, `p50`, `p90`, `p99`, `max`, `lateness_p99`, `busy`, `steal` and
 ///   `valid` (both `null` if unknown), and `left_out`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Comparison, Invalid, Kind, Objective, Priority, Replayed, Verdict, kinds};
+use super::{Comparison, Invalid, Kind, Objective, Priority, Replayed, Verdict, kept, kinds};
 use crate::commands::figures::{count, counted, latency, percent, rate};
 use crate::commands::tune_output::Paper;
 use crate::load::Doubt;
@@ -50,8 +50,12 @@ fn summary(replayed: &Replayed, paper: Paper) -> String {
         say(&format!("{choice}."));
     }
     text.push('\n');
+    let kept = match played.left_out.seconds {
+        0 => String::new(),
+        _ => format!(" (of {:.1} kept s)", kept(played).as_secs_f64()),
+    };
     let line = format!(
-        "offered {} req/s, achieved {} req/s: {} in {:.1} s, {} answered, errors {}",
+        "offered {} req/s, achieved {} req/s{kept}: {} in {:.1} s, {} answered, errors {}",
         rate(played.offered.per_second()),
         rate(played.achieved.per_second()),
         counted(played.scheduled, "request"),
@@ -286,7 +290,7 @@ pub(super) fn objective(verdict: &Verdict) -> String {
     let result = match verdict.met {
         Some(true) => "met",
         Some(false) => "MISSED",
-        None => "NOT JUDGED, which counts as missed: no second can be trusted",
+        None => "NOT JUDGED, which counts as missed: too little of the time can be trusted",
     };
     let measured = match (verdict.objective, verdict.measured) {
         (Objective::Both(slo), Some(measured)) => format!("{} {}, ", slo.quantile().name(), latency(measured)),

@@ -44,7 +44,7 @@ fn played() -> Played {
         latency: times(595, 80_000),
         service: times(595, 70_000),
         first_byte: times(595, 60_000),
-        left_out: LeftOut { seconds: 2, latency: times(395, 95_000) },
+        left_out: LeftOut { seconds: 2, sending: Duration::from_secs(2), latency: times(395, 95_000) },
         lateness: Lateness {
             total: times(1_000, 900),
             scheduler: times(1_000, 90),
@@ -160,9 +160,10 @@ fn what_is_left_out_is_told_everywhere() {
     let replayed = example();
     let text = terminal(&replayed, WIDE).replace('\n', " ");
     assert!(text.contains("left out       48ms   86ms   94ms   95ms  latency of 395 requests"), "{text}");
+    assert!(text.contains("achieved 199 req/s (of 3.0 kept s): 1,000 requests in 5.0 s"), "{text}");
     assert!(text.contains("leave out 2 seconds that the generator or its host spoiled, with 395 requests;"), "{text}");
     assert!(!text.contains("to blame"), "{text}");
-    assert!(html(&replayed).contains("latency of 395 requests, in no other number here"));
+    assert!(html(&replayed).contains("latency of 395 requests, in none of the rows above"));
     let json = serde_json::to_value(summary(&replayed)).unwrap();
     assert_eq!((&json["left_out"]["seconds"], &json["left_out"]["latency"]["count"]), (&2.into(), &395.into()));
     assert_eq!((&json["series"][2]["left_out"], &json["series"][1]["left_out"]), (&true.into(), &false.into()));
@@ -239,6 +240,17 @@ fn what_is_unknown_is_neither_valid_nor_met() {
     replayed.verdict = Some(Verdict::of("p90<5s".parse().unwrap(), &replayed.played));
     assert!(json(&replayed)["slo"]["met"].is_null());
     assert!(terminal(&replayed, WIDE).contains("NOT JUDGED, which counts as missed"));
+}
+
+#[test]
+fn a_latency_is_not_judged_by_less_than_half_of_the_time() {
+    let mut played = played();
+    let met = |played: &Played, slo: &str| Verdict::of(slo.parse().unwrap(), played).met;
+    played.left_out.sending = Duration::from_millis(2_500);
+    assert_eq!(met(&played, "p90<80ms,errors<1%"), Some(true));
+    played.left_out.sending = Duration::from_millis(2_501);
+    assert_eq!(met(&played, "p90<80ms,errors<1%"), None);
+    assert_eq!(met(&played, "errors<1%"), Some(true), "errors are those of all seconds");
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{error_share, invalid};
+use super::{error_share, invalid, kept};
 use crate::load::Played;
 use crate::study::{ErrorBound, Slo, SloError};
+
+/// The least share of the sending time whose latencies tell of the whole.
+const KEPT_SHARE: f64 = 0.5;
 
 /// What a replay must hold, written `p90<700ms,errors<0.1%`, or `errors<1%` if latency does not matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +29,8 @@ pub struct Verdict {
     pub measured: Option<f64>,
     /// The share of requests that failed.
     pub errors: f64,
-    /// Whether all bounds hold. Nothing completed meets nothing. `None` if no second can be trusted, which is no success either.
+    /// Whether all bounds hold. Nothing completed meets nothing. `None` if no second can be trusted, or if a latency is bounded and
+    /// latencies are those of less than half of the time: neither is a success.
     pub met: Option<bool>,
 }
 
@@ -35,7 +39,9 @@ impl Verdict {
     #[must_use]
     pub fn of(objective: Objective, played: &Played) -> Self {
         let errors = error_share(played);
-        let is_unjudged = !played.seconds.is_empty() && invalid(played).len() == played.seconds.len();
+        let none_trusted = !played.seconds.is_empty() && invalid(played).len() == played.seconds.len();
+        // Errors are of all seconds.
+        let is_unjudged = none_trusted || (objective.latency().is_some() && kept(played) < played.sending.mul_f64(KEPT_SHARE));
         let (measured, holds) = match objective {
             Objective::Both(slo) => {
                 let measured = played.latency.quantile(slo.quantile().share());

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use rustix::event::epoll::EventFlags;
 
 use super::super::answer::Reader;
+use super::super::arrival::Arrivals;
 use super::super::pool::{Attempt, Busy, Flight, Phase, Place, State, Usage};
 use super::super::socket::{Breakage, Moved};
 use super::super::tally::Failure;
@@ -90,7 +91,10 @@ impl Reactor<'_> {
             };
             let count = match moved {
                 Moved::Bytes(0) => match connection.response.finish() {
-                    Some(answer) => return self.complete(place, answer, clock::now()),
+                    Some(answer) => {
+                        self.arrivals.iter_mut().for_each(Arrivals::ended_with_connection);
+                        return self.complete(place, answer, clock::now());
+                    }
                     None => return self.break_off(place, &Breakage::Closed),
                 },
                 Moved::Bytes(count) => count,
@@ -166,7 +170,8 @@ impl Reactor<'_> {
         {
             self.tally.retried();
             let attempt = Attempt::Second { counted: busy.sent_at.is_some() };
-            self.launch(Flight { attempt, ..busy.flight }, now);
+            // Its wait for a connection was over when it was sent; what comes now is another one.
+            self.launch(Flight { attempt, since: now, ..busy.flight }, now);
         } else if busy.usage == Usage::Fresh && busy.sent == 0 {
             self.tally.find_nobody(cause);
             self.found_nobody(&busy.flight, now);

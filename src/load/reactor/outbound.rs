@@ -20,6 +20,15 @@ const BUSY_PAUSE: Duration = Duration::from_micros(500);
 /// Requests taken up before answers, timeouts and the watcher have their turn, however many are due.
 const TAKEN_A_TURN: usize = 4096;
 
+/// What became of a request that was to go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Launched {
+    /// It is on a connection, or has failed to get one.
+    Gone,
+    /// The target takes no more connections now: it is the first in the queue.
+    Waits,
+}
+
 impl Reactor<'_> {
     /// Takes up what is due and sends what can be sent. What was due before the end is sent even if this thread comes to it late;
     /// what was waiting for a connection then is not.
@@ -84,8 +93,10 @@ impl Reactor<'_> {
             let Some(flight) = self.queue.pop_front() else {
                 return;
             };
-            self.tally.waited(Cause::Backlog, now.since(flight.since));
-            self.launch(Flight { since: now, ..flight }, now);
+            match self.launch(flight, now) {
+                Launched::Gone => self.tally.waited(Cause::Backlog, now.since(flight.since)),
+                Launched::Waits => return,
+            }
             now = clock::now();
         }
     }
@@ -132,7 +143,7 @@ impl Reactor<'_> {
     }
 
     /// Puts a request on a connection, kept or new.
-    pub(super) fn launch(&mut self, flight: Flight, now: Moment) {
+    pub(super) fn launch(&mut self, flight: Flight, now: Moment) -> Launched {
         let kept = match flight.attempt {
             Attempt::First => self.take_kept(&flight),
             Attempt::Second { .. } => None,
@@ -144,15 +155,17 @@ impl Reactor<'_> {
                 Err(Refusal::Busy) => {
                     self.busy_until = now.after(BUSY_PAUSE);
                     self.queue.push_front(flight);
-                    return;
+                    return Launched::Waits;
                 }
                 Err(Refusal::Exhausted) => {
                     self.tally.fail(Failure::Exhausted);
-                    return self.found_nobody(&flight, now);
+                    self.found_nobody(&flight, now);
+                    return Launched::Gone;
                 }
                 Err(Refusal::Unreachable(cause)) => {
                     self.tally.find_nobody(&cause);
-                    return self.found_nobody(&flight, now);
+                    self.found_nobody(&flight, now);
+                    return Launched::Gone;
                 }
             },
         };
@@ -174,6 +187,7 @@ impl Reactor<'_> {
             Busy { flight, started: now, sent_at: None, answered_at: None, phase: Phase::Moving, length, sent: 0, usage, source };
         self.pool.begin(place, transport, busy);
         self.transmit(place, (usage == Usage::Reused).then_some(now));
+        Launched::Gone
     }
 
     /// The idle connection that a request may use.

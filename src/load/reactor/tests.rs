@@ -1,24 +1,35 @@
-//! When this thread may sleep although answers are awaited.
+//! When this thread may sleep although answers are awaited, what it reads after that, and what counts as a wait.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::super::pool::{Attempt, State};
+use super::super::sessions::Admission;
 use super::*;
 use crate::load::{Basis, Check, Cookies, Reach, Target, USUAL_BATCH, USUAL_DRAIN, server};
 use crate::recording;
-use crate::replay::{Arrivals as Spacing, Load, Plan, PlanOptions, Reuse, Turns};
+use crate::replay::{Arrivals as Spacing, Load, Plan, PlanOptions, Reuse, SessionId, Turns};
 use crate::units::Rate;
 
-#[test]
-fn an_answer_that_has_begun_is_read_as_it_comes() {
+fn plan() -> Plan {
     let recording = recording::read(br#"{"t":1,"m":"GET","u":"/","s":200}"#.as_slice()).unwrap();
-    let plan = Plan::compile(&recording, &PlanOptions::new("test", Reuse::KeepAlive)).unwrap();
+    Plan::compile(&recording, &PlanOptions::new("test", Reuse::KeepAlive)).unwrap()
+}
+
+fn listener() -> (TcpListener, Target) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let run = Run {
-        plan: &plan,
-        target: Target::Tcp(listener.local_addr().unwrap()),
+    let target = Target::Tcp(listener.local_addr().unwrap());
+    (listener, target)
+}
+
+fn run(plan: &Plan, target: Target) -> Run<'_> {
+    Run {
+        plan,
+        target,
         reach: Reach::ThisHost,
         load: Load::Open { rate: Rate::new(1_000.0).unwrap(), arrivals: Spacing::Even },
         from: 0,
@@ -27,7 +38,7 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
         duration: Duration::from_mins(1),
         drain: USUAL_DRAIN,
         timeout: Duration::from_mins(1),
-        max_connections: NonZeroU32::MIN,
+        max_connections: NonZeroU32::new(2).unwrap(),
         max_body: 1 << 20,
         slow_after: Duration::from_secs(1),
         batch: USUAL_BATCH,
@@ -35,24 +46,63 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
         check: Check::Status,
         tls: None,
         basis: Basis::EverySecond,
-    };
-    let mut reactor = Reactor::new(&run).unwrap();
-    let send_one = |reactor: &mut Reactor<'_>| {
-        let due = reactor.pace.wakes_at(reactor.end).unwrap();
-        let flying = reactor.pace.take(due, reactor.end, 0).unwrap();
-        let now = clock::now();
-        reactor.launch(Flight { due: flying, session: None, since: now, attempt: Attempt::First }, now);
-    };
-    let far = clock::now().after(Duration::from_mins(1));
-    let hear = |reactor: &mut Reactor<'_>| {
-        reactor.wait(far).unwrap();
-        reactor.handle_events();
-    };
-    let may_rest = |reactor: &Reactor<'_>| {
-        let now = clock::now();
-        reactor.may_rest_until(now.after(READ_WITHIN / 2), now)
-    };
+    }
+}
 
+fn next(reactor: &mut Reactor<'_>, now: Moment) -> Flight {
+    let due = reactor.pace.wakes_at(reactor.end).unwrap();
+    let due = reactor.pace.take(due, reactor.end, 0).unwrap();
+    Flight { due, session: None, since: now, attempt: Attempt::First }
+}
+
+fn send_one(reactor: &mut Reactor<'_>) {
+    let now = clock::now();
+    let flight = next(reactor, now);
+    reactor.launch(flight, now);
+}
+
+fn hear(reactor: &mut Reactor<'_>) {
+    reactor.wait(clock::now().after(Duration::from_mins(1))).unwrap();
+    reactor.handle_events();
+}
+
+fn hear_all(reactor: &mut Reactor<'_>) {
+    while reactor.pool.busy() > 0 {
+        hear(reactor);
+    }
+}
+
+fn may_rest(reactor: &Reactor<'_>) -> bool {
+    let now = clock::now();
+    reactor.may_rest_until(now.after(READ_WITHIN / 2), now)
+}
+
+/// Sends a request, and has it answered on a connection that stays open.
+fn open(reactor: &mut Reactor<'_>, listener: &TcpListener) -> TcpStream {
+    send_one(reactor);
+    let (mut peer, _) = listener.accept().unwrap();
+    while reactor.pool.moving() > 0 {
+        hear(reactor);
+    }
+    server::request(&mut peer).unwrap();
+    peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfirs").unwrap();
+    hear_all(reactor);
+    peer
+}
+
+/// Waits until the answer to the request on its way can be read, and reads nothing.
+fn await_answer(reactor: &mut Reactor<'_>) {
+    let (place, _) = reactor.pool.earliest().unwrap();
+    let State::Busy(transport, _) = &reactor.pool.get(place).state else { panic!("a request is on its way") };
+    let mut awaited = [PollFd::new(transport.socket(), PollFlags::IN)];
+    poll(&mut awaited, None).unwrap();
+}
+
+#[test]
+fn an_answer_that_has_begun_is_read_as_it_comes() {
+    let (plan, (listener, target)) = (plan(), listener());
+    let run = run(&plan, target);
+    let mut reactor = Reactor::new(&run).unwrap();
     send_one(&mut reactor);
     let (mut peer, _) = listener.accept().unwrap();
     while reactor.pool.moving() > 0 {
@@ -61,9 +111,7 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
     assert!(!may_rest(&reactor), "whether answers have stamps is not known yet");
     server::request(&mut peer).unwrap();
     peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfirs").unwrap();
-    while reactor.pool.busy() > 0 {
-        hear(&mut reactor);
-    }
+    hear_all(&mut reactor);
     send_one(&mut reactor);
     server::request(&mut peer).unwrap();
     assert!(may_rest(&reactor), "nothing of the second answer is here");
@@ -74,8 +122,102 @@ fn an_answer_that_has_begun_is_read_as_it_comes() {
     }
     assert!(!may_rest(&reactor), "it has begun");
     peer.write_all(b"co").unwrap();
-    while reactor.pool.busy() > 0 {
+    hear_all(&mut reactor);
+    assert!(!may_rest(&reactor), "nothing is awaited");
+}
+
+#[test]
+fn answers_that_end_with_their_connection_are_read_as_they_come() {
+    let (plan, (listener, target)) = (plan(), listener());
+    let run = run(&plan, target);
+    let mut reactor = Reactor::new(&run).unwrap();
+    let mut kept = open(&mut reactor, &listener);
+    send_one(&mut reactor);
+    server::request(&mut kept).unwrap();
+    assert!(may_rest(&reactor));
+    kept.write_all(b"HTTP/1.1 200 OK\r\n\r\nto the end").unwrap();
+    drop(kept);
+    hear_all(&mut reactor);
+    assert_eq!(reactor.batch(clock::now()).completed, 2, "it was an answer");
+    let mut peer = open(&mut reactor, &listener);
+    send_one(&mut reactor);
+    server::request(&mut peer).unwrap();
+    assert!(!may_rest(&reactor), "the end of such an answer has no stamp");
+}
+
+#[test]
+fn nobody_rests_while_the_next_request_has_no_connection() {
+    let (plan, (listener, target)) = (plan(), listener());
+    let run = Run { max_connections: NonZeroU32::MIN, ..run(&plan, target) };
+    let mut reactor = Reactor::new(&run).unwrap();
+    let mut peer = open(&mut reactor, &listener);
+    send_one(&mut reactor);
+    server::request(&mut peer).unwrap();
+    assert!(!may_rest(&reactor));
+}
+
+#[test]
+fn after_a_rest_answers_are_read_before_their_requests_are_given_up() {
+    let (plan, (listener, target)) = (plan(), listener());
+    let run = run(&plan, target);
+    let mut reactor = Reactor::new(&run).unwrap();
+    let mut peer = open(&mut reactor, &listener);
+    send_one(&mut reactor);
+    server::request(&mut peer).unwrap();
+    peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond").unwrap();
+    let (_, due) = reactor.pool.earliest().unwrap();
+    await_answer(&mut reactor);
+    reactor.catch_up(due).unwrap();
+    assert_eq!(reactor.pool.busy(), 1, "there is time");
+    reactor.catch_up(due.after(run.timeout)).unwrap();
+    assert_eq!(reactor.pool.busy(), 0);
+}
+
+#[test]
+fn after_a_rest_answers_are_read_before_sessions_go_on() {
+    let (plan, (listener, target)) = (plan(), listener());
+    let run = run(&plan, target);
+    let mut reactor = Reactor::new(&run).unwrap();
+    let _first = open(&mut reactor, &listener);
+    let now = clock::now();
+    let flight = next(&mut reactor, now);
+    let Admission::Go(key) = reactor.sessions.admit(SessionId(1), flight, false) else { panic!("nothing before it") };
+    reactor.launch(Flight { session: Some(key), ..flight }, now);
+    let (mut own, _) = listener.accept().unwrap();
+    while reactor.pool.moving() > 0 {
         hear(&mut reactor);
     }
-    assert!(!may_rest(&reactor), "nothing is awaited");
+    server::request(&mut own).unwrap();
+    own.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond").unwrap();
+    await_answer(&mut reactor);
+    reactor.catch_up(now).unwrap();
+    assert_eq!(reactor.pool.busy(), 0);
+}
+
+#[test]
+fn a_request_that_is_sent_again_has_not_waited_while_it_was_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // One connection may wait.
+    rustix::net::listen(&listener, 0).unwrap();
+    let plan = plan();
+    let run = run(&plan, Target::Unix(path.clone()));
+    let mut reactor = Reactor::new(&run).unwrap();
+    send_one(&mut reactor);
+    let (mut peer, _) = listener.accept().unwrap();
+    while reactor.pool.moving() > 0 {
+        hear(&mut reactor);
+    }
+    server::request(&mut peer).unwrap();
+    peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    hear_all(&mut reactor);
+    let _waits = UnixStream::connect(&path).unwrap();
+    send_one(&mut reactor);
+    server::request(&mut peer).unwrap();
+    let broken_off = clock::now();
+    drop(peer);
+    hear_all(&mut reactor);
+    let queued = reactor.queue.front().expect("the target takes no more connections");
+    assert!(queued.attempt != Attempt::First && queued.since >= broken_off);
 }

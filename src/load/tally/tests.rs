@@ -4,6 +4,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::super::pool::{Attempt, Flight, Phase, Source};
 use super::super::steal::HostReading;
+use super::super::validity::{Doubt, Processors};
 use super::*;
 use crate::recording;
 use crate::replay::{PlanOptions, Reuse};
@@ -71,12 +72,13 @@ fn result(tally: Tally<'_>, seconds: u64) -> Played {
 fn a_second_in_which_the_generator_stalled_is_left_out_of_latencies_and_rates() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     play(&mut tally, 5, 2_300..2_800, 200);
     let played = result(tally, 5);
     let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
     assert_eq!(left_out, [false, false, true, false, false]);
     assert_eq!((played.scheduled, played.completed, played.left_out.seconds), (500, 500, 1));
+    assert_eq!(played.left_out.sending, Duration::from_secs(1));
     assert_eq!((played.latency.count(), played.left_out.latency.count()), (400, 100));
     assert!(played.latency.max() < 0.006 && (played.left_out.latency.max() - 0.505).abs() < 0.001);
     assert_eq!((played.service.count(), played.first_byte.count()), (400, 400));
@@ -88,7 +90,7 @@ fn a_second_in_which_the_generator_stalled_is_left_out_of_latencies_and_rates() 
 fn a_stall_over_several_seconds_spoils_each_of_them() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     play(&mut tally, 6, 1_500..3_500, 200);
     let played = result(tally, 6);
     let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
@@ -98,21 +100,39 @@ fn a_stall_over_several_seconds_spoils_each_of_them() {
 }
 
 #[test]
+fn a_second_in_which_the_target_may_have_held_the_generator_up_counts() {
+    let (sender, readings) = channel();
+    let plan = plan();
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Shared)), at(0));
+    tell(&sender, 1_000, 5);
+    play(&mut tally, 5, 2_300..2_800, 200);
+    let played = result(tally, 5);
+    let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
+    assert_eq!(left_out, [false, true, false, false, false], "stolen time is nobody's doing here");
+    assert!(doubts(&played.seconds[2]).any(|doubt| doubt == Doubt::Late), "it is told nevertheless");
+    assert!((played.latency.max() - 0.505).abs() < 0.001);
+}
+
+#[test]
 fn nothing_is_left_out_where_nothing_would_be_left() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     play(&mut tally, 2, 100..1_500, 200);
     let played = result(tally, 2);
     assert_eq!((played.latency.count(), played.left_out.clone()), (200, LeftOut::default()));
-    assert!(played.seconds.iter().all(|second| !second.left_out && doubts(second).any(Doubt::is_ours)), "{:?}", played.seconds);
+    assert!(
+        played.seconds.iter().all(|second| !second.left_out && doubts(second).any(|doubt| doubt.is_ours(Processors::Own))),
+        "{:?}",
+        played.seconds
+    );
 }
 
 #[test]
 fn whoever_has_gates_of_their_own_sees_every_request_and_so_does_a_closed_load() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let cases = [(Schedule::Given, Basis::EverySecond), (Schedule::None, Basis::UnspoiledSeconds(&readings))];
+    let cases = [(Schedule::Given, Basis::EverySecond), (Schedule::None, Basis::UnspoiledSeconds(&readings, Processors::Own))];
     for (schedule, basis) in cases {
         let mut tally = Tally::new(terms(&plan, schedule, basis), at(0));
         play(&mut tally, 5, 2_300..2_800, 200);
@@ -134,7 +154,7 @@ fn tell(sender: &Sender<HostReading>, from: u64, seconds: u64) {
 fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
     let (sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     tell(&sender, 1_000, 5);
     play(&mut tally, 5, 0..0, 200);
     let played = result(tally, 5);
@@ -142,7 +162,7 @@ fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
     assert_eq!(steal, [Some(0.0), Some(1.0), Some(0.0), Some(0.0), Some(0.0)]);
     assert_eq!((played.left_out.seconds, played.latency.count()), (1, 400));
 
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     tell(&sender, 1_000, 5);
     play(&mut tally, 5, 0..0, 500);
     let played = result(tally, 5);
@@ -150,10 +170,26 @@ fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
 }
 
 #[test]
+fn a_slow_answer_stays_though_a_second_was_stolen_while_it_was_awaited() {
+    let (sender, readings) = channel();
+    let plan = plan();
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    tell(&sender, 1_000, 5);
+    tally.taken(&Due { index: 0, at: at(500), moved: Duration::ZERO, session: None }, at(500));
+    for second in 1..5 {
+        tally.close_second(at(second * 1_000));
+    }
+    answer(&mut tally, 500, 4_500, at(5_000), 200);
+    let played = result(tally, 5);
+    assert_eq!((played.left_out.seconds, played.left_out.latency.count()), (1, 0));
+    assert!((played.latency.max() - 4.0).abs() < 0.01, "{}", played.latency.max());
+}
+
+#[test]
 fn a_second_that_may_be_the_targets_fault_is_never_left_out() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
     for due in (0..3_000).step_by(10) {
         if at(due) >= tally.second_ends_at() {
             tally.close_second(at(due));
