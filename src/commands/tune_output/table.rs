@@ -38,11 +38,16 @@ pub(super) fn trials(report: &Report, paper: Paper) -> String {
         column.set_padding((0, 1)).set_cell_alignment(CellAlignment::Right);
     }
     let below = if roomy { String::new() } else { format!("\n{}", paper.wrap(&notes.join("; "))) };
-    let legend = format!(
-        "req/s: the highest rate held within {}; CPU: mean of {} cores; low: the least busy core.",
-        report.slo, report.cores
-    );
-    format!("{}{below}\n{}", trimmed(&table), paper.wrap(&legend))
+    format!("{}{below}\n{}", trimmed(&table), paper.wrap(&legend(report)))
+}
+
+/// What the columns mean.
+pub(super) fn legend(report: &Report) -> String {
+    let rates = match report.objective.fixed_rate() {
+        None => "the highest rate held",
+        Some(_) => "the rate that every trial served, where it was held",
+    };
+    format!("req/s: {rates} within {}; CPU: mean of {} cores; low: the least busy core.", report.slo, report.cores)
 }
 
 /// A table without lines, in the paper's width.
