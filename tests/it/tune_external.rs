@@ -109,6 +109,18 @@ fn whoever_is_left_behind_by_a_trial_is_not_waited_for_and_does_not_stay() {
 }
 
 #[test]
+fn a_second_line_for_one_question_is_nobodys_answer_and_blank_lines_are_none() {
+    let (said, report) = study(&simulator("--fault twice"), "server", " --budget 8m");
+    said.assert_code(0);
+    let told: Vec<&str> = trials(&report).iter().filter_map(|trial| trial["error"].as_str()).collect();
+    assert_eq!(told, ["the trial server wrote more than one line for a question: it is started anew"], "{said}");
+    assert!(trials(&report)[3]["error"].is_string(), "the question after it is not asked: {said}");
+    let (said, report) = study(&simulator("--fault blank"), "server", " --budget 8m");
+    said.assert_code(0);
+    assert!(trials(&report).iter().all(|trial| trial.get("error").is_none()), "{said}");
+}
+
+#[test]
 fn a_program_that_never_answers_ends_the_study_without_advice() {
     let folder =
         Folder::new().program("command", "#!/bin/sh\necho broken rig >&2; exit 7").program("server", "#!/bin/sh\nexit 0");
