@@ -107,7 +107,8 @@ impl<'a> Script<'a> {
             }
             (judged.held(), judged.why())
         };
-        Ok(Challenged { holds, why, seconds: self.stage.elapsed(), flags: self.flags })
+        let (seconds, memory_bytes) = (self.stage.elapsed(), self.memory.largest());
+        Ok(Challenged { holds, why, seconds, flags: self.flags, probes: self.probes, memory_bytes })
     }
 
     /// How the candidate does at `rate`, from one long probe.

@@ -54,3 +54,20 @@ fn a_limit_that_excludes_nothing_has_no_row() {
     let excluded = working::excluded(&Report::new(&study, stop));
     assert!(excluded.iter().all(|(what, _)| !what.contains("of the map")), "{excluded:?}");
 }
+
+#[test]
+fn what_matters_in_few_trials_is_said_where_it_does() {
+    let leaking = |found: &mut Measurement| {
+        found.flags.push(Flag::Leaking);
+        (found.memory_growth, found.throttled, found.distinct_requests) = (Some(524_288.0), Some(0.34), Some(3));
+    };
+    let quiet = |found: &mut Measurement| {
+        (found.memory_growth, found.throttled, found.distinct_requests) = (Some(524_288.0), Some(0.001), Some(700));
+    };
+    let note = |found: &Report| table::note(&found.trials[0]);
+    let expected = "baseline, memory keeps growing, by 30.0 MiB a minute, held back by the CPU quota 34% of the time, 3 different requests sent";
+    assert_eq!(note(&sliced(None, leaking)), expected);
+    assert_eq!(note(&sliced(None, quiet)), "baseline");
+    let table = csv(&sliced(None, leaking));
+    assert!(table.lines().nth(1).unwrap().contains(",524288,") && table.lines().nth(1).unwrap().contains(",0.34,3,"), "{table}");
+}
