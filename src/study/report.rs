@@ -14,6 +14,7 @@ pub use map::{Cell, Known, Limit, Map};
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
+use crate::study::drift::Drift;
 use crate::study::standing::Standing;
 use crate::study::{
     Candidate, Challenged, Label, Measurement, Objective, Outcome, Purpose, Slo, Space, Stop, Study, Task, Trial,
@@ -54,6 +55,8 @@ pub struct Report {
     pub objective: Objective,
     /// What is known about every candidate.
     pub map: Map,
+    /// The host's, if it changed while the study ran.
+    pub drift: Option<Drift>,
     /// Why the study ended.
     pub stop: Stop,
 }
@@ -112,6 +115,7 @@ impl Report {
             space: study.space.clone(),
             objective: study.objective,
             map: Map::of(study),
+            drift: Drift::of(study),
             stop,
         }
     }

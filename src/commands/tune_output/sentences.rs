@@ -116,6 +116,18 @@ pub(in crate::commands) fn short(candidate: Candidate) -> String {
     format!("{} × {}", candidate.workers, candidate.connections)
 }
 
+/// That the host was not the same throughout.
+fn drift(report: &Report) -> Option<String> {
+    let drift = report.drift?;
+    Some(format!(
+        "{CARE}: the host changed while the study ran. CPU time per request of {} was {} in one trial and {} in another, {:.0} % more.",
+        short(drift.candidate),
+        figures::latency(drift.least),
+        figures::latency(drift.most),
+        drift.spread() * 100.0
+    ))
+}
+
 /// What both sides came to by an objective other than capacity.
 fn amounts(report: &Report) -> Option<String> {
     report.objective.fixed_rate()?;
@@ -151,6 +163,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
                 sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
             }
         }
+        sentences.extend(drift(report));
         sentences.push(certificate(report));
     }
     match report.stop {

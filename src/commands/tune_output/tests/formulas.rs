@@ -71,3 +71,14 @@ fn what_matters_in_few_trials_is_said_where_it_does() {
     let table = csv(&sliced(None, leaking));
     assert!(table.lines().nth(1).unwrap().contains(",524288,") && table.lines().nth(1).unwrap().contains(",0.34,3,"), "{table}");
 }
+
+#[test]
+fn a_host_that_changes_makes_the_numbers_doubtful() {
+    let calm = example(&APPS[2]);
+    assert!(!report(&calm, WIDE).contains("the host changed"));
+    let drift = crate::study::drift::Drift { candidate: calm.baseline.candidate, least: 0.050, most: 0.061 };
+    let told = sentences::after_the_verdict(&Report { drift: Some(drift), ..calm });
+    let expected = "Take its numbers with care: the host changed while the study ran. CPU time per request of 5 × 10 was 50ms in one trial and 61ms \
+                    in another, 22 % more.";
+    assert!(told.iter().any(|sentence| sentence == expected), "{told:?}");
+}
