@@ -184,6 +184,8 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--trial-command ./command --demo", 2, "cannot be used with"),
         ("--trial-command ./command --cores 0", 2, "a whole number from 1 to 65535"),
         ("--trial-command ./command --max-memory 3X", 2, "bytes, or a number with K, M, G or T"),
+        ("--trial-command ./command --max-total-connections 0", 2, "a whole number from 1"),
+        ("--demo --peak 0", 2, "above 0"),
         ("--trial-command ./command --trial-timeout soon", 2, "--trial-timeout"),
         ("--demo --cores 4", 78, "--cores is about --trial-command or --trial-server"),
         ("--demo --trial-timeout 4s", 78, "--trial-timeout is about --trial-command or --trial-server"),
