@@ -18,7 +18,11 @@ import urllib.request
 PRECISION = 1.05  # the lowest rate that failed is at most this many times the highest one that was held
 MOST_PROBES = 12
 MOST_TRIES = 5  # of one probe that was disturbed
-BOOT = 60  # seconds a candidate may take until it answers
+# A trial may take 30 s and 4 times the `seconds` of its question (tune --trial-timeout): the boot has the 30 s, and probing ends after 3 of the 4 times,
+# so that a probe under way, and what the load generator takes to start and stop, still fit.
+BOOT = 25  # seconds a candidate may take until it answers
+PROBING = 3
+PARTS = {"measure": 12, "challenge": 2}  # probes in a trial, the one that warms up included
 
 
 def arguments(description, script=None, recording=False):
@@ -30,7 +34,7 @@ def arguments(description, script=None, recording=False):
     parser.add_argument("--start", metavar="COMMAND", help="or how it is restarted elsewhere; {workers} and {connections} are replaced")
     parser.add_argument("--tuningfork", default="tuningfork", help="the program that runs --config")
     parser.add_argument("--first", type=float, default=20, metavar="RATE", help="the first rate that is tried")
-    parser.add_argument("--probe", type=int, default=10, metavar="SECONDS", help="how long each rate is tried")
+    parser.add_argument("--probe", type=int, metavar="SECONDS", help="how long each rate is tried (default: so that the trial takes what it should)")
     if recording:
         parser.add_argument("--recording", required=True, metavar="FILE", help="the traffic, as tuningfork record makes it")
     if script:
@@ -109,10 +113,15 @@ def with_numbers(text, numbers, address):
     return re.sub(r"(?m)^address\s*=.*$", f'address = "{address}"', text)
 
 
-def capacity(probe, slo, options):
-    """The highest rate that was held, and what was told of it."""
+def capacity(probe, slo, options, until):
+    """The highest rate that was held, and what was told of it. Ends after `until` with what it knows."""
     held, missed, best, rate = 0.0, None, None, options.first
-    for _ in range(MOST_PROBES):
+    for tries in range(MOST_PROBES):
+        if tries and time.monotonic() > until:
+            if not held or not missed:  # no bracket yet: half of it or a hundredth, nobody knows
+                raise RuntimeError(f"no time for {rate:.1f} req/s: name a --first nearer to the capacity, or less --probe")
+            print(f"no time for {rate:.1f} req/s: {held:.1f} were held", file=sys.stderr)
+            break
         told = probe(rate)
         if slo.holds(told, rate, options.probe):
             held, best = rate, told
@@ -124,9 +133,11 @@ def capacity(probe, slo, options):
     return held, best or told
 
 
-def tried(options, play, rate, slo):
-    """One probe. A disturbance can only make it fail, so a failure in doubt is tried again."""
-    for _ in range(MOST_TRIES):
+def tried(options, play, rate, slo, until):
+    """One probe. A disturbance can only make it fail, so a failure in doubt is tried again while there is time."""
+    for tries in range(MOST_TRIES):
+        if tries and time.monotonic() > until:
+            break
         told = play(options, rate)
         doubtful = told.pop("doubtful", False)
         print(f"{rate:.1f} req/s: {told}", file=sys.stderr)
@@ -135,16 +146,23 @@ def tried(options, play, rate, slo):
     raise RuntimeError(f"{rate:.1f} requests a second cannot be judged: the host that sends them is too busy")
 
 
+def probe_length(trial):
+    """How long each rate is tried, whole seconds, for a trial that takes the seconds it should."""
+    return max(1, int(trial["seconds"] / PARTS[trial["purpose"]]))
+
+
 def answer(trial, options, play):
-    """The answer to one trial. `play(options, rate)` offers a rate for a while and tells what came of it."""
+    """The answer to one trial. `play(options, rate)` offers a rate for `options.probe` seconds and tells what came of it."""
     started, slo = time.monotonic(), Slo(trial["slo"])
+    options = argparse.Namespace(**{**vars(options), "probe": options.probe or probe_length(trial)})
     try:
         with Candidate(options, trial["workers"], trial["connections"]):
-            tried(options, play, options.first, slo)  # warms it up
+            until = time.monotonic() + PROBING * trial["seconds"]
+            play(options, options.first)  # warms it up
             if trial["purpose"] == "challenge":
-                result = {"holds": slo.holds(tried(options, play, trial["rate"], slo), trial["rate"], options.probe)}
+                result = {"holds": slo.holds(tried(options, play, trial["rate"], slo, until), trial["rate"], options.probe)}
             else:
-                held, told = capacity(lambda rate: tried(options, play, rate, slo), slo, options)
+                held, told = capacity(lambda rate: tried(options, play, rate, slo, until), slo, options, until)
                 result = {**told, "capacity": held}
     except Exception as error:  # the study goes on without this trial
         result = {"error": f"{type(error).__name__}: {error}"}

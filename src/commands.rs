@@ -169,6 +169,19 @@ impl CommandError {
         move |source| Self::System { what, source }
     }
 
+    /// Why a journal that exists cannot be read: what the file system says of it is said of an input.
+    fn of_a_journal_read(error: JournalError) -> Self {
+        match error {
+            JournalError::Io { path, source } => Self::Unreadable { path, source },
+            other @ (JournalError::Exists(_)
+            | JournalError::InUse(_)
+            | JournalError::OtherStudy { .. }
+            | JournalError::OtherVersion { .. }
+            | JournalError::NotWritten { .. }
+            | JournalError::Damaged { .. }) => other.into(),
+        }
+    }
+
     /// How the program ends for it.
     #[must_use]
     pub const fn ending(&self) -> Ending {

@@ -168,13 +168,19 @@ pub struct Challenged {
     /// What should make a reader doubt it.
     #[serde(default)]
     pub flags: Vec<Flag>,
+    /// The rate that was offered, once or, where something disturbed it, several times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeNote>,
+    /// Proportional set size of the workers, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 impl Challenged {
     /// The answer of one probe.
     #[must_use]
     pub const fn new(holds: bool, seconds: f64) -> Self {
-        Self { holds, why: None, seconds, flags: Vec::new() }
+        Self { holds, why: None, seconds, flags: Vec::new(), probes: Vec::new(), memory_bytes: None }
     }
 }
 

@@ -50,6 +50,13 @@ def go_wrong(kind):
             print("Listening on 127.0.0.1:8000", flush=True)
         case "nothing":
             print("{}", flush=True)
+        case "twice":
+            # As one that logs a result, and answers with it too.
+            sys.stdout.write('{"capacity": 100, "seconds": 2}\n{"capacity": 100, "seconds": 2}\n')
+            sys.stdout.flush()
+        case "blank":
+            print("\n   \n", flush=True)
+            return True
         case "error":
             print(json.dumps({"error": "the rig is being repaired", "seconds": 2}), flush=True)
         case "flood":

@@ -12,7 +12,7 @@ use super::say::say;
 use super::tune::rate;
 use super::{CommandError, Ending, tune_output};
 use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
-use crate::tune::{Journal, JournalError, Recorded};
+use crate::tune::{Journal, Recorded};
 use crate::units::Rate;
 use outputs::{Outputs, Paths};
 
@@ -62,15 +62,7 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
 
 /// A journal that exists and can be read.
 fn read(path: &Path) -> Result<Recorded, CommandError> {
-    let recorded = Journal::read(path).map_err(|error| match error {
-        JournalError::Io { path, source } => CommandError::Unreadable { path, source },
-        other @ (JournalError::Exists(_)
-        | JournalError::InUse(_)
-        | JournalError::OtherStudy { .. }
-        | JournalError::OtherVersion { .. }
-        | JournalError::NotWritten { .. }
-        | JournalError::Damaged { .. }) => other.into(),
-    })?;
+    let recorded = Journal::read(path).map_err(CommandError::of_a_journal_read)?;
     if recorded.torn {
         say(&format!("{}: its last line was cut off and is left out", path.display()));
     }

@@ -28,7 +28,7 @@ use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
 use crate::tune::{Header, Journal, JournalError, run_study};
 use crate::units::{Connections, Rate, Workers};
-use files::Places;
+use files::{Places, Trimmed};
 use question::Question;
 use subject::Subject;
 use write::{Manuscript, Written};
@@ -51,14 +51,14 @@ pub struct Options {
     /// The Host header of requests that recorded none
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     host: String,
-    /// The most workers to try [default: 4 × cores + 1, 64 × cores for sync]
+    /// The most workers to try [default: 4 × cores + 1, at least 9; for sync 64 × cores, at most 512]
     #[arg(long, value_name = "N", value_parser = workers)]
     max_workers: Option<Workers>,
     /// The most connections a worker to try [default: 1000]
     #[arg(long, value_name = "N", value_parser = connections)]
     max_connections: Option<Connections>,
     /// The most workers × connections to try: what the application's database allows, if each connection holds one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     max_total_connections: Option<u64>,
     /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024)
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -96,8 +96,13 @@ fn connections(text: &str) -> Result<Connections, String> {
     text.parse().ok().and_then(Connections::new).ok_or_else(|| format!("a whole number from 1 to {}", Connections::MAX))
 }
 
+fn positive(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1".to_owned())
+}
+
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    text.parse().ok().and_then(Rate::new).ok_or_else(|| "a number of requests a second".to_owned())
+    let rate = text.parse().ok().and_then(Rate::new).filter(|rate| rate.per_second() > 0.0);
+    rate.ok_or_else(|| "a number of requests a second above 0".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -164,17 +169,19 @@ fn answer(
     match &question.subject {
         Subject::Program(program) => {
             let mut external = External::new(program, signals, &log, study.trials().len());
-            Ok((run_study(study, &ChallengeRace, &mut external, journal, &mut shown), None))
+            let mut trimmed = Trimmed { inner: &mut external, log: &log };
+            Ok((run_study(study, &ChallengeRace, &mut trimmed, journal, &mut shown), None))
         }
         Subject::Local(local) => {
             limits::raise_open_files();
-            let output = Output::To(log);
+            let output = Output::To(log.try_clone().map_err(CommandError::system("cannot keep the workers' log open"))?);
             let space = &question.space;
             let terms = Terms { slo: question.slo, pace: question.pace, cores: space.cores.get(), cpu: space.cpu() };
             let environment = launch::environment(std::env::vars_os());
             let mut live = Live::new(&local.config, &local.plan, terms, signals, &output, environment)
                 .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
-            let stopped = run_study(study, &ChallengeRace, &mut live, journal, &mut shown);
+            let mut trimmed = Trimmed { inner: &mut live, log: &log };
+            let stopped = run_study(study, &ChallengeRace, &mut trimmed, journal, &mut shown);
             Ok((stopped, live.not_loaded().map(str::to_owned)))
         }
     }
@@ -211,15 +218,7 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     if !resume {
         return Ok(Journal::create(&places.journal, header)?);
     }
-    let resumed = Journal::resume(&places.journal, header).map_err(|error| match error {
-        JournalError::Io { path, source } => CommandError::Unreadable { path, source },
-        other @ (JournalError::Exists(_)
-        | JournalError::InUse(_)
-        | JournalError::OtherStudy { .. }
-        | JournalError::OtherVersion { .. }
-        | JournalError::NotWritten { .. }
-        | JournalError::Damaged { .. }) => other.into(),
-    })?;
+    let resumed = Journal::resume(&places.journal, header).map_err(CommandError::of_a_journal_read)?;
     say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
         say("its last line was cut off: that trial is run again");

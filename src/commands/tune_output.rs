@@ -3,6 +3,7 @@
 
 mod comparison;
 mod csv;
+mod goal;
 mod html;
 mod markdown;
 mod optuna;
@@ -11,8 +12,9 @@ mod sentences;
 mod table;
 mod working;
 
-pub(in crate::commands) use comparison::{capacity as interval, ratio};
+pub(in crate::commands) use comparison::ratio;
 pub use csv::csv;
+pub(in crate::commands) use goal::{interval, name as goal_name};
 pub use html::html;
 pub use markdown::markdown;
 pub use optuna::optuna;

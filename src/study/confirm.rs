@@ -17,8 +17,8 @@ pub struct Duel {
     attempts: usize,
     /// Trials that something disturbed, which do not.
     disturbed: usize,
-    /// Logarithms of best over baseline, of the pairs in which both held.
-    pairs: Vec<f64>,
+    /// Logarithms of merits, of baseline and best, of the pairs in which both held.
+    pairs: Vec<[f64; 2]>,
     baseline_logs: Vec<f64>,
     best_logs: Vec<f64>,
 }
@@ -68,7 +68,7 @@ impl Duel {
         let logs = |of: Candidate| counting.iter().filter_map(|trial| log(trial, of)).collect::<Vec<f64>>();
         let pairs = counting.chunks_exact(2).filter_map(|pair| {
             let of = |candidate| pair.iter().find_map(|trial| log(trial, candidate));
-            Some(of(best)? - of(baseline)?)
+            Some([of(baseline)?, of(best)?])
         });
         let (pairs, baseline_logs, best_logs) = (pairs.collect(), logs(baseline), logs(best));
         Some(Self { baseline, best, attempts: counting.len(), disturbed: disturbed.len(), pairs, baseline_logs, best_logs })
@@ -103,11 +103,17 @@ impl Duel {
         let Spread { sd, weight } = study.scatter();
         let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
         if !self.pairs.is_empty() {
-            return of_pair.interval(&self.pairs);
+            let ratios: Vec<f64> = self.pairs.iter().map(|[baseline, best]| best - baseline).collect();
+            return of_pair.interval(&ratios);
         }
         let standing = Standing::of(study);
         let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
         of_pair.interval(&[level(self.best)? - level(self.baseline)?])
+    }
+
+    /// The merits of baseline and best in each pair of repetitions that the ratio is of.
+    pub fn pairs(&self) -> impl Iterator<Item = [f64; 2]> {
+        self.pairs.iter().map(|pair| pair.map(f64::exp))
     }
 
     /// The capacity of the best with its interval, by its measurements in this phase, or before there are any by those of the search.

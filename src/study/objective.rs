@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::Spread;
+use crate::stats::{Interval, Spread};
 use crate::study::{Candidate, Measurement, Pace, Task};
 use crate::units::Rate;
 
@@ -48,6 +48,26 @@ impl Objective {
             Self::Cost { .. } => Some(1.0 / f64::from(candidate.workers.get().min(cores.get()))),
         };
         merit.filter(|merit| found.capacity > 0.0 && merit.is_finite() && *merit > 0.0)
+    }
+
+    /// A merit, or a ratio of two, in the objective's own unit: requests a second; seconds of latency; cores. The latter two are better when less.
+    #[must_use]
+    pub fn amount(self, merit: Interval) -> Interval {
+        match self {
+            Self::Capacity => merit,
+            Self::Latency { .. } | Self::Cost { .. } => {
+                Interval { value: 1.0 / merit.value, low: 1.0 / merit.high, high: 1.0 / merit.low }
+            }
+        }
+    }
+
+    /// The rate that every trial serves, requests a second; `None` where capacity is looked for.
+    #[must_use]
+    pub const fn fixed_rate(self) -> Option<f64> {
+        match self {
+            Self::Capacity => None,
+            Self::Latency { at } | Self::Cost { at } => Some(at.per_second()),
+        }
     }
 
     /// How much the merit of one candidate scatters between trials, before a study has seen any repetition. A latency near the knee scatters several

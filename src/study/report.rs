@@ -14,6 +14,7 @@ pub use map::{Cell, Known, Limit, Map};
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
+use crate::study::drift::Drift;
 use crate::study::standing::Standing;
 use crate::study::{Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial};
 
@@ -28,7 +29,7 @@ pub struct Report {
     pub best: Option<Side>,
     /// How best and baseline compare; `None` if nothing holds any rate.
     pub outcome: Option<DuelOutcome>,
-    /// Capacity of the best over that of the baseline.
+    /// The best's amount ([`Objective::amount`]) over that of the baseline: of capacities more is better, of latencies and cores less.
     pub ratio: Option<Interval>,
     /// Whether best and baseline were repeated undisturbed after the search, so that the ratio is not that of the luckiest trials.
     pub confirmed: bool,
@@ -36,6 +37,8 @@ pub struct Report {
     pub spoilt: bool,
     /// What is doubtful about the trials behind the verdict, those of the best and of the baseline.
     pub doubts: Vec<Flag>,
+    /// The amounts of baseline and best in each pair of repetitions that the ratio is of.
+    pub pairs: Vec<[f64; 2]>,
     /// How many candidates were measured.
     pub candidates: usize,
     /// How close the recommendation is to the host's limit.
@@ -54,6 +57,8 @@ pub struct Report {
     pub objective: Objective,
     /// What is known about every candidate.
     pub map: Map,
+    /// The host's, if it changed while the study ran.
+    pub drift: Option<Drift>,
     /// Why the study ended.
     pub stop: Stop,
 }
@@ -63,8 +68,10 @@ pub struct Report {
 pub struct Side {
     /// The configuration.
     pub candidate: Candidate,
-    /// Its capacity, requests a second; `None` if it holds no rate.
+    /// Its capacity, requests a second; `None` if it holds no rate, or another objective was looked for: then only one rate was ever served.
     pub capacity: Option<Interval>,
+    /// What the objective compares, in its own unit ([`Objective::amount`]); `None` if it meets it at no trial.
+    pub amount: Option<Interval>,
     /// Its last usable measurement that nothing disturbed; or its last usable one, or its last one.
     pub measurement: Option<Measurement>,
     /// Its latencies by rate.
@@ -78,9 +85,10 @@ impl Report {
         let duel = Duel::of(study);
         let baseline = study.space.baseline();
         let recommended = duel.as_ref().and_then(|duel| duel.recommended(study));
-        let side = |candidate, capacity| Side {
+        let side = |candidate, merit: Option<Interval>| Side {
             candidate,
-            capacity,
+            capacity: merit.filter(|_| study.objective == Objective::Capacity),
+            amount: merit.map(|merit| study.objective.amount(merit)),
             measurement: last(study, candidate),
             curve: Curve::of(study, candidate),
         };
@@ -89,7 +97,12 @@ impl Report {
             baseline: side(baseline, duel.as_ref().and_then(|duel| duel.baseline_capacity(study))),
             best: duel.as_ref().map(|duel| side(duel.best, duel.best_capacity(study))),
             outcome: duel.as_ref().map(|duel| duel.outcome(study)),
-            ratio: duel.as_ref().filter(|duel| duel.best != duel.baseline).and_then(|duel| duel.ratio(study)),
+            ratio: duel
+                .as_ref()
+                .filter(|duel| duel.best != duel.baseline)
+                .and_then(|duel| duel.ratio(study))
+                .map(|ratio| study.objective.amount(ratio)),
+            pairs: duel.as_ref().map(|duel| pairs(study, duel)).unwrap_or_default(),
             confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
             spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
@@ -106,6 +119,7 @@ impl Report {
             space: study.space.clone(),
             objective: study.objective,
             map: Map::of(study),
+            drift: Drift::of(study),
             stop,
         }
     }
@@ -136,18 +150,20 @@ impl Report {
     /// What `--json` writes.
     #[must_use]
     pub fn summary(&self) -> Summary<'_> {
-        let counts = |side: &Side| (side.candidate, side.capacity);
         Summary {
             recommended: self.recommended,
+            objective: self.objective,
             baseline: Baseline {
                 candidate: self.baseline.candidate,
                 capacity: self.baseline.capacity.map(|capacity| capacity.value),
+                found: Found::of(self.objective, &self.baseline),
             },
-            best: self.best.as_ref().map(counts).map(|(candidate, capacity)| Best {
-                candidate,
-                capacity: capacity.map(|capacity| capacity.value),
-                low: capacity.map(|capacity| capacity.low),
-                high: capacity.map(|capacity| capacity.high),
+            best: self.best.as_ref().map(|side| Best {
+                candidate: side.candidate,
+                capacity: side.capacity.map(|capacity| capacity.value),
+                low: side.capacity.map(|capacity| capacity.low),
+                high: side.capacity.map(|capacity| capacity.high),
+                found: Found::of(self.objective, side),
             }),
             ratio: self.ratio,
             certificate: &self.certificate,
@@ -158,6 +174,12 @@ impl Report {
             partial: self.is_partial(),
         }
     }
+}
+
+/// The amounts of baseline and best in each pair of repetitions.
+fn pairs(study: &Study, duel: &Duel) -> Vec<[f64; 2]> {
+    let amount = |value| study.objective.amount(Interval { value, low: value, high: value }).value;
+    duel.pairs().map(|pair| pair.map(amount)).collect()
 }
 
 fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
@@ -200,6 +222,7 @@ fn nearest(study: &Study) -> Option<usize> {
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
     recommended: Option<Candidate>,
+    objective: Objective,
     baseline: Baseline,
     best: Option<Best>,
     ratio: Option<Interval>,
@@ -216,6 +239,8 @@ struct Baseline {
     #[serde(flatten)]
     candidate: Candidate,
     capacity: Option<f64>,
+    #[serde(flatten)]
+    found: Found,
 }
 
 #[derive(Debug, Serialize)]
@@ -225,6 +250,28 @@ struct Best {
     capacity: Option<f64>,
     low: Option<f64>,
     high: Option<f64>,
+    #[serde(flatten)]
+    found: Found,
+}
+
+/// What another objective than capacity compares.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<Interval>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cores: Option<f64>,
+}
+
+impl Found {
+    fn of(objective: Objective, side: &Side) -> Self {
+        match objective {
+            Objective::Capacity => Self::default(),
+            Objective::Latency { .. } => Self { latency: side.amount, cores: None },
+            Objective::Cost { .. } => Self { latency: None, cores: side.amount.map(|cores| cores.value.round()) },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -36,6 +36,8 @@ pub struct Conversation {
     given: usize,
     /// Bytes read since the last question.
     read: usize,
+    /// Its exit was waited for: its number may be another's by now.
+    reaped: bool,
 }
 
 /// What came.
@@ -77,7 +79,7 @@ impl Conversation {
             child.wait().ok();
         })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        Ok(Self { child, pidfd, input, output, pending: Vec::new(), given: 0, read: 0 })
+        Ok(Self { child, pidfd, input, output, pending: Vec::new(), given: 0, read: 0, reaped: false })
     }
 
     /// Writes a line. Fails if the program reads no more. A line must be short enough for a pipe that holds nothing else (pipe(7), 4 KiB).
@@ -85,6 +87,19 @@ impl Conversation {
         self.read = 0;
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(&[line, b"\n"].concat())
+    }
+
+    /// Whether it has said more than was heard, blank lines apart. What it says a moment later is not seen.
+    pub fn has_unheard(&mut self) -> io::Result<bool> {
+        while self.read <= MOST_OUTPUT {
+            let Some(output) = &self.output else { break };
+            let [said] = ready([output.as_fd()], Duration::ZERO)?;
+            if !said {
+                break;
+            }
+            self.take_in()?;
+        }
+        Ok(!self.pending[self.given..].trim_ascii().is_empty())
     }
 
     /// Tells the program that there are no more questions.
@@ -110,7 +125,7 @@ impl Conversation {
                 self.given += length + 1;
                 return Ok(Heard::Line(line));
             }
-            let Some(output) = &mut self.output else {
+            let Some(output) = &self.output else {
                 let rest = self.pending.split_off(self.given);
                 return Ok(if rest.is_empty() { Heard::End } else { Heard::Line(rest) });
             };
@@ -119,18 +134,7 @@ impl Conversation {
                 return Ok(Heard::Interrupted);
             }
             if said {
-                let mut piece = [0_u8; PIECE];
-                match output.read(&mut piece) {
-                    Ok(0) => self.output = None,
-                    Ok(length) => {
-                        self.read += length;
-                        self.pending.drain(..self.given);
-                        self.given = 0;
-                        self.pending.extend_from_slice(&piece[..length]);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+                self.take_in()?;
             } else if over {
                 // Somebody it left behind may hold its output open.
                 self.output = None;
@@ -140,20 +144,43 @@ impl Conversation {
         }
     }
 
+    /// Reads a piece of what it says.
+    fn take_in(&mut self) -> io::Result<()> {
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let mut piece = [0_u8; PIECE];
+        match output.read(&mut piece) {
+            Ok(0) => self.output = None,
+            Ok(length) => {
+                self.read += length;
+                self.pending.drain(..self.given);
+                self.given = 0;
+                self.pending.extend_from_slice(&piece[..length]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// How it ended, if it does so before `deadline`. Whoever it left behind is killed.
     pub fn end(mut self, signals: &mut Signals, deadline: Moment) -> io::Result<Option<ExitStatus>> {
         self.close();
         loop {
             let [over, signal] = ready([self.pidfd.as_fd(), signals.fd()], remaining(deadline))?;
             if over {
-                // Before the wait: as long as it is not waited for, nobody else has its number.
-                kill_process_group(group(&self.child), Signal::KILL).ok();
-                return self.child.wait().map(Some);
+                return self.reap().map(Some);
             }
             if (signal && signals.asked_to_stop()) || (!signal && remaining(deadline).is_zero()) {
                 return Ok(None);
             }
         }
+    }
+
+    /// Kills whoever is left of its group, then waits for it: as long as it is not waited for, nobody else has its number.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        kill_process_group(group(&self.child), Signal::KILL).ok();
+        self.reaped = true;
+        self.child.wait()
     }
 
     fn await_exit(&self, at_most: Duration) -> bool {
@@ -170,19 +197,17 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// It may finish if it was listening, is told to leave, and is killed with its whole group.
+    /// It may finish if it was listening, is told to leave, and is killed with its whole group. If it ended by itself, those it left are killed.
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+        if self.reaped {
             return;
         }
         self.output = None;
-        let group = group(&self.child);
-        if self.input.take().is_none() || !self.await_exit(TO_FINISH) {
-            kill_process_group(group, Signal::TERM).ok();
+        if !self.is_over() && (self.input.take().is_none() || !self.await_exit(TO_FINISH)) {
+            kill_process_group(group(&self.child), Signal::TERM).ok();
             self.await_exit(TO_LEAVE);
         }
-        kill_process_group(group, Signal::KILL).ok();
-        self.child.wait().ok();
+        self.reap().ok();
     }
 }
 
@@ -202,5 +227,48 @@ fn ready<const N: usize>(fds: [BorrowedFd<'_>; N], at_most: Duration) -> io::Res
         Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
         Err(rustix::io::Errno::INTR) => Ok([false; N]),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn start(command: &str) -> (Conversation, Signals) {
+        let errors = File::options().write(true).open("/dev/null").unwrap();
+        (Conversation::start(command, [], errors.as_fd()).unwrap(), Signals::of_a_study().unwrap())
+    }
+
+    fn hear(talk: &mut Conversation, signals: &mut Signals) -> Heard {
+        talk.hear(signals, clock::now().after(PATIENCE)).unwrap()
+    }
+
+    #[test]
+    fn whoever_a_program_that_ended_has_left_behind_is_killed() {
+        let (mut talk, mut signals) = start("sleep 1000 & echo $!");
+        let Heard::Line(line) = hear(&mut talk, &mut signals) else { panic!("no number of a process") };
+        let number: i32 = String::from_utf8(line).unwrap().parse().unwrap();
+        let left = pidfd_open(Pid::from_raw(number).unwrap(), PidfdFlags::empty()).unwrap();
+        assert!(talk.await_exit(PATIENCE), "the shell ends");
+        assert_eq!(ready([left.as_fd()], Duration::ZERO).unwrap(), [false], "its child does not");
+        drop(talk);
+        assert_eq!(ready([left.as_fd()], PATIENCE).unwrap(), [true]);
+    }
+
+    #[test]
+    fn what_was_said_beside_the_answer_is_seen_before_the_next_question() {
+        let (mut talk, mut signals) = start("read q; printf '1\\n2\\n'; read q; printf '3\\n\\n \\n'; read q");
+        assert!(!talk.has_unheard().unwrap());
+        talk.ask(b"first").unwrap();
+        assert_eq!(hear(&mut talk, &mut signals), Heard::Line(b"1".to_vec()));
+        assert!(talk.has_unheard().unwrap());
+        assert_eq!(hear(&mut talk, &mut signals), Heard::Line(b"2".to_vec()));
+        talk.ask(b"second").unwrap();
+        assert_eq!(hear(&mut talk, &mut signals), Heard::Line(b"3".to_vec()));
+        assert!(!talk.has_unheard().unwrap(), "blank lines say nothing");
     }
 }

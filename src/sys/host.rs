@@ -26,16 +26,14 @@ pub struct Facts {
 /// How many cores this process may use, and why not more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cores {
-    /// Those it may use. A quota is rounded down, to one at least.
+    /// Those that can work for it at the same time: a quota is rounded up. Every rule of thumb counts these.
     pub usable: NonZeroU16,
     /// Those the machine has online.
     pub online: NonZeroU16,
-    /// What set `usable`.
+    /// What allows no more.
     pub bound: CoreBound,
     /// Cores' worth of CPU time that a quota allows.
     pub quota: Option<f64>,
-    /// Those that can work for this process at the same time: `usable` with the quota rounded up.
-    pub at_once: NonZeroU16,
 }
 
 /// What limits the cores of a process.
@@ -77,20 +75,20 @@ pub fn cores() -> Cores {
 /// `online` of 0 and the others' maximum mean "not known".
 fn bounded(online: u32, allowed: u32, available: u32, quota: Option<f64>) -> Cores {
     let online = if online == 0 { allowed.min(available) } else { online };
-    let usable = online.min(allowed).min(available);
-    let bound = if usable == online {
+    // The standard library rounds a quota down.
+    let whole = online.min(allowed).min(available);
+    let bound = if whole == online {
         CoreBound::Online
-    } else if usable == allowed {
+    } else if whole == allowed {
         CoreBound::Affinity
     } else {
         CoreBound::Quota
     };
     let narrow = |count: u32| NonZeroU16::new(u16::try_from(count).unwrap_or(u16::MAX)).unwrap_or(NonZeroU16::MIN);
     let reach = online.min(allowed).min(if quota.is_some() { u32::MAX } else { available });
-    let at_once = quota.map_or(reach, |quota| (0..reach).find(|cores| f64::from(*cores) >= quota).unwrap_or(reach));
+    let usable = quota.map_or(reach, |quota| (0..reach).find(|cores| f64::from(*cores) >= quota).unwrap_or(reach));
     Cores {
         quota: quota.filter(|quota| *quota < f64::from(reach)),
-        at_once: if at_once == u32::MAX { NonZeroU16::MIN } else { narrow(at_once) },
         usable: if usable == u32::MAX { NonZeroU16::MIN } else { narrow(usable) },
         online: if online == u32::MAX { NonZeroU16::MIN } else { narrow(online) },
         bound,
@@ -122,13 +120,13 @@ mod tests {
 
     #[test]
     fn a_quota_counts_in_fractions_and_rounds_up_to_cores() {
-        for (quota, online, available, kept, at_once) in
+        for (quota, online, available, kept, usable) in
             [(0.5, 8, 1, Some(0.5), 1), (2.5, 8, 2, Some(2.5), 3), (2.0, 8, 2, Some(2.0), 2), (9.0, 8, 8, None, 8)]
         {
             let cores = bounded(online, online, available, Some(quota));
-            assert_eq!((cores.quota, cores.at_once.get()), (kept, at_once));
+            assert_eq!((cores.quota, cores.usable.get()), (kept, usable));
         }
-        assert_eq!(bounded(8, 4, 4, None).at_once.get(), 4);
+        assert_eq!(bounded(8, 4, 4, None).usable.get(), 4);
     }
 
     #[test]

@@ -126,10 +126,21 @@ impl<'a> External<'a> {
         }
     }
 
-    /// The next line.
+    /// The next line that is not empty. One that came before the question is no answer to it, nor would any later one be to its own.
     fn answer_of_server(&mut self, server: &mut Conversation, line: &[u8], deadline: Moment) -> Result<Vec<u8>, Trouble> {
+        if server.has_unheard()? {
+            return Err(Trouble::Failed(
+                "the trial server wrote more than one line for a question: it is started anew".to_owned(),
+            ));
+        }
         server.ask(line).map_err(|_| Trouble::Failed("the trial server reads no more questions".to_owned()))?;
-        match server.hear(self.signals, deadline)? {
+        let heard = loop {
+            match server.hear(self.signals, deadline)? {
+                Heard::Line(line) if line.trim_ascii().is_empty() => {}
+                other @ (Heard::Line(_) | Heard::End | Heard::TooMuch | Heard::Late | Heard::Interrupted) => break other,
+            }
+        };
+        match heard {
             Heard::Line(line) => Ok(line),
             Heard::End => Err(Trouble::Failed("the trial server ended without an answer".to_owned())),
             other @ (Heard::TooMuch | Heard::Late | Heard::Interrupted) => Err(trouble(&other)),

@@ -23,7 +23,7 @@ pub struct Header {
     pub objective: Objective,
     /// How long a trial took.
     pub pace: Pace,
-    /// When the search had to conclude.
+    /// When the search had to conclude. A resumed study may have another: the journal's last word counts.
     pub budget: Budget,
     /// A fingerprint of the traffic.
     pub traffic: String,
@@ -74,6 +74,15 @@ impl Header {
         parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect()
     }
 }
+
+/// A study that goes on with another budget says so in a line of its own, as what it concludes depends on it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Amendment {
+    budget: Budget,
+}
+
+/// How the line of an [`Amendment`] begins; a trial's begins otherwise.
+const AMENDMENT: &[u8] = b"{\"budget\":";
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +230,9 @@ impl Journal {
         if torn {
             journal.cut().map_err(|source| journal.io(source))?;
         }
+        if recorded.header.budget != header.budget {
+            journal.write(&Amendment { budget: header.budget }).map_err(|source| journal.io(source))?;
+        }
         Ok(Resumed { journal, trials: recorded.trials, torn })
     }
 
@@ -303,8 +315,15 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
             if version != Header::VERSION {
                 return Err(JournalError::OtherVersion { path: path.to_owned(), version });
             }
-            let header = parse(path, first, line)?;
-            let trials = lines.map(|(text, line)| parse(path, text, line)).collect::<Result<_, _>>()?;
+            let mut header: Header = parse(path, first, line)?;
+            let mut trials = Vec::new();
+            for (text, line) in lines {
+                if text.starts_with(AMENDMENT) {
+                    header.budget = parse::<Amendment>(path, text, line)?.budget;
+                } else {
+                    trials.push(parse(path, text, line)?);
+                }
+            }
             Some(Recorded { header, trials, torn })
         }
     };

@@ -109,6 +109,18 @@ fn whoever_is_left_behind_by_a_trial_is_not_waited_for_and_does_not_stay() {
 }
 
 #[test]
+fn a_second_line_for_one_question_is_nobodys_answer_and_blank_lines_are_none() {
+    let (said, report) = study(&simulator("--fault twice"), "server", " --budget 8m");
+    said.assert_code(0);
+    let told: Vec<&str> = trials(&report).iter().filter_map(|trial| trial["error"].as_str()).collect();
+    assert_eq!(told, ["the trial server wrote more than one line for a question: it is started anew"], "{said}");
+    assert!(trials(&report)[3]["error"].is_string(), "the question after it is not asked: {said}");
+    let (said, report) = study(&simulator("--fault blank"), "server", " --budget 8m");
+    said.assert_code(0);
+    assert!(trials(&report).iter().all(|trial| trial.get("error").is_none()), "{said}");
+}
+
+#[test]
 fn a_program_that_never_answers_ends_the_study_without_advice() {
     let folder =
         Folder::new().program("command", "#!/bin/sh\necho broken rig >&2; exit 7").program("server", "#!/bin/sh\nexit 0");
@@ -172,6 +184,8 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--trial-command ./command --demo", 2, "cannot be used with"),
         ("--trial-command ./command --cores 0", 2, "a whole number from 1 to 65535"),
         ("--trial-command ./command --max-memory 3X", 2, "bytes, or a number with K, M, G or T"),
+        ("--trial-command ./command --max-total-connections 0", 2, "a whole number from 1"),
+        ("--demo --peak 0", 2, "above 0"),
         ("--trial-command ./command --trial-timeout soon", 2, "--trial-timeout"),
         ("--demo --cores 4", 78, "--cores is about --trial-command or --trial-server"),
         ("--demo --trial-timeout 4s", 78, "--trial-timeout is about --trial-command or --trial-server"),

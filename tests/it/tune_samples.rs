@@ -54,6 +54,35 @@ fn assert_measured(told: &Value) {
     assert!(told["seconds"].as_f64().is_some_and(|seconds| seconds > 3.0), "{told}");
 }
 
+/// The default time-out of a trial is 30 s and 4 times what it should take. Probing, by a clock that the test advances, must leave room for the boot.
+#[test]
+fn a_sample_fits_its_time_out_however_slow_its_load_generator_is() {
+    let script = r#"
+import argparse, sys
+sys.path.insert(0, sys.argv[1])
+import trial
+clock = [0.0]
+class At:
+    def __init__(self, *_): pass
+    def __enter__(self): clock[0] += trial.BOOT
+    def __exit__(self, *_): pass
+trial.Candidate, trial.time.monotonic = At, lambda: clock[0]
+def play(options, rate):
+    clock[0] += options.probe + 3
+    return {"p90": 0.1 if rate < 700 else 9, "errors": 0, "throughput": rate, "doubtful": doubtful}
+for doubtful in (False, True):
+    for purpose, seconds in (("measure", 45), ("measure", 10), ("challenge", 8), ("challenge", 3)):
+        clock[0] = 0.0
+        question = {"purpose": purpose, "seconds": seconds, "workers": 1, "connections": 1, "rate": 900, "slo": "p90<700ms,errors<0.1%"}
+        told = trial.answer(question, argparse.Namespace(first=20, probe=None), play)
+        assert clock[0] < 30 + 4 * seconds, (question, clock, told)
+        assert doubtful or told.get("capacity", 0) >= 320 or told["holds"] is False, told
+"#;
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let ran = Command::new(parts::system_python()).args(["-c", script]).arg(samples).output().expect("run Python");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
 #[test]
 fn locust_answers_trials() {
     let paths = ["--paths", "/work?wait_ms=100", "--probe", "3"];
@@ -70,7 +99,8 @@ fn k6_answers_trials() {
 
 #[test]
 fn replay_answers_trials() {
-    let recording = ["--recording", "traffic.jsonl", "--probe", "1"];
+    // How long its probes are follows from the questions.
+    let recording = ["--recording", "traffic.jsonl"];
     let answers = answers(parts::system_python(), "replay_trial.py", &format!("{CHALLENGES}{MEASURE}"), &recording);
     assert_challenges(&answers);
     assert_measured(&answers[2]);

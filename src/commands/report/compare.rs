@@ -6,8 +6,9 @@ use comfy_table::CellAlignment;
 
 use super::{paper, read};
 use crate::commands::CommandError;
-use crate::commands::tune_output::{Paper, configuration, interval, plain_table, ratio, short, trimmed};
+use crate::commands::tune_output::{Paper, configuration, goal_name, interval, plain_table, ratio, short, trimmed};
 use crate::stats::Interval;
+use crate::study::Objective;
 use crate::study::report::compare::{Comparison, Difference, incomparable};
 use crate::tune::{Header, Recorded};
 
@@ -29,10 +30,11 @@ pub(super) fn compare(one: &Path, other: &Path) -> Result<(), CommandError> {
 /// The comparison, ending in a newline.
 fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
     let found = Comparison::new(&first.study(), &second.study());
+    let what = goal_name(found.objective, &first.header.slo);
     let mut parts: Vec<String> =
         [("A", first), ("B", second)].map(|(name, study)| paper.wrap(&introduction(name, study))).to_vec();
-    parts.push(table(&found, paper));
-    parts.push(paper.strong(&verdict(&found)));
+    parts.push(table(&found, &what, paper));
+    parts.push(paper.strong(&verdict(&found, &what)));
     let cautions = cautions(&first.header, &second.header);
     if !cautions.is_empty() {
         parts.push(paper.wrap(&format!("They also differ in: {}. What differs above may come from that.", cautions.join(", "))));
@@ -45,11 +47,12 @@ fn introduction(name: &str, study: &Recorded) -> String {
     format!("{name}: {}; {} on {}; {} trials", about.started, about.app, about.host, study.trials.len())
 }
 
-fn table(found: &Comparison, paper: Paper) -> String {
+fn table(found: &Comparison, what: &str, paper: Paper) -> String {
     let mut table = plain_table(paper);
-    table.set_header(["", "A req/s", "B req/s", "B / A", ""]);
+    table.set_header(["", &format!("A {what}"), &format!("B {what}"), "B / A", ""]);
     for row in &found.rows {
-        let [one, other] = row.capacity.map(|held| held.map_or_else(|| "–".to_owned(), interval));
+        let shown = |amount| interval(found.objective, amount);
+        let [one, other] = row.amount.map(|amount| amount.map_or_else(|| "–".to_owned(), shown));
         let chosen: Vec<&str> = found
             .recommended
             .iter()
@@ -70,7 +73,7 @@ fn table(found: &Comparison, paper: Paper) -> String {
     trimmed(&table)
 }
 
-fn verdict(found: &Comparison) -> String {
+fn verdict(found: &Comparison, what: &str) -> String {
     let Some(between) = found.ratio else {
         return "Nothing can be said: one of them recommends nothing.".to_owned();
     };
@@ -78,10 +81,15 @@ fn verdict(found: &Comparison) -> String {
         return "Nothing can be said: one of them recommends nothing.".to_owned();
     };
     let numbers = told(between);
+    let (more, less) = match found.objective {
+        Objective::Capacity => ("holds more than".to_owned(), "holds less than".to_owned()),
+        Objective::Latency { .. } => (format!("has a higher {what} than"), format!("has a lower {what} than")),
+        Objective::Cost { .. } => (format!("takes more {what} than"), format!("takes fewer {what} than")),
+    };
     match Difference::of(between) {
         Difference::NotSeen => format!("No difference seen between what they recommend, {one} and {other}: {numbers}."),
-        Difference::Higher => format!("What B recommends ({other}) holds more than what A recommends ({one}): {numbers}."),
-        Difference::Lower => format!("What B recommends ({other}) holds less than what A recommends ({one}): {numbers}."),
+        Difference::Higher => format!("What B recommends ({other}) {more} what A recommends ({one}): {numbers}."),
+        Difference::Lower => format!("What B recommends ({other}) {less} what A recommends ({one}): {numbers}."),
     }
 }
 

@@ -11,7 +11,11 @@ use jiff::Timestamp;
 
 use crate::commands::CommandError;
 use crate::commands::say::say;
+use crate::study::{Outcome, Suggestion};
+use crate::tune::{Step, Testbed, TrialError};
 
+/// The most bytes of the workers' output that are kept from one trial to the next; with more, the next trial begins with an empty file.
+const MOST_LOG: u64 = 16 << 20;
 /// How much of the workers' output is shown when nothing started.
 const SHOWN: u64 = 4096;
 
@@ -49,6 +53,27 @@ impl Places {
     }
 }
 
+/// A testbed whose workers write to `log`, which does not grow with the number of trials: an application that logs every request would fill the disk.
+pub(super) struct Trimmed<'a> {
+    pub(super) inner: &'a mut dyn Testbed,
+    pub(super) log: &'a OwnedFd,
+}
+
+impl Testbed for Trimmed<'_> {
+    fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
+        if let Err(error) = trim(self.log) {
+            tracing::debug!("the workers' log keeps growing: {error}");
+        }
+        self.inner.run(suggestion, watch)
+    }
+}
+
+/// Those who write append, so they go on at the new end.
+fn trim(log: &OwnedFd) -> io::Result<()> {
+    let log = File::from(log.try_clone()?);
+    if log.metadata()?.len() > MOST_LOG { log.set_len(0) } else { Ok(()) }
+}
+
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -71,4 +96,27 @@ fn state_directory() -> Result<PathBuf, CommandError> {
 
 fn stamp() -> String {
     Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_log_is_emptied_when_it_is_too_long_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places::choose(Some(&folder.path().join("study.jsonl"))).unwrap();
+        let log = places.worker_log().unwrap();
+        let length = || fs::metadata(&places.log).unwrap().len();
+        let mut worker = File::from(log.try_clone().unwrap());
+        for (written, kept) in [(MOST_LOG, MOST_LOG), (MOST_LOG + 1, 0)] {
+            worker.set_len(written).unwrap();
+            trim(&log).unwrap();
+            assert_eq!(length(), kept);
+        }
+        worker.write_all(b"goes on").unwrap();
+        assert_eq!((length(), tail(&places.log).unwrap().as_str()), (7, "goes on"));
+    }
 }

@@ -29,7 +29,7 @@ impl Question {
             return Err(TuneError::NotByProgram("--objective").into());
         }
         let pace = if options.quick || options.demo { Pace::Quick } else { Pace::Normal };
-        let cores = options.program.cores(facts.cores.at_once);
+        let cores = options.program.cores(facts.cores.usable);
         let subject = Subject::take(options, pace, cores)?;
         options.wanted.check_also(subject.app())?;
         let budget = match options.budget {
@@ -109,8 +109,8 @@ fn host(facts: &Facts) -> String {
     let (cores, online) = (facts.cores, facts.cores.online);
     let cores = match (cores.quota, cores.bound) {
         (Some(quota), _) => format!("{quota} of {online} (CPU quota)"),
-        (None, CoreBound::Affinity) => format!("{} of {online} (CPU affinity)", cores.at_once),
-        (None, CoreBound::Online | CoreBound::Quota) => cores.at_once.to_string(),
+        (None, CoreBound::Affinity) => format!("{} of {online} (CPU affinity)", cores.usable),
+        (None, CoreBound::Online | CoreBound::Quota) => cores.usable.to_string(),
     };
     format!("{cores} cores, {}, {} GiB, Linux {}", facts.cpu_model, facts.memory_limit >> 30, facts.kernel)
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::TuneError;
+use super::{TuneError, rate};
 use crate::config::{App, WorkerClass};
 use crate::study::Objective;
 use crate::units::Rate;
@@ -37,11 +37,6 @@ enum Also {
     Affinity,
     /// How connections are given to workers
     Dispatch,
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    let rate = text.parse().ok().and_then(Rate::new).filter(|rate| rate.per_second() > 0.0);
-    rate.ok_or_else(|| "a number of requests a second above 0".to_owned())
 }
 
 impl Options {

@@ -2,10 +2,10 @@
 
 use comfy_table::CellAlignment;
 
-use crate::commands::figures::{latency, memory, percent, rate, share};
-use crate::commands::tune_output::Paper;
+use crate::commands::figures::{latency, memory, percent, share};
 use crate::commands::tune_output::sentences::short;
 use crate::commands::tune_output::table::{heading, plain_table, trimmed};
+use crate::commands::tune_output::{Paper, goal};
 use crate::stats::Interval;
 use crate::study::report::Side;
 use crate::study::{Measurement, Report};
@@ -49,7 +49,11 @@ pub(super) fn rows(report: &Report) -> Vec<Vec<String>> {
     vec![
         headings[..shown].to_vec(),
         row("configuration", &|side| short(side.candidate), None),
-        row("req/s (interval)", &|side| side.capacity.map_or("–".to_owned(), capacity), report.ratio.map(ratio)),
+        row(
+            &format!("{} (interval)", goal::name(report.objective, &report.slo)),
+            &|side| side.amount.map_or_else(|| "–".to_owned(), |amount| goal::interval(report.objective, amount)),
+            report.ratio.map(ratio),
+        ),
         row(report.slo.quantile().name(), &|side| known(side, |found| found.bounded.map(latency)), None),
         row("errors", &|side| known(side, |found| found.errors.map(percent)), None),
         row(
@@ -69,10 +73,6 @@ fn of(side: &Side, show: impl Fn(&Measurement) -> String) -> String {
 
 fn known(side: &Side, show: impl Fn(&Measurement) -> Option<String>) -> String {
     side.measurement.as_ref().and_then(show).unwrap_or_else(|| "–".to_owned())
-}
-
-pub(in crate::commands) fn capacity(capacity: Interval) -> String {
-    format!("{} ({} to {})", rate(capacity.value), rate(capacity.low), rate(capacity.high))
 }
 
 pub(in crate::commands) fn ratio(ratio: Interval) -> String {

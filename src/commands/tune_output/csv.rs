@@ -1,15 +1,16 @@
-//! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes; empty where nothing was measured.
+//! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes, bytes a second (`memory_growth`); empty where nothing was measured.
 
 use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
 
 const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
-                      memory_bytes,lateness_p99,seconds,flags,error";
+                      memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
+                      distinct_requests,seconds,flags,error";
 
 /// A number of a measurement.
 type Field = fn(&Measurement) -> Option<f64>;
 
-const NUMBERS: [Field; 16] = [
+const NUMBERS: [Field; 22] = [
     |found| Some(found.throughput),
     |found| found.p50,
     |found| found.p90,
@@ -25,7 +26,13 @@ const NUMBERS: [Field; 16] = [
     |found| found.worker_busy,
     |found| found.slots_busy,
     |found| found.memory_bytes.map(|bytes| bytes as f64),
+    |found| found.memory_growth,
     |found| found.lateness_p99,
+    |found| found.supervisor_cpu,
+    |found| found.other_cpu,
+    |found| found.effective_cores,
+    |found| found.throttled,
+    |found| found.distinct_requests.map(|count| count as f64),
 ];
 
 /// All trials in order.

@@ -6,15 +6,15 @@ mod curves;
 mod interval;
 mod map;
 
-use super::comparison::{capacity, challenger, ratio, rows};
+use super::comparison::{challenger, ratio, rows};
 use super::sentences::{CARE, after_the_verdict, certificate, headline, recommended_side, short};
-use super::table::{HEADERS, note as trial_note, numbers};
-use super::working;
-use super::{fragment, hosts};
+use super::table::{HEADERS, legend, note as trial_note, numbers};
+use super::{fragment, goal, hosts, working};
 use crate::commands::figures::{memory, share};
 use crate::commands::page::{Mood, Page, escape, note, tiles, words};
+use crate::stats::Interval;
 use crate::study::report::Side;
-use crate::study::{Report, Trial, plan};
+use crate::study::{Candidate, Objective, Report, Trial, plan};
 use crate::tune::About;
 use crate::units::Rate;
 
@@ -82,14 +82,8 @@ fn notes(report: &Report) -> String {
 
 fn tiles_of(report: &Report) -> Vec<(String, String)> {
     let sides = sides(report);
-    let mut tiles: Vec<(String, String)> = sides
-        .iter()
-        .filter_map(|(name, side)| Some((side.capacity?, name, side)))
-        .map(|(held, name, side)| {
-            let interval = format!("req/s, {:.0} to {:.0}", held.low, held.high);
-            (format!("{:.0}", held.value), format!("{interval}: {name}, {}", short(side.candidate)))
-        })
-        .collect();
+    let mut tiles: Vec<(String, String)> =
+        sides.iter().filter_map(|(name, side)| Some(tile_of(report, name, side.candidate, side.amount?))).collect();
     if let Some(found) = report.ratio {
         tiles.push((format!("{:.2}×", found.value), format!("{:.2} to {:.2}: ratio, 95 % interval", found.low, found.high)));
     }
@@ -99,6 +93,19 @@ fn tiles_of(report: &Report) -> Vec<(String, String)> {
     let bytes = |side: &Side| found(side).and_then(|found| found.memory_bytes).map_or_else(|| "–".to_owned(), memory);
     tiles.push((arrow(&bytes), "memory of the workers".to_owned()));
     tiles
+}
+
+fn tile_of(report: &Report, name: &str, candidate: Candidate, amount: Interval) -> (String, String) {
+    let (what, whose) = (goal::name(report.objective, &report.slo), format!("{name}, {}", short(candidate)));
+    match report.objective {
+        Objective::Capacity => {
+            (format!("{:.0}", amount.value), format!("{what}, {:.0} to {:.0}: {whose}", amount.low, amount.high))
+        }
+        Objective::Latency { .. } | Objective::Cost { .. } => (
+            goal::value(report.objective, amount.value),
+            format!("{what}, {}: {whose}", goal::interval(report.objective, amount)),
+        ),
+    }
 }
 
 /// The ratio, and what to paste.
@@ -111,7 +118,7 @@ fn first(report: &Report) -> String {
 }
 
 fn hosts_for(report: &Report, peak: Option<Rate>, headroom: f64) -> String {
-    if report.recommended.is_none() {
+    if report.recommended.is_none() || report.objective.fixed_rate().is_some() {
         return String::new();
     }
     let sentence = peak.map(|peak| hosts(report, peak, headroom)).filter(|sentence| !sentence.is_empty());
@@ -161,10 +168,9 @@ fn trials(report: &Report) -> String {
     let heads = HEADERS.iter().map(|name| format!("<th scope=col>{}</th>", escape(name))).collect::<Vec<_>>().concat();
     let rows: String = report.trials.iter().zip(1..).map(|(trial, number)| trial_row(report, trial, number)).collect();
     format!(
-        "<section class=wide><h2>Every trial</h2><p>req/s: the highest rate held within {}; CPU: mean of {} cores; low: the least busy \
-         core.</p><div class=scroll><table class=trials><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>",
-        escape(&report.slo.to_string()),
-        report.cores
+        "<section class=wide><h2>Every trial</h2><p>{}</p><div class=scroll><table class=trials><thead><tr>{heads}</tr></thead>\
+         <tbody>{rows}</tbody></table></div></section>",
+        escape(&legend(report))
     )
 }
 
@@ -189,6 +195,7 @@ fn side_by_side(report: &Report, about: &About) -> String {
         ("Host", about.host.clone()),
         ("Traffic", about.traffic.clone()),
         ("Must hold", report.slo.to_string()),
+        ("Compared", goal::name(report.objective, &report.slo)),
         (
             "Trials",
             format!(
@@ -200,7 +207,7 @@ fn side_by_side(report: &Report, about: &About) -> String {
         ),
     ];
     facts.extend(report.ratio.map(|found| ("Ratio", ratio(found))));
-    facts.extend(report.baseline.capacity.map(|held| ("Baseline", capacity(held))));
+    facts.extend(report.baseline.amount.map(|amount| ("Baseline", goal::interval(report.objective, amount))));
     facts.retain(|(_, text)| !text.is_empty());
     format!("<div class=\"tables last\">{sides}{}</div>\n", words("What was asked", &facts))
 }

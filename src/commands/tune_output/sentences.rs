@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 
 use crate::commands::figures;
+use crate::commands::tune_output::goal;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
-use crate::study::{Candidate, Report, Stop, plan};
+use crate::study::{Candidate, Objective, Report, Stop, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
@@ -17,12 +18,9 @@ pub(super) fn headline(report: &Report) -> String {
         return refusal(report);
     };
     let chosen = configuration(chosen);
-    let ratio = report
-        .ratio
-        .map(|ratio| format!("{:.2} times the baseline ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high))
-        .unwrap_or_default();
+    let gain = report.best.as_ref().map(|best| goal::gain(report, best)).unwrap_or_default();
     let verdict = match report.outcome {
-        Some(DuelOutcome::Better) => format!("Recommended: {chosen}, {ratio}."),
+        Some(DuelOutcome::Better) => format!("Recommended: {chosen}, {gain}."),
         Some(DuelOutcome::NoDifference) if report.recommended == Some(report.baseline.candidate) => {
             format!("No difference seen between the best and the baseline. Recommended: the baseline, {chosen}.")
         }
@@ -36,7 +34,10 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
-        Some(DuelOutcome::OnlyBest) => format!("Recommended: {chosen}. The baseline holds no rate within the objective."),
+        Some(DuelOutcome::OnlyBest) => {
+            let rate = report.objective.fixed_rate().map_or_else(|| "no rate".to_owned(), |at| format!("less than {at} req/s"));
+            format!("Recommended: {chosen}. The baseline holds {rate} within the objective.")
+        }
         Some(DuelOutcome::BaselineIsBest) | None if report.candidates < 2 => {
             return format!("Only {chosen}, the baseline, was measured: nothing can be said about others.");
         }
@@ -80,7 +81,8 @@ fn refusal(report: &Report) -> String {
         }
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
-            format!("No configuration meets {}.{}", report.slo, nearest.unwrap_or_default())
+            let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
+            format!("No configuration meets {}{at}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
     format!("{why} Nothing is recommended.")
@@ -97,10 +99,15 @@ pub(super) fn recommended_side(report: &Report) -> Option<&Side> {
     [report.best.as_ref(), Some(&report.baseline)].into_iter().flatten().find(|side| side.candidate == chosen)
 }
 
-/// How many hosts a peak needs, in a sentence; empty if nothing is recommended.
+/// How many hosts a peak needs, or why that is not known, in a sentence; empty if nothing is recommended.
 #[must_use]
 pub fn hosts(report: &Report, peak: Rate, headroom: f64) -> String {
     let side = report.best.as_ref().filter(|best| Some(best.candidate) == report.recommended).unwrap_or(&report.baseline);
+    if let (Some(at), Some(_)) = (report.objective.fixed_rate(), report.recommended) {
+        return format!(
+            "Hosts for a peak are not known: every trial served {at} req/s, and nobody looked for more (--objective capacity).\n"
+        );
+    }
     let capacity = side.capacity.filter(|_| report.recommended.is_some()).and_then(|capacity| Rate::new(capacity.value));
     let Some(hosts) = capacity.and_then(|capacity| plan::hosts(peak, capacity, headroom)) else {
         return String::new();
@@ -124,17 +131,54 @@ pub(in crate::commands) fn short(candidate: Candidate) -> String {
     format!("{} × {}", candidate.workers, candidate.connections)
 }
 
+/// That the host was not the same throughout.
+fn drift(report: &Report) -> Option<String> {
+    let drift = report.drift?;
+    Some(format!(
+        "{CARE}: the host changed while the study ran. CPU time per request of {} was {} in one trial and {} in another, {:.0} % more.",
+        short(drift.candidate),
+        figures::latency(drift.least),
+        figures::latency(drift.most),
+        drift.spread() * 100.0
+    ))
+}
+
+/// What both sides came to by an objective other than capacity.
+fn amounts(report: &Report) -> Option<String> {
+    report.objective.fixed_rate()?;
+    let chosen = recommended_side(report)?;
+    let of = |side: &Side| side.amount.map_or_else(|| "not met".to_owned(), |amount| goal::interval(report.objective, amount));
+    let memory = |side: &Side| match report.objective {
+        Objective::Cost { .. } => side.measurement.as_ref().and_then(|found| found.memory_bytes),
+        Objective::Capacity | Objective::Latency { .. } => None,
+    };
+    let whole = |side: &Side| match memory(side) {
+        Some(bytes) => format!("{} and {} of memory", of(side), figures::memory(bytes)),
+        None => of(side),
+    };
+    let other = if chosen.candidate == report.baseline.candidate {
+        String::new()
+    } else {
+        format!("; the baseline: {}", whole(&report.baseline))
+    };
+    Some(format!("{}: {}{other}.", goal::name(report.objective, &report.slo), whole(chosen)))
+}
+
 /// What follows the verdict: what binds, what makes its numbers doubtful, what is certified, and whether the search was cut short.
 pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     let mut sentences = Vec::new();
     if report.recommended.is_some() {
+        sentences.extend(amounts(report));
         if let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref()) {
-            sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
+            if report.objective == Objective::Capacity {
+                sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
+            }
         }
         let doubts: Vec<&str> = report.doubts.iter().map(|flag| flag.words()).collect();
         if !doubts.is_empty() {
             sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
+        sentences.extend(drift(report));
         sentences.push(certificate(report));
     }
     match report.stop {

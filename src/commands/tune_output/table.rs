@@ -2,9 +2,9 @@
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use crate::commands::figures::{latency, memory, percent, rate, share};
+use crate::commands::figures::{counted, latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
-use crate::study::{Ending, Outcome, Report, Trial};
+use crate::study::{Ending, Flag, Measurement, Outcome, Report, Trial};
 
 pub(super) const HEADERS: [&str; 12] =
     ["#", "workers", "conns", "req/s", "p50", "p90", "p99", "errors", "CPU", "low", "memory", "note"];
@@ -38,11 +38,16 @@ pub(super) fn trials(report: &Report, paper: Paper) -> String {
         column.set_padding((0, 1)).set_cell_alignment(CellAlignment::Right);
     }
     let below = if roomy { String::new() } else { format!("\n{}", paper.wrap(&notes.join("; "))) };
-    let legend = format!(
-        "req/s: the highest rate held within {}; CPU: mean of {} cores; low: the least busy core.",
-        report.slo, report.cores
-    );
-    format!("{}{below}\n{}", trimmed(&table), paper.wrap(&legend))
+    format!("{}{below}\n{}", trimmed(&table), paper.wrap(&legend(report)))
+}
+
+/// What the columns mean.
+pub(super) fn legend(report: &Report) -> String {
+    let rates = match report.objective.fixed_rate() {
+        None => "the highest rate held",
+        Some(_) => "the rate that every trial served, where it was held",
+    };
+    format!("req/s: {rates} within {}; CPU: mean of {} cores; low: the least busy core.", report.slo, report.cores)
 }
 
 /// A table without lines, in the paper's width.
@@ -85,13 +90,40 @@ pub(super) fn numbers(number: usize, trial: &Trial) -> Vec<String> {
             share(found.cpu_lowest()),
             unless_unknown(found.memory_bytes, memory),
         ]),
-        Outcome::Challenged(_) | Outcome::Failed { .. } => cells.extend((0..8).map(|_| "–".to_owned())),
+        Outcome::Challenged(found) => {
+            let latencies = found.probes.last().and_then(|probe| Some(probe.latencies.as_ref()?.unpack()));
+            let quantile = |share| unless_unknown(latencies.as_ref().map(|found| found.quantile(share)), latency);
+            let unknown = || "–".to_owned();
+            let memory = unless_unknown(found.memory_bytes, memory);
+            cells.extend([unknown(), quantile(0.5), quantile(0.9), quantile(0.99), unknown(), unknown(), unknown(), memory]);
+        }
+        Outcome::Failed { .. } => cells.extend((0..8).map(|_| "–".to_owned())),
     }
     cells
 }
 
 fn unless_unknown<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), text)
+}
+
+/// A quota that held a trial back for less than this share of its time is not worth a word.
+const THROTTLED: f64 = 0.02;
+/// With fewer different requests than this, a trial was about those alone.
+const FEW_REQUESTS: u64 = 10;
+
+/// Numbers that matter in few trials only, where they do.
+fn asides(found: &Measurement) -> Vec<String> {
+    let leak = found.memory_growth.filter(|growth| *growth > 0.0 && found.flags.contains(&Flag::Leaking));
+    let throttled = found.throttled.filter(|share| *share >= THROTTLED);
+    let few = found.distinct_requests.filter(|count| (1..FEW_REQUESTS).contains(count));
+    [
+        leak.map(|growth| format!("by {:.1} MiB a minute", growth * 60.0 / f64::from(1 << 20))),
+        throttled.map(|part| format!("held back by the CPU quota {} of the time", share(Some(part)))),
+        few.map(|count| format!("{} sent", counted(count, "different request"))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 pub(super) fn note(trial: &Trial) -> String {
@@ -102,6 +134,7 @@ pub(super) fn note(trial: &Trial) -> String {
                 parts.push(found.ending.words());
             }
             parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
+            parts.extend(asides(found));
         }
         Outcome::Challenged(found) => {
             parts.push(if found.holds { "held" } else { "not held" }.to_owned());

@@ -1,7 +1,10 @@
+mod formulas;
+mod objectives;
+
 use std::time::Duration;
 
 use super::*;
-use crate::stats::{Latencies, PackedLatencies};
+use crate::stats::{Interval, Latencies, PackedLatencies};
 use crate::study::simulation::{APPS, App, run};
 use crate::study::{
     Candidate, ChallengeRace, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::sentences::{recommended_side, short};
 use crate::commands::figures::{latency, memory, rate};
 use crate::study::report::{Known, Limit};
-use crate::study::{Ending, Label, Measurement, Outcome, Report, Trial};
+use crate::study::{Ending, Label, Measurement, Objective, Outcome, Report, Trial};
 
 /// The certificate's formula, and what was put into it.
 pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
     let certificate = &report.certificate;
     let mut rows = Vec::new();
     if let Some(bound) = certificate.bound {
-        let demand = f64::from(report.cores) / bound;
+        let demand = report.space.cpu() / bound;
         rows.push(("Law", "B = c / D: the cores' limit by the utilisation law, D = U × c / X".to_owned()));
         rows.push((
             "D",
@@ -21,7 +21,7 @@ pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
                 latency(demand)
             ),
         ));
-        rows.push(("B", format!("{} cores / {} = {} req/s", report.cores, latency(demand), rate(bound))));
+        rows.push(("B", format!("{} cores / {} = {} req/s", report.space.cpu(), latency(demand), rate(bound))));
         if let Some(share) = certificate.share {
             let reached = format!("{} / {} = {:.1} %", rate(share * bound), rate(bound), share * 100.0);
             rows.push(("Reached", format!("{reached} of B by the recommended configuration")));
@@ -38,45 +38,84 @@ fn reason(report: &Report) -> &str {
 /// What of the host's CPU was not there for the application, because the load was made on the same host.
 pub(super) fn generator(report: &Report) -> Vec<(&'static str, String)> {
     let found = recommended_side(report).unwrap_or(&report.baseline).measurement.as_ref();
-    let Some((found, busy, workers, generator)) =
-        found.and_then(|found| Some((found, found.cpu_mean()?, found.workers_cpu?, found.generator_cpu?)))
-    else {
+    let Some(Parts { found, workers, generator, supervisor, others, left }) = found.and_then(Parts::of) else {
         return Vec::new();
     };
-    let cores = f64::from(report.cores);
-    let others = (busy * cores - workers - generator).max(0.0);
-    let left = cores - generator - others;
+    let all = report.space.cpu();
+    let (c, what) = if report.space.quota.is_some() { (format!("{all:.2}"), " (CPU quota)") } else { (format!("{all:.0}"), "") };
+    // Under a quota, what others do costs the application nothing of its own.
+    let others_cost = (all - left - generator - supervisor).clamp(0.0, others);
     let mut rows = vec![
-        ("Used", format!("{workers:.2} cores by the workers, {generator:.2} by the load generator, {others:.2} by all else")),
-        ("Left", format!("c_eff = c − generator − others = {cores:.0} − {generator:.2} − {others:.2} = {left:.2} cores")),
+        (
+            "Used",
+            format!(
+                "{workers:.2} cores by the workers, {generator:.2} by the load generator, {supervisor:.2} by the supervisor, {others:.2} by \
+                 other programs"
+            ),
+        ),
+        (
+            "Left",
+            format!(
+                "c_eff = c − generator − supervisor − others = {c}{what} − {generator:.2} − {supervisor:.2} − {others_cost:.2} = {left:.2} \
+                 cores"
+            ),
+        ),
     ];
-    if found.label() == Label::Cpu && left > 0.0 && generator > 0.0 {
-        let alone = found.capacity * (cores - others) / left;
+    // A server needs its supervisor wherever the load comes from.
+    let alone = left + generator;
+    if found.label() == Label::Cpu && left > 0.0 && generator > 0.0 && report.objective == Objective::Capacity {
         rows.push((
             "Elsewhere",
             format!(
-                "X × (c − others) / c_eff = {} × {:.2} / {left:.2} = {} req/s, if the load came from another host",
+                "X × (c_eff + generator) / c_eff = {} × {alone:.2} / {left:.2} = {} req/s, if the load came from another host",
                 rate(found.capacity),
-                cores - others,
-                rate(alone)
+                rate(found.capacity * alone / left)
             ),
         ));
     }
     rows
 }
 
+/// Who used what of the cores in the window described, cores' worth.
+struct Parts<'a> {
+    found: &'a Measurement,
+    workers: f64,
+    generator: f64,
+    supervisor: f64,
+    others: f64,
+    left: f64,
+}
+
+impl<'a> Parts<'a> {
+    /// `None` of a trial that did not look at all of them.
+    fn of(found: &'a Measurement) -> Option<Self> {
+        Some(Self {
+            found,
+            workers: found.workers_cpu?,
+            generator: found.generator_cpu?,
+            supervisor: found.supervisor_cpu?,
+            others: found.other_cpu?,
+            left: found.effective_cores?,
+        })
+    }
+}
+
 /// What was left out, and why: limits, then trials that count for little or nothing.
 pub(super) fn excluded(report: &Report) -> Vec<(String, String)> {
     let count = |limit| report.map.cells().filter(|cell| cell.known == Known::Excluded(limit)).count();
-    let configurations = |count: usize| if count == 1 { "1 configuration".to_owned() } else { format!("{count} configurations") };
+    let configurations = |count: usize| {
+        let plural = if count == 1 { "" } else { "s" };
+        (count > 0).then(|| format!("{count} configuration{plural} of the map"))
+    };
     let mut rows = Vec::new();
     if let Some(most) = report.space.max_slots {
         let why = format!("workers × connections may be {most} at most (--max-total-connections)");
-        rows.push((format!("{} of the map", configurations(count(Limit::Slots))), why));
+        rows.extend(configurations(count(Limit::Slots)).map(|which| (which, why)));
     }
     if let Some(most) = report.space.max_memory {
-        let why = format!("would need more memory than {}, by what the measured ones took", memory(most));
-        rows.push((format!("{} of the map", configurations(count(Limit::Memory))), why));
+        let why =
+            format!("would need more memory than {} less a reserve of a tenth, by what the measured ones took", memory(most));
+        rows.extend(configurations(count(Limit::Memory)).map(|which| (which, why)));
     }
     let mut by_reason: BTreeMap<(u8, String), Vec<String>> = BTreeMap::new();
     for (trial, number) in report.trials.iter().zip(1..) {

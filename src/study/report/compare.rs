@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::stats::{Interval, Spread};
 use crate::study::confirm::Duel;
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Study};
+use crate::study::{Candidate, Objective, Study};
 
 /// Two studies, side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,7 +15,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What each recommends, and what it holds.
     pub recommended: [Option<Candidate>; 2],
-    /// What the second recommends over what the first recommends, requests a second; `None` if one recommends nothing.
+    /// What was compared in both.
+    pub objective: Objective,
+    /// The amount of what the second recommends over that of what the first recommends; `None` if one recommends nothing.
     pub ratio: Option<Interval>,
 }
 
@@ -25,13 +27,13 @@ pub struct Row {
     /// Which.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// Its capacity in each, requests a second.
-    pub capacity: [Option<Interval>; 2],
+    /// What the objective compares, in its own unit, in each.
+    pub amount: [Option<Interval>; 2],
     /// The second over the first.
     pub ratio: Option<Interval>,
 }
 
-/// How two intervals of capacity compare.
+/// How two amounts compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// The second is higher.
@@ -77,32 +79,39 @@ impl Comparison {
         shown.dedup();
         let rows = shown.into_iter().map(|candidate| {
             let samples = [Sample::of(one, candidate), Sample::of(other, candidate)];
-            Row { candidate, capacity: [0, 1].map(|side| samples[side].interval()), ratio: ratio(&samples) }
+            Row { candidate, amount: [0, 1].map(|side| samples[side].interval()), ratio: ratio(&samples) }
         });
         let chosen = |study, candidate: Option<Candidate>| candidate.map_or_else(Sample::none, |found| Sample::of(study, found));
-        Self { rows: rows.collect(), recommended, ratio: ratio(&[chosen(one, recommended[0]), chosen(other, recommended[1])]) }
+        let objective = one.objective;
+        Self {
+            rows: rows.collect(),
+            recommended,
+            objective,
+            ratio: ratio(&[chosen(one, recommended[0]), chosen(other, recommended[1])]),
+        }
     }
 }
 
-/// Measured capacities of one configuration in one study, as logarithms, and how much one scatters.
+/// Merits of one configuration in one study, as logarithms, and how much one scatters.
 struct Sample {
     logs: Vec<f64>,
     spread: Spread,
+    objective: Objective,
 }
 
 impl Sample {
     fn of(study: &Study, candidate: Candidate) -> Self {
         let standing = Standing::of(study);
         let logs = standing.place(candidate).map_or_else(Vec::new, |place| place.logs.clone());
-        Self { logs, spread: study.pace.scatter() }
+        Self { logs, spread: study.scatter(), objective: study.objective }
     }
 
     const fn none() -> Self {
-        Self { logs: Vec::new(), spread: Spread { sd: 0.0, weight: 1.0 } }
+        Self { logs: Vec::new(), spread: Spread { sd: 0.0, weight: 1.0 }, objective: Objective::Capacity }
     }
 
     fn interval(&self) -> Option<Interval> {
-        self.spread.interval(&self.logs)
+        self.spread.interval(&self.logs).map(|merit| self.objective.amount(merit))
     }
 }
 

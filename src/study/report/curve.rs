@@ -1,7 +1,7 @@
 //! Latency against the offered rate, from every probe of one candidate's trials: flat while there is room, steep beyond the knee.
 
 use crate::stats::Latencies;
-use crate::study::{Candidate, Slo, Study};
+use crate::study::{Candidate, Outcome, Slo, Study};
 
 /// The probes of one candidate, by rate.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,9 +34,14 @@ impl Curve {
     #[must_use]
     pub fn of(study: &Study, candidate: Candidate) -> Self {
         let mut seen: Vec<Seen> = Vec::new();
-        for (_, found) in study.measured().filter(|(tried, _)| *tried == candidate) {
-            let light = found.light.iter().map(|light| (light.throughput, true, true, &light.latencies));
-            let probes = found.probes.iter().filter_map(|probe| Some((probe.rate, probe.held, false, probe.latencies.as_ref()?)));
+        for trial in study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate) {
+            let (light, probes) = match &trial.outcome {
+                Outcome::Measured(found) => (found.light.as_ref(), found.probes.as_slice()),
+                Outcome::Challenged(found) => (None, found.probes.as_slice()),
+                Outcome::Failed { .. } => continue,
+            };
+            let light = light.into_iter().map(|light| (light.throughput, true, true, &light.latencies));
+            let probes = probes.iter().filter_map(|probe| Some((probe.rate, probe.held, false, probe.latencies.as_ref()?)));
             let all =
                 light.chain(probes).map(|(rate, held, light, packed)| Seen { rate, held, light, latencies: packed.unpack() });
             seen.extend(all.filter(|seen| seen.latencies.count() > 0));
@@ -81,7 +86,7 @@ mod tests {
     use super::*;
     use crate::stats::PackedLatencies;
     use crate::study::simulation::APPS;
-    use crate::study::{LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Suggestion, Task, Trial};
+    use crate::study::{Challenged, LightNote, Measurement, Pace, ProbeNote, Purpose, Suggestion, Task, Trial};
 
     fn packed(millis: u64) -> PackedLatencies {
         let mut latencies = Latencies::new();
@@ -102,11 +107,17 @@ mod tests {
                 Suggestion { candidate, purpose: Purpose::Baseline, task: Task::Measure, expected: None, rival: None };
             study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
         }
+        let probes = vec![ProbeNote { rate: 250.0, held: true, why: None, latencies: Some(packed(60)) }];
+        let task = Task::Challenge { rate: 250.0 };
+        let suggestion = Suggestion { candidate, purpose: Purpose::Challenge, task, expected: None, rival: None };
+        let outcome = Outcome::Challenged(Challenged { probes, ..Challenged::new(true, 8.0) });
+        study.record(Trial { suggestion, outcome });
         let curve = Curve::of(&study, candidate);
         let seen: Vec<_> = curve.points.iter().map(|point| (format!("{:.0}", point.rate), point.held, point.light)).collect();
-        let expected = [("10", true), ("20", true), ("100", false), ("150", false), ("200", false), ("300", false)];
+        let expected =
+            [("10", true), ("20", true), ("100", false), ("150", false), ("200", false), ("250", false), ("300", false)];
         assert_eq!(seen.iter().map(|(rate, _, light)| (rate.as_str(), *light)).collect::<Vec<_>>(), expected);
-        assert_eq!(seen.iter().map(|(_, held, _)| *held).collect::<Vec<_>>(), [true, true, true, false, true, false]);
-        assert!((curve.points[5].bounded - 0.9).abs() < 0.01);
+        assert_eq!(seen.iter().map(|(_, held, _)| *held).collect::<Vec<_>>(), [true, true, true, false, true, true, false]);
+        assert!((curve.points[6].bounded - 0.9).abs() < 0.01);
     }
 }

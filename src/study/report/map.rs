@@ -161,8 +161,7 @@ fn untried(space: &Space, model: Option<&Model>, candidate: Candidate, predicted
     if space.max_slots.is_some_and(|most| candidate.slots() > most) {
         return Known::Excluded(Limit::Slots);
     }
-    let memory = model.map(|model| model.memory(candidate));
-    if space.max_memory.zip(memory).is_some_and(|(most, memory)| memory > most as f64) {
+    if model.is_some_and(|model| !model.fits(space, candidate)) {
         return Known::Excluded(Limit::Memory);
     }
     predicted.map_or(Known::Unknown, Known::Predicted)
@@ -211,6 +210,22 @@ mod tests {
         assert_eq!(limits(&study(0, |_| ())), (false, false));
         assert_eq!(limits(&study(0, |space| space.max_slots = Some(500))), (false, true));
         assert_eq!(limits(&study(6, |_| ())), (true, false));
+    }
+
+    #[test]
+    fn the_map_excludes_what_the_search_would_not_try() {
+        let study = study(6, |_| ());
+        let (map, model) = (Map::of(&study), Model::fit(&study).unwrap());
+        let untried: Vec<&Cell> = map.cells().filter(|cell| cell.trials.is_empty()).collect();
+        assert!(
+            untried.iter().any(|cell| model.memory(cell.candidate) <= study.space.max_memory.unwrap() as f64
+                && !model.fits(&study.space, cell.candidate)),
+            "a cell within the reserve"
+        );
+        for cell in untried {
+            let excluded = cell.known == Known::Excluded(Limit::Memory);
+            assert_eq!(excluded, !model.fits(&study.space, cell.candidate), "{:?}", cell.candidate);
+        }
     }
 
     #[test]

@@ -95,6 +95,27 @@ fn a_journal_is_read_while_it_is_written_and_left_as_it_is() {
 }
 
 #[test]
+fn a_study_that_goes_on_with_another_budget_is_judged_by_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = written(&path);
+    let with = |seconds| Header { budget: Budget { seconds, ..header().budget }, ..header() };
+    for seconds in [40.0, 30.0, 30.0, header().budget.seconds] {
+        assert_eq!(Journal::resume(&path, &with(seconds)).unwrap().trials, study.trials());
+        let recorded = Journal::read(&path).unwrap();
+        assert_eq!((recorded.header.budget, recorded.study().budget), (with(seconds).budget, with(seconds).budget));
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(memchr::memchr_iter(b'\n', &bytes).count(), 1 + study.trials().len() + 3, "what changes nothing is not written");
+    // Torn in its last amendment, the one before holds.
+    std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+    let recorded = Journal::read(&path).unwrap();
+    assert_eq!((recorded.header.budget, recorded.torn), (with(30.0).budget, true));
+    Journal::resume(&path, &with(50.0)).unwrap();
+    assert_eq!(Journal::read(&path).unwrap().header.budget, with(50.0).budget);
+}
+
+#[test]
 fn two_studies_do_not_write_to_one_journal() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");

@@ -109,7 +109,8 @@ impl<'a> Script<'a> {
         };
         let crashed = self.flags.contains(&Flag::WorkerCrashed);
         let (holds, why) = if crashed { (false, Some(Flag::WorkerCrashed.words().to_owned())) } else { (holds, why) };
-        Ok(Challenged { holds, why, seconds: self.stage.elapsed(), flags: self.flags })
+        let (seconds, memory_bytes) = (self.stage.elapsed(), self.memory.largest());
+        Ok(Challenged { holds, why, seconds, flags: self.flags, probes: self.probes, memory_bytes })
     }
 
     /// How the candidate does at `rate`, from one long probe.

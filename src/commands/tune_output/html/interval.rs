@@ -1,8 +1,8 @@
 //! The ratio of best and baseline with its interval, and the line at which there is no difference.
 
 use crate::commands::page::escape;
-use crate::commands::tune_output::comparison;
-use crate::study::Report;
+use crate::commands::tune_output::{comparison, goal};
+use crate::study::{Objective, Report};
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 78.0;
@@ -15,12 +15,14 @@ pub(super) fn ratio(report: &Report) -> String {
     // Equal factors are equally long, and 1 is always seen.
     let (low, high) = (found.low.min(1.0) / 1.08, found.high.max(1.0) * 1.08);
     let across = |value: f64| SIDE + (value / low).ln() / (high / low).ln() * (WIDTH - 2.0 * SIDE);
+    let is_better = if report.objective.fixed_rate().is_some() { found.high < 1.0 } else { found.low > 1.0 };
+    let where_it_lies = if found.low > 1.0 { "above" } else { "below" };
     let says = if found.contains(1.0) {
-        "The interval contains 1: no difference seen."
-    } else if found.low > 1.0 {
-        "The interval lies above 1: the difference is more than noise."
+        "The interval contains 1: no difference seen.".to_owned()
+    } else if is_better {
+        format!("The interval lies {where_it_lies} 1: the difference is more than noise.")
     } else {
-        "The interval lies below 1: it is worse."
+        format!("The interval lies {where_it_lies} 1: it is worse.")
     };
     let text = comparison::ratio(found);
     let (from, at, to, one) = (across(found.low), across(found.value), across(found.high), across(1.0));
@@ -36,7 +38,7 @@ pub(super) fn ratio(report: &Report) -> String {
          <line class=one x1={one:.1} x2={one:.1} y1=6 y2=54 /><text x={one:.1} y=70 text-anchor=middle>1: equal</text>\
          <line class=span x1={from:.1} x2={to:.1} y1={MIDDLE} y2={MIDDLE} /><circle class=point cx={at:.1} cy={MIDDLE} r=6 />\
          {}{}{}</svg>{}",
-        escape(says),
+        escape(&says),
         escape(&text),
         escape(&text),
         WIDTH - SIDE,
@@ -47,16 +49,20 @@ pub(super) fn ratio(report: &Report) -> String {
     )
 }
 
-/// The capacities behind it, trial by trial.
+/// What the ratio is of, pair by pair. The search's own trials are none of it: the luckiest of them won.
 fn trials(report: &Report) -> String {
-    let Some(best) = &report.best else { return String::new() };
-    let of = |candidate| {
-        let held =
-            report.trials.iter().filter(|trial| trial.suggestion.candidate == candidate).filter_map(|trial| trial.measurement());
-        held.filter(|found| found.is_usable()).map(|found| format!("{:.0}", found.capacity)).collect::<Vec<_>>().join(", ")
+    if report.pairs.is_empty() {
+        return String::new();
+    }
+    let what = goal::name(report.objective, &report.slo);
+    let row = |name: &str, side: usize| {
+        let amounts = report.pairs.iter().map(|pair| match report.objective {
+            Objective::Capacity => format!("{:.0}", pair[side]),
+            Objective::Latency { .. } | Objective::Cost { .. } => goal::value(report.objective, pair[side]),
+        });
+        let amounts = amounts.collect::<Vec<_>>().join(", ");
+        format!("<tr><th>{}</th><td>{}</td></tr>", escape(&format!("{name}, {what} pair by pair")), escape(&amounts))
     };
-    let row =
-        |name: &str, candidate| format!("<tr><th>{name}, req/s trial by trial</th><td>{}</td></tr>", escape(&of(candidate)));
-    let rows = row("baseline", report.baseline.candidate) + &row(comparison::challenger(report), best.candidate);
+    let rows = row("baseline", 0) + &row(comparison::challenger(report), 1);
     format!("<table><tbody>{rows}</tbody></table>")
 }

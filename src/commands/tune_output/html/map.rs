@@ -40,16 +40,25 @@ pub(super) fn map(report: &Report) -> String {
     }
     let height = picture.height();
     format!(
-        "<section class=wide><h2>The searched space</h2><p>Requests a second within {}. Across: workers; upwards: connections of each; \
+        "<section class=wide><h2>The searched space</h2><p>Requests a second within {}{}. Across: workers; upwards: connections of each; \
          both axes logarithmic.</p><svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=img aria-label=\"Capacity by workers and connections; the \
          numbers are in the table of trials\"><defs><pattern id=hatch width=6 height=6 patternUnits=userSpaceOnUse \
          patternTransform=\"rotate(45)\"><line class=hatch-line x1=0 x2=0 y1=0 y2=6 /></pattern></defs>{drawn}{}{}{}</svg>{}</section>\n",
         escape(&report.slo.to_string()),
+        served(report),
         picture.contours(),
         picture.rings(),
         picture.axes(),
         picture.legend()
     )
+}
+
+/// What else numbers on the map mean where one rate was served by all.
+fn served(report: &Report) -> String {
+    let served = |at| {
+        format!(": every trial served {} and no more, and where nothing was tried the predicted capacity is shown", rate(at))
+    };
+    report.objective.fixed_rate().map_or_else(String::new, served)
 }
 
 struct Picture<'a> {
@@ -123,10 +132,15 @@ impl<'a> Picture<'a> {
     /// Lines around what holds the baseline's rate, and around what is near the best.
     fn contours(&self) -> String {
         let baseline = self.report.baseline.capacity.map(|held| held.value);
-        let best = (self.highest > 0.0).then_some(NEAR_BEST * self.highest);
+        let best = self.near_best();
         let low = baseline.filter(|level| best.is_none_or(|best| *level < best)).map(|level| self.contour("contour low", level));
         let high = best.map(|level| self.contour("contour", level));
         [low, high].into_iter().flatten().collect()
+    }
+
+    /// What is within 5 % of the best. Rates that were given, not found, say nothing of that.
+    fn near_best(&self) -> Option<f64> {
+        (self.highest > 0.0 && self.report.objective.fixed_rate().is_none()).then_some(NEAR_BEST * self.highest)
     }
 
     fn contour(&self, class: &str, level: f64) -> String {
@@ -209,8 +223,7 @@ impl<'a> Picture<'a> {
         if self.report.recommended.is_some() {
             keys.push(swatch("<rect class=ring x=2 y=2 width=18 height=10 rx=3 />", "★: recommended"));
         }
-        if self.highest > 0.0 {
-            let level = NEAR_BEST * self.highest;
+        if let Some(level) = self.near_best() {
             keys.push(swatch(
                 "<path class=contour d=\"M0 7H22\" />",
                 &format!("within 5 % of the best: {} req/s and more", rate(level)),
