@@ -56,7 +56,9 @@ pub(super) fn headline(report: &Report) -> String {
 
 fn disturbed(report: &Report, chosen: &str) -> String {
     let why = "The host was never quiet, so best and baseline could not be compared.";
-    if report.recommended == Some(report.baseline.candidate) {
+    if report.candidates < 2 {
+        format!("The host was never quiet, and only {chosen} was measured: nothing can be said about others.")
+    } else if report.recommended == Some(report.baseline.candidate) {
         format!("{why} Recommended until then: the baseline, {chosen}.")
     } else {
         format!("{why} Nothing undisturbed is known of the baseline. Take this as a hint: {chosen}.")

@@ -1,6 +1,6 @@
 //! The highest rate held within the objective: a light probe for the demands, the rate they bound, then steps and bisection around it.
 
-use super::gates::disturbance;
+use super::gates::excuse;
 use super::script::{Judged, Script};
 use crate::stats::PackedLatencies;
 use crate::study::queueing::{Bounds, Demand};
@@ -44,11 +44,10 @@ fn settling_probe(
     suggestion: &Suggestion,
 ) -> Result<(Measurement, Option<Ending>), TrialError> {
     let once = |script: &mut Script<'_>| -> Result<_, TrialError> {
-        let (light, disturbed) = light_probe(script, warm)?;
+        let (light, window) = light_probe(script, warm)?;
         let ending = settled(script, &light, suggestion);
-        // No neighbour makes an application answer errors.
-        let slow = ending.is_some_and(|ending| matches!(ending, Ending::TooSlow | Ending::Outclassed(_)));
-        Ok((light, ending, disturbed.filter(|_| slow)))
+        let doubt = ending.and_then(|ending| excuse(&window, &script.terms.slo, ending));
+        Ok((light, ending, doubt))
     };
     let (light, ending, doubt) = once(script)?;
     if doubt.is_none() {
@@ -59,8 +58,8 @@ fn settling_probe(
     Ok((light, ending))
 }
 
-/// The light probe's demands, and what disturbed it.
-fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, Option<Flag>), TrialError> {
+/// The light probe's demands, and its window.
+fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, Window), TrialError> {
     (script.watch)(Step::Light);
     let timing = script.terms.pace.timing();
     let clients = light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3));
@@ -74,7 +73,7 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, O
     let inside = f64::from(clients).min(script.candidate.slots() as f64);
     let time_in_worker = (light.throughput > 0.0).then(|| inside / light.throughput);
     let note = Some(LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) });
-    Ok((Measurement { time_in_worker, light: note, ..light }, disturbance(&window, &script.terms.slo)))
+    Ok((Measurement { time_in_worker, light: note, ..light }, window))
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too

@@ -1,6 +1,6 @@
 //! What makes a probe untrustworthy: what the generator, the hypervisor or other programs did to it. Judges nothing of the application.
 
-use crate::study::{Flag, Slo, Window};
+use crate::study::{Ending, Flag, Slo, Window};
 
 /// Share of the latency bound by which the generator may be late, and what it may always be (scheduling on a busy host), seconds.
 const LATENESS: f64 = 0.05;
@@ -15,6 +15,8 @@ const BUSY: f64 = crate::load::validity::BUSY;
 const STEAL: f64 = crate::load::validity::STEAL;
 /// Share of what can be had that programs beside the application and the generator may use.
 const OTHERS: f64 = 0.1;
+/// Times the latency bound that the median of a light load takes no longer for a neighbour alone: one on every core takes half of it.
+const PLAINLY_SLOW: f64 = 10.0;
 
 /// Why a probe's failure may not be the application's, if anything speaks for that. A disturbance can only make a probe fail: a rate that was held in
 /// spite of one is held.
@@ -31,6 +33,17 @@ pub(super) fn disturbance(window: &Window, slo: &Slo) -> Option<Flag> {
     } else {
         (window.others() > OTHERS * window.supply()).then_some(Flag::OtherPrograms)
     }
+}
+
+/// What may have made a light load end a trial this way, if anything speaks for that: no neighbour makes an application answer errors, nor a light load
+/// take [`PLAINLY_SLOW`] times too long.
+pub(super) fn excuse(window: &Window, slo: &Slo, ending: Ending) -> Option<Flag> {
+    let plain = match ending {
+        Ending::Outclassed(_) => false,
+        Ending::TooSlow => window.latencies.quantile(0.5) > PLAINLY_SLOW * slo.latency().as_secs_f64(),
+        Ending::Held | Ending::NothingHeld | Ending::Errors | Ending::OnlyErrors => true,
+    };
+    disturbance(window, slo).filter(|_| !plain)
 }
 
 /// Whether the generator could hardly offer more.
@@ -63,6 +76,19 @@ mod tests {
         assert_eq!(found(|window| window.cores[1].steal = 0.021), Some(Flag::Steal));
         assert_eq!(found(|window| window.cores[1].user = 0.66), Some(Flag::OtherPrograms));
         assert_eq!(found(|window| window.cores[1].user = 0.64), None);
+    }
+
+    #[test]
+    fn a_neighbour_excuses_neither_errors_nor_what_is_plainly_slow() {
+        let mut window = quiet();
+        window.cores[1].user = 1.0;
+        let slo = "p90<700ms".parse().unwrap();
+        assert_eq!(excuse(&window, &slo, Ending::OnlyErrors), None);
+        window.latencies.record(std::time::Duration::from_secs(1));
+        assert_eq!(excuse(&window, &slo, Ending::TooSlow), Some(Flag::OtherPrograms));
+        window.latencies.record(std::time::Duration::from_secs(8));
+        window.latencies.record(std::time::Duration::from_secs(8));
+        assert_eq!(excuse(&window, &slo, Ending::TooSlow), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What all tasks have in common: the warm-up, one judged probe at a fixed rate, and the two tasks that need no more than that.
 
-use super::gates::{disturbance, is_generator_spent};
+use super::gates::{disturbance, excuse, is_generator_spent};
 use super::trend::{Trend, is_falling};
 use super::{Load, Probe, Stage, Terms};
 use crate::stats::PackedLatencies;
@@ -137,14 +137,18 @@ impl<'a> Script<'a> {
     /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the doing of a
     /// disturbance, it is tried once more, and then flagged.
     pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
-        let doubt = |warm: &Warm, slo| disturbance(&warm.window, slo).filter(|_| warm.hopeless);
         let first = self.warm_up_once()?;
-        if doubt(&first, &self.terms.slo).is_none() || first.window.crashes > 0 {
+        if self.doubt(&first).is_none() || first.window.crashes > 0 {
             return Ok(first);
         }
         let again = self.warm_up_once()?;
-        self.flag_all(doubt(&again, &self.terms.slo));
+        self.flag_all(self.doubt(&again));
         Ok(again)
+    }
+
+    fn doubt(&self, warm: &Warm) -> Option<Flag> {
+        let hopeless = warm.hopeless.then(|| hopeless_ending(&warm.window))?;
+        excuse(&warm.window, &self.terms.slo, hopeless)
     }
 
     fn warm_up_once(&mut self) -> Result<Warm, TrialError> {

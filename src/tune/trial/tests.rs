@@ -302,8 +302,8 @@ fn a_light_probe_or_warm_up_that_settles_a_trial_passes_the_gates() {
     assert_eq!(ending(Server::new(2, 0.01, 0.05), &outclassed, u32::MAX), (weaker, vec![Flag::Steal]));
     assert_eq!(ending(Server::new(2, 0.01, 1.0), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
     // Given up in the warm-up.
-    assert_eq!(ending(Server::new(2, 20.0, 0.05), &outclassed, 1), (slow, vec![]));
-    assert_eq!(ending(Server::new(2, 20.0, 0.05), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
+    assert_eq!(ending(Server::new(2, 2.0, 0.05), &outclassed, 1), (slow, vec![]));
+    assert_eq!(ending(Server::new(2, 2.0, 0.05), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
 }
 
 #[test]
