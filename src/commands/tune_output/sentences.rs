@@ -181,7 +181,10 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
             sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
         sentences.extend(drift(report));
-        sentences.push(certificate(report));
+        // It bounds capacities, and says nothing where none was looked for.
+        if report.objective == Objective::Capacity {
+            sentences.push(certificate(report));
+        }
     }
     match report.stop {
         Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),

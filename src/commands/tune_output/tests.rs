@@ -1,4 +1,6 @@
+#[cfg(test)]
 mod formulas;
+#[cfg(test)]
 mod objectives;
 
 use std::time::Duration;

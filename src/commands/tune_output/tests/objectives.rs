@@ -29,6 +29,7 @@ fn a_latency_is_told_as_a_latency() {
     let text = report(&found, WIDE);
     assert!(row(&text, "p90 at 20 req/s (interval)").contains("ms ("), "{text}");
     assert!(!text.lines().any(|line| line.starts_with("req/s (interval)")), "{text}");
+    assert!(!text.contains("certified") && !text.contains("What stops it"), "{text}");
     let json = serde_json::to_value(found.summary()).unwrap();
     assert_eq!((&json["objective"]["latency"]["at"], &json["best"]["capacity"]), (&20.0.into(), &serde_json::Value::Null));
     assert!((json["best"]["latency"]["value"].as_f64().unwrap() - amount.value).abs() < 1e-9);
