@@ -171,10 +171,10 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     let mut sentences = Vec::new();
     if report.recommended.is_some() {
         sentences.extend(amounts(report));
-        if let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref()) {
-            if report.objective == Objective::Capacity {
-                sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
-            }
+        if report.objective == Objective::Capacity
+            && let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref())
+        {
+            sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
         }
         let doubts: Vec<&str> = report.doubts.iter().map(|flag| flag.words()).collect();
         if !doubts.is_empty() {
