@@ -249,7 +249,9 @@ fn record_live_passes_on_what_it_does_not_understand() {
     for reason in ["not the HTTP/1 that is read here", "sent before the request before it was answered", "read in part"] {
         assert!(said.contains(reason), "{reason}: {said}");
     }
-    assert!(recorded(&running).requests.iter().all(|request| request.target.as_str() == "/ok"));
+    // Which connections go through the tap is the kernel's choice: perhaps none of those that can be recorded.
+    let written = std::fs::read_to_string(running.directory().join("live.jsonl")).expect("read the recording");
+    assert!(written.lines().skip(1).all(|line| line.contains(r#""u":"/ok""#)), "{written}");
     assert_eq!(running.stop(), End::Code(0));
 }
 

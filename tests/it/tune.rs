@@ -132,7 +132,7 @@ fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
 }
 
 fn assert_demo_report(report: &Value, said: &Said) {
-    assert_keys(report, "recommended baseline best ratio certificate trials slo cores stopped_because partial");
+    assert_keys(report, "objective recommended baseline best ratio certificate trials slo cores stopped_because partial");
     assert_keys(&report["recommended"], "workers connections");
     assert_keys(&report["baseline"], "workers connections capacity");
     assert_keys(&report["best"], "workers connections capacity low high");
