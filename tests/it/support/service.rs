@@ -57,6 +57,12 @@ address = "@LISTEN@"
         ))
     }
 
+    /// The same with another configuration.
+    pub(crate) fn configured(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
     /// On a free port of 127.0.0.1 instead of a unix socket.
     pub(crate) fn on_tcp(mut self) -> Self {
         self.address = Address::Tcp(format!("127.0.0.1:{}", free_port()));
@@ -80,6 +86,11 @@ address = "@LISTEN@"
         self.directory.path()
     }
 
+    /// Where it will listen.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Running {
         self.start_by(Command::new(env!("CARGO_BIN_EXE_tuningfork")))
@@ -92,12 +103,19 @@ address = "@LISTEN@"
         self.start_by(command).until_ready()
     }
 
-    fn start_by(self, mut command: Command) -> Running {
+    /// Starts it by a program that becomes it, without waiting.
+    pub(crate) fn start_by(self, mut command: Command) -> Running {
+        let file = write_config(self.directory.path(), &self.config, &self.address);
+        command.arg("run").arg("-c").arg(file);
+        self.launch(command)
+    }
+
+    /// Starts another supervisor in its place.
+    pub(crate) fn launch(self, mut command: Command) -> Running {
         let journal = Journal::default();
         let notify = self.directory.path().join("notify.sock");
         journal.hear(&notify);
-        let file = write_config(self.directory.path(), &self.config, &self.address);
-        command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
+        command.envs(self.env).env("NOTIFY_SOCKET", notify);
         Running {
             watched: Watched::start(command, journal),
             directory: self.directory,
