@@ -11,11 +11,21 @@ use crate::support::PATIENCE;
 use crate::support::http::{self, Client};
 use crate::support::process::{End, send};
 
-/// A service whose workers write down what they read, and load on it.
+/// A service whose workers write down what they read, and load on it that has begun.
 fn under_load(subject: Subject, rate: f64) -> (Live, super::load::Offered) {
-    let live = subject.file("ledger", "").file("boots", "").ready();
+    let mut live = subject.file("ledger", "").file("boots", "").ready();
     let load = Load::new(live.address(), Mode::New, rate).start();
+    await_answers(&mut live, 20);
     (live, load)
+}
+
+/// Waits until so many more requests were answered.
+fn await_answers(live: &mut Live, more: usize) {
+    let ledger = live.directory().join("ledger");
+    let answers =
+        || std::fs::read_to_string(&ledger).unwrap_or_default().lines().filter(|line| line.starts_with("answered")).count();
+    let before = answers();
+    live.wait("answers", |_| (answers() >= before + more).then_some(()));
 }
 
 /// Fails where a worker that lived on lost a request, or one was read twice.
@@ -29,7 +39,7 @@ fn assert_only_the_dead_lost(fault: &str, live: &Live, report: &Report, dead: &[
 
 /// A worker ends by itself or is ended; others go on, and it is replaced.
 fn dies_and_is_replaced(fault: &str, kind: Kind, kill: impl FnOnce(&Live), told: &str) {
-    let (mut live, load) = under_load(Subject::of(kind).workers(4), 100.0);
+    let (mut live, load) = under_load(Subject::of(kind).workers(4), 200.0);
     let before = live.serving();
     let begun = now();
     kill(&live);
@@ -40,6 +50,7 @@ fn dies_and_is_replaced(fault: &str, kind: Kind, kill: impl FnOnce(&Live), told:
     if kind != Kind::Gunicorn {
         live.await_log(told);
     }
+    await_answers(&mut live, 20);
     let report = load.finish();
     assert_only_the_dead_lost(fault, &live, &report, &dead, &format!("serves again after {} ms", took.as_millis()));
     live.audit();

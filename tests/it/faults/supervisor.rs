@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::load::{Load, Mode};
 use super::probe::{self, cpu, descriptors, now, pause, since, state, threads, verdict};
@@ -122,9 +122,10 @@ fn f31_descriptors_exhausted() {
     let (subject, metrics) = with_doors(Subject::of(Kind::Command));
     let mut live = subject.ready();
     let pid = rustix::process::Pid::from_raw(i32::try_from(live.pid()).expect("a pid")).expect("a pid");
-    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(65_536) };
+    let Rlimit { current: usual, maximum } = getrlimit(Resource::Nofile);
+    let limit = |current| Rlimit { current, maximum };
     let known = descriptors(live.pid()) as u64;
-    prlimit(Some(pid), Resource::Nofile, limit(known + 8)).expect("prlimit");
+    prlimit(Some(pid), Resource::Nofile, limit(Some(known + 48))).expect("prlimit");
     let Address::Tcp(metrics_address) = &metrics else { panic!("invariant: on TCP") };
     let scrapes: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(metrics_address).expect("connect")).collect();
     // More than fit into the control socket's queue would wait there.
@@ -147,7 +148,7 @@ fn f31_descriptors_exhausted() {
         took.as_millis()
     );
     verdict("F31", good, &found);
-    prlimit(Some(pid), Resource::Nofile, limit(1024)).expect("prlimit");
+    prlimit(Some(pid), Resource::Nofile, limit(usual)).expect("prlimit");
     live.wait("a page", |_| http::get(&metrics, "/metrics").is_ok_and(|reply| reply.status == 200).then_some(()));
     live.audit();
 }
