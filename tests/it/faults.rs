@@ -10,5 +10,6 @@ mod load;
 mod network;
 mod probe;
 mod reloads;
+mod soak;
 mod subject;
 mod supervisor;

@@ -5,25 +5,43 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::load::{Load, Mode};
-use super::probe::verdict;
+use super::probe::{pause, verdict};
 use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::http::{self, Client};
 use crate::support::process::{End, send};
 
-/// Reloads in each mode; `benches/lossless.py` does 50 at 2,000 requests a second.
+/// Reloads in each mode on each kind of socket, and requests a second; `FAULT_REQUESTS` asks for so many requests over 50 reloads instead.
 const RELOADS: usize = 5;
+const RATE: f64 = 300.0;
+const MANY_RELOADS: usize = 50;
+const MANY_RATE: f64 = 2_000.0;
 
 fn reloads_under_load(fault: &str, kind: Kind, class: &'static str, modes: &[Mode]) {
-    let (mut sent, mut lost, mut slowest, mut classes) = (0, 0, Duration::ZERO, Vec::new());
+    let long: Option<u64> =
+        std::env::var("FAULT_REQUESTS").ok().map(|number| number.parse().expect("FAULT_REQUESTS is a number"));
+    let (mut sent, mut lost, mut reloads, mut slowest, mut classes) = (0, 0, 0, Duration::ZERO, Vec::new());
     for (mode, on_tcp) in modes.iter().flat_map(|mode| [(*mode, true), (*mode, false)]) {
         let subject = Subject::of(kind).class(class).workers(3).file("ledger", "");
         let mut live = if on_tcp { subject.on_tcp() } else { subject }.ready();
-        let load = Load::new(live.address(), mode, 300.0).start();
-        for reload in 1..=RELOADS {
-            assert_eq!(live.reload(PATIENCE), Ok(()), "reload {reload}");
-        }
-        let report = load.finish();
+        let report = match long {
+            None => {
+                let load = Load::new(live.address(), mode, RATE).start();
+                (0..RELOADS).for_each(|_| assert_eq!(live.reload(PATIENCE), Ok(())));
+                reloads += RELOADS;
+                load.finish()
+            }
+            Some(requests) => {
+                let load = Load { clients: 64, ..Load::new(live.address(), mode, MANY_RATE) }.start_up_to(requests);
+                let every = Duration::from_secs_f64(requests as f64 / MANY_RATE / (MANY_RELOADS + 1) as f64);
+                for _ in 0..MANY_RELOADS {
+                    pause(every);
+                    assert_eq!(live.reload(PATIENCE), Ok(()));
+                    reloads += 1;
+                }
+                load.join()
+            }
+        };
         let twice = report.places(&live.text("ledger"), &[]).twice;
         assert!(twice.is_empty(), "{mode:?}: read twice: {twice:?}");
         sent += report.sent;
@@ -34,7 +52,7 @@ fn reloads_under_load(fault: &str, kind: Kind, class: &'static str, modes: &[Mod
         }
         live.audit();
     }
-    let (reloads, slowest) = (RELOADS * modes.len() * 2, slowest.as_millis());
+    let slowest = slowest.as_millis();
     let found =
         format!("{lost} of {sent} requests lost over {reloads} reloads, the slowest took {slowest} ms {}", classes.join("; "));
     verdict(fault, lost == 0, found.trim_end());
@@ -101,10 +119,16 @@ fn f45z_graceful_stop() {
 }
 
 /// Numbers that look random and are the same in each run (Knuth's MMIX generator).
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    /// As this seed has them.
+    pub(super) const fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// One of 0..`sides`.
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
@@ -113,14 +137,14 @@ impl Dice {
 fn interleaved(fault: &str, kind: Kind, rounds: u64) {
     for round in 0..rounds {
         let mut live = Subject::of(kind).graceful_timeout(3).ready();
-        let mut dice = Dice(round);
+        let mut dice = Dice::of(round);
         for _ in 0..6 {
             match dice.roll(5) {
                 0 => live.signal(Signal::HUP),
                 1 => live.signal(Signal::TTIN),
                 2 => live.signal(Signal::TTOU),
                 3 => live.serving().into_iter().take(1).for_each(|pid| send(pid, Signal::KILL)),
-                _ => super::probe::pause(Duration::from_millis(dice.roll(40))),
+                _ => pause(Duration::from_millis(dice.roll(40))),
             }
         }
         let again = dice.roll(2) == 0;
