@@ -43,15 +43,16 @@ class Run:
         config.write_text(f'workers = 2\nconnections = 4\ngraceful-timeout = 2\nboot-timeout = 3\n[app]\nkind = "command"\n'
                           f'command = ["{common.binary()}", "demo-worker", "--connections", "4"]\n[listen]\naddress = "127.0.0.1:{port}"\n'
                           f'[metrics]\nlisten = "127.0.0.1:{metrics}"\n[control]\nsocket = "{folder}/control.sock"\n')
-        command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}",
+        # -D: the program is our child, strace its grandchild.
+        command = ["strace", "-D", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}",
                    common.binary(), "run", "-c", str(config)]
         with open(log, "w") as out:
             process = subprocess.Popen(command, env=common.environment({common.MARK: str(folder)}), stdin=subprocess.DEVNULL, stdout=out,
                                        stderr=out, start_new_session=True)
         try:
-            supervisor = self.course(process, log, port, metrics)
+            self.course(process, log, port, metrics)
             code = process.wait(END_SECONDS)
-            return self.judge(code, log.read_text(errors="replace"), supervisor)
+            return self.judge(code, log.read_text(errors="replace"))
         except subprocess.TimeoutExpired:
             self.said = log.read_text(errors="replace")
             return "hang"
@@ -63,30 +64,25 @@ class Run:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and process.poll() is None and "service ready" not in log.read_text(errors="replace"):
             time.sleep(LOOK_SECONDS)
-        supervisor = next((pid for pid in common.pids() if common.parent(pid) == process.pid), None)
-        if supervisor is None:
-            return None
         for place, path in ((port, "/ok"), (metrics, "/metrics")):
             ask(place, path)
-        common.send(supervisor, signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
         until = time.monotonic() + 1.0
         while time.monotonic() < until and not re.search("reload (finished|failed)", log.read_text(errors="replace")):
             time.sleep(LOOK_SECONDS)
-        if worker := next((pid for pid in common.pids() if common.parent(pid) == supervisor), None):
+        if worker := next((pid for pid in common.pids() if common.parent(pid) == process.pid), None):
             common.send(worker, signal.SIGKILL)
         time.sleep(0.2)  # the kill is the fault; what follows it may never be logged
-        common.send(supervisor, signal.SIGTERM)
-        return supervisor
+        process.send_signal(signal.SIGTERM)
 
-    def judge(self, code, said, supervisor):
+    def judge(self, code, said):
         self.said = said
         if "panicked at" in said:
             return "panic"
         if code == LOADER or "error while loading shared libraries" in said or "cannot load" in said:
             return "not loaded"
-        if code < 0 or code > 128:
-            # strace ends with the signal that ended the program.
-            return f"signal {-code if code < 0 else code - 128}"
+        if code < 0:
+            return f"signal {-code}"
         return f"code {code}" if code in CODES else f"undocumented code {code}"
 
 

@@ -5,6 +5,7 @@
 mod boot;
 mod catalogue;
 mod death;
+mod injected;
 mod leaks;
 mod load;
 mod network;

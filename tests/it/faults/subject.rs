@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::probe;
+use crate::support::PATIENCE;
 use crate::support::http::Address;
 use crate::support::parts;
 use crate::support::process::{End, lives};
@@ -136,7 +137,8 @@ impl Subject {
         self.start_program(program)
     }
 
-    fn start_through(self, mut program: Command) -> Live {
+    /// Starts it by a program that becomes it.
+    pub(super) fn start_through(self, mut program: Command) -> Live {
         program.arg(env!("CARGO_BIN_EXE_tuningfork"));
         self.start_program(program)
     }
@@ -237,6 +239,17 @@ impl Live {
         serving(&self.running.journal.lines())
     }
 
+    /// Waits until whether it lives, and what it said, are as wished; not for ever.
+    pub(super) fn see(&mut self, wished: impl Fn(bool, &[String]) -> bool) {
+        for _ in 0..PATIENCE.as_secs() * 20 {
+            let alive = self.running.is_alive();
+            if wished(alive, &self.running.journal.lines()) {
+                break;
+            }
+            probe::pause(Duration::from_millis(50));
+        }
+    }
+
     /// Puts a file into its directory that steers boots, or a list that boots and requests are written into.
     pub(super) fn put(&self, name: &str, content: &str) {
         std::fs::write(self.running.directory().join(name), content).expect("write a file");
@@ -291,7 +304,7 @@ impl Live {
     /// The leak audit: nothing more is open than at the start; it stops, and leaves no process and no file.
     pub(super) fn audit(mut self) {
         let (pid, known) = (self.running.pid(), self.descriptors);
-        let settled = self.running.journal.wait(crate::support::PATIENCE, |_| (probe::descriptors(pid) <= known).then_some(()));
+        let settled = self.running.journal.wait(PATIENCE, |_| (probe::descriptors(pid) <= known).then_some(()));
         assert!(
             settled.is_some() || self.kind == Kind::Gunicorn,
             "descriptors: {known} at the start, now {:?}",
