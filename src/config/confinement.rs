@@ -8,6 +8,7 @@ use super::keys::{self, Key};
 use super::problem::{Problems, quote};
 use super::raw::{RawApp, RawLimits};
 use super::reader::{NumberOrText, Text};
+use crate::units::{Slot, Workers};
 
 /// Everything of our environment but what is addressed to the supervisor.
 const EVERYTHING: &str = "*";
@@ -66,6 +67,18 @@ impl Affinity {
             Self::Spread => "spread",
             Self::Pin => "pin",
         }
+    }
+
+    /// Which of the cores `allowed` the worker in `slot` keeps to, of so many; `None` for all.
+    #[must_use]
+    pub fn share(self, allowed: &[usize], slot: Slot, workers: Workers) -> Option<&[usize]> {
+        let parts = match self {
+            Self::None => return None,
+            Self::Spread => allowed.len().min(usize::from(workers.get())),
+            Self::Pin => allowed.len(),
+        };
+        let part = usize::from(slot.0).checked_rem(parts)?;
+        allowed.get(allowed.len() * part / parts..allowed.len() * (part + 1) / parts)
     }
 }
 
@@ -147,12 +160,7 @@ fn pass_env(written: Option<&Spanned<Vec<Text>>>, problems: &mut Problems<'_>) -
     for name in written.get_ref() {
         let stem = name.get_ref().strip_suffix('*').unwrap_or(name.get_ref());
         if name.get_ref().is_empty() || stem.contains(['=', '*']) {
-            problems.at(
-                name.span(),
-                &keys::PASS_ENV,
-                format!("{} is no name", quote(name.get_ref())),
-                keys::PASS_ENV.hint(),
-            );
+            problems.at(name.span(), &keys::PASS_ENV, format!("{} is no name", quote(name.get_ref())), keys::PASS_ENV.hint());
             is_right = false;
         }
     }
@@ -175,5 +183,29 @@ fn limit(written: &Spanned<NumberOrText>, key: &'static Key, problems: &mut Prob
     match written.get_ref() {
         NumberOrText::Text(word) if word == UNLIMITED => Some(Limit::Unlimited),
         NumberOrText::Text(_) | NumberOrText::Number(_) => bytes(written, key, problems).map(|bytes| Limit::At(bytes.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(affinity: Affinity, allowed: &[usize], workers: u32) -> Vec<Vec<usize>> {
+        let workers = Workers::new(workers).unwrap();
+        (0..workers.get()).map(|slot| affinity.share(allowed, Slot(slot), workers).unwrap().to_vec()).collect()
+    }
+
+    #[test]
+    fn cores_are_shared_out() {
+        let allowed = [2, 3, 8, 9, 10];
+        assert_eq!(shares(Affinity::Spread, &allowed, 2), [vec![2, 3], vec![8, 9, 10]]);
+        assert_eq!(shares(Affinity::Pin, &allowed, 2), [vec![2], vec![3]]);
+        let seven = [vec![2], vec![3], vec![8], vec![9], vec![10], vec![2], vec![3]];
+        assert_eq!(shares(Affinity::Spread, &allowed, 7), seven);
+        assert_eq!(shares(Affinity::Pin, &allowed, 7), seven);
+        let workers = Workers::new(2).unwrap();
+        assert_eq!(Affinity::None.share(&allowed, Slot(0), workers), None);
+        assert_eq!(Affinity::Pin.share(&[], Slot(0), workers), None);
+        assert_eq!(Affinity::Spread.share(&allowed, Slot(5), workers), Some(&allowed[2..]), "one more than configured");
     }
 }

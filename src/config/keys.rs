@@ -70,12 +70,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.section {
             Section::Top => f.write_str(self.name),
-            Section::App
-            | Section::Limits
-            | Section::Hooks
-            | Section::Listen
-            | Section::Metrics
-            | Section::Control => {
+            Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
                 write!(f, "{}.{}", self.section.name(), self.name)
             }
         }
@@ -107,11 +102,8 @@ pub(super) static SETTLE: Key = Key::new(
 pub(super) static MAX_UNAVAILABLE: Key = Key::new(Section::Top, "max-unavailable", "a whole number from 1 to 1024");
 pub(super) static MAX_REQUESTS: Key = Key::new(Section::Top, "max-requests", "a whole number; 0 renews no worker for it");
 pub(super) static MAX_REQUESTS_JITTER: Key = Key::new(Section::Top, "max-requests-jitter", "a whole number");
-pub(super) static MAX_AGE: Key = Key::new(
-    Section::Top,
-    "max-age",
-    r#"whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it"#,
-);
+pub(super) static MAX_AGE: Key =
+    Key::new(Section::Top, "max-age", r#"whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it"#);
 pub(super) static MAX_MEMORY: Key =
     Key::new(Section::Top, "max-memory", r#"a size ("512 MiB", "2 GiB"); 0 renews no worker for it"#);
 pub(super) static FAIL_AFTER: Key = Key::new(Section::Top, "fail-after", "a whole number; 0 never gives up");
@@ -242,7 +234,9 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 fn place(section: Section) -> String {
     match section {
         Section::Top => "above the first [section]".to_owned(),
-        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => format!("under [{}]", section.name()),
+        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+            format!("under [{}]", section.name())
+        }
     }
 }
 
