@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, demo_worker, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -50,6 +50,8 @@ enum Command {
     /// Make recordings of traffic
     #[command(subcommand)]
     Record(record::Command),
+    /// Write the manual pages into a folder
+    Man(man::Options),
     /// Serve as one worker of the demo
     #[command(hide = true)]
     DemoWorker(demo_worker::Options),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
         Command::Record(command) => record::record(&command),
+        Command::Man(options) => man::man(&options, Cli::command()).map(|()| Ending::Success),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
             Ok(code) => return code,
             Err(error) => Err(error.into()),
@@ -83,7 +86,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
+            Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

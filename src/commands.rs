@@ -4,6 +4,7 @@ mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+pub mod man;
 mod page;
 pub mod record;
 pub mod replay;
