@@ -54,9 +54,9 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         workers: workers?,
         connections: connections?,
         timing: timing?,
-        care: care?,
-        confinement: confinement?,
-        hooks: hooks?,
+        care,
+        confinement,
+        hooks,
         metrics: metrics?,
         control: control?,
     })

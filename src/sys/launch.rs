@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::listen::{Listener, Listeners};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
-use super::standing::{self, Person, Standing, StandingError};
+use super::standing::{self, Person, Standing, StandingError, Variables};
 use super::zygote::{Birth, Stage, Zygote};
 use crate::config::{self, CommandApp, Config, PythonApp};
 use crate::supervisor::event::Settings;
@@ -64,7 +64,7 @@ pub(super) struct Origin {
     pub(super) config: Arc<Config>,
     person: Option<Person>,
     /// What the person's environment says of it.
-    home: Vec<(OsString, OsString)>,
+    home: Variables,
 }
 
 impl Origin {

@@ -42,6 +42,9 @@ pub(super) struct Standing {
     pub(super) cpus: Option<libc::cpu_set_t>,
 }
 
+/// Names and values.
+pub(super) type Variables = Vec<(OsString, OsString)>;
+
 /// A user with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
@@ -54,7 +57,7 @@ pub struct Person {
 
 impl Person {
     /// The one whom `confinement` names; `None` if it names nobody.
-    pub(super) fn of(confinement: &Confinement) -> Result<Option<(Self, Vec<(OsString, OsString)>)>, StandingError> {
+    pub(super) fn of(confinement: &Confinement) -> Result<Option<(Self, Variables)>, StandingError> {
         let Confinement { user, group, .. } = confinement;
         if user.is_none() && group.is_none() {
             return Ok(None);

@@ -181,8 +181,8 @@ fn pinned_workers_keep_to_one_core_each() {
 fn cores(pid: u32) -> Vec<u16> {
     let list = status(pid).remove("Cpus_allowed_list").expect("the cores");
     let ranges = list.split(',').map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        first.parse::<u16>().expect("a core")..=last.parse::<u16>().expect("a core")
+        let (first, end) = range.split_once('-').unwrap_or((range, range));
+        first.parse::<u16>().expect("a core")..=end.parse::<u16>().expect("a core")
     });
     ranges.flatten().collect()
 }

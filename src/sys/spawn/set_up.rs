@@ -182,7 +182,7 @@ unsafe fn become_person(person: &Person) -> u8 {
 unsafe fn is_person(person: &Person) -> bool {
     let mut users = [0; 3];
     let mut groups = [0; 3];
-    let mut others = [0; MAX_GROUPS];
+    let mut others: [libc::gid_t; MAX_GROUPS] = [0; MAX_GROUPS];
     let mut capabilities: Capabilities = [[0; 3]; 2];
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     // SAFETY: as in `become_program`; the kernel writes into arrays of the size it is told.
@@ -191,7 +191,7 @@ unsafe fn is_person(person: &Person) -> bool {
         libc::getresuid(real, effective, saved);
         let [real, effective, saved] = &mut groups;
         libc::getresgid(real, effective, saved);
-        let count = libc::getgroups(MAX_GROUPS as libc::c_int, others.as_mut_ptr());
+        let count = libc::syscall(libc::SYS_getgroups, MAX_GROUPS, others.as_mut_ptr());
         let told = libc::syscall(libc::SYS_capget, &raw const header, capabilities.as_mut_ptr()) == 0;
         let bound = (0..CAPABILITIES_MAX).any(|capability| libc::prctl(libc::PR_CAPBSET_READ, capability) == 1);
         *libc::__errno_location() = libc::EPERM;
