@@ -15,7 +15,7 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  failure without a code of its own
-    2  usage
+    2  usage: arguments that are unknown, contradict each other or are refused
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
