@@ -20,7 +20,7 @@ const INJECTIONS: [[&str; 3]; 14] = [
     ["pidfd_open", "EMFILE", "1+"],
     ["pipe2", "EMFILE", "2+"],
     ["waitid", "EINTR", "1"],
-    ["poll,ppoll", "EINTR", "1+"],
+    ["poll,ppoll", "EINTR", "2+2"],
     ["poll,ppoll", "ENOMEM", "5"],
     ["epoll_wait", "EINTR", "5"],
     ["recvfrom,recvmsg", "ENOMEM", "5"],

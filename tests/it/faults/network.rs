@@ -50,8 +50,7 @@ fn f46_listen_queue_overflows() {
         std::thread::spawn(move || TcpStream::connect_timeout(&address, wait).is_ok())
     };
     let opened: Vec<_> = (0..200).map(open).collect();
-    let connected =
-        opened.into_iter().filter(|_| true).map(|client| client.join().expect("a client")).filter(|done| *done).count();
+    let connected = opened.into_iter().map(|client| client.join().expect("a client")).filter(|done| *done).count();
     // A page may be as old as 250 ms.
     let lost = live.wait("counted overflows", |_| {
         let lost = value(&scrape(&metrics), "tuningfork_listen_overflows_total ") - before;

@@ -87,11 +87,19 @@ impl Soak {
             2 => self.kill(victim, Signal::STOP),
             3 => (0..1_000).for_each(|_| self.live.signal(Signal::HUP)),
             4 => (0..100).for_each(|_| drop(http::get(&self.metrics, "/metrics"))),
-            5 => drop((0..100).map(|_| Client::connect(&self.metrics, PATIENCE)).collect::<Vec<_>>()),
+            5 => self.crowd(),
             _ => {
                 self.live.signal(Signal::TTIN);
                 self.live.signal(Signal::TTOU);
             }
+        }
+    }
+
+    /// Many at the metrics endpoint at once.
+    fn crowd(&self) {
+        let mut clients: Vec<_> = (0..100).filter_map(|_| Client::connect(&self.metrics, PATIENCE).ok()).collect();
+        for client in &mut clients {
+            let _ = client.get("/metrics");
         }
     }
 
@@ -114,6 +122,8 @@ fn soak() {
     let [quiet, reloading, chaos, after] = PARTS.map(|part| Duration::from_secs_f64(part * seconds));
     let pace = Duration::from_secs_f64((seconds / 240.0).clamp(0.3, 3.0));
     let mut soak = Soak::start(1);
+    // What memory the endpoints need they take when they are first used.
+    soak.crowd();
     let first = soak.phase(quiet, rate, Mode::New, Duration::from_millis(100), |_| ());
     for mode in [Mode::New, Mode::KeepAlive, Mode::Post16k] {
         let report = soak.phase(reloading / 3, rate, mode, pace, Soak::reload);
