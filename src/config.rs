@@ -21,6 +21,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use control::socket_in as control_socket;
 pub use problem::{Colour, ConfigErrors, MAX_PROBLEMS, Place, Problem};
 pub use raw::MAX_BYTES;
 pub use template::expand;

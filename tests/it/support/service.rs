@@ -69,6 +69,12 @@ address = "@LISTEN@"
         self
     }
 
+    /// Adds lines at the end of its configuration.
+    pub(crate) fn with_more(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self
+    }
+
     /// Sets a variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -98,6 +104,8 @@ address = "@LISTEN@"
         journal.hear(&notify);
         let file = write_config(self.directory.path(), &self.config, &self.address);
         command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
+        // Where its control socket is by default, so that tests do not meet.
+        command.env("XDG_RUNTIME_DIR", self.directory.path());
         Running {
             watched: Watched::start(command, journal),
             directory: self.directory,
