@@ -203,12 +203,11 @@ impl Supervisor {
     pub const fn phase(&self) -> Phase {
         match (&self.mode, &self.rollout) {
             (Mode::Stopping { .. }, _) => Phase::Stopping,
-            (Mode::Booting, _) => Phase::Starting,
             (Mode::Running, Rollout::Preparing { next, .. }) => Phase::Loading(*next),
             (Mode::Running, _) if self.resting.is_some() => Phase::Resting,
             (Mode::Running, Rollout::Rolling { .. }) => Phase::Rolling(self.wanted),
             (Mode::Running, Rollout::Settled) if self.announced => Phase::Running,
-            (Mode::Running, Rollout::Settled) => Phase::Starting,
+            (Mode::Booting, _) | (Mode::Running, Rollout::Settled) => Phase::Starting,
         }
     }
 

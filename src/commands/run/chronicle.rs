@@ -40,7 +40,7 @@ struct Ended {
     generation: Generation,
     failure: Option<String>,
     began: Moment,
-    ended: Moment,
+    over: Moment,
 }
 
 impl Chronicle {
@@ -79,7 +79,7 @@ impl Chronicle {
         if self.reloads.len() == MAX_RELOADS {
             self.reloads.pop_front();
         }
-        self.reloads.push_back(Arc::new(Ended { generation, failure, began: self.reload_began, ended: now }));
+        self.reloads.push_back(Arc::new(Ended { generation, failure, began: self.reload_began, over: now }));
     }
 
     /// The last reloads, oldest first.
@@ -87,8 +87,8 @@ impl Chronicle {
         let told = |ended: &Arc<Ended>| Reload {
             generation: ended.generation.0,
             failure: ended.failure.clone(),
-            took_seconds: ended.ended.since(ended.began).as_secs_f64(),
-            ago_seconds: now.since(ended.ended).as_secs_f64(),
+            took_seconds: ended.over.since(ended.began).as_secs_f64(),
+            ago_seconds: now.since(ended.over).as_secs_f64(),
         };
         self.reloads.iter().map(told).collect()
     }
