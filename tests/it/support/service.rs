@@ -75,6 +75,12 @@ address = "@LISTEN@"
         self
     }
 
+    /// Adds lines at the end of its configuration.
+    pub(crate) fn with_more(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self
+    }
+
     /// Writes another path in its configuration.
     pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
         self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
@@ -122,6 +128,8 @@ address = "@LISTEN@"
         let notify = self.directory.path().join("notify.sock");
         journal.hear(&notify);
         command.envs(self.env).env("NOTIFY_SOCKET", notify);
+        // Where its control socket is by default, so that tests do not meet.
+        command.env("XDG_RUNTIME_DIR", self.directory.path());
         Running {
             watched: Watched::start(command, journal),
             directory: self.directory,
