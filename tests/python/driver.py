@@ -14,7 +14,7 @@ import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZYGOTE = os.path.join(HERE, "..", "..", "src", "sys", "zygote")
-PARTS = ("workers.py", "main.py")  # in the order in which src/sys/zygote.rs joins them
+PARTS = ("application.py", "workers.py", "arbiter.py", "main.py")  # in the order in which src/sys/zygote.rs joins them
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 20.0
 
@@ -76,7 +76,8 @@ class Supervisor:
         for fd in high + taken + [text]:
             os.close(fd)
         theirs.close()
-        defaults = {"connections": 10, "workers": 2, "graceful_timeout": 10.0, "timeout": 30.0}
+        defaults = {"connections": 10, "workers": 2, "graceful_timeout": 10.0, "timeout": 30.0, "gunicorn": None, "preload": True,
+                    "allow_threads": [], "occasion": "start"}
         self.tell({"settings": dict(defaults, app=app, directory=directory, worker_class=worker_class,
                                     listeners=len(self.listeners), supervisor=os.getpid(), **settings)})
 
