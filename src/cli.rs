@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, Source, check, demo_worker, gunicorn, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -41,6 +41,12 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
         config: PathBuf,
     },
+    /// Run what a Gunicorn command line asks for: `tuningfork gunicorn -w 4 -k gevent project.wsgi`
+    ///
+    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY. A reload reads them again.
+    Gunicorn(Box<gunicorn::Options>),
+    /// Check a configuration, and tell what becomes of each of Gunicorn's settings
+    Check(Box<check::Options>),
     /// Find out how many workers and connections this host should run
     Tune(Box<tune::Options>),
     /// Tell again what a study found, from its journal, or compare two
@@ -61,7 +67,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.command.log_level());
     let result = match cli.command {
-        Command::Run { config } => run::run(&config).map(|()| Ending::Success),
+        Command::Run { config } => run::run(&Source::File(config)).map(|()| Ending::Success),
+        Command::Gunicorn(options) => gunicorn::gunicorn(&options),
+        Command::Check(options) => check::check(&options),
         Command::Tune(options) => tune::tune(&options),
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
@@ -82,8 +90,8 @@ impl Command {
     /// What is logged if TUNINGFORK_LOG does not say: a service tells what happens, a study shows its progress instead.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
+            Self::Run { .. } | Self::Gunicorn(_) | Self::Record(_) | Self::DemoWorker(_) => "info",
+            Self::Check(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
         }
     }
 }

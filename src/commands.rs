@@ -1,9 +1,11 @@
 //! The subcommands: wiring and printing, no decisions.
 
+pub mod check;
 mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+pub mod gunicorn;
 mod page;
 pub mod record;
 pub mod replay;
@@ -14,6 +16,8 @@ mod say;
 mod traffic;
 pub mod tune;
 pub mod tune_output;
+
+pub use configuration::Source;
 
 use std::io;
 use std::path::PathBuf;

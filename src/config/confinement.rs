@@ -147,12 +147,7 @@ fn pass_env(written: Option<&Spanned<Vec<Text>>>, problems: &mut Problems<'_>) -
     for name in written.get_ref() {
         let stem = name.get_ref().strip_suffix('*').unwrap_or(name.get_ref());
         if name.get_ref().is_empty() || stem.contains(['=', '*']) {
-            problems.at(
-                name.span(),
-                &keys::PASS_ENV,
-                format!("{} is no name", quote(name.get_ref())),
-                keys::PASS_ENV.hint(),
-            );
+            problems.at(name.span(), &keys::PASS_ENV, format!("{} is no name", quote(name.get_ref())), keys::PASS_ENV.hint());
             is_right = false;
         }
     }

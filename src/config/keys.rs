@@ -70,12 +70,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.section {
             Section::Top => f.write_str(self.name),
-            Section::App
-            | Section::Limits
-            | Section::Hooks
-            | Section::Listen
-            | Section::Metrics
-            | Section::Control => {
+            Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
                 write!(f, "{}.{}", self.section.name(), self.name)
             }
         }
@@ -107,14 +102,14 @@ pub(super) static SETTLE: Key = Key::new(
 pub(super) static MAX_UNAVAILABLE: Key = Key::new(Section::Top, "max-unavailable", "a whole number from 1 to 1024");
 pub(super) static MAX_REQUESTS: Key = Key::new(Section::Top, "max-requests", "a whole number; 0 renews no worker for it");
 pub(super) static MAX_REQUESTS_JITTER: Key = Key::new(Section::Top, "max-requests-jitter", "a whole number");
-pub(super) static MAX_AGE: Key = Key::new(
-    Section::Top,
-    "max-age",
-    r#"whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it"#,
-);
+pub(super) static MAX_AGE: Key =
+    Key::new(Section::Top, "max-age", r#"whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it"#);
 pub(super) static MAX_MEMORY: Key =
     Key::new(Section::Top, "max-memory", r#"a size ("512 MiB", "2 GiB"); 0 renews no worker for it"#);
 pub(super) static FAIL_AFTER: Key = Key::new(Section::Top, "fail-after", "a whole number; 0 never gives up");
+
+pub(super) static PIDFILE: Key =
+    Key::new(Section::Top, "pidfile", "the path of a file: absolute, or relative to the folder of this file");
 
 pub(super) static KIND: Key = Key::new(Section::App, "kind", r#""python" or "command""#);
 pub(super) static COMMAND: Key =
@@ -126,6 +121,14 @@ pub(super) static APP: Key =
 pub(super) static INTERPRETER: Key =
     Key::new(Section::App, "interpreter", r#"the path of a Python, such as "venv/bin/python", or a name looked up in PATH"#);
 pub(super) static WORKER_CLASS: Key = Key::new(Section::App, "worker-class", r#""sync", "gthread", "gevent" or "asgi""#);
+pub(super) static PRELOAD: Key = Key::new(Section::App, "preload", "true or false");
+pub(super) static ALLOW_THREADS: Key = Key::new(
+    Section::App,
+    "allow-threads",
+    r#"the names of threads as an array of strings, * for any ending: ["OtelBatchSpanProcessor", "ddtrace*"]"#,
+);
+pub(super) static GUNICORN: Key =
+    Key::new(Section::App, "gunicorn", r#"Gunicorn's arguments as an array of strings: ["-c", "gunicorn.conf.py"]"#);
 pub(super) static ENVIRONMENT: Key = Key::new(Section::App, "env", ENV);
 pub(super) static APP_DIRECTORY: Key = Key::new(Section::App, "directory", DIRECTORY);
 
@@ -155,7 +158,7 @@ pub(super) static CONTROL_SOCKET: Key =
     Key::new(Section::Control, "socket", r#"the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock""#);
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 38] = [
+pub(super) static ALL: [&Key; 42] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
@@ -168,10 +171,14 @@ pub(super) static ALL: [&Key; 38] = [
     &MAX_MEMORY,
     &MAX_UNAVAILABLE,
     &FAIL_AFTER,
+    &PIDFILE,
     &KIND,
     &APP,
     &WORKER_CLASS,
     &INTERPRETER,
+    &PRELOAD,
+    &ALLOW_THREADS,
+    &GUNICORN,
     &COMMAND,
     &READINESS,
     &APP_DIRECTORY,
@@ -197,14 +204,16 @@ pub(super) static ALL: [&Key; 38] = [
 ];
 
 /// What people write who come from Gunicorn, and our key for it.
-static FROM_GUNICORN: [(&str, &Key); 10] = [
+static FROM_GUNICORN: [(&str, &Key); 12] = [
     ("bind", &ADDRESS),
     ("chdir", &APP_DIRECTORY),
     ("child-exit", &ON_EXIT),
+    ("preload-app", &PRELOAD),
     ("pythonpath", &APP_DIRECTORY),
     ("raw-env", &ENVIRONMENT),
     ("threads", &CONNECTIONS),
     ("post-worker-init", &AFTER_READY),
+    ("pid", &PIDFILE),
     ("pre-fork", &BEFORE_FORK),
     ("worker-connections", &CONNECTIONS),
     ("wsgi-app", &APP),
@@ -242,7 +251,9 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 fn place(section: Section) -> String {
     match section {
         Section::Top => "above the first [section]".to_owned(),
-        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => format!("under [{}]", section.name()),
+        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+            format!("under [{}]", section.name())
+        }
     }
 }
 

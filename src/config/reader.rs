@@ -35,12 +35,7 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
             }
             let path = match section {
                 Section::Top => plain(name.get_ref()),
-                Section::App
-                | Section::Limits
-                | Section::Hooks
-                | Section::Listen
-                | Section::Metrics
-                | Section::Control => {
+                Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
                     format!("{}.{}", section.name(), plain(name.get_ref()))
                 }
             };
@@ -75,6 +70,13 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
             Some(number) => Some(Spanned::new(value.span(), number)),
             None => self.refuse_type(value, &key.to_string(), &key.hint()),
         }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static Key) -> Option<bool> {
+        let value = self.value(key)?;
+        let truth = value.get_ref().as_bool();
+        truth.or_else(|| self.refuse_type(value, &key.to_string(), &key.hint()))
     }
 
     /// A whole number or a string.

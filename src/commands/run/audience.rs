@@ -107,7 +107,7 @@ impl RunAudience {
 }
 
 impl Audience<Linux<'_>> for RunAudience {
-    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+    fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let newest = supervisor.workers().map(|view| view.generation).max();
         let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
         let before = self.roster.read();
@@ -126,6 +126,9 @@ impl Audience<Linux<'_>> for RunAudience {
         for transition in transitions {
             log(host, transition);
             self.tell_systemd(transition);
+            if let Transition::TargetChanged { target } = transition {
+                host.tell_target(*target);
+            }
         }
         self.tell_status(supervisor);
     }

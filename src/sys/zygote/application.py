@@ -120,6 +120,11 @@ def configured(settings):
     return application
 
 
+def changed_settings(cfg):
+    """The names of those that are not at their defaults."""
+    return [name for name, setting in cfg.settings.items() if setting.get() != type(setting)().get()]
+
+
 def prepare_to_import(cfg):
     """What Gunicorn's master does before it imports an application."""
     os.environ.update(cfg.env)

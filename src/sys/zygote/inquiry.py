@@ -28,7 +28,7 @@ def address(bound):
         return "fd:%d" % bound
     if isinstance(bound, tuple):
         return "%s:%d" % ("[%s]" % bound[0] if ":" in bound[0] else bound[0] or "0.0.0.0", bound[1])
-    return "unix:" + bound
+    return "unix:" + (bound if bound.startswith("\0") else os.path.abspath(bound))
 
 
 def worker_class(cfg):
@@ -54,13 +54,11 @@ def names(cfg):
     return user if cfg.uid != os.geteuid() else None, group if cfg.gid != os.getegid() else None
 
 
-def setting(known):
-    default = type(known)()
+def setting(known, changed):
     value = plain(known.get())
-    is_default = value == plain(default.get())
     if known.name == "raw_env":
         value = [each.partition("=")[0] for each in value]
-    return {"name": known.name, "value": value, "default": is_default}
+    return {"name": known.name, "value": value, "default": known.name not in changed}
 
 
 def resolved(arguments):
@@ -73,6 +71,7 @@ def resolved(arguments):
         except BaseException as error:
             raise Unusable("app", "Error while loading the application:\n" + describe(error)) from None
     user, group = names(cfg)
+    changed = changed_settings(cfg)
     return {
         "gunicorn": find_gunicorn().__version__,
         "app": application.app_uri,
@@ -80,7 +79,8 @@ def resolved(arguments):
         "addresses": [address(each) for each in cfg.address],
         "user": user,
         "group": group,
-        "settings": [setting(each) for each in sorted(cfg.settings.values(), key=lambda each: each.order)],
+        "pidfile": os.path.abspath(cfg.pidfile) if cfg.pidfile else None,
+        "settings": [setting(each, changed) for each in sorted(cfg.settings.values(), key=lambda each: each.order)],
     }
 
 

@@ -202,6 +202,7 @@ class Zygote:
         patch(settings["worker_class"])
         application = configured(settings)
         cfg = application.cfg
+        self.changed = changed_settings(cfg) if settings["gunicorn"] is not None else []
         adjust(cfg, settings)
         application.logger = open_log(cfg)
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
@@ -281,6 +282,8 @@ class Zygote:
         try:
             self.renew()
             worker.pid = os.getpid()
+            if self.settings["gunicorn"] is not None:
+                log.info("Booting worker with pid: %s", worker.pid)
             server.cfg.post_fork(server, worker)
             worker.init_process()
             sys.exit(0)
@@ -291,6 +294,8 @@ class Zygote:
             log.exception("Exception in worker process")
             sys.exit(-1 if worker.booted else EXIT_BOOT)
         finally:
+            if self.settings["gunicorn"] is not None:
+                log.info("Worker exiting (pid: %s)", worker.pid)
             self.call(server.cfg.worker_exit, server, worker)
 
     def renew(self):
@@ -394,7 +399,8 @@ def main():
         tell({"failed": {"stage": error.stage, "message": error.message}})
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
-    tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES]}})
+    tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
+                       "changed": zygote.changed}})
     while True:
         answer = zygote.obey(hear())
         if answer is not None:
