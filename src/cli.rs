@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, Source, check, demo_worker, gunicorn, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, Source, check, demo_worker, gunicorn, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -56,6 +56,8 @@ enum Command {
     /// Make recordings of traffic
     #[command(subcommand)]
     Record(record::Command),
+    /// Write the manual pages into a folder
+    Man(man::Options),
     /// Serve as one worker of the demo
     #[command(hide = true)]
     DemoWorker(demo_worker::Options),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
         Command::Record(command) => record::record(&command),
+        Command::Man(options) => man::man(&options, Cli::command()).map(|()| Ending::Success),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
             Ok(code) => return code,
             Err(error) => Err(error.into()),
@@ -91,7 +94,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Gunicorn(_) | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Check(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
+            Self::Check(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod demo_worker;
 mod figures;
 pub mod gunicorn;
+pub mod man;
 mod page;
 pub mod record;
 pub mod replay;

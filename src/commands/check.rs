@@ -10,6 +10,7 @@ use clap::Args;
 use super::{CommandError, Ending, configuration, gunicorn, say};
 use crate::config::gunicorn::{CommandLine, Fate, Resolved, Setting, equivalent};
 use crate::config::{App, Config, PythonApp};
+use crate::sys::inquiry::Purpose;
 
 /// The longest value of a setting that is shown, in characters.
 const LONGEST_VALUE: usize = 80;
@@ -35,13 +36,15 @@ pub fn check(options: &Options) -> Result<Ending, CommandError> {
     let (name, config, resolved) = if options.arguments.is_empty() {
         let config = configuration::read(&options.config)?;
         let resolved = match &config.app {
-            App::Python(PythonApp { gunicorn: Some(arguments), .. }) => Some(gunicorn::ask(&of_file(&config, arguments))?),
+            App::Python(PythonApp { gunicorn: Some(arguments), .. }) => {
+                Some(gunicorn::ask(&of_file(&config, arguments), Purpose::Look)?)
+            }
             App::Python(_) | App::Command(_) => None,
         };
         (options.config.display().to_string(), config, resolved)
     } else {
         let command = gunicorn::command_line(&options.arguments, options.interpreter.clone())?;
-        let resolved = gunicorn::ask(&command)?;
+        let resolved = gunicorn::ask(&command, Purpose::Look)?;
         let config = gunicorn::config(&equivalent(&resolved, &command), &command).map_err(CommandError::Config)?;
         ("the command line".to_owned(), config, Some(resolved))
     };

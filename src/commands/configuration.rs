@@ -18,7 +18,12 @@ pub enum Source {
     /// A file.
     File(PathBuf),
     /// What Gunicorn makes of its command line.
-    Gunicorn(CommandLine),
+    Gunicorn {
+        /// The command line.
+        command: CommandLine,
+        /// What it was when the service was started.
+        first: Box<Config>,
+    },
 }
 
 impl Source {
@@ -26,7 +31,7 @@ impl Source {
     pub(super) fn read(&self) -> Result<Config, CommandError> {
         match self {
             Self::File(path) => read(path),
-            Self::Gunicorn(command) => gunicorn::first(command),
+            Self::Gunicorn { first, .. } => Ok((**first).clone()),
         }
     }
 
@@ -36,7 +41,7 @@ impl Source {
             Self::File(path) => Loading::Done(
                 read(path).map_err(|error| error.to_string()).map(Arc::new).inspect(|config| compare(config, first)),
             ),
-            Self::Gunicorn(command) => match gunicorn::again(command) {
+            Self::Gunicorn { command, .. } => match gunicorn::again(command) {
                 Ok((inquiry, meaning)) => {
                     let first = Arc::clone(first);
                     let compared = move |answer: &str| meaning(answer).inspect(|config| compare(config, &first));

@@ -12,7 +12,7 @@ use super::configuration::Source;
 use super::{CommandError, Ending, configuration, run, say};
 use crate::config::Config;
 use crate::config::gunicorn::{CommandLine, Resolved, equivalent};
-use crate::sys::inquiry::{Inquiry, InquiryError, Meaning, Question};
+use crate::sys::inquiry::{Inquiry, InquiryError, Meaning, Purpose, Question};
 use crate::sys::launch;
 use crate::sys::spawn::Output;
 
@@ -47,18 +47,26 @@ pub fn gunicorn(options: &Options) -> Result<Ending, CommandError> {
     let mut command = command_line(&options.arguments, interpreter)?;
     command.metrics.clone_from(&options.metrics);
     command.control.clone_from(&options.control);
-    let resolved = ask(&command)?;
+    let purpose = if options.print_config { Purpose::Look } else { Purpose::Serve };
+    let resolved = ask(&command, purpose)?;
+    let text = equivalent(&resolved, &command);
+    let first = config(&text, &command).map_err(CommandError::Config)?;
     if options.print_config || resolved.is_set("print_config") {
-        let text = equivalent(&resolved, &command);
-        config(&text, &command).map_err(CommandError::Config)?;
-        let remarks: String = resolved.all_remarks().iter().map(|remark| format!("# {remark}\n")).collect();
-        say::print(&format!("{remarks}{text}"))?;
+        let remarks = resolved.all_remarks().into_iter().map(|remark| format!("# {remark}")).chain([text]);
+        say::print(&remarks.collect::<Vec<_>>().join("\n"))?;
         return Ok(Ending::Success);
     }
     if resolved.is_set("check_config") {
         return Ok(Ending::Success);
     }
-    run::run(&Source::Gunicorn(command)).map(|()| Ending::Success)
+    warn_of(&resolved);
+    run::run(&Source::Gunicorn { command, first: Box::new(first) }).map(|()| Ending::Success)
+}
+
+fn warn_of(resolved: &Resolved) {
+    for remark in resolved.remarks() {
+        tracing::warn!("gunicorn: {remark}");
+    }
 }
 
 /// A command line of this process.
@@ -93,8 +101,8 @@ fn shebang(script: &Path) -> Option<PathBuf> {
 }
 
 /// Asks the interpreter, and waits for the answer.
-pub(super) fn ask(command: &CommandLine) -> Result<Resolved, CommandError> {
-    let answer = inquire(command)?.wait();
+pub(super) fn ask(command: &CommandLine, purpose: Purpose) -> Result<Resolved, CommandError> {
+    let answer = inquire(command, purpose)?.wait();
     match answer {
         Ok(answer) => Resolved::read(&answer).map_err(|error| CommandError::Config(error.to_string())),
         // Gunicorn has printed what it was asked for: its help, or its version.
@@ -103,11 +111,12 @@ pub(super) fn ask(command: &CommandLine) -> Result<Resolved, CommandError> {
     }
 }
 
-fn inquire(command: &CommandLine) -> Result<Inquiry, CommandError> {
+fn inquire(command: &CommandLine, purpose: Purpose) -> Result<Inquiry, CommandError> {
     let question = Question {
         interpreter: command.interpreter.clone(),
         arguments: command.arguments.clone(),
         directory: command.directory.clone(),
+        purpose,
     };
     let mut env = launch::environment(env::vars_os());
     env.retain(|(name, _)| name != "GUNICORN_CMD_ARGS");
@@ -120,9 +129,7 @@ fn inquire(command: &CommandLine) -> Result<Inquiry, CommandError> {
 /// The configuration that an answer makes.
 fn understand(answer: &str, command: &CommandLine) -> Result<Config, String> {
     let resolved = Resolved::read(answer).map_err(|error| error.to_string())?;
-    for remark in resolved.remarks() {
-        tracing::warn!("gunicorn: {remark}");
-    }
+    warn_of(&resolved);
     config(&equivalent(&resolved, command), command)
 }
 
@@ -132,15 +139,9 @@ pub(super) fn config(text: &str, command: &CommandLine) -> Result<Config, String
     Config::parse(text, Path::new(NAME), &surroundings).map_err(|errors| errors.to_string())
 }
 
-/// The first configuration.
-pub(super) fn first(command: &CommandLine) -> Result<Config, CommandError> {
-    let answer = inquire(command)?.wait().map_err(|error| CommandError::Config(error.to_string()))?;
-    understand(&answer, command).map_err(CommandError::Config)
-}
-
 /// The configuration of a reload, once the answer has come.
 pub(super) fn again(command: &CommandLine) -> Result<(Inquiry, Meaning), String> {
-    let inquiry = inquire(command).map_err(|error| error.to_string())?;
+    let inquiry = inquire(command, Purpose::Serve).map_err(|error| error.to_string())?;
     let command = command.clone();
     Ok((inquiry, Box::new(move |answer: &str| understand(answer, &command).map(Arc::new))))
 }

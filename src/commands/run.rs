@@ -28,6 +28,7 @@ use pidfile::Pidfile;
 /// Runs the service that `source` describes until it is told to stop.
 pub fn run(source: &Source) -> Result<(), CommandError> {
     let config = Arc::new(source.read()?);
+    launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd =
@@ -52,7 +53,7 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
     let output = Output::Inherit;
     let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
-    let settings = Settings { workers: config.workers, timing: config.timing };
+    let settings = Settings::of(&config);
     let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster));
     drop(host);
     drop(control);

@@ -55,8 +55,8 @@ impl Default for Care {
     }
 }
 
-/// The care, or `None` with the reasons in `problems`.
-pub(super) fn check(raw: &RawCare, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Care> {
+/// The care. What is wrong is in `problems`, and has its default here.
+pub(super) fn check(raw: &RawCare, app: Option<&App>, problems: &mut Problems<'_>) -> Care {
     let defaults = Care::default();
     let settle = spell(raw.settle.as_ref(), &keys::SETTLE, LONGEST, problems);
     let max_age = spell(raw.max_age.as_ref(), &keys::MAX_AGE, LONGEST_AGE, problems);
@@ -66,15 +66,15 @@ pub(super) fn check(raw: &RawCare, app: Option<&App>, problems: &mut Problems<'_
     let fail_after = count(raw.fail_after.as_ref(), &keys::FAIL_AFTER, &(0..=MOST_REQUESTS), problems);
     let max_memory = memory(raw.max_memory.as_ref(), problems);
     check_counting(raw, app, problems);
-    Some(Care {
-        settle: settle?.unwrap_or(defaults.settle),
-        max_unavailable: at_once?.and_then(|most| u16::try_from(most).ok()).and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
-        max_requests: requests?.and_then(NonZeroU32::new),
-        max_requests_jitter: jitter?.unwrap_or_default(),
-        max_age: max_age?.filter(|age| !age.is_zero()),
-        max_memory: max_memory?,
-        fail_after: fail_after?.and_then(NonZeroU32::new),
-    })
+    Care {
+        settle: settle.unwrap_or(defaults.settle),
+        max_unavailable: at_once.and_then(|most| u16::try_from(most).ok()).and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
+        max_requests: requests.and_then(NonZeroU32::new),
+        max_requests_jitter: jitter.unwrap_or_default(),
+        max_age: max_age.filter(|age| !age.is_zero()),
+        max_memory,
+        fail_after: fail_after.and_then(NonZeroU32::new),
+    }
 }
 
 /// Nobody outside a worker knows how many requests it has answered.
@@ -89,44 +89,40 @@ fn check_counting(raw: &RawCare, app: Option<&App>, problems: &mut Problems<'_>)
     }
 }
 
-/// A span of time from nothing on; `Some(None)` if it is not written.
+/// A span of time from nothing on, if it is written and right.
 fn spell(
     written: Option<&Spanned<NumberOrText>>,
     key: &'static Key,
     longest: Duration,
     problems: &mut Problems<'_>,
-) -> Option<Option<Duration>> {
-    match written {
-        Some(written) => span(written, key, &(Duration::ZERO..=longest), problems).map(Some),
-        None => Some(None),
-    }
+) -> Option<Duration> {
+    written.and_then(|written| span(written, key, &(Duration::ZERO..=longest), problems))
 }
 
-/// A whole number within `range`; `Some(None)` if it is not written.
+/// A whole number within `range`, if it is written and right.
 fn count(
     written: Option<&Spanned<i64>>,
     key: &'static Key,
     range: &RangeInclusive<i64>,
     problems: &mut Problems<'_>,
-) -> Option<Option<u32>> {
-    let Some(written) = written else { return Some(None) };
-    let number = *written.get_ref();
-    if let Some(number) = u32::try_from(number).ok().filter(|_| range.contains(&number)) {
-        return Some(Some(number));
+) -> Option<u32> {
+    let written = written?;
+    let number = u32::try_from(*written.get_ref()).ok().filter(|_| range.contains(written.get_ref()));
+    if number.is_none() {
+        problems.at(written.span(), key, format!("{} is out of range", written.get_ref()), key.hint());
     }
-    problems.at(written.span(), key, format!("{number} is out of range"), key.hint());
-    None
+    number
 }
 
-fn memory(written: Option<&Spanned<NumberOrText>>, problems: &mut Problems<'_>) -> Option<Option<Bytes>> {
-    let Some(written) = written else { return Some(None) };
+fn memory(written: Option<&Spanned<NumberOrText>>, problems: &mut Problems<'_>) -> Option<Bytes> {
+    let written = written?;
     let bytes = bytes(written, &keys::MAX_MEMORY, problems)?;
     if bytes.0 != 0 && bytes.0 < LEAST_MEMORY {
         let message = format!("{} bytes are less than any worker needs", bytes.0);
         problems.at(written.span(), &keys::MAX_MEMORY, message, r#"write a unit: "512 MiB""#);
         return None;
     }
-    Some(Some(bytes).filter(|bytes| bytes.0 != 0))
+    Some(bytes).filter(|bytes| bytes.0 != 0)
 }
 
 /// A number of bytes, or a text such as "512 MiB". K, M and G are powers of 1024, as in systemd.

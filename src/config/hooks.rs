@@ -18,22 +18,19 @@ pub struct Hooks {
     pub on_exit: Vec<String>,
 }
 
-/// The hooks, or `None` with the reasons in `problems`.
-pub(super) fn check(raw: &RawHooks, problems: &mut Problems<'_>) -> Option<Hooks> {
-    let mut hook = |written: &Option<Spanned<Vec<Text>>>, key| match written {
-        Some(written) => program(written, key, problems),
-        None => Some(Vec::new()),
-    };
-    let before_fork = hook(&raw.before_fork, &keys::BEFORE_FORK);
-    let after_ready = hook(&raw.after_ready, &keys::AFTER_READY);
-    let on_exit = hook(&raw.on_exit, &keys::ON_EXIT);
-    Some(Hooks { before_fork: before_fork?, after_ready: after_ready?, on_exit: on_exit? })
+/// The hooks. What is wrong is in `problems`.
+pub(super) fn check(raw: &RawHooks, problems: &mut Problems<'_>) -> Hooks {
+    Hooks {
+        before_fork: program(raw.before_fork.as_ref(), &keys::BEFORE_FORK, problems),
+        after_ready: program(raw.after_ready.as_ref(), &keys::AFTER_READY, problems),
+        on_exit: program(raw.on_exit.as_ref(), &keys::ON_EXIT, problems),
+    }
 }
 
-fn program(written: &Spanned<Vec<Text>>, key: &'static Key, problems: &mut Problems<'_>) -> Option<Vec<String>> {
+fn program(written: Option<&Spanned<Vec<Text>>>, key: &'static Key, problems: &mut Problems<'_>) -> Vec<String> {
+    let Some(written) = written else { return Vec::new() };
     if written.get_ref().first().is_some_and(|program| program.get_ref().is_empty()) {
         problems.at(written.span(), key, "names no program", key.hint());
-        return None;
     }
-    Some(written.get_ref().iter().map(|word| word.get_ref().clone()).collect())
+    written.get_ref().iter().map(|word| word.get_ref().clone()).collect()
 }

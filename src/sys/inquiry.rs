@@ -13,7 +13,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_s
 use thiserror::Error;
 
 use super::spawn::{Output, Process, Program, spawn};
-use super::zygote::memory;
+use super::standing::Standing;
+use super::zygote::{START, memory};
 use crate::config::Config;
 
 const SCRIPT: &str = concat!(include_str!("zygote/application.py"), "\n\n", include_str!("zygote/inquiry.py"));
@@ -34,6 +35,15 @@ pub enum InquiryError {
     TooLong,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To tell.
+    Look,
+    /// To serve: Gunicorn's log files are made, and given to the workers' user, as its master does.
+    Serve,
+}
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -43,6 +53,8 @@ pub struct Question {
     pub arguments: Vec<String>,
     /// Where it is to be understood.
     pub directory: PathBuf,
+    /// What for.
+    pub purpose: Purpose,
 }
 
 /// What an answer makes of a generation; an error is what the user reads.
@@ -65,7 +77,8 @@ impl Inquiry {
         let failed = |error: Errno| InquiryError::Spawn(error.to_string());
         let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
         let script = memory(SCRIPT).map_err(failed)?;
-        let mut argv = vec![question.interpreter.to_string_lossy().into_owned(), "/dev/fd/4".to_owned()];
+        let mut argv = vec![question.interpreter.to_string_lossy().into_owned(), "-c".to_owned(), START.to_owned()];
+        argv.push(if question.purpose == Purpose::Serve { "serve" } else { "look" }.to_owned());
         argv.extend(question.arguments.iter().cloned());
         let program = Program {
             argv,
@@ -73,6 +86,7 @@ impl Inquiry {
             directory: Path::new(&question.directory),
             fds: vec![theirs.as_fd(), script.as_fd()],
             output,
+            standing: Standing { person: None, umask: None, limits: Vec::new(), cpus: None },
             listen_pid: false,
         };
         let process = spawn(&program).map_err(|error| InquiryError::Spawn(error.to_string()))?;

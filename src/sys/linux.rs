@@ -14,13 +14,14 @@ use rustix::process::{Pid, Signal};
 use super::children::{Child, Children};
 use super::clock;
 use super::inquiry::{Inquiry, Meaning};
-use super::launch::{self, Generations, Launch};
+use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
-use super::zygote::{News, Occasion, Reply, Stage};
+use super::standing;
+use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
 use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
@@ -96,7 +97,7 @@ impl<'a> Linux<'a> {
     /// The configuration in force for a generation.
     #[must_use]
     pub fn config(&self, generation: Generation) -> Option<&Arc<Config>> {
-        self.generations.get(generation).map(|loaded| &loaded.config)
+        self.generations.get(generation).map(|loaded| &loaded.origin.config)
     }
 
     fn prepare(&mut self, generation: Generation) {
@@ -111,30 +112,34 @@ impl<'a> Linux<'a> {
     fn loaded(&mut self, generation: Generation, loaded: Result<Arc<Config>, String>) {
         let occasion = if generation == Generation::FIRST { Occasion::Start } else { Occasion::Reload };
         let result = loaded.and_then(|config| {
-            let zygote = match &config.app {
+            let origin = Origin::of(config).map_err(|error| error.to_string())?;
+            if let Some(uid) = origin.stranger() {
+                self.notify.give_to(uid).map_err(|error| error.to_string())?;
+            }
+            let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&config), app, occasion)
+                    launch::zygote(&self.launch_of(&origin), app, occasion)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
-            Ok((config, zygote))
+            Ok((Arc::new(origin), zygote))
         });
         match result {
-            Ok((config, zygote)) => {
-                let settings = Settings { workers: config.workers, timing: config.timing };
+            Ok((origin, zygote)) => {
+                let settings = Settings::of(&origin.config);
                 if zygote.is_none() {
                     self.events.push_back(Event::Prepared { generation, settings });
                 }
-                self.generations.add(generation, config, zygote);
+                self.generations.add(generation, origin, zygote);
             }
             Err(reason) => self.events.push_back(Event::PrepareFailed { generation, reason }),
         }
     }
 
-    fn launch_of<'b>(&'b self, config: &'b Config) -> Launch<'b> {
+    fn launch_of<'b>(&'b self, origin: &'b Origin) -> Launch<'b> {
         Launch {
-            config,
+            origin,
             listeners: self.around.listeners,
             output: self.around.output,
             env: &self.around.env,
@@ -143,14 +148,14 @@ impl<'a> Linux<'a> {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
-        let Some(config) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.config)) else {
+        let Some(origin) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.origin)) else {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
         };
-        let result = match &config.app {
+        let result = match &origin.config.app {
             App::Python(_) => self.fork(worker, slot, generation),
             App::Command(app) => {
-                launch::command(&self.launch_of(&config), app, slot).map_err(|error| error.to_string()).map(|process| {
+                launch::command(&self.launch_of(&origin), app, slot).map_err(|error| error.to_string()).map(|process| {
                     let ready_at = match app.readiness {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
@@ -166,20 +171,23 @@ impl<'a> Linux<'a> {
 
     /// Asks the zygote, after replacing it if it has died.
     fn fork(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Result<(), String> {
-        let dead = self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead));
-        if dead {
+        let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
+        let origin = Arc::clone(&loaded.origin);
+        if loaded.zygote_stage() == Some(Stage::Dead) {
             self.replace_zygote(generation)?;
         }
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
-        zygote.fork(worker, slot).map_err(|error| error.to_string())
+        let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
+        zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
     }
 
     fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
         tracing::warn!(%generation, "the zygote has ended; starting another");
-        let config = self.config(generation).map(Arc::clone).ok_or("its generation is not loaded")?;
-        if let App::Python(app) = &config.app {
-            let zygote =
-                launch::zygote(&self.launch_of(&config), app, Occasion::Replacement).map_err(|error| error.to_string())?;
+        let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
+        let origin = Arc::clone(&loaded.origin);
+        if let App::Python(app) = &origin.config.app {
+            let launch = self.launch_of(&origin);
+            let zygote = launch::zygote(&launch, app, Occasion::Replacement).map_err(|error| error.to_string())?;
             self.generations.replace_zygote(generation, zygote);
         }
         Ok(())

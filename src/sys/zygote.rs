@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use super::standing::Standing;
 use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId, Workers};
 
@@ -29,6 +30,12 @@ const SCRIPT: &str = concat!(
     "\n\n",
     include_str!("zygote/main.py")
 );
+/// Runs the script that descriptor 4 is. A traceback through it must not look for its lines in a file, and certainly not in that descriptor,
+/// which is something else by then.
+pub(super) const START: &str = "with open(4, encoding='utf-8') as file:
+    file.seek(0)
+    script = compile(file.read(), '<tuningfork>', 'exec')
+exec(script)";
 /// Longest packet taken, bytes.
 const MAX_PACKET: usize = 64 * 1024;
 /// News that wait for a zygote that does not read; more are dropped, and only its hooks miss them.
@@ -72,6 +79,15 @@ pub(super) enum Stage {
     Dead,
 }
 
+/// A worker to be forked.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) worker: WorkerId,
+    pub(super) slot: Slot,
+    /// The cores it keeps to; all if absent.
+    pub(super) cores: Option<Vec<usize>>,
+}
+
 /// Why a zygote is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
@@ -113,7 +129,7 @@ pub(super) struct Zygote {
     stage: Stage,
     has_imported: bool,
     /// Forks asked for and not sent: the application is being imported, or the channel is full.
-    queued: VecDeque<(WorkerId, Slot)>,
+    queued: VecDeque<Order>,
     /// Forks asked for and not answered.
     asked: Vec<WorkerId>,
     /// What its hooks are to be called for.
@@ -129,6 +145,7 @@ pub(super) struct Birth<'a> {
     pub(super) listeners: Vec<BorrowedFd<'a>>,
     pub(super) output: &'a Output,
     pub(super) occasion: Occasion,
+    pub(super) standing: Standing,
 }
 
 impl Zygote {
@@ -142,11 +159,12 @@ impl Zygote {
         let mut fds = vec![theirs.as_fd(), script.as_fd()];
         fds.extend(birth.listeners.iter().copied());
         let program = Program {
-            argv: vec![birth.app.interpreter.to_string_lossy().into_owned(), "/dev/fd/4".to_owned()],
+            argv: vec![birth.app.interpreter.to_string_lossy().into_owned(), "-c".to_owned(), START.to_owned()],
             env: birth.env.clone(),
             directory: &birth.app.directory,
             fds,
             output: birth.output,
+            standing: birth.standing.clone(),
             listen_pid: false,
         };
         let process = spawn(&program)?;
@@ -171,11 +189,11 @@ impl Zygote {
     }
 
     /// Asks for a worker; the answer comes as a [`Reply`].
-    pub(super) fn fork(&mut self, worker: WorkerId, slot: Slot) -> io::Result<()> {
+    pub(super) fn fork(&mut self, order: Order) -> io::Result<()> {
         if self.stage == Stage::Dead {
             return Err(io::Error::other("the zygote has ended"));
         }
-        self.queued.push_back((worker, slot));
+        self.queued.push_back(order);
         self.flush();
         Ok(())
     }
@@ -222,9 +240,10 @@ impl Zygote {
             };
         }
         while self.stage == Stage::Imported
-            && let Some((worker, slot)) = self.queued.front().copied()
+            && let Some(Order { worker, slot, cores }) = self.queued.front()
         {
-            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0}})) {
+            let worker = *worker;
+            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}})) {
                 Ok(()) => {
                     self.queued.pop_front();
                     self.asked.push(worker);
@@ -280,7 +299,7 @@ impl Zygote {
 
     /// Whether it was asked for this worker and has not answered.
     pub(super) fn owes_that(&self, worker: WorkerId) -> bool {
-        self.asked.contains(&worker) || self.queued.iter().any(|(queued, _)| *queued == worker)
+        self.asked.contains(&worker) || self.queued.iter().any(|queued| queued.worker == worker)
     }
 
     /// Kills it, and asks what the import started to leave. Its workers are in groups of their own.
@@ -300,7 +319,7 @@ impl Zygote {
 
     /// Every fork that will never be answered, once the zygote is dead.
     pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
-        self.queued.drain(..).map(|(worker, _)| worker).chain(self.asked.drain(..)).collect()
+        self.queued.drain(..).map(|order| order.worker).chain(self.asked.drain(..)).collect()
     }
 
     fn send(&mut self, message: &serde_json::Value) -> rustix::io::Result<()> {

@@ -20,13 +20,17 @@ class Server:
     def __init__(self, settings, application, worker_class):
         self.app, self.worker_class = application, worker_class
         self.cfg, self.log = application.cfg, application.logger
-        self.address, self.timeout, self.proc_name = self.cfg.address, self.cfg.timeout, self.cfg.proc_name
+        self.timeout, self.proc_name = self.cfg.timeout, self.cfg.proc_name
         self.pid = settings["supervisor"]
         self.LISTENERS, self.WORKERS = [], {}
         self._num_workers = None
 
     def __getattr__(self, name):
         raise AttributeError("server.%s: tuningfork's supervisor is not Gunicorn's master and has no %s" % (name, name))
+
+    @property
+    def address(self):
+        return self.cfg.address
 
     @property
     def num_workers(self):

@@ -61,9 +61,20 @@ def setting(known, changed):
     return {"name": known.name, "value": value, "default": known.name not in changed}
 
 
-def resolved(arguments):
+def make_log_files(cfg):
+    """The zygote runs as the workers' user, who may not be able to. Gunicorn's log makes them, and gives them to that user."""
+    if cfg.uid != os.geteuid() or cfg.gid != os.getegid():
+        try:
+            cfg.logger_class(cfg)
+        except Exception as error:
+            raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
+
+
+def resolved(purpose, arguments):
     application = configured({"gunicorn": arguments})
     cfg = application.cfg
+    if purpose == "serve":
+        make_log_files(cfg)
     if cfg.check_config:
         try:
             prepare_to_import(cfg)
@@ -87,9 +98,9 @@ def resolved(arguments):
 def main():
     os.set_inheritable(ANSWER, False)
     if not getattr(sys.flags, "safe_path", False):
-        del sys.path[0]  # where this script lies
+        del sys.path[0]  # where a script would lie
     try:
-        answer = {"resolved": resolved(sys.argv[1:])}
+        answer = {"resolved": resolved(sys.argv[1], sys.argv[2:])}
     except Unusable as error:
         answer = {"failed": {"stage": error.stage, "message": error.message}}
     with os.fdopen(ANSWER, "w") as file:

@@ -6,7 +6,7 @@ is the supervisor's business. It refuses to serve, to run an event loop of its o
 
 The last part of the zygote's script: the names it does not define are those of the parts before it.
 
-Descriptors: 3 the control channel (SOCK_SEQPACKET, one JSON object a packet), 4 this script, 5.. the listeners.
+Descriptors: 3 the control channel (SOCK_SEQPACKET, one JSON object a packet), 5.. the listeners; 4 was this script.
 """
 
 # As in workers.py: these names stay the real, blocking ones.
@@ -22,7 +22,7 @@ import warnings
 from os import fork, waitpid
 from time import monotonic, sleep
 
-CONTROL, SCRIPT, FIRST_LISTENER = 3, 4, 5
+CONTROL, FIRST_LISTENER = 3, 5
 PACKET_BYTES = 65536
 THREAD_NAMES = 64
 EXIT_APP = 4  # as Gunicorn's workers
@@ -192,13 +192,12 @@ class Zygote:
         follow_into_death(settings["supervisor"])
         self.settings = settings
         settings["sockets"] = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
-        for descriptor in (CONTROL, SCRIPT, *settings["sockets"]):
+        for descriptor in (CONTROL, *settings["sockets"]):
             os.set_inheritable(descriptor, False)  # programs that the import starts must not hold the port
         if not getattr(sys.flags, "safe_path", False):
-            del sys.path[0]  # where this script lies
+            del sys.path[0]  # where a script would lie
         os.chdir(settings["directory"])
         sys.path.insert(0, settings["directory"])
-        del globals()["__file__"]  # multiprocessing would have its children read the script again, which is gone by then
         patch(settings["worker_class"])
         application = configured(settings)
         cfg = application.cfg
@@ -276,6 +275,7 @@ class Zygote:
     def be_worker(self, worker, order):
         """Runs in the new process until it ends; ends with Gunicorn's exit codes."""
         wait_for_adoption(self.settings["supervisor"])
+        keep_to(order.get("cores"))
         self.title("worker %d" % order["slot"])
         server, log = self.server, self.server.log
         from gunicorn.errors import AppImportError
@@ -332,7 +332,6 @@ def wait_for_adoption(supervisor):
     follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
     os.close(CONTROL)
-    os.close(SCRIPT)
 
 
 def fork_orphan():
@@ -362,6 +361,14 @@ def fork_orphan():
     if told < 0:
         raise OSError(-told, os.strerror(-told))
     return told
+
+
+def keep_to(cores):
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError:
+            pass  # cores that went away since they were counted are no reason not to serve
 
 
 def flush():
