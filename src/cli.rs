@@ -8,18 +8,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, Source, check, demo_worker, gunicorn, man, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, Source, check, ctl, demo_worker, gunicorn, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  failure without a code of its own
-    2  usage
+    2  usage: arguments that are unknown, contradict each other or are refused
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
-   69  replay: nothing listens at the target
+   69  replay: nothing listens at the target; ctl: no running service is found
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met
@@ -41,12 +41,18 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
         config: PathBuf,
     },
-    /// Run what a Gunicorn command line asks for: `tuningfork gunicorn -w 4 -k gevent project.wsgi`
+    /// Run what a Gunicorn command line asks for
     ///
-    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY. A reload reads them again.
+    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY; a reload reads them again.
+    /// `tuningfork check` lists what becomes of each setting. Example:
+    /// tuningfork gunicorn -w 33 -k gevent --worker-connections 10 -b unix:/run/app.sock -c gunicorn.conf.py --preload project.wsgi:application
     Gunicorn(Box<gunicorn::Options>),
     /// Check a configuration, and tell what becomes of each of Gunicorn's settings
+    ///
+    /// Of a file, or of a Gunicorn command line: tuningfork check -- -c gunicorn.conf.py --preload project.wsgi:application
     Check(Box<check::Options>),
+    /// Ask a running service how it is, or tell it what to do
+    Ctl(ctl::Options),
     /// Find out how many workers and connections this host should run
     Tune(Box<tune::Options>),
     /// Tell again what a study found, from its journal, or compare two
@@ -72,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&Source::File(config)).map(|()| Ending::Success),
         Command::Gunicorn(options) => gunicorn::gunicorn(&options),
         Command::Check(options) => check::check(&options),
+        Command::Ctl(options) => ctl::ctl(&options).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
@@ -94,7 +101,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Gunicorn(_) | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Check(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
+            Self::Check(_) | Self::Ctl(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod configuration;
+pub mod ctl;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
@@ -14,6 +15,7 @@ pub mod replay_output;
 pub mod report;
 pub mod run;
 mod say;
+mod socket;
 mod traffic;
 pub mod tune;
 pub mod tune_output;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::control::ControlError;
 use crate::recording::RecordingError;
 use crate::replay::PlanError;
 use crate::sys::listen::ListenError;
@@ -37,6 +40,8 @@ pub enum Ending {
     Success,
     /// Something failed that has no code of its own.
     Failure,
+    /// The arguments contradict each other, or ask for what is refused (clap's 2).
+    Usage,
     /// A worker did not become ready at the start (Gunicorn's 3).
     WorkersNotBooting,
     /// The application could not be loaded at the start (Gunicorn's 4).
@@ -56,10 +61,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Every ending but usage errors, which are 2 (clap's).
-    pub const ALL: [Self; 10] = [
+    /// Every ending.
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Failure,
+        Self::Usage,
         Self::WorkersNotBooting,
         Self::AppNotLoaded,
         Self::NoInput,
@@ -76,6 +82,7 @@ impl Ending {
         match self {
             Self::Success => 0,
             Self::Failure => 1,
+            Self::Usage => 2,
             Self::WorkersNotBooting => 3,
             Self::AppNotLoaded => 4,
             Self::NoInput => 66,
@@ -155,6 +162,9 @@ pub enum CommandError {
         /// The system's words.
         source: io::Error,
     },
+    /// A running service cannot be asked, or did not do what it was told.
+    #[error(transparent)]
+    Ctl(#[from] ctl::CtlError),
     /// A demo worker cannot serve.
     #[error(transparent)]
     DemoWorker(#[from] demo_worker::Error),
@@ -204,7 +214,7 @@ impl CommandError {
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
                 Ending::NoInput
             }
-            Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
+            Self::Config(_) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
@@ -214,9 +224,13 @@ impl CommandError {
             ) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
+            Self::Ctl(ctl::CtlError::Control(ControlError::NotFound { .. } | ControlError::Unreachable { .. })) => {
+                Ending::Unreachable
+            }
             Self::Replay(error) => error.ending(),
             Self::Tune(error) => error.ending(),
             Self::DemoWorker(_)
+            | Self::Ctl(_)
             | Self::Live(
                 record::LiveError::Control(_)
                 | record::LiveError::SeenAsLocal(_)

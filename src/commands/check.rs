@@ -36,10 +36,11 @@ pub fn check(options: &Options) -> Result<Ending, CommandError> {
     let (name, config, resolved) = if options.arguments.is_empty() {
         let config = configuration::read(&options.config)?;
         let resolved = match &config.app {
-            App::Python(PythonApp { gunicorn: Some(arguments), .. }) => {
-                Some(gunicorn::ask(&of_file(&config, arguments), Purpose::Look)?)
-            }
-            App::Python(_) | App::Command(_) => None,
+            App::Python(app) => match &app.gunicorn {
+                Some(arguments) => Some(gunicorn::ask(&of_file(app, arguments), Purpose::Look)?),
+                None => None,
+            },
+            App::Command(_) => None,
         };
         (options.config.display().to_string(), config, resolved)
     } else {
@@ -55,14 +56,17 @@ pub fn check(options: &Options) -> Result<Ending, CommandError> {
 }
 
 /// The question that a file's `gunicorn` is.
-fn of_file(config: &Config, arguments: &[String]) -> CommandLine {
-    let (interpreter, directory, env) = match &config.app {
-        App::Python(app) => (app.interpreter.clone(), app.directory.clone(), app.env.as_slice()),
-        App::Command(app) => (PathBuf::new(), app.directory.clone(), app.env.as_slice()),
-    };
-    let own = env.iter().find(|(name, _)| name == "GUNICORN_CMD_ARGS").map(|(_, value)| value.clone());
-    let from_environment = own.or_else(|| env::var("GUNICORN_CMD_ARGS").ok());
-    CommandLine { arguments: arguments.to_vec(), interpreter, directory, from_environment, metrics: None, control: None }
+fn of_file(app: &PythonApp, arguments: &[String]) -> CommandLine {
+    let own = app.env.iter().find(|(name, _)| name == "GUNICORN_CMD_ARGS").map(|(_, value)| value.clone());
+    CommandLine {
+        arguments: arguments.to_vec(),
+        app: Some(app.app.clone()),
+        interpreter: app.interpreter.clone(),
+        directory: app.directory.clone(),
+        from_environment: own.or_else(|| env::var("GUNICORN_CMD_ARGS").ok()),
+        metrics: None,
+        control: None,
+    }
 }
 
 fn what_runs(config: &Config) -> String {

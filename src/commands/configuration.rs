@@ -27,6 +27,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// What a service is found by: the file, or for a command line the file that it has not got where it was given.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Gunicorn { command, .. } => command.directory.join("tuningfork.toml"),
+        }
+    }
+
     /// The first configuration.
     pub(super) fn read(&self) -> Result<Config, CommandError> {
         match self {

@@ -78,7 +78,15 @@ pub(super) fn command_line(arguments: &[String], interpreter: Option<PathBuf>) -
         None => default_interpreter(),
     };
     let from_environment = env::var("GUNICORN_CMD_ARGS").ok().filter(|arguments| !arguments.trim().is_empty());
-    Ok(CommandLine { arguments: arguments.to_vec(), interpreter, directory, from_environment, metrics: None, control: None })
+    Ok(CommandLine {
+        arguments: arguments.to_vec(),
+        app: None,
+        interpreter,
+        directory,
+        from_environment,
+        metrics: None,
+        control: None,
+    })
 }
 
 /// The active virtual environment's, else the one that the shell's `gunicorn` would run in.
@@ -115,6 +123,7 @@ fn inquire(command: &CommandLine, purpose: Purpose) -> Result<Inquiry, CommandEr
     let question = Question {
         interpreter: command.interpreter.clone(),
         arguments: command.arguments.clone(),
+        app: command.app.clone(),
         directory: command.directory.clone(),
         purpose,
     };

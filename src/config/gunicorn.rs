@@ -21,6 +21,8 @@ use super::WorkerClass;
 pub struct CommandLine {
     /// Gunicorn's arguments, verbatim.
     pub arguments: Vec<String>,
+    /// The application, where something else than the arguments says which.
+    pub app: Option<String>,
     /// The Python whose Gunicorn reads them.
     pub interpreter: PathBuf,
     /// Where they are to be understood, absolute.

@@ -51,6 +51,8 @@ pub struct Question {
     pub interpreter: PathBuf,
     /// Gunicorn's command line.
     pub arguments: Vec<String>,
+    /// The application, whatever the command line names.
+    pub app: Option<String>,
     /// Where it is to be understood.
     pub directory: PathBuf,
     /// What for.
@@ -79,6 +81,7 @@ impl Inquiry {
         let script = memory(SCRIPT).map_err(failed)?;
         let mut argv = vec![question.interpreter.to_string_lossy().into_owned(), "-c".to_owned(), START.to_owned()];
         argv.push(if question.purpose == Purpose::Serve { "serve" } else { "look" }.to_owned());
+        argv.push(question.app.clone().unwrap_or_default());
         argv.extend(question.arguments.iter().cloned());
         let program = Program {
             argv,

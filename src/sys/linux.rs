@@ -25,7 +25,7 @@ use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
 use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
-use crate::units::{Generation, Moment, Slot, WorkerId, Workers};
+use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
 const MAX_MESSAGES: usize = 256;
@@ -194,8 +194,18 @@ impl<'a> Linux<'a> {
     }
 
     /// Tells Gunicorn's server hooks, where they run, that another number of workers is wanted.
-    pub fn tell_target(&mut self, workers: Workers) {
+    pub fn tell_target(&mut self, workers: u16) {
         self.generations.tell_newest(News::Scaled { workers });
+    }
+
+    /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
+    fn reopen_logs(&mut self) {
+        for child in self.children.all() {
+            if matches!(self.config(child.generation).map(|config| &config.app), Some(App::Python(_))) {
+                child.signal(&[Signal::USR1]);
+            }
+        }
+        self.generations.reopen_logs();
     }
 
     /// The signal that ends a worker of this generation at once: what Gunicorn's workers take, and what every program does.
@@ -221,7 +231,7 @@ impl<'a> Linux<'a> {
             Heard::Wish(wish) => Some(Event::Asked(*wish)),
             Heard::ChildEnded => None,
         }));
-        self.events.extend(self.around.inbox.take().into_iter().map(Event::Asked));
+        self.events.extend(self.around.inbox.take());
         let now = clock::now();
         self.generations.see_off(now);
         self.hear_inquiries();
@@ -369,6 +379,7 @@ impl Host for Linux<'_> {
                 self.inquiries.remove(&generation);
                 self.generations.remove(generation, clock::now());
             }
+            Command::ReopenLogs => self.reopen_logs(),
             Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             // A stopped worker takes SIGTERM only once it runs again.
             Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::spawn::{Output, Process, Program, SpawnError, spawn};
 use super::standing::Standing;
 use crate::config::{Config, PythonApp};
-use crate::units::{Slot, WorkerId, Workers};
+use crate::units::{Slot, WorkerId};
 
 /// One text, because the interpreter gets one file.
 const SCRIPT: &str = concat!(
@@ -115,7 +115,7 @@ pub(super) enum News {
     /// A worker was reaped.
     Ended { pid: i32 },
     /// So many workers are wanted.
-    Scaled { workers: Workers },
+    Scaled { workers: u16 },
     /// The zygote is not needed any more.
     Leave,
     /// The service ends.
@@ -302,6 +302,13 @@ impl Zygote {
         self.asked.contains(&worker) || self.queued.iter().any(|queued| queued.worker == worker)
     }
 
+    /// Asks it to open its log files anew. Until the application is loaded it ignores that, and has them open under their new names.
+    pub(super) fn reopen_logs(&self) {
+        if self.stage == Stage::Imported {
+            pidfd_send_signal(&self.process.pidfd, Signal::USR1).ok();
+        }
+    }
+
     /// Kills it, and asks what the import started to leave. Its workers are in groups of their own.
     pub(super) fn end(&mut self) {
         self.stage = Stage::Dead;
@@ -360,7 +367,7 @@ fn settings(birth: &Birth<'_>) -> serde_json::Value {
 fn packet(news: News) -> serde_json::Value {
     match news {
         News::Ended { pid } => json!({"ended": {"pid": pid}}),
-        News::Scaled { workers } => json!({"scaled": {"workers": workers.get()}}),
+        News::Scaled { workers } => json!({"scaled": {"workers": workers}}),
         News::Leave => json!({"leave": {"last": false}}),
         News::LeaveLast => json!({"leave": {"last": true}}),
     }

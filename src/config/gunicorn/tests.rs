@@ -6,6 +6,7 @@ use crate::config::{App, Config, Surroundings};
 fn command(arguments: &[&str]) -> CommandLine {
     CommandLine {
         arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        app: None,
         interpreter: PathBuf::from("/srv/venv/bin/python"),
         directory: PathBuf::from("/srv/shop"),
         from_environment: None,

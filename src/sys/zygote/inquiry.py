@@ -70,8 +70,8 @@ def make_log_files(cfg):
             raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
 
 
-def resolved(purpose, arguments):
-    application = configured({"gunicorn": arguments})
+def resolved(purpose, app, arguments):
+    application = configured({"gunicorn": arguments, "app": app})
     cfg = application.cfg
     if purpose == "serve":
         make_log_files(cfg)
@@ -100,7 +100,7 @@ def main():
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # where a script would lie
     try:
-        answer = {"resolved": resolved(sys.argv[1], sys.argv[2:])}
+        answer = {"resolved": resolved(sys.argv[1], sys.argv[2], sys.argv[3:])}
     except Unusable as error:
         answer = {"failed": {"stage": error.stage, "message": error.message}}
     with os.fdopen(ANSWER, "w") as file:

@@ -212,6 +212,7 @@ class Zygote:
         self.close_connections()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
         ignore_signals(NOT_FOR_THE_ZYGOTE)
+        signal.signal(signal.SIGUSR1, lambda *_: self.reopen_logs())
         self.title("zygote")
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
@@ -311,6 +312,9 @@ class Zygote:
             sys.modules["_ssl"].RAND_add(os.urandom(32), 0.0)
         close_database_connections()
         dispose(self.engines, close=False)
+        self.reopen_logs()
+
+    def reopen_logs(self):
         try:
             self.server.log.reopen_files()
         except OSError as error:
