@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The fault suite against tuningfork and against gunicorn, as one table in Markdown.
 
-tests/it/faults/catalogue.toml says which tests cause which fault, and which of them can be run against gunicorn with the same
-application. Both runs are `cargo test --release` of these tests; each cell is what the test found, or why it failed.
+Tests are found by the fault's number in their names, and in tests/it/faults/catalogue.toml, which also says which of them can be run
+against gunicorn with the same application. Both runs are `cargo test --release` of these tests; each cell is what the test found, or why it failed.
 """
 
 import os
@@ -42,6 +42,22 @@ def run(tests, subject, options):
         return results, reasons, found
 
 
+def tests_of(fault, options, known={}):
+    """The tests of the integration crate that cause it. They are listed once."""
+    if not known:
+        command = ["cargo", "test", *([] if options.debug else ["--release"]), "--test", "it", "--", "--list", "--format", "terse"]
+        said = subprocess.run(command, cwd=common.ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout
+        known["names"] = re.findall(r"^(\S+): test$", said, re.M)
+    named = [name for name in known["names"] if fault["id"].lower() in re.match(r"(f\d\d[zg]?_)*", name.rpartition("::")[2]).group()]
+    return sorted({*named, *fault.get("also", [])})
+
+
+def unit_tests(fault):
+    """How many tests beside the code are named after it."""
+    sources = (path.read_text() for path in (common.ROOT / "src").rglob("*.rs"))
+    return sum(len(re.findall(rf"fn (?:f\d\dz?_)*{fault['id'].lower()}z?_", source)) for source in sources)
+
+
 def cell(fault, tests, results, reasons, found):
     """✓ or ✗, and what was seen."""
     good = all(results[test] == "ok" for test in tests)
@@ -59,16 +75,17 @@ def main():
     parser.add_argument("--only", nargs="*", help="only these faults, such as F07")
     options = parser.parse_args()
     common.need(common.python)
-    faults = [fault for fault in tomllib.loads(CATALOGUE.read_text())["fault"] if not options.only or fault["id"] in options.only]
+    faults = [{**fault, "tests": tests_of(fault, options)} for fault in tomllib.loads(CATALOGUE.read_text())["fault"] if not options.only or fault["id"] in options.only]
     version = subprocess.run([common.python(), "-m", "gunicorn", "--version"], capture_output=True, text=True).stdout
     version = re.search(r"[\d.]+", version).group()
-    ours = run({test for fault in faults for test in fault.get("tests", [])}, None, options)
+    ours = run({test for fault in faults for test in fault["tests"]}, None, options)
     theirs = run({fault["gunicorn"] for fault in faults if "gunicorn" in fault}, "gunicorn", options)
     print(f"| F | fault | tuningfork | gunicorn {version} |\n|---|---|---|---|")
     for fault in faults:
-        tests = fault.get("tests", [])
-        own = cell(fault, tests, *ours) if tests else "✓ by simulation" if fault.get("units") else f"– {fault['absent']}"
-        other = cell({**fault, "id": fault["id"]}, [fault["gunicorn"]], *theirs) if "gunicorn" in fault else ""
+        own = cell(fault, fault["tests"], *ours) if fault["tests"] else f"– {fault['absent']}"
+        if units := unit_tests(fault):
+            own += f" · {units} unit tests"
+        other = cell(fault, [fault["gunicorn"]], *theirs) if "gunicorn" in fault else ""
         print(f"| {fault['id']} | {fault['what']} | {own} | {other} |")
     for name, (results, _, _) in (("tuningfork", ours), ("gunicorn", theirs)):
         common.say(f"{name}: {sum(result == 'ok' for result in results.values())} of {len(results)} tests passed")

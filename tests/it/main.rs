@@ -5,6 +5,7 @@ mod demo_worker;
 mod docs;
 mod faults;
 mod fuzz;
+mod gunicorn;
 mod imports;
 mod load_tls;
 mod nginx;

@@ -17,9 +17,8 @@ use crate::support::service::{Running, Service};
 /// Gunicorn says what tuningfork's log says, and boots with it.
 const GUNICORN_CONF: &str =
     "import os\ndef post_worker_init(worker):\n    os.write(2, f'worker ready pid={worker.pid} \\n'.encode())\n";
-/// What a service may leave in its directory.
-const EXPECTED_FILES: [&str; 8] =
-    ["tuningfork.toml", "gunicorn.conf.py", "notify.sock", "boots", "ledger", "boot_fail", "crash_on_boot", "boot_sleep"];
+/// What a service may leave in its directory, which is also where the runtime folder `tuningfork` is.
+const EXPECTED_FILES: [&str; 6] = ["tuningfork.toml", "gunicorn.conf.py", "notify.sock", "boots", "ledger", "tuningfork"];
 
 /// Who supervises what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
