@@ -18,7 +18,8 @@ use crate::support::service::{Running, Service};
 const GUNICORN_CONF: &str =
     "import os\ndef post_worker_init(worker):\n    os.write(2, f'worker ready pid={worker.pid} \\n'.encode())\n";
 /// What a service may leave in its directory, which is also where the runtime folder `tuningfork` is.
-const EXPECTED_FILES: [&str; 6] = ["tuningfork.toml", "gunicorn.conf.py", "notify.sock", "boots", "ledger", "tuningfork"];
+const EXPECTED_FILES: [&str; 8] =
+    ["tuningfork.toml", "gunicorn.conf.py", "notify.sock", "boots", "ledger", "crash_on_boot", "boot_sleep", "tuningfork"];
 
 /// Who supervises what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
