@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::event::{Command, Event, Exit, Haste, Reason, Settings, Transition, Wish, WorkerState};
+use super::event::{Command, Event, Exit, Haste, Reason, RequestId, Scale, Settings, Transition, Wish, WorkerState};
 use super::host::Host;
 use super::{Outcome, Rollout, Supervisor};
-use crate::config::Timing;
+use crate::config::{Care, Timing};
 use crate::units::{Generation, Moment, Slot, WorkerId, Workers};
 
 const SEEDS: u64 = 2_000;
@@ -88,7 +88,11 @@ impl World {
     }
 
     fn settings(&mut self) -> Settings {
-        Settings { workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(), timing: TIMING }
+        Settings {
+            workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(),
+            timing: TIMING,
+            care: Care::default(),
+        }
     }
 
     fn prepare(&mut self, generation: Generation) {
@@ -151,8 +155,14 @@ impl World {
     fn disturb(&mut self) {
         match self.chance.below(60) {
             0 | 1 => self.plan(Duration::ZERO, Event::Asked(Wish::Reload)),
-            2 => self.plan(Duration::ZERO, Event::Asked(Wish::MoreWorkers)),
-            3 => self.plan(Duration::ZERO, Event::Asked(Wish::FewerWorkers)),
+            2 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1)))),
+            3 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::Fewer(1)))),
+            7 => self.plan(Duration::ZERO, Event::Asked(Wish::Rest)),
+            8 => self.plan(Duration::ZERO, Event::Asked(Wish::ReopenLogs)),
+            9 => {
+                let wish = Wish::Replace(WorkerId(1 + self.chance.below(40)));
+                self.plan(Duration::ZERO, Event::Requested { request: RequestId(self.sequence), wish });
+            }
             4 => self.now = self.now.after(Duration::from_secs(30)), // nobody ran the loop
             5 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Graceful))),
             6 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Quick))),
@@ -177,6 +187,7 @@ impl Host for World {
                 assert!(self.loaded.contains(&generation), "forked from a generation that is not loaded");
                 self.spawn(worker, generation);
             }
+            Command::ReopenLogs => {}
             Command::Terminate { worker } | Command::Quit { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
             Command::Abort { worker } => {
                 self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
@@ -206,7 +217,7 @@ impl Host for World {
                 }
             }
             Event::BecameReady { worker } | Event::Beat { worker } => self.live(*worker),
-            Event::Woke | Event::Prepared { .. } | Event::PrepareFailed { .. } | Event::Asked(_) => {}
+            Event::Woke | Event::Prepared { .. } | Event::PrepareFailed { .. } | Event::Asked(_) | Event::Requested { .. } => {}
         }
         event
     }
@@ -261,7 +272,7 @@ fn check_transition(
             let enough = supervisor.ready() >= usize::from(supervisor.target());
             assert!(!was_ready || enough, "{worker} stood in for others and was stopped, after {event:?}");
         }
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Stop => {}
+        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Replace | Reason::Stop => {}
     }
 }
 
@@ -287,6 +298,8 @@ fn simulate(seed: u64) -> Outcome {
         turn(&mut world, &mut supervisor);
     }
     world.kind = true;
+    // Who rests does so until somebody asks for workers.
+    world.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1))));
     for process in world.processes.values_mut() {
         process.obedient = true;
     }
@@ -333,7 +346,7 @@ fn the_promises_hold_over_thousands_of_seeds() {
 fn a_long_gap_in_time_kills_nobody() {
     let mut world = World::new(7);
     world.kind = true;
-    let settings = Settings { workers: Workers::folk(NonZeroU16::new(2).unwrap()), timing: TIMING };
+    let settings = Settings { workers: Workers::folk(NonZeroU16::new(2).unwrap()), timing: TIMING, care: Care::default() };
     let (mut supervisor, commands) = Supervisor::start(world.now(), settings);
     for command in commands {
         world.perform(command);

@@ -109,6 +109,8 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::ReloadFinished { .. }
                 | Transition::ReloadFailed { .. }
                 | Transition::TargetChanged { .. }
+                | Transition::LogsReopened
+                | Transition::Answered { .. }
                 | Transition::Stopping { .. } => {}
             }
         }
@@ -118,6 +120,6 @@ impl Audience<Linux<'_>> for Prompter<'_> {
 const fn is_crash(reason: Reason) -> bool {
     match reason {
         Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::Reload | Reason::Scale | Reason::Stop => false,
+        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => false,
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod lone_worker;
 pub(crate) mod nginx;
 pub(crate) mod parts;
 pub(crate) mod process;
+pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod shop;
 pub(crate) mod turn;
