@@ -42,6 +42,8 @@ pub enum Ending {
     Unreachable,
     /// A socket or file could not be made (EX_CANTCREAT).
     CannotCreate,
+    /// Another process listens where this one should (EX_TEMPFAIL): another supervisor, or what one left behind.
+    InUse,
     /// The configuration is invalid (EX_CONFIG).
     Config,
     /// No configuration meets the SLO, or the application answers only errors.
@@ -52,7 +54,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending but usage errors, which are 2 (clap's).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Failure,
         Self::WorkersNotBooting,
@@ -60,6 +62,7 @@ impl Ending {
         Self::NoInput,
         Self::Unreachable,
         Self::CannotCreate,
+        Self::InUse,
         Self::Config,
         Self::Unmet,
         Self::Interrupted,
@@ -76,6 +79,7 @@ impl Ending {
             Self::NoInput => 66,
             Self::Unreachable => 69,
             Self::CannotCreate => 73,
+            Self::InUse => 75,
             Self::Config => 78,
             Self::Unmet => 99,
             Self::Interrupted => 130,
@@ -200,6 +204,7 @@ impl CommandError {
                 Ending::NoInput
             }
             Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
+            Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)

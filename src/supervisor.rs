@@ -8,6 +8,7 @@
 
 mod backoff;
 pub mod event;
+pub mod herald;
 pub mod host;
 #[cfg(test)]
 mod matrix;

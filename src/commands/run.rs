@@ -1,6 +1,7 @@
 //! `tuningfork run`: the service. Reads the configuration, binds, and lets [`serve`] do the rest.
 
 mod audience;
+mod sockets;
 
 use std::env;
 use std::path::Path;
@@ -14,14 +15,16 @@ use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
 use crate::serve::serve;
 use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
+use crate::supervisor::herald::Herald;
 use crate::sys::linux::{Linux, Surroundings};
-use crate::sys::listen::{Listeners, StdListener, bind_one};
+use crate::sys::listen::{Listeners, StdListener};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::systemd::Systemd;
+use crate::sys::systemd::{Systemd, watchdog};
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
 use audience::{Roster, RunAudience, Watcher};
+use sockets::Sockets;
 
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
@@ -30,23 +33,27 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     limits::raise_open_files();
     let systemd =
         Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
-    let listeners = Arc::new(listeners(&config)?);
-    say_what_runs(&config, &listeners);
+    let sockets = Sockets::open(&config)?;
+    let listeners = &sockets.http;
+    keep(&systemd, &sockets);
+    say_what_runs(&config, listeners);
     let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
     let counters = Arc::new(counters);
     let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
-    let endpoint = endpoint(&config, &listeners, &counters, &roster)?;
-    let control = control(&config, &listeners, &roster)?;
+    let endpoint = endpoint(&sockets, &counters, &roster)?;
+    let control = control(&sockets, &roster)?;
     let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let first = Arc::clone(&config);
     let loader =
         Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
     let env = launch::environment(env::vars_os());
     let output = Output::Inherit;
-    let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
+    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let settings = Settings { workers: config.workers, timing: config.timing };
-    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster));
+    let variable = |name| env::var(name).ok();
+    let herald = Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref()));
+    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster, herald));
     drop(host);
     drop(control);
     drop(endpoint);
@@ -57,12 +64,12 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// Inherited sockets take the place of configured ones.
-fn listeners(config: &Config) -> Result<Listeners, CommandError> {
-    let variable = |name| env::var(name).ok();
-    match Listeners::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())? {
-        Some(inherited) => Ok(inherited),
-        None => Ok(Listeners::bind(&config.listen)?),
+/// Puts the sockets where they outlive us. Where systemd itself started us as a service it hands them to whoever is started next,
+/// also after a stop that belongs to a restart, so clients go on finding the files of unix sockets.
+fn keep(systemd: &Systemd, sockets: &Sockets) {
+    systemd.keep(&sockets.http, &sockets.lapsed);
+    if env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+        sockets.http.leave_files();
     }
 }
 
@@ -92,29 +99,24 @@ fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
     Ok(Arc::new(config))
 }
 
-fn endpoint(
-    config: &Config,
-    listeners: &Arc<Listeners>,
-    counters: &Arc<Counters>,
-    roster: &Arc<Board<Roster>>,
-) -> Result<Option<(Endpoint, Listeners)>, CommandError> {
-    let Some(metrics) = &config.metrics else { return Ok(None) };
-    let bound = bind_one(&metrics.listen)?;
-    let Some(listener) = bound.all().first() else { return Ok(None) };
+fn endpoint(sockets: &Sockets, counters: &Arc<Counters>, roster: &Arc<Board<Roster>>) -> Result<Option<Endpoint>, CommandError> {
+    let Some(listener) = sockets.metrics.as_ref().and_then(|metrics| metrics.all().first()) else { return Ok(None) };
     tracing::info!(listen = %listener.address(), "metrics");
     let listener = match listener.to_std().map_err(CommandError::system("cannot use the metrics socket"))? {
         StdListener::Tcp(listener) => Listener::Tcp(listener),
         StdListener::Unix(listener) => Listener::Unix(listener),
     };
-    let watcher = Watcher::new(Arc::clone(roster), Arc::clone(listeners));
+    let watcher = Watcher::new(Arc::clone(roster), Arc::clone(&sockets.http));
     let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
         .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
-    Ok(Some((endpoint, bound)))
+    Ok(Some(endpoint))
 }
 
-fn control(config: &Config, listeners: &Arc<Listeners>, roster: &Arc<Board<Roster>>) -> Result<Option<Server>, CommandError> {
-    let Some(control) = &config.control else { return Ok(None) };
-    let server = Server::start(&control.socket, Watcher::new(Arc::clone(roster), Arc::clone(listeners)))?;
-    tracing::info!(socket = %control.socket.display(), "control");
+fn control(sockets: &Sockets, roster: &Arc<Board<Roster>>) -> Result<Option<Server>, CommandError> {
+    let Some(socket) = &sockets.control else { return Ok(None) };
+    let server = Server::start(Arc::clone(socket), Watcher::new(Arc::clone(roster), Arc::clone(&sockets.http)))?;
+    if let Some(listener) = socket.all().first() {
+        tracing::info!(socket = %listener.address(), "control");
+    }
     Ok(Some(server))
 }

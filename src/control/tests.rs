@@ -51,7 +51,8 @@ fn stage_with(listeners: Listeners) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let stopping = Arc::new(AtomicBool::new(false));
-    let server = Server::start(&path, Service { listeners, stopping: Arc::clone(&stopping) }).unwrap();
+    let socket = Arc::new(Listeners::bind(&Server::listen(&path)).unwrap());
+    let server = Server::start(socket, Service { listeners, stopping: Arc::clone(&stopping) }).unwrap();
     Stage { server: Some(server), path, stopping, _folder: folder }
 }
 

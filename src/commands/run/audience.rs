@@ -8,6 +8,7 @@ use crate::control::{self, Status, Worker};
 use crate::metrics::{Board, Counters, ListenerRow, Observation, Pulse, Source, WorkerProcess, WorkerRow};
 use crate::serve::Audience;
 use crate::supervisor::event::{Haste, Reason, Transition, WorkerState};
+use crate::supervisor::herald::{Herald, Notice};
 use crate::supervisor::{Supervisor, WorkerView};
 use crate::sys::linux::Linux;
 use crate::sys::listen::Listeners;
@@ -73,35 +74,24 @@ pub(super) struct RunAudience {
     systemd: Systemd,
     counters: Arc<Counters>,
     roster: Arc<Board<Roster>>,
-    status: String,
+    herald: Herald,
 }
 
 impl RunAudience {
-    pub(super) const fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>) -> Self {
-        Self { systemd, counters, roster, status: String::new() }
+    pub(super) const fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, herald: Herald) -> Self {
+        Self { systemd, counters, roster, herald }
     }
 
-    fn tell_systemd(&mut self, transition: &Transition) {
-        match transition {
-            Transition::BecameReady | Transition::ReloadFinished { .. } | Transition::ReloadFailed { .. } => self.systemd.ready(),
-            Transition::ReloadStarted { .. } => self.systemd.reloading(clock::now()),
-            Transition::Stopping { .. } => self.systemd.stopping(),
-            Transition::WorkerStarted { .. }
-            | Transition::WorkerReady { .. }
-            | Transition::WorkerStopping { .. }
-            | Transition::WorkerKilled { .. }
-            | Transition::WorkerExited { .. }
-            | Transition::SlotWaits { .. }
-            | Transition::TargetChanged { .. } => {}
-        }
-    }
-
-    fn tell_status(&mut self, supervisor: &Supervisor) {
-        let doing = if supervisor.is_stopping() { "stopping, " } else { "" };
-        let status = format!("{doing}{} of {} workers ready", supervisor.ready(), supervisor.target());
-        if status != self.status {
-            self.systemd.status(&status);
-            self.status = status;
+    fn tell_systemd(&mut self, supervisor: &Supervisor, transitions: &[Transition]) {
+        for notice in self.herald.turn(clock::now(), supervisor, transitions) {
+            match notice {
+                Notice::Ready => self.systemd.ready(),
+                Notice::Reloading => self.systemd.reloading(clock::now()),
+                Notice::Stopping => self.systemd.stopping(),
+                Notice::Alive => self.systemd.alive(),
+                Notice::Status(line) => self.systemd.status(&line),
+                Notice::Extend(span) => self.systemd.extend(span),
+            }
         }
     }
 }
@@ -125,9 +115,12 @@ impl Audience<Linux<'_>> for RunAudience {
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
-            self.tell_systemd(transition);
         }
-        self.tell_status(supervisor);
+        self.tell_systemd(supervisor, transitions);
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.herald.deadline()
     }
 }
 

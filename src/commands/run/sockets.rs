@@ -1,0 +1,33 @@
+//! The listening sockets of the service and of its two desks: passed to us, or bound. Either all are there, or the start fails.
+
+use std::env;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::control::Server;
+use crate::sys::inherit::{self, Inherited, Variables};
+use crate::sys::listen::{ListenError, Listeners};
+
+/// What is listened on, and where it came from.
+pub(super) struct Sockets {
+    /// What the workers accept on.
+    pub(super) http: Arc<Listeners>,
+    /// Of [metrics].
+    pub(super) metrics: Option<Arc<Listeners>>,
+    /// Of [control].
+    pub(super) control: Option<Arc<Listeners>>,
+    /// Names under which the service manager's store keeps what nobody needs.
+    pub(super) lapsed: Vec<String>,
+}
+
+impl Sockets {
+    /// Takes what was passed, and binds the rest. LISTEN_FDS and its fellows are read once and reach no program that we start.
+    pub(super) fn open(config: &Config) -> Result<Self, ListenError> {
+        let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
+        let http = Arc::new(inherited.listeners(&config.listen)?);
+        let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
+        let listen = config.control.as_ref().map(|control| Server::listen(&control.socket));
+        let control = listen.map(|listen| inherited.one(inherit::CONTROL, &listen)).transpose()?;
+        Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
+    }
+}
