@@ -5,17 +5,17 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, demo_worker, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  failure without a code of its own
-    2  usage
+    2  usage: arguments that are unknown, contradict each other or are refused
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
@@ -51,6 +51,8 @@ enum Command {
     /// Make recordings of traffic
     #[command(subcommand)]
     Record(record::Command),
+    /// Write the manual pages into a folder
+    Man(man::Options),
     /// Serve as one worker of the demo
     #[command(hide = true)]
     DemoWorker(demo_worker::Options),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
         Command::Record(command) => record::record(&command),
+        Command::Man(options) => man::man(&options, Cli::command()).map(|()| Ending::Success),
         Command::DemoWorker(options) => match demo_worker::run(&options) {
             Ok(code) => return code,
             Err(error) => Err(error.into()),
@@ -84,7 +87,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) | Self::Report(_) | Self::Replay(_) => "error",
+            Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

@@ -4,6 +4,7 @@ mod configuration;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+pub mod man;
 mod page;
 pub mod record;
 pub mod replay;
@@ -32,6 +33,8 @@ pub enum Ending {
     Success,
     /// Something failed that has no code of its own.
     Failure,
+    /// The arguments contradict each other, or ask for what is refused (clap's 2).
+    Usage,
     /// A worker did not become ready at the start (Gunicorn's 3).
     WorkersNotBooting,
     /// The application could not be loaded at the start (Gunicorn's 4).
@@ -53,10 +56,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Every ending but usage errors, which are 2 (clap's).
-    pub const ALL: [Self; 11] = [
+    /// Every ending.
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Failure,
+        Self::Usage,
         Self::WorkersNotBooting,
         Self::AppNotLoaded,
         Self::NoInput,
@@ -74,6 +78,7 @@ impl Ending {
         match self {
             Self::Success => 0,
             Self::Failure => 1,
+            Self::Usage => 2,
             Self::WorkersNotBooting => 3,
             Self::AppNotLoaded => 4,
             Self::NoInput => 66,

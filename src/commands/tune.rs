@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", conflicts_with = "demo")]
     config: PathBuf,
     /// The recorded traffic, as `tuningfork record import` makes it
-    #[arg(short, long, value_name = "RECORDING", required_unless_present_any = ["demo", "trial_command", "trial_server"])]
+    #[arg(short, long, value_name = "RECORDING", required_unless_present_any = ["demo", "trial_command", "trial_server", "target_host"])]
     traffic: Option<PathBuf>,
     /// Tune an embedded demo application with embedded traffic: needs no configuration, no Python and no network
     #[arg(long, conflicts_with = "traffic")]

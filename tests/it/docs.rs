@@ -9,10 +9,9 @@ use std::process::Command;
 use tuningfork::commands::Ending;
 use tuningfork::config::{Config, Surroundings};
 
+use crate::support::folder::Folder;
 use crate::support::parts;
 
-/// clap's, which no [`Ending`] has.
-const USAGE: u8 = 2;
 /// The highest exposure of the unit that `systemd-analyze security` may find, in tenths.
 const EXPOSURE: &str = "--threshold=20";
 
@@ -70,7 +69,7 @@ fn docs_exit_codes_are_those_of_the_program() {
         .filter_map(|line| line.trim().split_once("  "))
         .map(|(code, meaning)| (code.parse().expect("a code"), meaning.to_owned()))
         .collect();
-    let used: BTreeSet<u8> = Ending::ALL.iter().map(|ending| ending.code()).chain([USAGE]).collect();
+    let used: BTreeSet<u8> = Ending::ALL.iter().map(|ending| ending.code()).collect();
     assert_eq!(told, shown, "README.md and --help");
     assert_eq!(shown.into_keys().collect::<BTreeSet<_>>(), used, "--help and the program");
 }
@@ -88,6 +87,23 @@ fn docs_command_lines_of_the_readme_are_understood() {
             assert!(known.contains(option), "README.md: `tuningfork {line}`: no {option} in\n{help}");
         }
     }
+}
+
+#[test]
+fn docs_every_subcommand_has_a_manual_page_with_its_options() {
+    let folder = Folder::new();
+    folder.run("man pages").assert_code(0);
+    for (page, subcommands) in [("", &[][..]), ("-run", &["run"]), ("-record-import", &["record", "import"])] {
+        // In roff a hyphen is escaped.
+        let page = folder.text(&format!("pages/tuningfork{page}.1")).replace("\\-", "-");
+        let help = help(subcommands);
+        let options: Vec<&str> = help.split([' ', ',', '\n']).filter(|word| word.starts_with("--")).collect();
+        assert!(!options.is_empty(), "{help}");
+        for option in options {
+            assert!(page.contains(option), "{option} is missing in\n{page}");
+        }
+    }
+    folder.run("man /dev/null/pages").assert_code(73);
 }
 
 #[test]

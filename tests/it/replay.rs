@@ -326,7 +326,7 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
     let refusals = [
         (
             "traffic.jsonl --target http://198.51.100.7:80".to_owned(),
-            1,
+            2,
             "is not an address of this host: if you may load it, add --target-anyway",
         ),
         (
@@ -351,7 +351,8 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
         (format!("traffic.jsonl {target} --clients 1 --think recorded"), 66, "--think recorded needs to know"),
         (format!("traffic.jsonl {target} --slo errors"), 2, "is not a bound"),
         (format!("traffic.jsonl {target} --check body"), 2, "--save-bodies <FILE>"),
-        (format!("traffic.jsonl {target} --duration 48h"), 1, "--duration and --warm-up together are at most 1day"),
+        (format!("traffic.jsonl {target} --duration 48h"), 2, "--duration and --warm-up together are at most 1day"),
+        (format!("traffic.jsonl {target} --copies 0.0001"), 2, "--copies 0.0001 leaves no request"),
         (format!("traffic.jsonl {target} --timeout 0s"), 2, "a time above zero"),
         (format!("traffic.jsonl {target} --max-conns 4000000000"), 1, "raise the limit (ulimit -n), or lower --max-conns"),
         (format!("traffic.jsonl {target} --json /nonexistent/x"), 73, "/nonexistent/x"),

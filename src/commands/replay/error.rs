@@ -109,13 +109,11 @@ impl ReplayError {
             }
             Self::Overwrites(_) => Ending::CannotCreate,
             Self::Deaf { .. } => Ending::Unreachable,
+            Self::Remote { .. } | Self::NoCopies(_) | Self::TooLong { .. } => Ending::Usage,
             Self::Unresolved { .. }
-            | Self::Remote { .. }
             | Self::Unscrubbed { .. }
             | Self::TooManyClients { .. }
-            | Self::NoCopies(_)
             | Self::TooFewFiles { .. }
-            | Self::TooLong { .. }
             | Self::Tls(_)
             | Self::Load(_)
             | Self::WatcherLost => Ending::Failure,

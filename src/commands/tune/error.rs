@@ -52,7 +52,7 @@ impl TuneError {
             | Self::RateIdle
             | Self::NoThreads(_)
             | Self::NoAffinity
-            | Self::NoDispatch => Ending::Config,
+            | Self::NoDispatch => Ending::Usage,
         }
     }
 }

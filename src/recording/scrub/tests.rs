@@ -270,6 +270,17 @@ fn a_secret_within_a_secret_is_replaced_with_it() {
     }
 }
 
+#[test]
+fn a_replacement_that_makes_an_address_with_what_is_beside_it_is_drawn_again() {
+    for n in 0..PLANTED {
+        // A token whose last part is, of every fourth replacement, the beginning of an IPv6 address.
+        let mut request = request(&format!("/?q=NNNNNNNNNNNNNNN1/8My2/Y{n:03}:105::003"), &[], "");
+        scrub().request(&mut request);
+        let audit = audited(vec![request.clone()]);
+        assert!(audit.is_clean(), "{n}: {:?} in {request:?}", audit.secrets);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_scrubbed_is_clean_and_as_long(
