@@ -3,9 +3,12 @@
 
 mod address;
 mod app;
+mod care;
 mod check;
+mod confinement;
 mod control;
 pub mod edit;
+mod hooks;
 mod keys;
 mod listen;
 mod problem;
@@ -21,6 +24,9 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use care::Care;
+pub use confinement::{Affinity, Confinement, Limit, Limits};
+pub use hooks::Hooks;
 pub use problem::{Colour, ConfigErrors, MAX_PROBLEMS, Place, Problem};
 pub use raw::MAX_BYTES;
 pub use template::expand;
@@ -40,6 +46,12 @@ pub struct Config {
     pub connections: Connections,
     /// How long the supervisor waits for what.
     pub timing: Timing,
+    /// When workers that serve are renewed.
+    pub care: Care,
+    /// Who workers are and what they may use.
+    pub confinement: Confinement,
+    /// What runs when something happens to a worker.
+    pub hooks: Hooks,
     /// Where Prometheus finds us, if anywhere.
     pub metrics: Option<Metrics>,
     /// Where a running service is asked and told, if anywhere.
@@ -100,7 +112,7 @@ impl App {
 pub struct CommandApp {
     /// Program and arguments; `{fd}`, `{connections}`, `{worker}` and `{workers}` are replaced in each.
     pub command: Vec<String>,
-    /// Environment added to the supervisor's own.
+    /// Environment added to what is inherited.
     pub env: Vec<(String, String)>,
     /// Working directory, absolute.
     pub directory: PathBuf,
@@ -126,7 +138,7 @@ pub struct PythonApp {
     pub interpreter: PathBuf,
     /// Which of Gunicorn's worker classes serves requests.
     pub worker_class: WorkerClass,
-    /// Environment added to the supervisor's own.
+    /// Environment added to what is inherited.
     pub env: Vec<(String, String)>,
     /// Working directory and first entry of `sys.path` (Gunicorn's `chdir`), absolute.
     pub directory: PathBuf,
@@ -211,6 +223,10 @@ pub struct Timing {
     /// How long a worker, or the import of the application, may take to become ready.
     pub boot_timeout: Duration,
 }
+
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
 
 /// `[metrics]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,5 +24,6 @@ pub mod queue;
 pub mod remote;
 pub mod signals;
 pub mod spawn;
+pub mod standing;
 pub mod systemd;
 mod zygote;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Address, App, CommandApp, Config, Listen, Readiness, Timing};
+use crate::config::{Address, App, Care, CommandApp, Config, Confinement, Hooks, Listen, Readiness, Timing};
 use crate::units::{Connections, Workers};
 
 /// 700 requests of five kinds in JSON Lines. `tests/it/demo_recording.rs` writes it and says what is in it.
@@ -43,6 +43,9 @@ pub fn config(program: &Path, workers: Workers, connections: Connections) -> Con
             timeout: Duration::from_secs(10),
             boot_timeout: Duration::from_secs(10),
         },
+        care: Care::default(),
+        confinement: Confinement::default(),
+        hooks: Hooks::default(),
         metrics: None,
         control: None,
     }

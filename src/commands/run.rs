@@ -29,6 +29,7 @@ use sockets::Sockets;
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
     let config = Arc::new(configuration::read(path)?);
+    launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd =
@@ -50,9 +51,9 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let output = Output::Inherit;
     let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
-    let settings = Settings { workers: config.workers, timing: config.timing };
     let variable = |name| env::var(name).ok();
     let herald = Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref()));
+    let settings = Settings::of(&config);
     let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster, herald));
     drop(host);
     drop(control);

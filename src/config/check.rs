@@ -9,7 +9,7 @@ use super::keys::{self, Key};
 use super::problem::{Problems, quote};
 use super::raw::RawConfig;
 use super::reader::NumberOrText;
-use super::{App, CommandApp, Config, Readiness, Surroundings, Timing, app, control, listen};
+use super::{App, CommandApp, Config, Readiness, Surroundings, Timing, app, care, confinement, control, hooks, listen};
 use crate::units::{Connections, Workers};
 
 const DEFAULT_CONNECTIONS: u32 = 100;
@@ -17,7 +17,7 @@ const DEFAULT_GRACEFUL_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longer waits are mistakes of unit.
-const LONGEST: Duration = Duration::from_hours(24);
+pub(super) const LONGEST: Duration = Duration::from_hours(24);
 /// The environment variable that hosting platforms set (Gunicorn, settings, `workers`).
 const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
 /// How often Gunicorn's worker classes show that they live.
@@ -28,6 +28,9 @@ const OUT_OF_RANGE: &str = "is out of range";
 pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<Config> {
     let timing = timing(raw, problems);
     let app = app::check(raw.app.as_ref(), surroundings, problems);
+    let care = care::check(&raw.care, app.as_ref(), problems);
+    let confinement = confinement::check(raw.app.as_ref(), &raw.limits, problems);
+    let hooks = hooks::check(&raw.hooks, problems);
     let workers = workers(raw.workers.as_ref(), surroundings, problems);
     let connections = connections(raw.connections.as_ref(), app.as_ref(), problems);
     let listen = listen::check(&raw.listen, surroundings, problems);
@@ -51,6 +54,9 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         workers: workers?,
         connections: connections?,
         timing: timing?,
+        care,
+        confinement,
+        hooks,
         metrics: metrics?,
         control: control?,
     })

@@ -9,6 +9,10 @@ pub(super) enum Section {
     Top,
     /// `[app]`.
     App,
+    /// `[limits]`.
+    Limits,
+    /// `[hooks]`.
+    Hooks,
     /// `[listen]`.
     Listen,
     /// `[metrics]`.
@@ -19,13 +23,15 @@ pub(super) enum Section {
 
 impl Section {
     /// The sections that have a header.
-    pub(super) const NAMED: [Self; 4] = [Self::App, Self::Listen, Self::Metrics, Self::Control];
+    pub(super) const NAMED: [Self; 6] = [Self::App, Self::Limits, Self::Hooks, Self::Listen, Self::Metrics, Self::Control];
 
     /// The name between the brackets; nothing for the top.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Top => "",
             Self::App => "app",
+            Self::Limits => "limits",
+            Self::Hooks => "hooks",
             Self::Listen => "listen",
             Self::Metrics => "metrics",
             Self::Control => "control",
@@ -64,7 +70,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.section {
             Section::Top => f.write_str(self.name),
-            Section::App | Section::Listen | Section::Metrics | Section::Control => {
+            Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
                 write!(f, "{}.{}", self.section.name(), self.name)
             }
         }
@@ -73,6 +79,9 @@ impl fmt::Display for Key {
 
 const SPAN: &str = r#"whole seconds (30) or a span ("30s", "1m 30s"), more than 0 and at most a day"#;
 const DIRECTORY: &str = "the path of a folder: absolute, or relative to the folder of this file";
+const COUNT_LIMIT: &str = r#"a whole number, or "unlimited""#;
+const SIZE_LIMIT: &str = r#"a size ("2 GiB", 0), or "unlimited""#;
+const PROGRAM: &str = r#"a program and its arguments as an array of strings: ["/usr/local/bin/notify", "web"]"#;
 const ENV: &str = r#"names and strings: { NAME = "value" }"#;
 
 pub(super) static WORKERS: Key = Key::new(Section::Top, "workers", r#"a whole number from 1 to 1024, or "auto""#);
@@ -84,6 +93,20 @@ pub(super) static TIMEOUT: Key = Key::new(
     r#"whole seconds (30) or a span ("30s", "1m 30s"), at most a day; 0 asks for no heartbeat"#,
 );
 pub(super) static BOOT_TIMEOUT: Key = Key::new(Section::Top, "boot-timeout", SPAN);
+
+pub(super) static SETTLE: Key = Key::new(
+    Section::Top,
+    "settle",
+    r#"whole seconds (5) or a span ("5s"), at most a day; 0 does not watch a reload's first worker"#,
+);
+pub(super) static MAX_UNAVAILABLE: Key = Key::new(Section::Top, "max-unavailable", "a whole number from 1 to 1024");
+pub(super) static MAX_REQUESTS: Key = Key::new(Section::Top, "max-requests", "a whole number; 0 renews no worker for it");
+pub(super) static MAX_REQUESTS_JITTER: Key = Key::new(Section::Top, "max-requests-jitter", "a whole number");
+pub(super) static MAX_AGE: Key =
+    Key::new(Section::Top, "max-age", r#"whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it"#);
+pub(super) static MAX_MEMORY: Key =
+    Key::new(Section::Top, "max-memory", r#"a size ("512 MiB", "2 GiB"); 0 renews no worker for it"#);
+pub(super) static FAIL_AFTER: Key = Key::new(Section::Top, "fail-after", "a whole number; 0 never gives up");
 
 pub(super) static KIND: Key = Key::new(Section::App, "kind", r#""python" or "command""#);
 pub(super) static COMMAND: Key =
@@ -98,6 +121,22 @@ pub(super) static WORKER_CLASS: Key = Key::new(Section::App, "worker-class", r#"
 pub(super) static ENVIRONMENT: Key = Key::new(Section::App, "env", ENV);
 pub(super) static APP_DIRECTORY: Key = Key::new(Section::App, "directory", DIRECTORY);
 
+pub(super) static USER: Key = Key::new(Section::App, "user", r#"the name or number of a user: "www-data""#);
+pub(super) static GROUP: Key = Key::new(Section::App, "group", r#"the name or number of a group: "www-data""#);
+pub(super) static UMASK: Key = Key::new(Section::App, "umask", r#"the bits to take away in octal, in quotes: "0027""#);
+pub(super) static CPU_AFFINITY: Key = Key::new(Section::App, "cpu-affinity", r#""none", "spread" or "pin""#);
+pub(super) static PASS_ENV: Key =
+    Key::new(Section::App, "pass-env", r#"an array of names, * at the end of one for any ending: ["PATH", "LANG", "DJANGO_*"]"#);
+
+pub(super) static OPEN_FILES: Key = Key::new(Section::Limits, "open-files", COUNT_LIMIT);
+pub(super) static PROCESSES: Key = Key::new(Section::Limits, "processes", COUNT_LIMIT);
+pub(super) static CORE: Key = Key::new(Section::Limits, "core", SIZE_LIMIT);
+pub(super) static ADDRESS_SPACE: Key = Key::new(Section::Limits, "address-space", SIZE_LIMIT);
+
+pub(super) static BEFORE_FORK: Key = Key::new(Section::Hooks, "before-fork", PROGRAM);
+pub(super) static AFTER_READY: Key = Key::new(Section::Hooks, "after-ready", PROGRAM);
+pub(super) static ON_EXIT: Key = Key::new(Section::Hooks, "on-exit", PROGRAM);
+
 pub(super) static ADDRESS: Key =
     Key::new(Section::Listen, "address", r#""host:port", "[v6]:port", "unix:/path" or "fd:N", or an array of them"#);
 pub(super) static BACKLOG: Key = Key::new(Section::Listen, "backlog", "a whole number from 1 to 2147483647");
@@ -108,12 +147,19 @@ pub(super) static CONTROL_SOCKET: Key =
     Key::new(Section::Control, "socket", r#"the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock""#);
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 19] = [
+pub(super) static ALL: [&Key; 38] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
     &TIMEOUT,
     &BOOT_TIMEOUT,
+    &SETTLE,
+    &MAX_REQUESTS,
+    &MAX_REQUESTS_JITTER,
+    &MAX_AGE,
+    &MAX_MEMORY,
+    &MAX_UNAVAILABLE,
+    &FAIL_AFTER,
     &KIND,
     &APP,
     &WORKER_CLASS,
@@ -122,6 +168,18 @@ pub(super) static ALL: [&Key; 19] = [
     &READINESS,
     &APP_DIRECTORY,
     &ENVIRONMENT,
+    &PASS_ENV,
+    &USER,
+    &GROUP,
+    &UMASK,
+    &CPU_AFFINITY,
+    &OPEN_FILES,
+    &PROCESSES,
+    &CORE,
+    &ADDRESS_SPACE,
+    &BEFORE_FORK,
+    &AFTER_READY,
+    &ON_EXIT,
     &ADDRESS,
     &BACKLOG,
     &MODE,
@@ -134,12 +192,12 @@ pub(super) static ALL: [&Key; 19] = [
 static FROM_GUNICORN: [(&str, &Key); 10] = [
     ("bind", &ADDRESS),
     ("chdir", &APP_DIRECTORY),
-    ("group", &OWNER),
+    ("child-exit", &ON_EXIT),
     ("pythonpath", &APP_DIRECTORY),
     ("raw-env", &ENVIRONMENT),
     ("threads", &CONNECTIONS),
-    ("umask", &MODE),
-    ("user", &OWNER),
+    ("post-worker-init", &AFTER_READY),
+    ("pre-fork", &BEFORE_FORK),
     ("worker-connections", &CONNECTIONS),
     ("wsgi-app", &APP),
 ];
@@ -176,7 +234,9 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 fn place(section: Section) -> String {
     match section {
         Section::Top => "above the first [section]".to_owned(),
-        Section::App | Section::Listen | Section::Metrics | Section::Control => format!("under [{}]", section.name()),
+        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+            format!("under [{}]", section.name())
+        }
     }
 }
 
@@ -226,7 +286,10 @@ mod tests {
             (Section::Top, "bind", "write address under [listen]"),
             (Section::Top, "worker_connections", "write connections"),
             (Section::App, "worker_connections", "write connections above the first [section]"),
-            (Section::Metrics, "max-requests", "known here: listen"),
+            (Section::Metrics, "retries", "known here: listen"),
+            (Section::Top, "user", "move it under [app]"),
+            (Section::Listen, "umask", "move it under [app]"),
+            (Section::Top, "max_requests", "write max-requests"),
             (Section::Listen, "listen", "known here: address, backlog, mode, owner"),
         ];
         for (section, name, expected) in table {

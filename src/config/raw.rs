@@ -20,10 +20,25 @@ pub(super) struct RawConfig {
     pub(super) graceful_timeout: Option<Spanned<NumberOrText>>,
     pub(super) timeout: Option<Spanned<NumberOrText>>,
     pub(super) boot_timeout: Option<Spanned<NumberOrText>>,
+    pub(super) care: RawCare,
     pub(super) app: Option<RawApp>,
+    pub(super) limits: RawLimits,
+    pub(super) hooks: RawHooks,
     pub(super) listen: RawListen,
     pub(super) metrics: Option<RawMetrics>,
     pub(super) control: Option<RawControl>,
+}
+
+/// When workers are renewed.
+#[derive(Debug, Default)]
+pub(super) struct RawCare {
+    pub(super) settle: Option<Spanned<NumberOrText>>,
+    pub(super) max_unavailable: Option<Spanned<i64>>,
+    pub(super) max_requests: Option<Spanned<i64>>,
+    pub(super) max_requests_jitter: Option<Spanned<i64>>,
+    pub(super) max_age: Option<Spanned<NumberOrText>>,
+    pub(super) max_memory: Option<Spanned<NumberOrText>>,
+    pub(super) fail_after: Option<Spanned<i64>>,
 }
 
 /// `[app]` of either kind.
@@ -38,6 +53,11 @@ pub(super) struct RawApp {
     pub(super) worker_class: Option<Text>,
     pub(super) env: Option<Spanned<Vec<(Text, Text)>>>,
     pub(super) directory: Option<Text>,
+    pub(super) user: Option<Text>,
+    pub(super) group: Option<Text>,
+    pub(super) umask: Option<Text>,
+    pub(super) cpu_affinity: Option<Text>,
+    pub(super) pass_env: Option<Spanned<Vec<Text>>>,
     /// The keys that are written, whatever their values.
     pub(super) written: Vec<(&'static Key, Range<usize>)>,
 }
@@ -47,6 +67,23 @@ impl RawApp {
     pub(super) fn has(&self, key: &'static Key) -> bool {
         self.written.iter().any(|(written, _)| *written == key)
     }
+}
+
+/// `[limits]`.
+#[derive(Debug, Default)]
+pub(super) struct RawLimits {
+    pub(super) open_files: Option<Spanned<NumberOrText>>,
+    pub(super) processes: Option<Spanned<NumberOrText>>,
+    pub(super) core: Option<Spanned<NumberOrText>>,
+    pub(super) address_space: Option<Spanned<NumberOrText>>,
+}
+
+/// `[hooks]`.
+#[derive(Debug, Default)]
+pub(super) struct RawHooks {
+    pub(super) before_fork: Option<Spanned<Vec<Text>>>,
+    pub(super) after_ready: Option<Spanned<Vec<Text>>>,
+    pub(super) on_exit: Option<Spanned<Vec<Text>>>,
 }
 
 /// `[listen]`.
@@ -87,6 +124,8 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
     }
     let mut top = Reader::new(Section::Top, document.get_ref(), problems);
     let app = top.section(Section::App);
+    let limits = top.section(Section::Limits);
+    let hooks = top.section(Section::Hooks);
     let listen = top.section(Section::Listen);
     let metrics = top.section(Section::Metrics);
     let control = top.section(Section::Control);
@@ -96,12 +135,17 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
         graceful_timeout: top.number_or_text(&keys::GRACEFUL_TIMEOUT),
         timeout: top.number_or_text(&keys::TIMEOUT),
         boot_timeout: top.number_or_text(&keys::BOOT_TIMEOUT),
+        care: read_care(&mut top),
         app: None,
+        limits: RawLimits::default(),
+        hooks: RawHooks::default(),
         listen: RawListen::default(),
         metrics: None,
         control: None,
     };
     raw.app = app.map(|(table, header)| read_app(table, header, problems));
+    raw.limits = limits.map(|(table, _)| read_limits(table, problems)).unwrap_or_default();
+    raw.hooks = hooks.map(|(table, _)| read_hooks(table, problems)).unwrap_or_default();
     raw.listen = listen.map(|(table, _)| read_listen(table, problems)).unwrap_or_default();
     raw.metrics = metrics.map(|(table, _)| read_metrics(table, problems));
     raw.control = control.map(|(table, header)| read_control(table, header, problems));
@@ -110,6 +154,37 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
         problems.in_file(Section::App.name(), "the section is missing", hint);
     }
     Some(raw)
+}
+
+fn read_care(top: &mut Reader<'_, '_, '_>) -> RawCare {
+    RawCare {
+        settle: top.number_or_text(&keys::SETTLE),
+        max_unavailable: top.number(&keys::MAX_UNAVAILABLE),
+        max_requests: top.number(&keys::MAX_REQUESTS),
+        max_requests_jitter: top.number(&keys::MAX_REQUESTS_JITTER),
+        max_age: top.number_or_text(&keys::MAX_AGE),
+        max_memory: top.number_or_text(&keys::MAX_MEMORY),
+        fail_after: top.number(&keys::FAIL_AFTER),
+    }
+}
+
+fn read_limits(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawLimits {
+    let mut reader = Reader::new(Section::Limits, table, problems);
+    RawLimits {
+        open_files: reader.number_or_text(&keys::OPEN_FILES),
+        processes: reader.number_or_text(&keys::PROCESSES),
+        core: reader.number_or_text(&keys::CORE),
+        address_space: reader.number_or_text(&keys::ADDRESS_SPACE),
+    }
+}
+
+fn read_hooks(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawHooks {
+    let mut reader = Reader::new(Section::Hooks, table, problems);
+    RawHooks {
+        before_fork: reader.texts(&keys::BEFORE_FORK),
+        after_ready: reader.texts(&keys::AFTER_READY),
+        on_exit: reader.texts(&keys::ON_EXIT),
+    }
 }
 
 fn read_app(table: &DeTable<'_>, header: Range<usize>, problems: &mut Problems<'_>) -> RawApp {
@@ -125,6 +200,11 @@ fn read_app(table: &DeTable<'_>, header: Range<usize>, problems: &mut Problems<'
         worker_class: reader.text(&keys::WORKER_CLASS),
         env: reader.text_table(&keys::ENVIRONMENT),
         directory: reader.text(&keys::APP_DIRECTORY),
+        user: reader.text(&keys::USER),
+        group: reader.text(&keys::GROUP),
+        umask: reader.text(&keys::UMASK),
+        cpu_affinity: reader.text(&keys::CPU_AFFINITY),
+        pass_env: reader.texts(&keys::PASS_ENV),
         written: Section::App.keys().filter_map(place).collect(),
     }
 }

@@ -35,7 +35,7 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
             }
             let path = match section {
                 Section::Top => plain(name.get_ref()),
-                Section::App | Section::Listen | Section::Metrics | Section::Control => {
+                Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
                     format!("{}.{}", section.name(), plain(name.get_ref()))
                 }
             };

@@ -74,6 +74,9 @@ fn the_annotated_file_shows_the_defaults() {
                 timeout: Duration::from_secs(30),
                 boot_timeout: Duration::from_mins(1),
             },
+            care: Care::default(),
+            confinement: Confinement::default(),
+            hooks: Hooks::default(),
             metrics: None,
             control: None,
         }
@@ -84,8 +87,17 @@ fn the_annotated_file_shows_the_defaults() {
 fn what_the_annotated_file_has_in_comments_holds_too() {
     let config = parse(&annotated_command()).unwrap();
     let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"").unwrap();
+    let limits = Limits {
+        open_files: Some(Limit::At(65_536)),
+        processes: Some(Limit::At(4096)),
+        core: Some(Limit::At(0)),
+        address_space: Some(Limit::Unlimited),
+    };
+    let confinement = Confinement { limits, ..Confinement::default() };
+    let program = || vec!["/usr/bin/env".to_owned(), "true".to_owned()];
+    let hooks = Hooks { before_fork: program(), after_ready: program(), on_exit: program() };
     let listen = Listen { owner: Some("www-data:www-data".to_owned()), ..defaults.listen.clone() };
-    assert_eq!(config, Config { listen, ..defaults });
+    assert_eq!(config, Config { listen, confinement, hooks, ..defaults });
     assert_eq!(config.connections.get(), 100);
     assert_eq!(config.control.unwrap().socket, Path::new("/run/tuningfork/shop/control.sock"));
     assert_eq!(config.metrics.unwrap().listen.to_string(), "127.0.0.1:9150");

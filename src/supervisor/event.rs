@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::Timing;
+use crate::config::{Care, Config, Timing};
 use crate::units::{Generation, Slot, WorkerId, Workers};
 
 /// A fact, or a wish of the person who runs the service.
@@ -60,6 +60,16 @@ pub struct Settings {
     pub workers: Workers,
     /// How long to wait for what.
     pub timing: Timing,
+    /// When workers that serve are renewed.
+    pub care: Care,
+}
+
+impl Settings {
+    /// Those of `config`.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { workers: config.workers, timing: config.timing, care: config.care }
+    }
 }
 
 /// What a person asks for by signal.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::Supervisor;
 use super::event::{Command, Event, Exit, Haste, Settings, Wish};
-use crate::config::Timing;
+use crate::config::{Care, Timing};
 use crate::units::{Generation, Moment, WorkerId, Workers};
 
 const SETTINGS: fn(u32) -> Settings = |workers| Settings {
     workers: Workers::new(workers).expect("invariant: small"),
+    care: Care::default(),
     timing: Timing {
         graceful_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(30),

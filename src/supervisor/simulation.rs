@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::event::{Command, Event, Exit, Haste, Reason, Settings, Transition, Wish, WorkerState};
 use super::host::Host;
 use super::{Outcome, Rollout, Supervisor};
-use crate::config::Timing;
+use crate::config::{Care, Timing};
 use crate::units::{Generation, Moment, Slot, WorkerId, Workers};
 
 const SEEDS: u64 = 2_000;
@@ -88,7 +88,11 @@ impl World {
     }
 
     fn settings(&mut self) -> Settings {
-        Settings { workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(), timing: TIMING }
+        Settings {
+            workers: Workers::new(1 + u32::try_from(self.chance.below(6)).unwrap()).unwrap(),
+            timing: TIMING,
+            care: Care::default(),
+        }
     }
 
     fn prepare(&mut self, generation: Generation) {
@@ -333,7 +337,7 @@ fn the_promises_hold_over_thousands_of_seeds() {
 fn a_long_gap_in_time_kills_nobody() {
     let mut world = World::new(7);
     world.kind = true;
-    let settings = Settings { workers: Workers::folk(NonZeroU16::new(2).unwrap()), timing: TIMING };
+    let settings = Settings { workers: Workers::folk(NonZeroU16::new(2).unwrap()), timing: TIMING, care: Care::default() };
     let (mut supervisor, commands) = Supervisor::start(world.now(), settings);
     for command in commands {
         world.perform(command);

@@ -1,39 +1,92 @@
 //! What a worker is started with, and the generations it can be started from.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::listen::{Listener, Listeners};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
+use super::standing::{self, Person, Standing, StandingError, Variables};
 use super::zygote::{Birth, Stage, Zygote};
 use crate::config::{self, CommandApp, Config, PythonApp};
 use crate::supervisor::event::Settings;
 use crate::units::{Generation, Slot, WorkerId};
 
-/// Variables that are addressed to the supervisor, not to its workers.
+/// Variables that are addressed to the supervisor, never to its workers.
 const NOT_FOR_WORKERS: [&str; 9] = [
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
+    "FDSTORE",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "MAINPID",
+];
+/// Variables that describe the supervisor's unit and streams (systemd.exec(5)), and its own setting: a worker gets them only by name.
+const ONLY_BY_NAME: [&str; 10] = [
+    "CREDENTIALS_DIRECTORY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "MANAGERPID",
+    "MANAGERPIDFDID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "SYSTEMD_EXEC_PID",
+    "TRIGGER_UNIT",
     "WEB_CONCURRENCY",
 ];
 
-/// The environment that workers may see.
+/// Whether a variable is one of those that workers inherit.
+fn is_passed(key: &OsStr, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(stem) => key.as_bytes().starts_with(stem.as_bytes()) && !ONLY_BY_NAME.iter().any(|name| key == *name),
+        None => key == pattern.as_str(),
+    })
+}
+
+/// Our environment, without what workers must never see.
 pub fn environment(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     ours.filter(|(key, _)| !NOT_FOR_WORKERS.iter().any(|name| key == name)).collect()
 }
 
+/// Whether whom the configuration names can be found, and whether we may be them.
+pub fn check(config: &Config) -> Result<(), StandingError> {
+    Person::of(&config.confinement).map(drop)
+}
+
+/// What a generation's workers are to be: its configuration, and whom it names.
+pub(super) struct Origin {
+    pub(super) config: Arc<Config>,
+    person: Option<Person>,
+    /// What the person's environment says of it.
+    home: Variables,
+}
+
+impl Origin {
+    /// Looks up the names in `config`.
+    pub(super) fn of(config: Arc<Config>) -> Result<Self, StandingError> {
+        let (person, home) = Person::of(&config.confinement)?.unzip();
+        Ok(Self { config, person, home: home.unwrap_or_default() })
+    }
+
+    /// The number of the user that workers are, if it is somebody else than us.
+    pub(super) fn stranger(&self) -> Option<u32> {
+        self.person.as_ref().filter(|person| person.drops).map(|person| person.uid)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::new(&self.config.confinement, self.person.clone())
+    }
+}
+
 /// What every worker of a generation shares.
 pub(super) struct Launch<'a> {
-    pub(super) config: &'a Config,
+    pub(super) origin: &'a Origin,
     pub(super) listeners: &'a Listeners,
     pub(super) output: &'a Output,
     pub(super) env: &'a [(OsString, OsString)],
@@ -41,13 +94,15 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Ours, then the application's own, then what the contract says.
+    /// Of ours what is passed on, the user's home, then the application's own, then what the contract says.
     fn env(&self, own: &[(String, String)], contract: &[(&str, String)]) -> Vec<(OsString, OsString)> {
-        let mut all: BTreeMap<OsString, OsString> = self.env.iter().cloned().collect();
+        let config = &self.origin.config;
+        let passed = self.env.iter().filter(|(key, _)| is_passed(key, &config.confinement.pass_env));
+        let mut all: BTreeMap<OsString, OsString> = passed.chain(&self.origin.home).cloned().collect();
         all.extend(own.iter().map(|(key, value)| (key.into(), value.into())));
         all.insert("NOTIFY_SOCKET".into(), self.notify_socket.into());
-        all.insert("TUNINGFORK_WORKERS".into(), self.config.workers.to_string().into());
-        all.insert("TUNINGFORK_CONNECTIONS".into(), self.config.connections.to_string().into());
+        all.insert("TUNINGFORK_WORKERS".into(), config.workers.to_string().into());
+        all.insert("TUNINGFORK_CONNECTIONS".into(), config.connections.to_string().into());
         all.extend(contract.iter().map(|(key, value)| ((*key).into(), value.into())));
         all.into_iter().collect()
     }
@@ -55,7 +110,8 @@ impl Launch<'_> {
 
 /// Starts a worker of kind `command`.
 pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Result<Process, SpawnError> {
-    let Config { connections, workers, timing, .. } = launch.config;
+    let Config { connections, workers, timing, confinement, .. } = &*launch.origin.config;
+    let cores = standing::cores(confinement.cpu_affinity, slot, *workers);
     let names = vec!["http"; launch.listeners.all().len()].join(":");
     let mut contract = vec![
         ("LISTEN_FDS", launch.listeners.all().len().to_string()),
@@ -71,6 +127,7 @@ pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Resu
         directory: &app.directory,
         fds: passed(launch.listeners),
         output: launch.output,
+        standing: launch.origin.standing().on(cores.as_deref()),
         listen_pid: true,
     })
 }
@@ -78,17 +135,18 @@ pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Resu
 /// Starts a zygote, which begins to import the application.
 pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp) -> Result<Zygote, SpawnError> {
     Zygote::start(&Birth {
-        config: launch.config,
+        config: &launch.origin.config,
         app,
         env: launch.env(&app.env, &[]),
         listeners: passed(launch.listeners),
         output: launch.output,
+        standing: launch.origin.standing(),
     })
 }
 
 /// A generation that is loaded or being loaded.
 pub(super) struct Loaded {
-    pub(super) config: Arc<Config>,
+    pub(super) origin: Arc<Origin>,
     zygote: Option<Zygote>,
     announced: bool,
 }
@@ -105,9 +163,9 @@ pub(super) struct Generations(BTreeMap<Generation, Loaded>);
 
 impl Generations {
     /// One without a zygote is loaded by now.
-    pub(super) fn add(&mut self, generation: Generation, config: Arc<Config>, zygote: Option<Zygote>) {
+    pub(super) fn add(&mut self, generation: Generation, origin: Arc<Origin>, zygote: Option<Zygote>) {
         let announced = zygote.is_none();
-        self.0.insert(generation, Loaded { config, zygote, announced });
+        self.0.insert(generation, Loaded { origin, zygote, announced });
     }
 
     pub(super) fn get(&self, generation: Generation) -> Option<&Loaded> {
@@ -141,7 +199,7 @@ impl Generations {
     pub(super) fn announce(&mut self, generation: Generation) -> Option<Settings> {
         let loaded = self.0.get_mut(&generation).filter(|loaded| !loaded.announced)?;
         loaded.announced = true;
-        Some(Settings { workers: loaded.config.workers, timing: loaded.config.timing })
+        Some(Settings::of(&loaded.origin.config))
     }
 
     pub(super) fn with_zygotes(&self) -> Vec<Generation> {

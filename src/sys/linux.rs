@@ -13,13 +13,14 @@ use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
-use super::launch::{self, Generations, Launch};
+use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
-use super::zygote::{Reply, Stage};
+use super::standing;
+use super::zygote::{Order, Reply, Stage};
 use crate::config::{App, Config, Readiness};
 use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
@@ -84,35 +85,39 @@ impl<'a> Linux<'a> {
     /// The configuration in force for a generation.
     #[must_use]
     pub fn config(&self, generation: Generation) -> Option<&Arc<Config>> {
-        self.generations.get(generation).map(|loaded| &loaded.config)
+        self.generations.get(generation).map(|loaded| &loaded.origin.config)
     }
 
     fn prepare(&mut self, generation: Generation) {
         let result = (self.around.loader)(generation).and_then(|config| {
-            let zygote = match &config.app {
+            let origin = Origin::of(config).map_err(|error| error.to_string())?;
+            if let Some(uid) = origin.stranger() {
+                self.notify.give_to(uid).map_err(|error| error.to_string())?;
+            }
+            let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&config), app)
+                    launch::zygote(&self.launch_of(&origin), app)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
-            Ok((config, zygote))
+            Ok((Arc::new(origin), zygote))
         });
         match result {
-            Ok((config, zygote)) => {
-                let settings = Settings { workers: config.workers, timing: config.timing };
+            Ok((origin, zygote)) => {
+                let settings = Settings::of(&origin.config);
                 if zygote.is_none() {
                     self.events.push_back(Event::Prepared { generation, settings });
                 }
-                self.generations.add(generation, config, zygote);
+                self.generations.add(generation, origin, zygote);
             }
             Err(reason) => self.events.push_back(Event::PrepareFailed { generation, reason }),
         }
     }
 
-    fn launch_of<'b>(&'b self, config: &'b Config) -> Launch<'b> {
+    fn launch_of<'b>(&'b self, origin: &'b Origin) -> Launch<'b> {
         Launch {
-            config,
+            origin,
             listeners: self.around.listeners,
             output: self.around.output,
             env: &self.around.env,
@@ -121,14 +126,14 @@ impl<'a> Linux<'a> {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
-        let Some(config) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.config)) else {
+        let Some(origin) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.origin)) else {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
         };
-        let result = match &config.app {
+        let result = match &origin.config.app {
             App::Python(_) => self.fork(worker, slot, generation),
             App::Command(app) => {
-                launch::command(&self.launch_of(&config), app, slot).map_err(|error| error.to_string()).map(|process| {
+                launch::command(&self.launch_of(&origin), app, slot).map_err(|error| error.to_string()).map(|process| {
                     let ready_at = match app.readiness {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
@@ -144,17 +149,18 @@ impl<'a> Linux<'a> {
 
     /// Asks the zygote, after replacing it if it has died.
     fn fork(&mut self, worker: WorkerId, slot: Slot, generation: Generation) -> Result<(), String> {
-        let dead = self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead));
-        if dead {
+        let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
+        let origin = Arc::clone(&loaded.origin);
+        if loaded.zygote_stage() == Some(Stage::Dead) {
             tracing::warn!(%generation, "the zygote has ended; starting another");
-            let config = self.config(generation).map(Arc::clone).ok_or("its generation is not loaded")?;
-            if let App::Python(app) = &config.app {
-                let zygote = launch::zygote(&self.launch_of(&config), app).map_err(|error| error.to_string())?;
+            if let App::Python(app) = &origin.config.app {
+                let zygote = launch::zygote(&self.launch_of(&origin), app).map_err(|error| error.to_string())?;
                 self.generations.replace_zygote(generation, zygote);
             }
         }
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
-        zygote.fork(worker, slot).map_err(|error| error.to_string())
+        let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
+        zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
     }
 
     /// The signal that ends a worker of this generation at once: what Gunicorn's workers take, and what every program does.

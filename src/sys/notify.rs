@@ -1,7 +1,9 @@
 //! The receiving side of sd_notify(3): what workers say about themselves. One socket for all; the kernel says who speaks.
 
+use std::fs;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::cmsg_space;
@@ -14,6 +16,9 @@ use nix::sys::socket::{
 const MAX_MESSAGE: usize = 4096;
 
 use super::private_folder::PrivateFolder;
+
+/// What everybody needs to pass through a folder.
+const ENTER: u32 = 0o001;
 
 /// What a worker said that the supervisor cares for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +33,9 @@ pub(super) struct Said {
 pub(super) struct NotifySocket {
     fd: OwnedFd,
     path: PathBuf,
-    _folder: PrivateFolder,
+    folder: PrivateFolder,
+    /// The user it was given to, if not ours.
+    user: Option<u32>,
 }
 
 impl NotifySocket {
@@ -39,7 +46,32 @@ impl NotifySocket {
         let folder = PrivateFolder::make()?;
         let path = folder.path().join("notify");
         bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
-        Ok(Self { fd, path, _folder: folder })
+        Ok(Self { fd, path, folder, user: None })
+    }
+
+    /// Lets workers of another user speak: the folder can be entered then, the socket is theirs. Once given it stays given.
+    pub(super) fn give_to(&mut self, uid: u32) -> io::Result<()> {
+        match self.user {
+            Some(user) if user == uid => return Ok(()),
+            Some(_) => return Err(io::Error::other("app.user has changed: that needs a restart, since older workers live on")),
+            None => {}
+        }
+        let closed =
+            self.folder.path().ancestors().skip(1).find(|parent| {
+                fs::metadata(parent).is_ok_and(|about| about.permissions().mode() & ENTER == 0 && about.uid() != uid)
+            });
+        if let Some(closed) = closed {
+            let message = format!(
+                "app.user cannot enter {}: its mode must allow that (systemd: RuntimeDirectoryMode=0711)",
+                closed.display()
+            );
+            return Err(io::Error::other(message));
+        }
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o711))?;
+        std::os::unix::fs::chown(&self.path, Some(uid), None)?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))?;
+        self.user = Some(uid);
+        Ok(())
     }
 
     /// The value of NOTIFY_SOCKET for workers.

@@ -1,6 +1,8 @@
 //! From a program to a process: fork, set up, execve. Everything is built before the fork; between fork and exec only
 //! async-signal-safe calls are made, since other threads may hold the allocator's lock at that moment.
 
+mod set_up;
+
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -17,19 +19,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use thiserror::Error;
 
-use super::limits;
+use super::standing::Standing;
+use set_up::{STEPS, become_program};
 
 /// Where passed descriptors begin in the new process (SD_LISTEN_FDS_START).
 pub(super) const FIRST_FD: RawFd = 3;
 /// Room for any pid in the environment, filled in after the fork.
 const PID_DIGITS: &str = "0000000000";
-
-/// Steps of the child that can fail, by the numbers it reports.
-const STEPS: [&str; 5] = ["", "the supervisor ended", "the working directory", "passing descriptors", "execve"];
-const PARENT: u8 = 1;
-const CHDIR: u8 = 2;
-const DESCRIPTORS: u8 = 3;
-const EXECVE: u8 = 4;
 
 /// Why a process could not be made.
 #[derive(Debug, Error)]
@@ -59,6 +55,7 @@ pub(super) struct Program<'a> {
     /// Become 3, 4, … in the new process; nothing else from 3 up is open there.
     pub(super) fds: Vec<BorrowedFd<'a>>,
     pub(super) output: &'a Output,
+    pub(super) standing: Standing,
     /// Sets LISTEN_PID to the new process's own pid.
     pub(super) listen_pid: bool,
 }
@@ -84,8 +81,7 @@ struct Prepared {
     stdin: OwnedFd,
     output: Option<RawFd>,
     supervisor: libc::pid_t,
-    /// The limit of open files that we were started with.
-    open_files: libc::rlimit,
+    standing: Standing,
 }
 
 /// Runs `program` in a process group of its own. It gets SIGTERM should this thread's process die.
@@ -140,7 +136,7 @@ fn prepare(program: &Program<'_>) -> Result<Prepared, SpawnError> {
             Output::To(fd) => Some(fd.as_raw_fd()),
         },
         supervisor: libc::pid_t::try_from(std::process::id()).unwrap_or(0),
-        open_files: limits::at_start(),
+        standing: program.standing.clone(),
     })
 }
 
@@ -181,84 +177,4 @@ fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnEr
     let errno = io::Error::last_os_error();
     drop((env_bytes, failed));
     Pid::from_raw(pid).filter(|_| pid > 0).ok_or(SpawnError::Step { step: "fork", source: errno })
-}
-
-/// The child's side. Tells the errno through `failed` when execve does not happen.
-#[expect(unsafe_code, reason = "system calls between fork and execve")]
-unsafe fn become_program(prepared: &Prepared, argv: &[*const libc::c_char], env: &[*mut libc::c_char], failed: RawFd) -> ! {
-    // SAFETY: only async-signal-safe calls; descriptors and pointers are valid as the caller promises.
-    unsafe {
-        let failed = libc::fcntl(failed, libc::F_DUPFD_CLOEXEC, prepared.above);
-        let mut step = set_up(prepared, env);
-        if step == 0 {
-            libc::execve(prepared.path.as_ptr(), argv.as_ptr(), env.as_ptr().cast());
-            step = EXECVE;
-        }
-        let [a, b, c, d] = (*libc::__errno_location()).to_ne_bytes();
-        let failure = [step, a, b, c, d];
-        libc::write(failed, failure.as_ptr().cast(), failure.len());
-        libc::_exit(127)
-    }
-}
-
-/// In the order in which each step is still allowed. 0, or the number of the step that failed; errno tells the error.
-#[expect(unsafe_code, reason = "system calls between fork and execve")]
-unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> u8 {
-    // SAFETY: as in `become_program`.
-    unsafe {
-        libc::setpgid(0, 0);
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const prepared.open_files);
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 || libc::getppid() != prepared.supervisor {
-            return PARENT;
-        }
-        if libc::chdir(prepared.directory.as_ptr()) != 0 {
-            return CHDIR;
-        }
-        if libc::dup2(prepared.stdin.as_raw_fd(), 0) < 0 {
-            return DESCRIPTORS;
-        }
-        if let Some(output) = prepared.output
-            && (libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0)
-        {
-            return DESCRIPTORS;
-        }
-        let mut next = FIRST_FD;
-        for fd in &prepared.fds {
-            if libc::dup2(fd.as_raw_fd(), next) < 0 {
-                return DESCRIPTORS;
-            }
-            next += 1;
-        }
-        libc::syscall(libc::SYS_close_range, next, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        if let Some((entry, at)) = prepared.pid_at {
-            write_pid(*env.get_unchecked(entry), at);
-        }
-        0
-    }
-}
-
-/// Writes our pid as decimal digits over the room kept for it.
-#[expect(unsafe_code, reason = "formats into memory allocated before the fork")]
-unsafe fn write_pid(entry: *mut libc::c_char, at: usize) {
-    let mut digits = [0_u8; PID_DIGITS.len()];
-    let mut rest = std::process::id();
-    let mut length = 0;
-    while rest > 0 && length < digits.len() {
-        digits[length] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        length += 1;
-    }
-    // SAFETY: `entry` holds `at` bytes, then as many as `digits` has, then NUL.
-    unsafe {
-        for (place, digit) in digits[..length].iter().rev().enumerate() {
-            entry.cast::<u8>().add(at + place).write(*digit);
-        }
-        entry.cast::<u8>().add(at + length).write(0);
-    }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use super::standing::Standing;
 use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId};
 
@@ -55,13 +56,22 @@ pub(super) enum Stage {
     Dead,
 }
 
+/// A worker to be forked.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) worker: WorkerId,
+    pub(super) slot: Slot,
+    /// The cores it keeps to; all if absent.
+    pub(super) cores: Option<Vec<usize>>,
+}
+
 /// A running zygote.
 pub(super) struct Zygote {
     channel: OwnedFd,
     process: Process,
     stage: Stage,
     /// Forks asked for and not sent: the application is being imported, or the channel is full.
-    queued: VecDeque<(WorkerId, Slot)>,
+    queued: VecDeque<Order>,
     /// Forks asked for and not answered.
     asked: Vec<WorkerId>,
 }
@@ -73,6 +83,7 @@ pub(super) struct Birth<'a> {
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) listeners: Vec<BorrowedFd<'a>>,
     pub(super) output: &'a Output,
+    pub(super) standing: Standing,
 }
 
 impl Zygote {
@@ -91,6 +102,7 @@ impl Zygote {
             directory: &birth.app.directory,
             fds,
             output: birth.output,
+            standing: birth.standing.clone(),
             listen_pid: false,
         };
         let process = spawn(&program)?;
@@ -108,11 +120,11 @@ impl Zygote {
     }
 
     /// Asks for a worker; the answer comes as a [`Reply`].
-    pub(super) fn fork(&mut self, worker: WorkerId, slot: Slot) -> io::Result<()> {
+    pub(super) fn fork(&mut self, order: Order) -> io::Result<()> {
         if self.stage == Stage::Dead {
             return Err(io::Error::other("the zygote has ended"));
         }
-        self.queued.push_back((worker, slot));
+        self.queued.push_back(order);
         self.flush();
         Ok(())
     }
@@ -120,9 +132,10 @@ impl Zygote {
     /// Sends what is asked for, as far as the channel takes it; the rest follows after the next reply.
     fn flush(&mut self) {
         while self.stage == Stage::Imported
-            && let Some((worker, slot)) = self.queued.front().copied()
+            && let Some(Order { worker, slot, cores }) = self.queued.front()
         {
-            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0}})) {
+            let worker = *worker;
+            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}})) {
                 Ok(()) => {
                     self.queued.pop_front();
                     self.asked.push(worker);
@@ -175,7 +188,7 @@ impl Zygote {
 
     /// Whether it was asked for this worker and has not answered.
     pub(super) fn owes_that(&self, worker: WorkerId) -> bool {
-        self.asked.contains(&worker) || self.queued.iter().any(|(queued, _)| *queued == worker)
+        self.asked.contains(&worker) || self.queued.iter().any(|queued| queued.worker == worker)
     }
 
     /// Kills it, and asks what the import started to leave. Its workers are in groups of their own.
@@ -195,7 +208,7 @@ impl Zygote {
 
     /// Every fork that will never be answered, once the zygote is dead.
     pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
-        self.queued.drain(..).map(|(worker, _)| worker).chain(self.asked.drain(..)).collect()
+        self.queued.drain(..).map(|order| order.worker).chain(self.asked.drain(..)).collect()
     }
 
     fn send(&mut self, message: &serde_json::Value) -> rustix::io::Result<()> {

@@ -84,7 +84,7 @@ impl Testbed for Live<'_> {
         let listeners = Listeners::bind(&self.private_listen()).map_err(|error| fail(error.to_string()))?;
         let target = target(&listeners).ok_or_else(|| fail("the trial's socket has no address".to_owned()))?;
         let (remote, inbox) = remote::pair().map_err(|error| fail(error.to_string()))?;
-        let settings = Settings { workers: config.workers, timing: config.timing };
+        let settings = Settings::of(&config);
         let loader = Box::new(move |_| Ok(Arc::clone(&config)));
         let (signals, output, env) = (&mut *self.signals, self.output, self.env.clone());
         let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env };

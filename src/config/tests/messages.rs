@@ -47,7 +47,7 @@ listen = \"fd:3\"
     tuningfork.toml:14: listen.mode: is the number 660 (write the permission bits in octal, in quotes: "0660")
     tuningfork.toml:15: listen.backlog: 0 is out of range (write a whole number from 1 to 2147483647)
     tuningfork.toml:16: listen.workers: unknown key (move it above the first [section])
-    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, app, listen, metrics, control)
+    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, settle, max-requests, max-requests-jitter, max-age, max-memory, max-unavailable, fail-after, app, limits, hooks, listen, metrics, control)
     tuningfork.toml:22: metrics.listen: "fd:3" cannot be inherited (write "host:port", "[v6]:port" or "unix:/path")
     "#);
 }
@@ -300,5 +300,59 @@ fn sections_that_are_none() {
     tuningfork.toml:1: listen: is the string "a:1", but listen is a section (write [listen] on a line of its own, its keys below)
     tuningfork.toml:2: metrics: is the boolean true, but metrics is a section (write [metrics] on a line of its own, its keys below)
     tuningfork.toml:6: listenn: unknown key (did you mean listen?)
+    "#);
+}
+
+#[test]
+fn care_problems() {
+    let table = [
+        "settle = \"2 days\"",
+        "max-unavailable = 0",
+        "max-requests = -1",
+        "max-age = \"2 years\"",
+        "max-memory = 512",
+        "max-memory = \"512 MB\"",
+        "fail-after = \"never\"",
+    ];
+    let told: Vec<_> = table.into_iter().map(|line| messages(&format!("{line}\n{}", python("")))).collect();
+    insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:1: ", ""), @r#"
+    settle: "2 days" is out of range (write whole seconds (5) or a span ("5s"), at most a day; 0 does not watch a reload's first worker)
+    max-unavailable: 0 is out of range (write a whole number from 1 to 1024)
+    max-requests: -1 is out of range (write a whole number; 0 renews no worker for it)
+    max-age: "2 years" is out of range (write whole seconds or a span ("12h", "7 days"), at most a year; 0 renews no worker for it)
+    max-memory: 512 bytes are less than any worker needs (write a unit: "512 MiB")
+    max-memory: "512 MB" is not a size (write a size ("512 MiB", "2 GiB"); 0 renews no worker for it)
+    fail-after: is the string "never" (write a whole number; 0 never gives up)
+    "#);
+    let command = "max-requests = 9\n[app]\nkind = \"command\"\ncommand = [\"true\"]";
+    insta::assert_snapshot!(messages(command), @r#"tuningfork.toml:1: max-requests: only workers of kind = "python" count their requests (remove it, and have the program say X_TUNINGFORK_RENEW=1 to NOTIFY_SOCKET when it wants to be renewed)"#);
+}
+
+#[test]
+fn confinement_problems() {
+    let table = [
+        "user = \"\"",
+        "group = \"a:b\"",
+        "umask = \"+22\"",
+        "umask = \"1022\"",
+        "cpu-affinity = \"all\"",
+        "pass-env = \"PATH\"",
+        "pass-env = [\"*_TOKEN\"]",
+        "[limits]\ncore = \"big\"",
+        "[limits]\nopen-files = -1",
+        "[hooks]\non-exit = [\"\"]",
+    ];
+    let told: Vec<_> = table.into_iter().map(|line| messages(&python(line))).collect();
+    insta::assert_snapshot!(told.join("\n").replace("tuningfork.toml:", ""), @r#"
+    4: app.user: "" is no name (write the name or number of a user: "www-data")
+    4: app.group: "a:b" is no name (write the name or number of a group: "www-data")
+    4: app.umask: "+22" is no mask (write the bits to take away in octal, in quotes: "0027")
+    4: app.umask: "1022" is no mask (write the bits to take away in octal, in quotes: "0027")
+    4: app.cpu-affinity: "all" is not known (write "none", "spread" or "pin")
+    4: app.pass-env: is the string "PATH" (write an array of names, * at the end of one for any ending: ["PATH", "LANG", "DJANGO_*"])
+    4: app.pass-env: "*_TOKEN" is no name (write an array of names, * at the end of one for any ending: ["PATH", "LANG", "DJANGO_*"])
+    5: limits.core: "big" is not a size (write a size ("2 GiB", 0), or "unlimited")
+    5: limits.open-files: -1 is not a size (write a whole number, or "unlimited")
+    5: hooks.on-exit: names no program (write a program and its arguments as an array of strings: ["/usr/local/bin/notify", "web"])
     "#);
 }

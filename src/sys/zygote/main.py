@@ -219,6 +219,7 @@ def be_worker(settings, application, worker_class, order):
         sleep(0.0005)
     follow_into_death(settings["supervisor"])  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
+    keep_to(order.get("cores"))
     os.close(CONTROL)
     os.close(SCRIPT)
     set_title("worker %d" % order["slot"], settings)
@@ -237,6 +238,14 @@ def be_worker(settings, application, worker_class, order):
         log.exception("Exception in worker process")
         sys.exit(-1 if worker and worker.booted else EXIT_BOOT)
     sys.exit(0)
+
+
+def keep_to(cores):
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError:
+            pass  # cores that went away since they were counted are no reason not to serve
 
 
 def flush():

@@ -7,6 +7,7 @@ pub(crate) mod journal;
 pub(crate) mod lone_worker;
 pub(crate) mod parts;
 pub(crate) mod process;
+pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod shop;
 pub(crate) mod turn;

@@ -17,6 +17,13 @@ pub(crate) fn python() -> &'static Path {
     PART.get_or_init(|| locked(|| virtual_environment("venv", "requirements.txt")))
 }
 
+/// Where its packages lie: Gunicorn serves other interpreters too.
+pub(crate) fn packages() -> PathBuf {
+    let library = python().parent().and_then(Path::parent).expect("invariant: bin/python").join("lib");
+    let versions = std::fs::read_dir(library).expect("list the library").flatten();
+    versions.map(|version| version.path().join("site-packages")).find(|path| path.is_dir()).expect("packages")
+}
+
 /// The interpreter of another one, beside the load generators Locust and k6.
 pub(crate) fn load_python() -> &'static Path {
     static PART: OnceLock<PathBuf> = OnceLock::new();

@@ -69,6 +69,12 @@ address = "@LISTEN@"
         self
     }
 
+    /// Writes another path in its configuration.
+    pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
+        self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
+        self
+    }
+
     /// Sets a variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
