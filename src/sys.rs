@@ -25,5 +25,6 @@ pub mod remote;
 pub mod signals;
 pub mod spawn;
 pub mod standing;
+pub mod succession;
 pub mod systemd;
 mod zygote;

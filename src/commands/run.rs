@@ -1,77 +1,123 @@
 //! `tuningfork run`: the service. Reads the configuration, binds, and lets [`serve`] do the rest.
 
 mod audience;
+mod desks;
 mod sockets;
 
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{CommandError, configuration};
 use crate::config::{App, Config};
-use crate::control::Server;
-use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
+use crate::metrics::{Board, Counters};
 use crate::serve::serve;
 use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
 use crate::supervisor::herald::Herald;
+use crate::sys::inherit::{Inherited, Variables};
 use crate::sys::linux::{Linux, Surroundings};
-use crate::sys::listen::{Listeners, StdListener};
+use crate::sys::listen::Listeners;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
+use crate::sys::succession::{Estate, Predecessor, own_program};
 use crate::sys::systemd::{Systemd, watchdog};
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
-use audience::{Roster, RunAudience, Watcher};
+use audience::{Roster, RunAudience};
+use desks::Premises;
 use sockets::Sockets;
 
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
+    // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
+    let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
+    let predecessor = inherited.predecessor().map(Predecessor::new);
+    let outcome = supervise(path, inherited, predecessor.as_ref());
+    if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
+        predecessor.say_failed(&error.to_string());
+    }
+    outcome
+}
+
+fn supervise(path: &Path, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
     let config = Arc::new(configuration::read(path)?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
-    let systemd =
-        Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
-    let sockets = Sockets::open(&config)?;
-    let listeners = &sockets.http;
-    keep(&systemd, &sockets);
+    let systemd = manager(predecessor)?;
+    let premises = premises(&config, inherited, predecessor)?;
+    if predecessor.is_none() {
+        premises.keep(&systemd);
+    }
+    let listeners = &premises.sockets.http;
     say_what_runs(&config, listeners);
-    let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
-    let counters = Arc::new(counters);
-    let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
-    let endpoint = endpoint(&sockets, &counters, &roster)?;
-    let control = control(&sockets, &roster)?;
     let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let first = Arc::clone(&config);
     let loader =
         Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
     let env = launch::environment(env::vars_os());
     let output = Output::Inherit;
-    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env };
+    let estate = estate(&premises, &systemd);
+    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
-    let variable = |name| env::var(name).ok();
-    let herald = Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref()));
-    let settings = Settings::of(&config);
-    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster, herald));
+    let mut audience = RunAudience::new(&systemd, &premises, herald(predecessor), predecessor)?;
+    let outcome = serve(&mut host, Settings::of(&config), &mut audience);
     drop(host);
-    drop(control);
-    drop(endpoint);
     match outcome {
-        Outcome::Stopped => Ok(()),
+        Outcome::Stopped | Outcome::HandedOver => Ok(()),
         Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
         Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
     }
 }
 
-/// Puts the sockets where they outlive us. Where systemd itself started us as a service it hands them to whoever is started next,
-/// also after a stop that belongs to a restart, so clients go on finding the files of unix sockets.
-fn keep(systemd: &Systemd, sockets: &Sockets) {
-    systemd.keep(&sockets.http, &sockets.lapsed);
-    if env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-        sockets.http.leave_files();
+/// Whoever set NOTIFY_SOCKET. It hears us only while we have the service.
+fn manager(predecessor: Option<&Predecessor>) -> Result<Systemd, CommandError> {
+    let socket = env::var_os("NOTIFY_SOCKET");
+    let systemd = Systemd::new(socket.as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
+    if predecessor.is_some() {
+        systemd.fall_silent();
     }
+    Ok(systemd)
+}
+
+/// A predecessor hands WATCHDOG_USEC on for us, and WATCHDOG_PID not at all.
+fn herald(predecessor: Option<&Predecessor>) -> Herald {
+    let variable = |name| env::var(name).ok();
+    let pid = variable("WATCHDOG_PID").filter(|_| predecessor.is_none());
+    Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), pid.as_deref()))
+}
+
+fn premises(config: &Config, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<Premises, CommandError> {
+    let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
+    Ok(Premises {
+        sockets: Sockets::open(config, inherited)?,
+        counters: Arc::new(counters),
+        roster: Arc::new(Board::new(Roster::empty(clock::now(), config))),
+        by_systemd: desks::is_by_systemd(predecessor.is_some()),
+    })
+}
+
+/// What a successor gets: our command line and environment, and every socket.
+fn estate<'a>(premises: &'a Premises, systemd: &'a Systemd) -> Result<Estate<'a>, &'static str> {
+    if std::process::id() == 1 {
+        return Err(
+            "this supervisor is process 1, whose end is the end of its container; start a container with the new program",
+        );
+    }
+    let handed_on = |key: &OsString| premises.by_systemd || key != "SYSTEMD_EXEC_PID";
+    let sockets = &premises.sockets;
+    Ok(Estate {
+        program: own_program(),
+        arguments: env::args_os().skip(1).collect(),
+        env: env::vars_os().filter(|(key, _)| handed_on(key)).collect(),
+        http: &sockets.http,
+        metrics: sockets.metrics.as_deref(),
+        control: sockets.control.as_deref(),
+        systemd,
+    })
 }
 
 fn say_what_runs(config: &Config, listeners: &Listeners) {
@@ -98,26 +144,4 @@ fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
         tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
     }
     Ok(Arc::new(config))
-}
-
-fn endpoint(sockets: &Sockets, counters: &Arc<Counters>, roster: &Arc<Board<Roster>>) -> Result<Option<Endpoint>, CommandError> {
-    let Some(listener) = sockets.metrics.as_ref().and_then(|metrics| metrics.all().first()) else { return Ok(None) };
-    tracing::info!(listen = %listener.address(), "metrics");
-    let listener = match listener.to_std().map_err(CommandError::system("cannot use the metrics socket"))? {
-        StdListener::Tcp(listener) => Listener::Tcp(listener),
-        StdListener::Unix(listener) => Listener::Unix(listener),
-    };
-    let watcher = Watcher::new(Arc::clone(roster), Arc::clone(&sockets.http));
-    let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
-        .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
-    Ok(Some(endpoint))
-}
-
-fn control(sockets: &Sockets, roster: &Arc<Board<Roster>>) -> Result<Option<Server>, CommandError> {
-    let Some(socket) = &sockets.control else { return Ok(None) };
-    let server = Server::start(Arc::clone(socket), Watcher::new(Arc::clone(roster), Arc::clone(&sockets.http)))?;
-    if let Some(listener) = socket.all().first() {
-        tracing::info!(socket = %listener.address(), "control");
-    }
-    Ok(Some(server))
 }

@@ -41,6 +41,7 @@ pub struct Herald {
     untold: bool,
     extended_to: Option<Moment>,
     reload_failed: bool,
+    upgrade_failed: bool,
 }
 
 impl Herald {
@@ -92,12 +93,21 @@ impl Herald {
                 Some(Notice::Ready)
             }
             Transition::Stopping { .. } => Some(Notice::Stopping),
+            Transition::UpgradeFailed { .. } => {
+                self.upgrade_failed = true;
+                None
+            }
+            Transition::UpgradeStarted => {
+                self.upgrade_failed = false;
+                None
+            }
             Transition::WorkerStarted { .. }
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
+            | Transition::HandedOver
             | Transition::TargetChanged { .. } => None,
         }
     }
@@ -135,6 +145,8 @@ impl Herald {
             "starting, "
         } else if supervisor.is_reloading() {
             "reloading, "
+        } else if supervisor.succession.is_under_way() {
+            "upgrading, "
         } else {
             ""
         };
@@ -142,7 +154,11 @@ impl Herald {
             0 => String::new(),
             waiting => format!(", {waiting} wait after failures"),
         };
-        let failed = if self.reload_failed { "; the last reload failed, the log says why" } else { "" };
+        let failed = match (self.reload_failed, self.upgrade_failed) {
+            (true, _) => "; the last reload failed, the log says why",
+            (false, true) => "; the last upgrade failed, the log says why",
+            (false, false) => "",
+        };
         format!("{doing}{} of {} workers ready{waiting}{failed}", supervisor.ready(), supervisor.target())
     }
 }
@@ -167,12 +183,18 @@ impl Supervisor {
         let patience = self.generations.get(&self.wanted).map_or(Duration::ZERO, |settings| settings.timing.boot_timeout);
         let waits =
             self.empty_slots().filter_map(|slot| self.backoff.get(&slot)).map(|record| record.not_before().after(patience));
-        loading.into_iter().chain(lives).chain(waits).max()
+        loading.into_iter().chain(lives).chain(waits).chain(self.succession.deadline()).max()
     }
 
     /// Whether the core does what is due. It is asked after a turn, so that only a core that is stuck is behind.
     fn keeps_up(&self, now: Moment) -> bool {
         self.deadline().is_none_or(|due| now.since(due) <= SUSPENDED)
+    }
+
+    /// Whether the start is over and every wanted worker serves.
+    #[must_use]
+    pub fn serves_in_full(&self) -> bool {
+        self.is_announced() && self.ready() >= usize::from(self.target)
     }
 
     /// Whether all wanted workers were ready once.
@@ -190,7 +212,7 @@ impl Supervisor {
 mod tests {
     use super::super::event::{Command, Event, Exit, Haste, Settings, Wish};
     use super::*;
-    use crate::config::Timing;
+    use crate::config::{Care, Timing};
     use crate::units::{Generation, WorkerId, Workers};
 
     fn settings() -> Settings {
@@ -199,7 +221,7 @@ mod tests {
             timeout: Duration::from_secs(30),
             boot_timeout: Duration::from_mins(2),
         };
-        Settings { workers: Workers::new(1).unwrap(), timing }
+        Settings { workers: Workers::new(1).unwrap(), timing, care: Care::default() }
     }
 
     fn at(millis: u64) -> Moment {

@@ -21,6 +21,10 @@ impl Supervisor {
             Event::Beat { worker } => self.beat(now, worker),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
             Event::Asked(wish) => self.wish(wish),
+            Event::SuccessorReady => self.successor_is_ready(),
+            Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
+            Event::Preceded => self.succession.preceded = true,
+            Event::PredecessorLeft => self.succession.preceded = false,
         }
     }
 
@@ -29,6 +33,7 @@ impl Supervisor {
             Wish::Reload => self.reload_wanted = true,
             Wish::MoreWorkers => self.scale(|target| target.saturating_add(1).min(Workers::MAX)),
             Wish::FewerWorkers => self.scale(|target| target.saturating_sub(1).max(1)),
+            Wish::Upgrade => self.wish_for_upgrade(),
             Wish::Stop(haste) => self.stop(haste, Outcome::Stopped),
         }
     }

@@ -50,6 +50,8 @@ pub struct Inherited {
     /// The names beside them.
     names: Vec<String>,
     predecessor: Option<OwnedFd>,
+    /// The sockets come from a predecessor.
+    succeeds: bool,
     lapsed: Vec<String>,
 }
 
@@ -74,6 +76,7 @@ impl Inherited {
     fn sort_in(&mut self, number: RawFd, name: String) -> Result<(), ListenError> {
         if name == PREDECESSOR {
             self.predecessor = own(number).ok();
+            self.succeeds = true;
             return Ok(());
         }
         let descriptor = name.strip_prefix(DESCRIPTOR).and_then(|number| number.parse().ok());
@@ -163,7 +166,7 @@ impl Inherited {
                 Ok(self.sockets.remove(at))
             }
             // The numbers that the configuration means are others' in a successor.
-            None if matches!(address, Address::Fd(_)) && self.predecessor.is_some() => {
+            None if matches!(address, Address::Fd(_)) && self.succeeds => {
                 let source = std::io::Error::other("a new fd:N needs a restart, an upgrade cannot pass it");
                 Err(ListenError::Other { address: address.to_string(), source })
             }

@@ -20,9 +20,10 @@ use super::remote::Inbox;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
+use super::succession::{Charge, Estate, News, Predecessor, Successor};
 use super::zygote::{Order, Reply, Stage};
 use crate::config::{App, Config, Readiness};
-use crate::supervisor::event::{Command, Event, Settings};
+use crate::supervisor::event::{Command, Event, Haste, Settings, Wish};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -46,6 +47,10 @@ pub struct Surroundings<'a> {
     pub output: &'a Output,
     /// The environment handed on to workers, without what is the supervisor's own.
     pub env: Vec<(OsString, OsString)>,
+    /// What a successor would get, or why there can be none.
+    pub estate: Result<Estate<'a>, &'static str>,
+    /// Whose place is to be taken.
+    pub predecessor: Option<&'a Predecessor>,
 }
 
 /// Linux as the supervisor sees it.
@@ -56,6 +61,7 @@ pub struct Linux<'a> {
     children: Children,
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
+    successor: Option<Successor>,
     events: VecDeque<Event>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
@@ -65,13 +71,15 @@ impl<'a> Linux<'a> {
     /// Prepares this process to supervise. Fails only when the system refuses basic things.
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let events = around.predecessor.map(|_| Event::Preceded).into_iter().collect();
         Ok(Self {
             around,
             notify: NotifySocket::open()?,
             generations: Generations::default(),
             children: Children::default(),
             early: BTreeMap::new(),
-            events: VecDeque::new(),
+            successor: None,
+            events,
             adopted: false,
         })
     }
@@ -80,6 +88,12 @@ impl<'a> Linux<'a> {
     #[must_use]
     pub fn pid(&self, worker: WorkerId) -> Option<u32> {
         self.children.get(worker).and_then(|child| u32::try_from(child.pid.as_raw_nonzero().get()).ok())
+    }
+
+    /// The process that takes our place.
+    #[must_use]
+    pub fn successor(&self) -> Option<u32> {
+        self.successor.as_ref().map(|successor| successor.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
     /// The configuration in force for a generation.
@@ -172,6 +186,14 @@ impl<'a> Linux<'a> {
         }
     }
 
+    fn signal_successor(&self, signals: &[Signal]) {
+        if let Some(successor) = &self.successor {
+            for signal in signals {
+                successor.signal(*signal);
+            }
+        }
+    }
+
     fn signal(&mut self, worker: WorkerId, signals: &[Signal]) {
         match self.children.get(worker) {
             Some(child) => child.signal(signals),
@@ -189,15 +211,66 @@ impl<'a> Linux<'a> {
         self.events.extend(self.around.inbox.take().into_iter().map(Event::Asked));
         self.hear_zygotes();
         self.hear_workers();
+        self.hear_of_succession();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
             self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers();
+                self.children.reap_strangers(self.successor.as_ref().map(Successor::pid));
             }
         }
+    }
+
+    fn hear_of_succession(&mut self) {
+        while let Some(news) = self.successor.as_mut().and_then(Successor::hear) {
+            match news {
+                News::Ready => self.events.push_back(Event::SuccessorReady),
+                News::Ended(reason) => {
+                    self.successor = None;
+                    self.events.push_back(Event::SuccessorEnded { reason });
+                }
+            }
+        }
+        let Some(predecessor) = self.around.predecessor else { return };
+        let before = predecessor.charge();
+        if predecessor.hear() {
+            self.events.push_back(match (before, predecessor.charge()) {
+                (Charge::Waiting, Charge::Alone) => {
+                    tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
+                    Event::Asked(Wish::Stop(Haste::Graceful))
+                }
+                (_, Charge::Alone) => Event::PredecessorLeft,
+                (_, Charge::InCharge | Charge::Waiting) => Event::Woke,
+            });
+        }
+    }
+
+    fn start_successor(&mut self) {
+        let started = match &self.around.estate {
+            Ok(estate) => Successor::start(estate).map_err(|error| format!("the new program could not be started: {error}")),
+            Err(reason) => Err((*reason).to_owned()),
+        };
+        match started {
+            Ok(successor) => self.successor = Some(successor),
+            Err(reason) => self.events.push_back(Event::SuccessorEnded { reason }),
+        }
+    }
+
+    fn hand_over(&self, then_reload: bool) {
+        let (Some(successor), Ok(estate)) = (&self.successor, &self.around.estate) else { return };
+        estate.systemd.main_pid(successor.pid().as_raw_nonzero().get().unsigned_abs());
+        if !estate.systemd.barrier() {
+            tracing::warn!("systemd does not confirm the new main process");
+        }
+        // Whatever we say from now on would be taken for another's.
+        estate.systemd.fall_silent();
+        estate.leave();
+        if then_reload {
+            successor.signal(Signal::HUP);
+        }
+        successor.go();
     }
 
     fn hear_zygotes(&mut self) {
@@ -288,6 +361,8 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
+        fds.extend(self.successor.as_ref().and_then(Successor::channel));
+        fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
             let left = until.since(clock::now());
@@ -314,6 +389,16 @@ impl Host for Linux<'_> {
                 let quick = self.quick_signal(worker);
                 self.signal(worker, &[quick, Signal::CONT]);
             }
+            Command::StartSuccessor => self.start_successor(),
+            Command::HandOver { then_reload } => self.hand_over(then_reload),
+            Command::EndSuccessor { haste } => {
+                let signal = match haste {
+                    Haste::Graceful => Signal::TERM,
+                    Haste::Quick => Signal::INT,
+                };
+                self.signal_successor(&[signal, Signal::CONT]);
+            }
+            Command::KillSuccessor => self.signal_successor(&[Signal::KILL]),
             Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
             Command::Kill { worker } => match self.children.get(worker) {
                 Some(child) => {
@@ -354,9 +439,9 @@ impl Host for Linux<'_> {
 }
 
 impl Drop for Linux<'_> {
-    /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
+    /// Nobody of ours outlives the supervisor but its successor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
         self.generations.clear();
-        self.children.end_all();
+        self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }
 }

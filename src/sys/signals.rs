@@ -37,8 +37,9 @@ enum Meaning {
 }
 
 impl Signals {
-    /// For a service: takes over HUP, TTIN, TTOU, TERM, INT, QUIT and CHLD. USR1, USR2 and WINCH are caught so that they do not end it.
+    /// For a service: takes over HUP, TTIN, TTOU, TERM, INT, QUIT, USR2 and CHLD. USR1 and WINCH are caught so that they do not end it.
     pub fn of_a_service() -> io::Result<Self> {
+        end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
         Self::catch(&signals, Meaning::Service)
     }
@@ -74,6 +75,13 @@ impl Signals {
     }
 }
 
+/// Workers ignore the watchdog's signal; a supervisor that a supervisor started would do so too.
+#[expect(unsafe_code, reason = "no safe crate here sets a default action")]
+fn end_on_watchdog() {
+    // SAFETY: a default action runs no code of ours.
+    unsafe { libc::signal(libc::SIGSTKFLT, libc::SIG_DFL) };
+}
+
 impl Meaning {
     fn of(self, signal: i32) -> Option<Heard> {
         match (self, signal) {
@@ -83,6 +91,7 @@ impl Meaning {
             (Self::Service, SIGHUP) => Some(Heard::Wish(Wish::Reload)),
             (Self::Service, SIGTTIN) => Some(Heard::Wish(Wish::MoreWorkers)),
             (Self::Service, SIGTTOU) => Some(Heard::Wish(Wish::FewerWorkers)),
+            (Self::Service, SIGUSR2) => Some(Heard::Wish(Wish::Upgrade)),
             (Self::Service, other) => {
                 let name = signal_name(other).unwrap_or("?");
                 tracing::warn!("{name} ignored: not supported yet");

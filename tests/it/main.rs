@@ -17,6 +17,7 @@ mod run_confinement;
 mod run_life;
 mod run_metrics;
 mod run_python;
+mod run_upgrade;
 mod scrub;
 mod service_check;
 mod support;

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::desks::{Desks, Premises};
+use crate::commands::CommandError;
 use crate::config::Config;
 use crate::control::{self, Status, Worker};
-use crate::metrics::{Board, Counters, ListenerRow, Observation, Pulse, Source, WorkerProcess, WorkerRow};
+use crate::metrics::{Board, ListenerRow, Observation, Pulse, Source, WorkerProcess, WorkerRow};
 use crate::serve::Audience;
 use crate::supervisor::event::{Haste, Reason, Transition, WorkerState};
 use crate::supervisor::herald::{Herald, Notice};
 use crate::supervisor::{Supervisor, WorkerView};
 use crate::sys::linux::Linux;
 use crate::sys::listen::Listeners;
+use crate::sys::succession::{Charge, Predecessor};
 use crate::sys::systemd::Systemd;
 use crate::sys::{accounting, clock, cpu, queue};
 use crate::units::{Connections, Moment, Slot, Workers};
@@ -70,16 +73,45 @@ impl Roster {
 }
 
 /// Hears every turn of `run`'s main loop.
-pub(super) struct RunAudience {
-    systemd: Systemd,
-    counters: Arc<Counters>,
-    roster: Arc<Board<Roster>>,
+pub(super) struct RunAudience<'a> {
+    systemd: &'a Systemd,
+    premises: &'a Premises,
     herald: Herald,
+    predecessor: Option<&'a Predecessor>,
+    /// Open while the service is ours.
+    desks: Option<Desks>,
 }
 
-impl RunAudience {
-    pub(super) const fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, herald: Herald) -> Self {
-        Self { systemd, counters, roster, herald }
+impl<'a> RunAudience<'a> {
+    /// Opens the desks, unless a predecessor has the service.
+    pub(super) fn new(
+        systemd: &'a Systemd,
+        premises: &'a Premises,
+        herald: Herald,
+        predecessor: Option<&'a Predecessor>,
+    ) -> Result<Self, CommandError> {
+        let desks = if predecessor.is_none() { Some(premises.open()?) } else { None };
+        Ok(Self { systemd, premises, herald, predecessor, desks })
+    }
+
+    /// Tells a predecessor when it may leave, and takes the service over when it says so.
+    fn succeed(&mut self, supervisor: &Supervisor) {
+        let Some(predecessor) = self.predecessor else { return };
+        if supervisor.serves_in_full() {
+            predecessor.say_ready();
+        }
+        if predecessor.charge() == Charge::Waiting || self.desks.is_some() || supervisor.is_stopping() {
+            return;
+        }
+        tracing::info!("the service is ours now");
+        self.systemd.speak();
+        self.herald.begin_anew();
+        self.premises.keep(self.systemd);
+        self.desks = Some(self.premises.open().unwrap_or_else(|error| {
+            // Workers serve; to end for this would be worse.
+            tracing::error!("metrics and control are not served: {error}");
+            Desks::default()
+        }));
     }
 
     fn tell_systemd(&mut self, supervisor: &Supervisor, transitions: &[Transition]) {
@@ -96,12 +128,13 @@ impl RunAudience {
     }
 }
 
-impl Audience<Linux<'_>> for RunAudience {
+impl Audience<Linux<'_>> for RunAudience<'_> {
     fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let newest = supervisor.workers().map(|view| view.generation).max();
         let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
-        let before = self.roster.read();
-        self.roster.publish(Roster {
+        let roster = &self.premises.roster;
+        let before = roster.read();
+        roster.publish(Roster {
             turned: clock::now(),
             target: Workers::new(u32::from(supervisor.target())).unwrap_or(before.target),
             connections: connections.unwrap_or(before.connections),
@@ -110,12 +143,16 @@ impl Audience<Linux<'_>> for RunAudience {
             stopping: supervisor.is_stopping(),
         });
         for transition in transitions {
-            self.counters.record(transition, SystemTime::now());
+            self.premises.counters.record(transition, SystemTime::now());
         }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
+            if *transition == Transition::HandedOver {
+                self.desks = None;
+            }
         }
+        self.succeed(supervisor);
         self.tell_systemd(supervisor, transitions);
     }
 
@@ -158,6 +195,11 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         }
         Transition::TargetChanged { target } => tracing::info!(workers = target.get(), "number of workers changed"),
         Transition::BecameReady => tracing::info!("service ready"),
+        Transition::UpgradeStarted => tracing::info!("upgrade begins: the new program is started beside this one"),
+        Transition::UpgradeFailed { reason } => tracing::error!("upgrade failed, this supervisor keeps the service: {reason}"),
+        Transition::HandedOver => {
+            tracing::info!(successor = host.successor(), "upgrade finished: the service is the successor's");
+        }
         Transition::Stopping { haste: Haste::Graceful } => tracing::info!("stopping: requests in flight are answered"),
         Transition::Stopping { haste: Haste::Quick } => tracing::info!("stopping at once"),
     }

@@ -1,11 +1,10 @@
 //! The listening sockets of the service and of its two desks: passed to us, or bound. Either all are there, or the start fails.
 
-use std::env;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::control::Server;
-use crate::sys::inherit::{self, Inherited, Variables};
+use crate::sys::inherit::{self, Inherited};
 use crate::sys::listen::{ListenError, Listeners};
 
 /// What is listened on, and where it came from.
@@ -21,9 +20,8 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Takes what was passed, and binds the rest. LISTEN_FDS and its fellows are read once and reach no program that we start.
-    pub(super) fn open(config: &Config) -> Result<Self, ListenError> {
-        let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
+    /// Takes what was passed, and binds the rest.
+    pub(super) fn open(config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
         let http = Arc::new(inherited.listeners(&config.listen)?);
         let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
         let listen = config.control.as_ref().map(|control| Server::listen(&control.socket));
