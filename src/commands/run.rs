@@ -1,7 +1,9 @@
 //! `tuningfork run`: the service. Reads the configuration, binds, and lets [`serve`] do the rest.
 
 mod audience;
+mod chronicle;
 mod desks;
+mod roster;
 mod sockets;
 
 use std::env;
@@ -26,8 +28,9 @@ use crate::sys::succession::{Estate, Predecessor, own_program};
 use crate::sys::systemd::{Systemd, watchdog};
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
-use audience::{Roster, RunAudience};
+use audience::RunAudience;
 use desks::Premises;
+use roster::Roster;
 use sockets::Sockets;
 
 /// Runs the service that `path` describes until it is told to stop.
@@ -48,13 +51,19 @@ fn supervise(path: &Path, inherited: Inherited, predecessor: Option<&Predecessor
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd = manager(predecessor)?;
-    let premises = premises(&config, inherited, predecessor)?;
+    let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
+    let premises = Premises {
+        sockets: Sockets::open(path, &config, inherited)?,
+        counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
+        roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
+        remote,
+        by_systemd: desks::is_by_systemd(predecessor.is_some()),
+    };
     if predecessor.is_none() {
         premises.keep(&systemd);
     }
     let listeners = &premises.sockets.http;
     say_what_runs(&config, listeners);
-    let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let first = Arc::clone(&config);
     let loader =
         Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
@@ -88,16 +97,6 @@ fn herald(predecessor: Option<&Predecessor>) -> Herald {
     let variable = |name| env::var(name).ok();
     let pid = variable("WATCHDOG_PID").filter(|_| predecessor.is_none());
     Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), pid.as_deref()))
-}
-
-fn premises(config: &Config, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<Premises, CommandError> {
-    let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
-    Ok(Premises {
-        sockets: Sockets::open(config, inherited)?,
-        counters: Arc::new(counters),
-        roster: Arc::new(Board::new(Roster::empty(clock::now(), config))),
-        by_systemd: desks::is_by_systemd(predecessor.is_some()),
-    })
 }
 
 /// What a successor gets: our command line and environment, and every socket.

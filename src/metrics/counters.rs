@@ -130,6 +130,8 @@ impl Counters {
             | Transition::SlotWaits { .. }
             | Transition::ReloadStarted { .. }
             | Transition::TargetChanged { .. }
+            | Transition::LogsReopened
+            | Transition::Answered { .. }
             | Transition::BecameReady
             | Transition::UpgradeStarted
             | Transition::HandedOver
@@ -218,9 +220,9 @@ mod tests {
         }
         record(&counters, &exited(None, Reason::BootFailure));
         let counts: Vec<_> = counters.restarts.iter().map(IntCounter::get).collect();
-        assert_eq!(counts, [1, 2, 1, 1, 1, 1, 1]);
-        assert_eq!(counters.exits.iter().map(IntCounter::get).sum::<u64>(), 8);
-        assert_eq!((counters.exits[11].get(), counters.exits[17].get()), (7, 1));
+        assert_eq!(counts, [1, 2, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(counters.exits.iter().map(IntCounter::get).sum::<u64>(), 9);
+        assert_eq!((counters.exits[11].get(), counters.exits[17].get()), (8, 1));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub enum Event {
         /// How it ended.
         exit: Exit,
     },
-    /// Somebody asked for something.
+    /// Somebody asked for something, by a signal.
     Asked(Wish),
     /// The supervisor that is to take our place says that all its workers serve.
     SuccessorReady,
@@ -62,7 +62,18 @@ pub enum Event {
     Preceded,
     /// It has left.
     PredecessorLeft,
+    /// Somebody asked for something and waits to hear what becomes of it: [`Transition::Answered`].
+    Requested {
+        /// Under which number the answer is awaited.
+        request: RequestId,
+        /// What was asked for.
+        wish: Wish,
+    },
 }
+
+/// The number of a request that awaits an answer. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
 
 /// What a generation's configuration asks of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,20 +94,60 @@ impl Settings {
     }
 }
 
-/// What a person asks for by signal.
+/// What a person asks for, by signal or through the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// HUP: load configuration and code again, replace the workers one by one.
     Reload,
-    /// TTIN: one worker more.
-    MoreWorkers,
-    /// TTOU: one worker fewer.
-    FewerWorkers,
-    /// USR2: start the program that stands at our path now, and leave when it serves.
+    /// TTIN, TTOU: another number of workers.
+    Scale(Scale),
+    /// WINCH: all workers leave, the supervisor and its sockets stay. A reload, or another number of workers, brings them back.
+    Rest,
+    /// USR1: open log files anew, after they were moved away.
+    ReopenLogs,
+    /// USR2: go on as a newer version of this program.
     Upgrade,
+    /// One worker is asked to leave; another takes its place at once.
+    Replace(WorkerId),
     /// TERM (graceful), INT and QUIT (quick).
     Stop(Haste),
 }
+
+/// How many workers are wished for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    To(Workers),
+    /// So many more, up to [`Workers::MAX`].
+    More(u16),
+    /// So many fewer. The last worker is never taken away.
+    Fewer(u16),
+}
+
+/// What will be done about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It is being done.
+    Now,
+    /// The reload that makes this generation fulfils it. Wishes that come while one is under way share the next.
+    By(Generation),
+    /// So many workers are wanted from now on; none while the service rests.
+    Target(u16),
+}
+
+/// Why nothing will be done about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A stop has begun.
+    #[error("the service is stopping")]
+    Stopping,
+    /// It left, or never was.
+    #[error("there is no worker {0} (`tuningfork ctl status` lists them)")]
+    NoSuchWorker(WorkerId),
+}
+
+/// What becomes of a wish.
+pub type Answer = Result<Granted, Refusal>;
 
 /// How a stop treats requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +189,8 @@ pub enum Command {
         /// Which one.
         generation: Generation,
     },
+    /// Open log files anew: the supervisor's own, and those of workers that can be told to.
+    ReopenLogs,
     /// Make a worker process; answered by `BecameReady`, `Exited` or `SpawnFailed`.
     Spawn {
         /// The name the worker will have.
@@ -227,14 +280,16 @@ pub enum Reason {
     Reload,
     /// Fewer workers are wanted.
     Scale,
+    /// Somebody asked for another in its place.
+    Replace,
     /// The supervisor stops.
     Stop,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] =
-        [Self::Crash, Self::BootFailure, Self::BootTimeout, Self::Timeout, Self::Reload, Self::Scale, Self::Stop];
+    pub const ALL: [Self; 8] =
+        [Self::Crash, Self::BootFailure, Self::BootTimeout, Self::Timeout, Self::Reload, Self::Scale, Self::Replace, Self::Stop];
 
     /// The value of the label `reason`.
     #[must_use]
@@ -246,7 +301,25 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Reload => "reload",
             Self::Scale => "scale",
+            Self::Replace => "replace",
             Self::Stop => "stop",
+        }
+    }
+}
+
+impl Reason {
+    /// What a person is told.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Crash => "crashed",
+            Self::BootFailure => "did not start",
+            Self::BootTimeout => "not ready in time",
+            Self::Timeout => "hung",
+            Self::Reload => "reloaded",
+            Self::Scale => "not wanted",
+            Self::Replace => "replaced",
+            Self::Stop => "stopped",
         }
     }
 }
@@ -329,8 +402,17 @@ pub enum Transition {
     },
     /// Another number of workers is wanted.
     TargetChanged {
-        /// The new number.
-        target: Workers,
+        /// The new number; 0 while the service rests.
+        target: u16,
+    },
+    /// Log files are opened anew.
+    LogsReopened,
+    /// What becomes of a request.
+    Answered {
+        /// Which one.
+        request: RequestId,
+        /// What it is told.
+        answer: Answer,
     },
     /// All wanted workers of the first generation are ready for the first time.
     BecameReady,

@@ -108,6 +108,8 @@ impl Herald {
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
             | Transition::HandedOver
+            | Transition::LogsReopened
+            | Transition::Answered { .. }
             | Transition::TargetChanged { .. } => None,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::event::{Command, Event, Exit, Haste, Settings, Wish};
+use super::event::{Command, Event, Exit, Haste, Scale, Settings, Wish};
 use crate::config::{Care, Timing};
 use crate::units::{Generation, Moment, WorkerId, Workers};
 
@@ -49,6 +49,7 @@ fn states() -> Vec<(&'static str, Vec<Event>)> {
         ("reload: canary", then(vec![reload.clone(), prepared(2)])),
         ("reload: rolling", then(vec![reload.clone(), prepared(2), ready(3)])),
         ("reload: wished again", then(vec![reload.clone(), prepared(2), reload])),
+        ("resting", then(vec![Event::Asked(Wish::Rest)])),
         ("stopping", then(vec![Event::Asked(Wish::Stop(Haste::Graceful))])),
         ("quitting", then(vec![Event::Asked(Wish::Stop(Haste::Quick))])),
     ]
@@ -67,8 +68,12 @@ fn events() -> Vec<(&'static str, u64, Event)> {
         ("1 exits 0", 1_050, exited(1, 0)),
         ("3 exits 4", 1_050, exited(3, 4)),
         ("HUP", 1_050, Event::Asked(Wish::Reload)),
-        ("TTIN", 1_050, Event::Asked(Wish::MoreWorkers)),
-        ("TTOU", 1_050, Event::Asked(Wish::FewerWorkers)),
+        ("TTIN", 1_050, Event::Asked(Wish::Scale(Scale::More(1)))),
+        ("TTOU", 1_050, Event::Asked(Wish::Scale(Scale::Fewer(1)))),
+        ("WINCH", 1_050, Event::Asked(Wish::Rest)),
+        ("USR1", 1_050, Event::Asked(Wish::ReopenLogs)),
+        ("scale 3", 1_050, Event::Asked(Wish::Scale(Scale::To(Workers::new(3).expect("invariant: small"))))),
+        ("replace 1", 1_050, Event::Asked(Wish::Replace(WorkerId(1)))),
         ("TERM", 1_050, Event::Asked(Wish::Stop(Haste::Graceful))),
         ("QUIT", 1_050, Event::Asked(Wish::Stop(Haste::Quick))),
     ]
@@ -78,6 +83,7 @@ fn short(command: &Command) -> String {
     match command {
         Command::Prepare { generation } => format!("load g{generation}"),
         Command::Retire { generation } => format!("retire g{generation}"),
+        Command::ReopenLogs => "reopen logs".to_owned(),
         Command::Spawn { worker, slot, generation } => format!("spawn {worker}(slot {slot}, g{generation})"),
         Command::Terminate { worker } => format!("TERM {worker}"),
         Command::Quit { worker } => format!("QUIT {worker}"),

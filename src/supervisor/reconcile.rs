@@ -13,6 +13,7 @@ impl Supervisor {
         self.judge_the_late(now, &mut orders);
         self.judge_successor(now, &mut orders);
         self.hand_over(&mut orders);
+        self.reopen_logs(&mut orders);
         match self.mode {
             Mode::Booting => {}
             Mode::Running => {
@@ -20,6 +21,7 @@ impl Supervisor {
                 self.announce();
                 self.begin_reload(now, &mut orders);
                 self.begin_upgrade(now, &mut orders);
+                self.replace_workers(now, &mut orders);
                 self.dismiss(now, &mut orders);
                 self.fill(now, &mut orders);
             }
@@ -74,9 +76,13 @@ impl Supervisor {
         orders.push(Command::Abort { worker: id });
         let words = match reason {
             Reason::BootTimeout => "a worker was not ready within boot-timeout",
-            Reason::Timeout | Reason::Crash | Reason::BootFailure | Reason::Reload | Reason::Scale | Reason::Stop => {
-                "a worker was silent for longer than timeout"
-            }
+            Reason::Timeout
+            | Reason::Crash
+            | Reason::BootFailure
+            | Reason::Reload
+            | Reason::Scale
+            | Reason::Replace
+            | Reason::Stop => "a worker was silent for longer than timeout",
         };
         self.failed(now, worker, words, false);
     }
@@ -93,6 +99,22 @@ impl Supervisor {
         self.rollout = Rollout::Preparing { next, give_up_at: now.after(patience) };
         self.transitions.push(Transition::ReloadStarted { generation: next });
         orders.push(Command::Prepare { generation: next });
+    }
+
+    fn reopen_logs(&mut self, orders: &mut Vec<Command>) {
+        if std::mem::take(&mut self.reopen_wanted) {
+            self.transitions.push(Transition::LogsReopened);
+            orders.push(Command::ReopenLogs);
+        }
+    }
+
+    /// Workers that somebody asked to have replaced leave, whatever serves meanwhile.
+    fn replace_workers(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        for id in std::mem::take(&mut self.replaced) {
+            if self.workers.get(&id).is_some_and(Worker::in_service) {
+                self.terminate(now, id, Reason::Replace, orders);
+            }
+        }
     }
 
     /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them. Ready workers that are
@@ -213,6 +235,9 @@ impl Supervisor {
         let Rollout::Rolling { asked, .. } = self.rollout else {
             return;
         };
+        if self.resting.is_some() {
+            return;
+        }
         let renewed = (0..self.target).map(Slot).all(|slot| {
             self.workers.values().any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
         });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::event::{Command, Event, Exit, Haste, Reason, Settings, Transition, Wish, WorkerState};
+use super::event::{Command, Event, Exit, Haste, Reason, RequestId, Scale, Settings, Transition, Wish, WorkerState};
 use super::host::Host;
 use super::{Outcome, Rollout, Supervisor};
 use crate::config::{Care, Timing};
@@ -195,12 +195,18 @@ impl World {
     fn disturb(&mut self) {
         match self.chance.below(60) {
             0 | 1 => self.plan(Duration::ZERO, Event::Asked(Wish::Reload)),
-            2 => self.plan(Duration::ZERO, Event::Asked(Wish::MoreWorkers)),
-            3 => self.plan(Duration::ZERO, Event::Asked(Wish::FewerWorkers)),
+            2 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1)))),
+            3 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::Fewer(1)))),
+            7 => self.plan(Duration::ZERO, Event::Asked(Wish::Rest)),
+            8 => self.plan(Duration::ZERO, Event::Asked(Wish::ReopenLogs)),
+            9 => {
+                let wish = Wish::Replace(WorkerId(1 + self.chance.below(40)));
+                self.plan(Duration::ZERO, Event::Requested { request: RequestId(self.sequence), wish });
+            }
             4 => self.now = self.now.after(Duration::from_secs(30)), // nobody ran the loop
             5 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Graceful))),
-            7 => self.plan(Duration::ZERO, Event::Asked(Wish::Upgrade)),
-            8 if self.successor.is_none() => {
+            10 => self.plan(Duration::ZERO, Event::Asked(Wish::Upgrade)),
+            11 if self.successor.is_none() => {
                 self.plan(Duration::ZERO, Event::Preceded);
                 let wait = self.chance.millis(9_000);
                 self.plan(wait, Event::PredecessorLeft);
@@ -227,6 +233,7 @@ impl Host for World {
                 assert!(self.loaded.contains(&generation), "forked from a generation that is not loaded");
                 self.spawn(worker, generation);
             }
+            Command::ReopenLogs => {}
             Command::Terminate { worker } | Command::Quit { worker } => self.signal(worker, Exit::Code(0), self.obeys(worker)),
             Command::Abort { worker } => {
                 self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
@@ -277,7 +284,8 @@ impl Host for World {
             | Event::Woke
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
-            | Event::Asked(_) => {}
+            | Event::Asked(_)
+            | Event::Requested { .. } => {}
         }
         event
     }
@@ -332,7 +340,7 @@ fn check_transition(
             let enough = supervisor.ready() >= usize::from(supervisor.target());
             assert!(!was_ready || enough, "{worker} stood in for others and was stopped, after {event:?}");
         }
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Stop => {}
+        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Replace | Reason::Stop => {}
     }
 }
 
@@ -369,6 +377,8 @@ fn simulate(seed: u64) -> Outcome {
         turn(&mut world, &mut supervisor);
     }
     world.kind = true;
+    // Who rests does so until somebody asks for workers.
+    world.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1))));
     for process in world.processes.values_mut() {
         process.obedient = true;
     }

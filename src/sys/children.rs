@@ -80,6 +80,11 @@ impl Children {
         self.by_worker.get(&worker)
     }
 
+    /// Every worker's process that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Child> {
+        self.by_worker.values()
+    }
+
     /// When the next worker will have been alive for long enough.
     pub(super) fn next_timer(&self) -> Option<Moment> {
         self.by_worker.values().filter_map(|child| child.ready_at).min()

@@ -143,6 +143,11 @@ impl Listener {
         }
     }
 
+    /// Calls listen(2) once more, which changes the length of the queue and who is told to be at this end.
+    pub fn listen_anew(&self, backlog: u32) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.fd, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+    }
+
     /// The same socket as a standard type, non-blocking.
     pub fn to_std(&self) -> io::Result<StdListener> {
         let fd = self.fd.try_clone()?;

@@ -14,6 +14,7 @@ mod recordings;
 mod replay;
 mod run_boot;
 mod run_confinement;
+mod run_ctl;
 mod run_life;
 mod run_metrics;
 mod run_python;

@@ -14,7 +14,7 @@ use crate::support::process::{End, children, lives, send};
 use crate::support::service::{Running, Service, free_port};
 
 /// How long anything is waited for when the first supervisor has gone.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const STARTED: &str = "upgrade finished: the service is the successor's";
 
 fn config(extra: &str) -> String {
@@ -103,8 +103,11 @@ fn three_upgrades_hand_every_socket_over_and_lose_no_request() {
             supervisor = successor;
             let page = http::get(&http::Address::Tcp(metrics.clone()), "/metrics").expect("metrics");
             assert!(page.text().contains("tuningfork_build_info"), "{}", page.text());
-            let status = Client::connect(&control).and_then(|mut client| client.status()).expect("the status");
+            let mut client = Client::connect(&control).expect("the control socket");
+            let status = client.status().expect("the status");
             assert_eq!((status.pid, status.ready), (successor, 2));
+            let process = client.process().expect("who listens");
+            assert!(!process.has_ended_within(Duration::ZERO), "the socket tells another process than that which answers");
         }
         let tally = load.finish();
         assert!(all_ok(&tally), "{reuse:?}: {tally:?}\n{}", running.said());
@@ -156,6 +159,29 @@ fn a_program_that_is_no_good_changes_nothing() {
     running.signal(Signal::USR2);
     let successor = await_successor(&running, 1, old);
     assert_eq!(running.get("/ok").status, 200);
+    stop(&mut running, successor);
+}
+
+#[test]
+fn ctl_upgrade_waits_and_tells_what_became_of_it() {
+    let mut running = Service::with_config(&config("boot-timeout = 5")).ready_from("tuningfork");
+    let ctl = |running: &Running| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+        let config = running.directory().join("tuningfork.toml");
+        command.args(["ctl", "upgrade", "--wait", "--config"]).arg(config).output().expect("run ctl")
+    };
+    replace(&running, "#!/bin/sh\nexit 9\n");
+    let failed = ctl(&running);
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("the old program keeps the service") && said.contains("exit code 9"), "{said}");
+    restore(running.directory());
+    let old = running.pid();
+    let done = ctl(&running);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let successor = await_successor(&running, 1, old);
+    let said = [done.stdout, done.stderr].concat();
+    assert!(String::from_utf8_lossy(&said).contains(&format!("pid {successor}")), "{}", String::from_utf8_lossy(&said));
     stop(&mut running, successor);
 }
 

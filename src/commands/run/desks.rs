@@ -4,12 +4,13 @@
 use std::env;
 use std::sync::Arc;
 
-use super::audience::{Roster, Watcher};
+use super::roster::{Roster, Watcher};
 use super::sockets::Sockets;
 use crate::commands::CommandError;
 use crate::control::Server;
 use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
 use crate::sys::listen::StdListener;
+use crate::sys::remote::Remote;
 use crate::sys::systemd::Systemd;
 
 /// What the desks need.
@@ -17,6 +18,8 @@ pub(super) struct Premises {
     pub(super) sockets: Sockets,
     pub(super) counters: Arc<Counters>,
     pub(super) roster: Arc<Board<Roster>>,
+    /// Passes wishes to the main loop, and answers back.
+    pub(super) remote: Remote,
     /// systemd started this service, and hands its sockets to whoever is started next.
     pub(super) by_systemd: bool,
 }
@@ -31,7 +34,7 @@ pub(super) struct Desks {
 impl Premises {
     /// Begins to answer.
     pub(super) fn open(&self) -> Result<Desks, CommandError> {
-        Ok(Desks { _endpoint: self.endpoint()?, _control: self.control()? })
+        Ok(Desks { _endpoint: self.endpoint()?, _control: self.control() })
     }
 
     /// Puts the sockets where they outlive us. systemd hands them on also after a stop that belongs to a restart, so clients have to go on
@@ -44,7 +47,7 @@ impl Premises {
     }
 
     fn watcher(&self) -> Watcher {
-        Watcher::new(Arc::clone(&self.roster), Arc::clone(&self.sockets.http))
+        Watcher::new(Arc::clone(&self.roster), Arc::clone(&self.sockets.http), self.remote.clone())
     }
 
     fn endpoint(&self) -> Result<Option<Endpoint>, CommandError> {
@@ -59,13 +62,16 @@ impl Premises {
         Ok(Some(endpoint))
     }
 
-    fn control(&self) -> Result<Option<Server>, CommandError> {
-        let Some(socket) = &self.sockets.control else { return Ok(None) };
-        let server = Server::start(Arc::clone(socket), self.watcher())?;
-        if let Some(listener) = socket.all().first() {
-            tracing::info!(socket = %listener.address(), "control");
+    /// A service that cannot be told anything at its socket can still serve, and be told by signals.
+    fn control(&self) -> Option<Server> {
+        let socket = self.sockets.control.as_ref()?;
+        let started = Server::start(Arc::clone(socket), self.watcher());
+        match (&started, socket.all().first()) {
+            (Ok(_), Some(listener)) => tracing::info!(socket = %listener.address(), "control"),
+            (Err(error), _) => tracing::error!("no control socket, `tuningfork ctl` will not work: {error}"),
+            (Ok(_), None) => {}
         }
-        Ok(Some(server))
+        started.ok()
     }
 }
 

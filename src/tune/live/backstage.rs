@@ -112,6 +112,8 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::UpgradeStarted
                 | Transition::UpgradeFailed { .. }
                 | Transition::HandedOver
+                | Transition::LogsReopened
+                | Transition::Answered { .. }
                 | Transition::Stopping { .. } => {}
             }
         }
@@ -121,6 +123,6 @@ impl Audience<Linux<'_>> for Prompter<'_> {
 const fn is_crash(reason: Reason) -> bool {
     match reason {
         Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::Reload | Reason::Scale | Reason::Stop => false,
+        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => false,
     }
 }
