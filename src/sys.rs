@@ -27,5 +27,6 @@ pub mod signals;
 pub mod spawn;
 pub mod standing;
 pub mod succession;
+pub mod sweep;
 pub mod systemd;
 mod zygote;

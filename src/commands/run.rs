@@ -10,7 +10,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{CommandError, configuration};
 use crate::config::{App, Config};
@@ -25,6 +25,7 @@ use crate::sys::listen::Listeners;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::succession::{Estate, Predecessor, own_program};
+use crate::sys::sweep::sweep;
 use crate::sys::systemd::{Systemd, watchdog};
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
@@ -32,6 +33,9 @@ use audience::RunAudience;
 use desks::Premises;
 use roster::Roster;
 use sockets::Sockets;
+
+/// What ending leftovers may take beside graceful-timeout.
+const SWEEP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
@@ -61,6 +65,7 @@ fn supervise(path: &Path, inherited: Inherited, predecessor: Option<&Predecessor
     };
     if predecessor.is_none() {
         premises.keep(&systemd);
+        clear_up(&config, &premises, &systemd);
     }
     let listeners = &premises.sockets.http;
     say_what_runs(&config, listeners);
@@ -97,6 +102,15 @@ fn herald(predecessor: Option<&Predecessor>) -> Herald {
     let variable = |name| env::var(name).ok();
     let pid = variable("WATCHDOG_PID").filter(|_| predecessor.is_none());
     Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), pid.as_deref()))
+}
+
+/// Ends what a killed supervisor left in our control group. Anywhere else the group is shared with others, a terminal's shell for example:
+/// there, who still listens at our address is named, and nobody is signalled.
+fn clear_up(config: &Config, premises: &Premises, systemd: &Systemd) {
+    let patience = config.timing.graceful_timeout;
+    if premises.by_systemd {
+        sweep(patience, || systemd.extend(patience.saturating_add(SWEEP_MARGIN)));
+    }
 }
 
 /// What a successor gets: our command line and environment, and every socket.

@@ -244,15 +244,14 @@ impl<'a> Linux<'a> {
             }
         }
         let Some(predecessor) = self.around.predecessor else { return };
-        let before = predecessor.charge();
         if predecessor.hear() {
-            self.events.push_back(match (before, predecessor.charge()) {
-                (Charge::Waiting, Charge::Alone) => {
+            self.events.push_back(match predecessor.charge() {
+                Charge::Orphaned => {
                     tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
                     Event::Asked(Wish::Stop(Haste::Graceful))
                 }
-                (_, Charge::Alone) => Event::PredecessorLeft,
-                (_, Charge::InCharge | Charge::Waiting) => Event::Woke,
+                Charge::Alone => Event::PredecessorLeft,
+                Charge::InCharge | Charge::Waiting => Event::Woke,
             });
         }
     }

@@ -184,8 +184,29 @@ pub enum Charge {
     Waiting,
     /// It has given us the service, and is leaving.
     InCharge,
-    /// It is gone.
+    /// It has given us the service, and is gone.
     Alone,
+    /// It is gone, and has given us nothing.
+    Orphaned,
+}
+
+impl Charge {
+    /// Whether the service is ours.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::InCharge | Self::Alone => true,
+            Self::Waiting | Self::Orphaned => false,
+        }
+    }
+
+    /// Whether the other is there.
+    const fn is_shared(self) -> bool {
+        match self {
+            Self::Waiting | Self::InCharge => true,
+            Self::Alone | Self::Orphaned => false,
+        }
+    }
 }
 
 /// The supervisor whose place we are to take. Lives on the main thread.
@@ -230,16 +251,16 @@ impl Predecessor {
 
     /// Readable when there may be news. `None` when there can be none any more.
     pub(super) fn channel(&self) -> Option<BorrowedFd<'_>> {
-        (self.charge() != Charge::Alone).then(|| self.channel.as_fd())
+        self.charge().is_shared().then(|| self.channel.as_fd())
     }
 
     /// Listens for who has the service. Whether that has changed.
     pub(super) fn hear(&self) -> bool {
         let before = self.charge();
-        while let Some(packet) = receive(self.channel.as_fd()).filter(|_| self.charge() != Charge::Alone) {
+        while let Some(packet) = receive(self.channel.as_fd()).filter(|_| self.charge().is_shared()) {
             match packet.as_slice() {
                 GO => self.charge.set(Charge::InCharge),
-                [] => self.charge.set(Charge::Alone),
+                [] => self.charge.set(if self.charge().is_ours() { Charge::Alone } else { Charge::Orphaned }),
                 _ => {}
             }
         }
@@ -295,9 +316,18 @@ mod tests {
         let (predecessor, other) = pair();
         drop(other);
         assert!(predecessor.hear());
-        assert_eq!(predecessor.charge(), Charge::Alone);
+        assert_eq!(predecessor.charge(), Charge::Orphaned);
         // Nobody hears this; it is no reason to fail.
         predecessor.say_failed(&"x".repeat(2 * MAX_PACKET));
+    }
+
+    #[test]
+    fn one_that_hands_over_and_is_gone_before_we_listen_has_handed_over() {
+        let (predecessor, other) = pair();
+        send(&other, GO, SendFlags::NOSIGNAL).unwrap();
+        drop(other);
+        assert!(predecessor.hear());
+        assert!(predecessor.charge().is_ours());
     }
 
     #[test]

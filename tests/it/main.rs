@@ -18,6 +18,7 @@ mod run_ctl;
 mod run_life;
 mod run_metrics;
 mod run_python;
+mod run_systemd;
 mod run_upgrade;
 mod scrub;
 mod service_check;

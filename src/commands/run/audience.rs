@@ -11,7 +11,7 @@ use crate::supervisor::event::{Haste, Reason, Transition};
 use crate::supervisor::herald::{Herald, Notice};
 use crate::sys::clock;
 use crate::sys::linux::Linux;
-use crate::sys::succession::{Charge, Predecessor};
+use crate::sys::succession::Predecessor;
 use crate::sys::systemd::Systemd;
 use crate::units::{Moment, Slot};
 
@@ -44,7 +44,7 @@ impl<'a> RunAudience<'a> {
         if supervisor.serves_in_full() {
             predecessor.say_ready();
         }
-        if predecessor.charge() == Charge::Waiting || self.desks.is_some() || supervisor.is_stopping() {
+        if !predecessor.charge().is_ours() || self.desks.is_some() || supervisor.is_stopping() {
             return;
         }
         tracing::info!("the service is ours now");
