@@ -10,6 +10,7 @@ pub mod cpu;
 mod holders;
 pub mod host;
 pub mod inherit;
+pub mod inquiry;
 pub mod launch;
 pub mod limits;
 pub mod linux;

@@ -3,16 +3,17 @@
 mod audience;
 mod chronicle;
 mod desks;
+mod pidfile;
 mod roster;
 mod sockets;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{CommandError, configuration};
+use super::CommandError;
+use super::configuration::Source;
 use crate::config::{App, Config};
 use crate::metrics::{Board, Counters};
 use crate::serve::serve;
@@ -20,7 +21,7 @@ use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
 use crate::supervisor::herald::Herald;
 use crate::sys::inherit::{Inherited, Variables};
-use crate::sys::linux::{Linux, Surroundings};
+use crate::sys::linux::{Linux, Loading, Surroundings};
 use crate::sys::listen::Listeners;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -37,30 +38,31 @@ use sockets::Sockets;
 /// What ending leftovers may take beside graceful-timeout.
 const SWEEP_MARGIN: Duration = Duration::from_secs(10);
 
-/// Runs the service that `path` describes until it is told to stop.
-pub fn run(path: &Path) -> Result<(), CommandError> {
+/// Runs the service that `source` describes until it is told to stop.
+pub fn run(source: &Source) -> Result<(), CommandError> {
     // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
     let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
     let predecessor = inherited.predecessor().map(Predecessor::new);
-    let outcome = supervise(path, inherited, predecessor.as_ref());
+    let outcome = supervise(source, inherited, predecessor.as_ref());
     if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
         predecessor.say_failed(&error.to_string());
     }
     outcome
 }
 
-fn supervise(path: &Path, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
-    let config = Arc::new(configuration::read(path)?);
+fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
+    let config = Arc::new(source.read()?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd = manager(predecessor)?;
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let premises = Premises {
-        sockets: Sockets::open(path, &config, inherited)?,
+        sockets: Sockets::open(&source.path(), &config, inherited)?,
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
         roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
         remote,
+        pidfile: config.pidfile.clone(),
         by_systemd: desks::is_by_systemd(predecessor.is_some()),
     };
     if predecessor.is_none() {
@@ -71,7 +73,11 @@ fn supervise(path: &Path, inherited: Inherited, predecessor: Option<&Predecessor
     say_what_runs(&config, listeners);
     let first = Arc::clone(&config);
     let loader =
-        Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
+        Box::new(
+            move |generation| {
+                if generation == Generation::FIRST { Loading::Done(Ok(Arc::clone(&first))) } else { source.load_again(&first) }
+            },
+        );
     let env = launch::environment(env::vars_os());
     let output = Output::Inherit;
     let estate = estate(&premises, &systemd);
@@ -148,13 +154,4 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
         listen = addresses.join(", "),
         "tuningfork starts"
     );
-}
-
-/// What a reload reads. Sockets stay as they are: all generations share them.
-fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
-    let config = configuration::read(path).map_err(|error| error.to_string())?;
-    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
-        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
-    }
-    Ok(Arc::new(config))
 }

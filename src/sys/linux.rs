@@ -2,6 +2,8 @@
 //!
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
+mod succeed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -13,6 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
+use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
 use super::notify::NotifySocket;
@@ -20,18 +23,26 @@ use super::remote::Inbox;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
-use super::succession::{Charge, Estate, News, Predecessor, Successor};
-use super::zygote::{Order, Reply, Stage};
-use crate::config::{App, Config, Readiness};
-use crate::supervisor::event::{Command, Event, Haste, Settings, Wish};
+use super::succession::{Estate, Predecessor, Successor};
+use super::zygote::{News, Occasion, Order, Reply, Stage};
+use crate::config::{App, Config, Readiness, gunicorn};
+use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
 const MAX_MESSAGES: usize = 256;
 
-/// Loads the configuration of a generation. Errors are what the user reads.
-pub type Loader<'a> = Box<dyn FnMut(Generation) -> Result<Arc<Config>, String> + 'a>;
+/// How the configuration of a generation is come by.
+pub enum Loading {
+    /// It is there, or cannot be had; the error is what the user reads.
+    Done(Result<Arc<Config>, String>),
+    /// An interpreter is asked for it.
+    Asking(Inquiry, Meaning),
+}
+
+/// Loads the configuration of a generation.
+pub type Loader<'a> = Box<dyn FnMut(Generation) -> Loading + 'a>;
 
 /// What a host needs from its surroundings.
 pub struct Surroundings<'a> {
@@ -58,6 +69,8 @@ pub struct Linux<'a> {
     around: Surroundings<'a>,
     notify: NotifySocket,
     generations: Generations,
+    /// Generations whose configuration is being asked for.
+    inquiries: BTreeMap<Generation, (Inquiry, Option<Meaning>)>,
     children: Children,
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
@@ -76,6 +89,7 @@ impl<'a> Linux<'a> {
             around,
             notify: NotifySocket::open()?,
             generations: Generations::default(),
+            inquiries: BTreeMap::new(),
             children: Children::default(),
             early: BTreeMap::new(),
             successor: None,
@@ -90,12 +104,6 @@ impl<'a> Linux<'a> {
         self.children.get(worker).and_then(|child| u32::try_from(child.pid.as_raw_nonzero().get()).ok())
     }
 
-    /// The process that takes our place.
-    #[must_use]
-    pub fn successor(&self) -> Option<u32> {
-        self.successor.as_ref().map(|successor| successor.pid().as_raw_nonzero().get().unsigned_abs())
-    }
-
     /// The configuration in force for a generation.
     #[must_use]
     pub fn config(&self, generation: Generation) -> Option<&Arc<Config>> {
@@ -103,7 +111,17 @@ impl<'a> Linux<'a> {
     }
 
     fn prepare(&mut self, generation: Generation) {
-        let result = (self.around.loader)(generation).and_then(|config| {
+        match (self.around.loader)(generation) {
+            Loading::Done(loaded) => self.loaded(generation, loaded),
+            Loading::Asking(inquiry, meaning) => {
+                self.inquiries.insert(generation, (inquiry, Some(meaning)));
+            }
+        }
+    }
+
+    fn loaded(&mut self, generation: Generation, loaded: Result<Arc<Config>, String>) {
+        let occasion = if generation == Generation::FIRST { Occasion::Start } else { Occasion::Reload };
+        let result = loaded.and_then(|config| {
             let origin = Origin::of(config).map_err(|error| error.to_string())?;
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
@@ -111,7 +129,7 @@ impl<'a> Linux<'a> {
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&origin), app)
+                    launch::zygote(&self.launch_of(&origin), app, occasion)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
@@ -166,15 +184,28 @@ impl<'a> Linux<'a> {
         let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
         let origin = Arc::clone(&loaded.origin);
         if loaded.zygote_stage() == Some(Stage::Dead) {
-            tracing::warn!(%generation, "the zygote has ended; starting another");
-            if let App::Python(app) = &origin.config.app {
-                let zygote = launch::zygote(&self.launch_of(&origin), app).map_err(|error| error.to_string())?;
-                self.generations.replace_zygote(generation, zygote);
-            }
+            self.replace_zygote(generation)?;
         }
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
         let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
         zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
+    }
+
+    fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
+        tracing::warn!(%generation, "the zygote has ended; starting another");
+        let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
+        let origin = Arc::clone(&loaded.origin);
+        if let App::Python(app) = &origin.config.app {
+            let launch = self.launch_of(&origin);
+            let zygote = launch::zygote(&launch, app, Occasion::Replacement).map_err(|error| error.to_string())?;
+            self.generations.replace_zygote(generation, zygote);
+        }
+        Ok(())
+    }
+
+    /// Tells Gunicorn's server hooks, where they run, that another number of workers is wanted.
+    pub fn tell_target(&mut self, workers: u16) {
+        self.generations.tell_newest(News::Scaled { workers });
     }
 
     /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
@@ -196,14 +227,6 @@ impl<'a> Linux<'a> {
         }
     }
 
-    fn signal_successor(&self, signals: &[Signal]) {
-        if let Some(successor) = &self.successor {
-            for signal in signals {
-                successor.signal(*signal);
-            }
-        }
-    }
-
     fn signal(&mut self, worker: WorkerId, signals: &[Signal]) {
         match self.children.get(worker) {
             Some(child) => child.signal(signals),
@@ -219,67 +242,34 @@ impl<'a> Linux<'a> {
             Heard::ChildEnded => None,
         }));
         self.events.extend(self.around.inbox.take());
+        let now = clock::now();
+        self.generations.see_off(now);
+        self.hear_inquiries();
         self.hear_zygotes();
         self.hear_workers();
         self.hear_of_succession();
-        let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
-            self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
+            for ended in self.children.reap() {
+                self.generations.tell(ended.generation, News::Ended { pid: ended.pid.as_raw_nonzero().get() });
+                self.events.push_back(Event::Exited { worker: ended.worker, exit: ended.exit });
+            }
             if !self.generations.forks_outstanding() {
                 self.children.reap_strangers(self.successor.as_ref().map(Successor::pid));
             }
         }
     }
 
-    fn hear_of_succession(&mut self) {
-        while let Some(news) = self.successor.as_mut().and_then(Successor::hear) {
-            match news {
-                News::Ready => self.events.push_back(Event::SuccessorReady),
-                News::Ended(reason) => {
-                    self.successor = None;
-                    self.events.push_back(Event::SuccessorEnded { reason });
-                }
-            }
+    fn hear_inquiries(&mut self) {
+        let answers = self.inquiries.iter_mut().filter_map(|(generation, (inquiry, meaning))| {
+            let answer = inquiry.hear()?;
+            Some((*generation, answer, meaning.take()?))
+        });
+        for (generation, answer, meaning) in answers.collect::<Vec<_>>() {
+            self.inquiries.remove(&generation);
+            self.loaded(generation, answer.map_err(|error| error.to_string()).and_then(|answer| meaning(&answer)));
         }
-        let Some(predecessor) = self.around.predecessor else { return };
-        if predecessor.hear() {
-            self.events.push_back(match predecessor.charge() {
-                Charge::Orphaned => {
-                    tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
-                    Event::Asked(Wish::Stop(Haste::Graceful))
-                }
-                Charge::Alone => Event::PredecessorLeft,
-                Charge::InCharge | Charge::Waiting => Event::Woke,
-            });
-        }
-    }
-
-    fn start_successor(&mut self) {
-        let started = match &self.around.estate {
-            Ok(estate) => Successor::start(estate).map_err(|error| format!("the new program could not be started: {error}")),
-            Err(reason) => Err((*reason).to_owned()),
-        };
-        match started {
-            Ok(successor) => self.successor = Some(successor),
-            Err(reason) => self.events.push_back(Event::SuccessorEnded { reason }),
-        }
-    }
-
-    fn hand_over(&self, then_reload: bool) {
-        let (Some(successor), Ok(estate)) = (&self.successor, &self.around.estate) else { return };
-        estate.systemd.main_pid(successor.pid().as_raw_nonzero().get().unsigned_abs());
-        if !estate.systemd.barrier() {
-            tracing::warn!("systemd does not confirm the new main process");
-        }
-        // Whatever we say from now on would be taken for another's.
-        estate.systemd.fall_silent();
-        estate.leave();
-        if then_reload {
-            successor.signal(Signal::HUP);
-        }
-        successor.go();
     }
 
     fn hear_zygotes(&mut self) {
@@ -298,7 +288,10 @@ impl<'a> Linux<'a> {
             Reply::Imported(about) => {
                 tracing::info!(%generation, gunicorn = about.gunicorn, python = about.python, "application loaded");
                 if !about.threads.is_empty() {
-                    tracing::warn!(threads = ?about.threads, "the application started threads when it was imported; workers will not have them");
+                    tracing::info!(threads = ?about.threads, "the application started threads when it was imported, which are allowed");
+                }
+                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)) {
+                    tracing::warn!("gunicorn: {remark}");
                 }
                 self.imported(generation);
             }
@@ -319,7 +312,7 @@ impl<'a> Linux<'a> {
     fn import_failed(&mut self, generation: Generation, reason: &str) {
         if self.generations.announce(generation).is_some() {
             self.events.push_back(Event::PrepareFailed { generation, reason: reason.to_owned() });
-            self.generations.remove(generation);
+            self.generations.remove(generation, clock::now());
         } else {
             tracing::error!(%generation, reason, "the application can no longer be loaded");
         }
@@ -334,6 +327,10 @@ impl<'a> Linux<'a> {
         let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
         let reason = "the zygote ended before it forked".to_owned();
         self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
+        // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
+        if self.generations.may_replace_at_once(generation, clock::now()) {
+            self.replace_zygote(generation).ok();
+        }
     }
 
     /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
@@ -372,6 +369,7 @@ impl<'a> Linux<'a> {
         fds.extend(self.generations.channels());
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
         fds.extend(self.around.predecessor.and_then(Predecessor::channel));
+        fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
             let left = until.since(clock::now());
@@ -390,7 +388,10 @@ impl Host for Linux<'_> {
     fn perform(&mut self, command: Command) {
         match command {
             Command::Prepare { generation } => self.prepare(generation),
-            Command::Retire { generation } => self.generations.remove(generation),
+            Command::Retire { generation } => {
+                self.inquiries.remove(&generation);
+                self.generations.remove(generation, clock::now());
+            }
             Command::ReopenLogs => self.reopen_logs(),
             Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             // A stopped worker takes SIGTERM only once it runs again.
@@ -401,13 +402,7 @@ impl Host for Linux<'_> {
             }
             Command::StartSuccessor => self.start_successor(),
             Command::HandOver { then_reload } => self.hand_over(then_reload),
-            Command::EndSuccessor { haste } => {
-                let signal = match haste {
-                    Haste::Graceful => Signal::TERM,
-                    Haste::Quick => Signal::INT,
-                };
-                self.signal_successor(&[signal, Signal::CONT]);
-            }
+            Command::EndSuccessor { haste } => self.end_successor(haste),
             Command::KillSuccessor => self.signal_successor(&[Signal::KILL]),
             Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
             Command::Kill { worker } => match self.children.get(worker) {
@@ -441,8 +436,8 @@ impl Host for Linux<'_> {
                 }
                 continue;
             }
-            let timer = self.children.next_timer();
-            self.wait(deadline.into_iter().chain(timer).min());
+            let timers = self.children.next_timer().into_iter().chain(self.generations.next_timer());
+            self.wait(deadline.into_iter().chain(timers).min());
             self.look();
         }
     }
@@ -451,6 +446,7 @@ impl Host for Linux<'_> {
 impl Drop for Linux<'_> {
     /// Nobody of ours outlives the supervisor but its successor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
+        self.inquiries.clear();
         self.generations.clear();
         self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }

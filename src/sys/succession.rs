@@ -82,7 +82,7 @@ impl Estate<'_> {
 
 /// What was heard of a successor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum Tidings {
     Ready,
     /// It has ended, and why.
     Ended(String),
@@ -135,15 +135,15 @@ impl Successor {
     }
 
     /// The next news. Never waits.
-    pub(super) fn hear(&mut self) -> Option<News> {
+    pub(super) fn hear(&mut self) -> Option<Tidings> {
         while let Some(packet) = receive(self.channel.as_fd()).filter(|_| !self.silent) {
             match packet.as_slice() {
-                READY => return Some(News::Ready),
+                READY => return Some(Tidings::Ready),
                 [] => self.silent = true,
                 other => self.failed = other.strip_prefix(FAILED).map(|reason| String::from_utf8_lossy(reason).into_owned()),
             }
         }
-        self.reap().map(|end| News::Ended(self.failed.take().unwrap_or(end)))
+        self.reap().map(|end| Tidings::Ended(self.failed.take().unwrap_or(end)))
     }
 
     /// How it ended, if it has.

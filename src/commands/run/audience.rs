@@ -73,7 +73,7 @@ impl<'a> RunAudience<'a> {
 }
 
 impl Audience<Linux<'_>> for RunAudience<'_> {
-    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+    fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let now = clock::now();
         for transition in transitions {
             self.chronicle.note(now, transition);
@@ -87,6 +87,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
+            if let Transition::TargetChanged { target } = transition {
+                host.tell_target(*target);
+            }
         }
         self.succeed(supervisor);
         self.tell_systemd(supervisor, transitions);

@@ -1,9 +1,11 @@
-//! The two desks at which a running service answers, each on its thread: metrics and control. Open only while the service is ours, since
-//! a successor has the same sockets.
+//! The two desks at which a running service answers, metrics and control, each on its thread, and its pid file. There only while the
+//! service is ours, since a successor has the same sockets.
 
 use std::env;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::pidfile::Pidfile;
 use super::roster::{Roster, Watcher};
 use super::sockets::Sockets;
 use crate::commands::CommandError;
@@ -20,6 +22,8 @@ pub(super) struct Premises {
     pub(super) roster: Arc<Board<Roster>>,
     /// Passes wishes to the main loop, and answers back.
     pub(super) remote: Remote,
+    /// The file that names who has the service.
+    pub(super) pidfile: Option<PathBuf>,
     /// systemd started this service, and hands its sockets to whoever is started next.
     pub(super) by_systemd: bool,
 }
@@ -29,12 +33,14 @@ pub(super) struct Premises {
 pub(super) struct Desks {
     _endpoint: Option<Endpoint>,
     _control: Option<Server>,
+    _pidfile: Option<Pidfile>,
 }
 
 impl Premises {
     /// Begins to answer.
     pub(super) fn open(&self) -> Result<Desks, CommandError> {
-        Ok(Desks { _endpoint: self.endpoint()?, _control: self.control() })
+        let pidfile = self.pidfile.as_deref().map(Pidfile::write).transpose()?;
+        Ok(Desks { _endpoint: self.endpoint()?, _control: self.control(), _pidfile: pidfile })
     }
 
     /// Puts the sockets where they outlive us. systemd hands them on also after a stop that belongs to a restart, so clients have to go on
