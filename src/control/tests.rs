@@ -211,7 +211,7 @@ fn a_wish_is_passed_on_and_its_answer_comes_back() {
     assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { generation: None, target: Some(4) });
     assert_eq!(client.change(Request::Stop { quick: false }).unwrap(), Granted::default());
     let refusal = client.change(Request::Upgrade).unwrap_err();
-    assert!(matches!(refusal, ControlError::Refused(why) if why.contains("restart the service instead")));
+    assert!(matches!(refusal, ControlError::Refused(why) if why.contains("the service is stopping")));
     let busy = client.change(Request::KillWorker { worker: 5 }).unwrap_err();
     assert!(matches!(busy, ControlError::Refused(why) if why.contains("try again")));
     let asked = stage.asked.lock().unwrap().clone();

@@ -18,6 +18,7 @@ mod run_confinement;
 mod run_ctl;
 mod run_life;
 mod run_metrics;
+mod run_notify;
 mod run_python;
 mod run_systemd;
 mod run_upgrade;

@@ -79,6 +79,7 @@ impl SystemdBox {
         let mut shell = Command::new("unshare");
         shell.args(["--pid", "--fork", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--kill-child", "bash", "-c", BOOT]);
         shell.env("root", &root).env("program", env!("CARGO_BIN_EXE_tuningfork")).stdin(Stdio::null());
+        shell.stderr(fs::File::create(folder.path().join("boot.log")).expect("make a file"));
         let shell = shell.spawn().expect("run unshare");
         let mut boxed = Self { shell, pid: 0, folder, _turn: turn };
         boxed.pid = await_some("systemd", || process::children(boxed.shell.id()).first().copied());
@@ -155,7 +156,8 @@ impl SystemdBox {
     /// Everything the journal has of the service, and how it is.
     pub(crate) fn told(&self) -> String {
         let command = "systemctl status --no-pager -l 'tuningfork@*'; journalctl --no-pager -o short-precise -u 'tuningfork@*' -u init.scope";
-        String::from_utf8_lossy(&self.sh(command).stdout).into_owned()
+        let boot = fs::read_to_string(self.folder.path().join("boot.log")).unwrap_or_default();
+        format!("{boot}{}", String::from_utf8_lossy(&self.sh(command).stdout))
     }
 
     /// Waits until the journal has a line with this.
