@@ -84,7 +84,7 @@ fn of_fifty_supervisors_that_start_at_once_one_gets_the_address() {
         drop(std::os::unix::net::UnixListener::bind(&socket).expect("bind"));
         let config = folder.path().join("tuningfork.toml");
         let text = format!(
-            "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"{}\", \"demo-worker\"]\n[listen]\naddress = \"{listen}\"\n[control]\nsocket = \"{}\"\n",
+            "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"{}\", \"demo-worker\", \"--connections\", \"9\"]\n[listen]\naddress = \"{listen}\"\n[control]\nsocket = \"{}\"\n",
             env!("CARGO_BIN_EXE_tuningfork"),
             folder.path().join("control.sock").display()
         );
