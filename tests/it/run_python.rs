@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::http::Address;
 use crate::support::parts;
-use crate::support::process::{End, send};
+use crate::support::process::{End, lives, send};
 use crate::support::service::{Running, Service};
 use crate::support::shop;
 
@@ -53,6 +53,24 @@ fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
         running.await_log("reason=\"crash\"");
         assert_eq!(running.get("/").status, 200, "{class}");
         assert_eq!(running.stop(), End::Code(0), "{class}");
+    }
+}
+
+#[test]
+fn an_upgrade_under_load_loses_no_request() {
+    for class in ["sync", "gthread", "gevent", "asgi"] {
+        let mut running = shop_service(class);
+        let load = wrk(running.address(), "/", 4);
+        let old = running.pid();
+        running.signal(Signal::USR2);
+        let line = running.wait("the upgrade", |lines| lines.iter().find(|line| line.contains("upgrade finished")).cloned());
+        let successor = line.split("successor=").nth(1).and_then(|pid| pid.trim().parse().ok()).expect("a pid");
+        assert_no_errors(&load.join().expect("wrk"));
+        assert!(!lives(old), "{class}: the old supervisor stays");
+        send(successor, Signal::TERM);
+        let patience = running.patience;
+        assert!(running.journal.wait(patience, |_| (!lives(successor)).then_some(())).is_some(), "{class}: it does not stop");
+        assert_eq!(running.await_end(), End::Code(0), "{class}");
     }
 }
 
