@@ -328,10 +328,20 @@ def follow_into_death(parent):
         os._exit(EXIT_BOOT)
 
 
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a worker of another user asks
+    return True
+
+
 def wait_for_adoption(supervisor):
     """The new process becomes the supervisor's child, of its own group, without what is the zygote's."""
     give_up_at = monotonic() + ADOPTION_SECONDS
-    while os.getppid() != supervisor and monotonic() < give_up_at:
+    while os.getppid() != supervisor and monotonic() < give_up_at and lives(supervisor):
         sleep(0.0005)
     follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
