@@ -95,6 +95,7 @@ def adjust(cfg, settings):
         "preload_app": settings["preload"],
         "reuse_port": False,
     }
+    values.update({key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings})
     if os.geteuid() != 0:
         values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
     for key, value in values.items():
