@@ -121,6 +121,43 @@ fn a_stop_ends_also_when_the_zygote_does_not_answer() {
     assert_eq!(running.stop(), End::Code(0));
 }
 
+/// A small application that has two seconds to boot.
+fn impatient() -> Service {
+    let config = format!(
+        "workers = 2\nboot-timeout = 2\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
+        parts::python().display()
+    );
+    let works = "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
+    Service::with_config(&config).file("web.py", works)
+}
+
+#[test]
+fn a_zygote_that_does_not_answer_is_replaced() {
+    let mut running = impatient().ready();
+    let workers = running.workers();
+    let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
+    send(zygote, Signal::STOP);
+    send(workers[0], Signal::KILL);
+    running.await_log("the zygote has ended; starting another");
+    running.await_log_times("worker ready", 3);
+    assert!(running.workers().contains(&workers[1]), "the other worker was not touched");
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn an_import_that_hangs_fails_the_reload() {
+    let mut running = impatient().ready();
+    let before = running.workers();
+    std::fs::write(running.directory().join("web.py"), "import time\ntime.sleep(3600)\n").expect("write the application");
+    running.signal(Signal::HUP);
+    running.await_log("reload failed, the old workers keep serving");
+    running.await_children("the zygote and two workers", |now| now.len() == 3);
+    assert_eq!(running.workers(), before);
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
 #[test]
 fn a_django_project_whose_urls_are_broken_is_not_rolled_out() {
     let mut running = shop_service("sync");
