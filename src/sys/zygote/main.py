@@ -95,6 +95,7 @@ def adjust(cfg, settings):
         "preload_app": settings["preload"],
         "reuse_port": False,
     }
+    values.update({key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings})
     if os.geteuid() != 0:
         values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
     for key, value in values.items():
@@ -185,6 +186,18 @@ def call_hooks(server, settings):
         raise Unusable("hooks", "a server hook failed:\n" + describe(error)) from None
 
 
+def started_by(hooks):
+    """Threads that server hooks start, such as an exporter of metrics. With gevent these are greenlets, by whose addresses threads are named."""
+    import threading
+    before = set(threading.enumerate())
+    hooks()
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    if not started or "gevent.greenlet" not in sys.modules:
+        return started
+    from gevent import Greenlet
+    return [each for each in gc.get_objects() if issubclass(type(each), Greenlet) and id(each) in {thread.ident for thread in started}]
+
+
 class Zygote:
     """Everything workers have in common, made once."""
 
@@ -207,7 +220,7 @@ class Zygote:
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
         self.threads = import_application(settings, application)
         self.server = Server(settings, application, self.worker_class)
-        call_hooks(self.server, settings)
+        self.works_of_hooks = started_by(lambda: call_hooks(self.server, settings))
         self.engines = find_engines()
         self.close_connections()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
@@ -239,8 +252,16 @@ class Zygote:
         elif "leave" in order:
             if order["leave"]["last"]:
                 self.call(self.server.cfg.on_exit, self.server)
+            elif self.works_of_hooks:
+                return None  # Gunicorn's master would go on with them
             leave(0)
         return None
+
+    def wait(self):
+        """Until there is an order. gevent's loop is run only where something of the user's waits for it."""
+        if self.works_of_hooks and self.settings["worker_class"] == "gevent":
+            from gevent.socket import wait_read
+            wait_read(CONTROL)
 
     def call(self, hook, *arguments):
         try:
@@ -304,6 +325,8 @@ class Zygote:
         if self.settings["worker_class"] == "gevent":
             from gevent import reinit
             reinit()  # the application's import may have started an event loop
+            for work in self.works_of_hooks:
+                work.kill(block=False)  # or a fork would go on with it too
         if "random" in sys.modules:
             sys.modules["random"].seed()
         if "numpy.random" in sys.modules:
@@ -421,8 +444,9 @@ def main():
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
-                       "changed": zygote.changed}})
+                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks)}})
     while True:
+        zygote.wait()
         answer = zygote.obey(hear())
         if answer is not None:
             tell(answer)
