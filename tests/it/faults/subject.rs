@@ -319,7 +319,8 @@ impl Live {
 }
 
 fn is_end_of_reload(line: &str) -> bool {
-    line.contains("reload finished") || line.contains("reload failed")
+    // STATUS tells of it too.
+    !line.starts_with("notify:") && (line.contains("reload finished") || line.contains("reload failed"))
 }
 
 fn serving(lines: &[String]) -> Vec<u32> {
