@@ -1,7 +1,7 @@
 //! The command line: arguments → command → exit code.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,7 +63,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.command.log_level());
+    // A service begins its log when it has read its configuration.
+    if !matches!(cli.command, Command::Run { .. }) {
+        log_to_stderr(cli.command.log_level());
+    }
     let result = match cli.command {
         Command::Run { config } => run::run(&config).map(|()| Ending::Success),
         Command::Ctl(options) => ctl::ctl(&options).map(|()| Ending::Success),
@@ -94,9 +97,9 @@ impl Command {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where an error meets the user")]
+/// The one place where an error meets the user. If he has closed his end, nobody is left to tell.
 fn complain(error: &CommandError) {
-    eprintln!("tuningfork: {error}");
+    let _ = writeln!(io::stderr(), "tuningfork: {error}");
 }
 
 /// Log lines go to standard error; TUNINGFORK_LOG filters them (`usual` if unset). journald stamps the time itself.

@@ -112,7 +112,7 @@ pub enum CommandError {
     #[error("the application could not be loaded:\n{0}")]
     AppNotLoaded(String),
     /// No worker became ready.
-    #[error("no worker became ready: {0}; what it wrote stands above")]
+    #[error("no worker became ready: {0}")]
     WorkersNotBooting(String),
     /// A recording cannot be used.
     #[error("{name}: {source}")]

@@ -12,6 +12,7 @@ pub mod launch;
 pub mod limits;
 pub mod linux;
 pub mod listen;
+pub mod log;
 pub mod memory;
 pub mod network;
 mod notify;

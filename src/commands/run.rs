@@ -2,6 +2,7 @@
 
 mod audience;
 mod chronicle;
+mod logging;
 mod roster;
 
 use std::env;
@@ -30,6 +31,7 @@ use roster::{Roster, Watcher};
 pub fn run(path: &Path) -> Result<(), CommandError> {
     let config = Arc::new(configuration::read(path)?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
+    let log = logging::begin(&config.log)?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd =
@@ -40,18 +42,19 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let counters = Arc::new(counters);
     let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
-    let watcher = || Watcher::new(Arc::clone(&roster), Arc::clone(&listeners), remote.clone());
+    let watcher = || Watcher::new(Arc::clone(&roster), Arc::clone(&listeners), remote.clone(), log.clone());
     let endpoint = endpoint(&config, &counters, watcher())?;
     let control = control(path, &config, watcher());
     let first = Arc::clone(&config);
     let loader =
         Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
     let env = launch::environment(env::vars_os());
-    let output = Output::Inherit;
+    let output = if config.log.capture { Output::Through(log.clone()) } else { Output::Inherit };
     let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let settings = Settings::of(&config);
-    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, Arc::clone(&roster), remote.clone()));
+    let mut audience = RunAudience::new(systemd, counters, Arc::clone(&roster), remote.clone(), log.clone());
+    let outcome = serve(&mut host, settings, &mut audience);
     drop(host);
     drop(control);
     drop(endpoint);
@@ -91,8 +94,12 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
 /// What a reload reads. Sockets stay as they are: all generations share them.
 fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
     let config = configuration::read(path).map_err(|error| error.to_string())?;
-    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
-        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
+    if config.listen != first.listen
+        || config.metrics != first.metrics
+        || config.control != first.control
+        || config.log != first.log
+    {
+        tracing::warn!("[listen], [metrics], [control] or [log] has changed: that needs a restart, the sockets stay as they are");
     }
     Ok(Arc::new(config))
 }

@@ -19,6 +19,7 @@ impl Supervisor {
             Event::SpawnFailed { worker, reason } => self.gone(now, worker, None, Some(reason)),
             Event::BecameReady { worker } => self.became_ready(now, worker),
             Event::Beat { worker } => self.beat(now, worker),
+            Event::LastWords { worker, words } => self.last_words = Some((worker, words)),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
             Event::Asked(wish) => {
                 // A signal has nobody to tell.
@@ -107,7 +108,10 @@ impl Supervisor {
             | Life::Aborting { reason, .. }
             | Life::Killed { reason } => reason,
         };
-        let words = failure_in_words(reason, exit, detail.as_deref());
+        let mut words = failure_in_words(reason, exit, detail.as_deref());
+        if let Some((_, last)) = self.last_words.take().filter(|(speaker, _)| *speaker == id) {
+            words = format!("{words}; it wrote last:\n{}", last.trim_end());
+        }
         self.transitions.push(Transition::WorkerExited { worker: id, slot: worker.slot, exit, reason, detail });
         if worker.in_service() {
             self.failed(now, worker, &words, exit == Some(Exit::Code(APP_LOAD_ERROR)));

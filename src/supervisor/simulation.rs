@@ -217,7 +217,12 @@ impl Host for World {
                 }
             }
             Event::BecameReady { worker } | Event::Beat { worker } => self.live(*worker),
-            Event::Woke | Event::Prepared { .. } | Event::PrepareFailed { .. } | Event::Asked(_) | Event::Requested { .. } => {}
+            Event::Woke
+            | Event::Prepared { .. }
+            | Event::PrepareFailed { .. }
+            | Event::LastWords { .. }
+            | Event::Asked(_)
+            | Event::Requested { .. } => {}
         }
         event
     }

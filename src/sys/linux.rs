@@ -15,6 +15,7 @@ use super::children::{Child, Children};
 use super::clock;
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
+use super::log::Speaker;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
 use super::signals::{Heard, Signals};
@@ -57,6 +58,8 @@ pub struct Linux<'a> {
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
     events: VecDeque<Event>,
+    /// Where workers were put that may have something to say.
+    slots: BTreeMap<WorkerId, Slot>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
 }
@@ -72,6 +75,7 @@ impl<'a> Linux<'a> {
             children: Children::default(),
             early: BTreeMap::new(),
             events: VecDeque::new(),
+            slots: BTreeMap::new(),
             adopted: false,
         })
     }
@@ -97,7 +101,7 @@ impl<'a> Linux<'a> {
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&origin), app)
+                    launch::zygote(&self.launch_of(&origin), app, generation)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
@@ -130,10 +134,11 @@ impl<'a> Linux<'a> {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
         };
+        self.slots.insert(worker, slot);
         let result = match &origin.config.app {
             App::Python(_) => self.fork(worker, slot, generation),
             App::Command(app) => {
-                launch::command(&self.launch_of(&origin), app, slot).map_err(|error| error.to_string()).map(|process| {
+                launch::command(&self.launch_of(&origin), app, slot, worker).map_err(|error| error.to_string()).map(|process| {
                     let ready_at = match app.readiness {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
@@ -154,13 +159,15 @@ impl<'a> Linux<'a> {
         if loaded.zygote_stage() == Some(Stage::Dead) {
             tracing::warn!(%generation, "the zygote has ended; starting another");
             if let App::Python(app) = &origin.config.app {
-                let zygote = launch::zygote(&self.launch_of(&origin), app).map_err(|error| error.to_string())?;
+                let zygote = launch::zygote(&self.launch_of(&origin), app, generation).map_err(|error| error.to_string())?;
                 self.generations.replace_zygote(generation, zygote);
             }
         }
+        let mouth = self.launch_of(&origin).mouth(Speaker::Worker { slot, worker }).map_err(|error| error.to_string())?;
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
         let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
-        zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
+        let order = Order { worker, slot, cores, mouth };
+        zygote.fork(order).map_err(|error| error.to_string())
     }
 
     /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
@@ -203,10 +210,22 @@ impl<'a> Linux<'a> {
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
-            self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
+            for (worker, exit) in self.children.reap() {
+                self.hear_last_words(worker);
+                self.events.push_back(Event::Exited { worker, exit });
+            }
             if !self.generations.forks_outstanding() {
                 self.children.reap_strangers();
             }
+        }
+    }
+
+    /// What a worker wrote before it ended may be why.
+    fn hear_last_words(&mut self, worker: WorkerId) {
+        let Some(slot) = self.slots.remove(&worker) else { return };
+        let words = self.around.output.last_words(Speaker::Worker { slot, worker });
+        if !words.is_empty() {
+            self.events.push_back(Event::LastWords { worker, words });
         }
     }
 
@@ -256,7 +275,9 @@ impl<'a> Linux<'a> {
     /// Forks that will not be answered fail; a worker keeps serving without its zygote.
     fn zygote_died(&mut self, generation: Generation) {
         if self.generations.is_unannounced(generation) {
-            self.import_failed(generation, "the Python process ended while it imported the application");
+            let words = self.around.output.last_words(Speaker::Zygote(generation));
+            let reason = format!("the Python process ended while it imported the application\n{words}");
+            self.import_failed(generation, reason.trim_end());
             return;
         }
         let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
@@ -346,6 +367,7 @@ impl Host for Linux<'_> {
             if let Some(event) = self.events.pop_front() {
                 if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
                     self.early.remove(worker);
+                    self.slots.remove(worker);
                 }
                 return event;
             }

@@ -11,6 +11,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Haste, Reason, Transition};
 use crate::sys::clock;
 use crate::sys::linux::Linux;
+use crate::sys::log::Log;
 use crate::sys::remote::Remote;
 use crate::sys::systemd::Systemd;
 use crate::units::Slot;
@@ -21,13 +22,14 @@ pub(super) struct RunAudience {
     counters: Arc<Counters>,
     roster: Arc<Board<Roster>>,
     remote: Remote,
+    log: Log,
     chronicle: Chronicle,
     status: String,
 }
 
 impl RunAudience {
-    pub(super) fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, remote: Remote) -> Self {
-        Self { systemd, counters, roster, remote, chronicle: Chronicle::default(), status: String::new() }
+    pub(super) fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, remote: Remote, log: Log) -> Self {
+        Self { systemd, counters, roster, remote, log, chronicle: Chronicle::default(), status: String::new() }
     }
 
     fn tell_systemd(&mut self, transition: &Transition) {
@@ -67,6 +69,9 @@ impl Audience<Linux<'_>> for RunAudience {
         self.roster.publish(before.next(now, host, supervisor, self.chronicle.clone()));
         for transition in transitions {
             self.counters.record(transition, SystemTime::now());
+        }
+        if transitions.contains(&Transition::LogsReopened) {
+            self.log.reopen();
         }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {

@@ -35,6 +35,7 @@ KEEPALIVED_CONNECTIONS = 1000  # Gunicorn's default: what a gthread worker may h
 NOT_FOR_THE_ZYGOTE = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
+control = _socket.socket(fileno=CONTROL)
 
 
 class Unusable(Exception):
@@ -221,7 +222,7 @@ def be_worker(settings, application, worker_class, order):
     follow_into_death(settings["supervisor"])  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
     keep_to(order.get("cores"))
-    os.close(CONTROL)
+    os.close(control.detach())
     os.close(SCRIPT)
     set_title("worker %d" % order["slot"], settings)
     if settings["worker_class"] == "gevent":
@@ -264,8 +265,23 @@ def leave(code):
 
 
 def hear():
-    packet = os.read(CONTROL, PACKET_BYTES)
-    return json.loads(packet) if packet else leave(0)
+    """The next order, and the descriptors that came with it."""
+    packet, ancillary, _, _ = control.recvmsg(PACKET_BYTES, _socket.CMSG_SPACE(2 * 4), _socket.MSG_CMSG_CLOEXEC)
+    passed = [data for level, kind, data in ancillary if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)]
+    descriptors = [fd for data in passed for fd in memoryview(data).cast("i")]
+    return (json.loads(packet), descriptors) if packet else leave(0)
+
+
+def speak_through(descriptors):
+    """Makes pipes of the supervisor's the standard output and error."""
+    for ours, theirs in zip((1, 2), descriptors):
+        os.dup2(theirs, ours)
+    close_all(descriptors)
+
+
+def close_all(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def tell(answer):
@@ -275,11 +291,13 @@ def tell(answer):
 def main():
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning, module="__main__")
     ignore_signals(NOT_FOR_THE_ZYGOTE)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe is no terminal, but somebody may read along
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for the supervisor
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        settings, application, worker_class = start(hear()["settings"])
+        settings, application, worker_class = start(hear()[0]["settings"])
     except Unusable as error:
         tell({"failed": {"stage": error.stage, "message": error.message}})
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
@@ -289,14 +307,18 @@ def main():
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0],
                        "threads": threads[:THREAD_NAMES]}})
     while True:
-        order = hear()["fork"]
+        message, streams = hear()
+        order = message["fork"]
         try:
             pid = fork_orphan()
         except OSError as error:
+            close_all(streams)
             tell({"fork_failed": {"worker": order["worker"], "reason": error.strerror}})
             continue
         if pid == 0:
+            speak_through(streams)
             be_worker(settings, application, worker_class, order)
+        close_all(streams)
         tell({"forked": {"worker": order["worker"], "pid": pid}})
 
 
