@@ -25,6 +25,19 @@ Exit codes:
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met
   130  interrupted; what was finished is reported";
 
+/// What signals do to a service; the README has all 64.
+pub const SIGNALS: &str = "\
+Signals:
+  HUP          reload configuration and code; ends a rest
+  TTIN, TTOU   one worker more, one fewer
+  USR1         open log files anew
+  USR2         upgrade the program
+  WINCH        rest: all workers leave, the sockets stay (not on a terminal)
+  TERM         end: requests in flight are answered
+  INT, QUIT    end at once
+  TSTP, CONT   suspend, resume
+Those that say that the program is broken (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP) and STKFLT kill it; all others do nothing.";
+
 /// Runs web application workers, and finds out how many a host should run.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -36,6 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service: start the workers, keep them alive, reload on HUP
+    #[command(after_help = SIGNALS)]
     Run {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]

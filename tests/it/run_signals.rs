@@ -86,7 +86,6 @@ fn winch_sends_the_workers_home_and_hup_brings_them_back() {
     let resting = status(&running);
     assert_eq!((&resting["phase"], &resting["target"]), (&"resting".into(), &0.into()));
     assert_eq!(ctl(&running, "status --ready").status.code(), Some(1));
-    running.signal(Signal::WINCH);
     running.signal(Signal::HUP);
     running.await_log("reload finished");
     running.await_children("three", |now| now.len() == 3);
