@@ -71,7 +71,8 @@ fn f27_signals_that_end_a_service_end_it_as_they_should() {
     for number in STOPS.into_iter().chain(FAULTS) {
         let mut running = Service::of_demo_workers(1, 5).ready();
         let worker = running.children()[0];
-        send(&running, number, TIMES);
+        // One at a time: signals that wait become one, and Rust's own handler survives the first SEGV and BUS that nobody's fault is.
+        (0..TIMES).for_each(|_| send(&running, number, 1));
         let end = running.await_end();
         assert_eq!(end, if STOPS.contains(&number) { End::Code(0) } else { End::Signal(number) }, "signal {number}");
         assert!(!lives(worker), "signal {number}");
