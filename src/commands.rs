@@ -1,10 +1,12 @@
 //! The subcommands: wiring and printing, no decisions.
 
+pub mod check;
 mod configuration;
 pub mod ctl;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+pub mod gunicorn;
 pub mod man;
 mod page;
 pub mod record;
@@ -17,6 +19,8 @@ mod socket;
 mod traffic;
 pub mod tune;
 pub mod tune_output;
+
+pub use configuration::Source;
 
 use std::io;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod conversation;
 pub mod cpu;
 pub mod host;
+pub mod inquiry;
 pub mod launch;
 pub mod limits;
 pub mod linux;

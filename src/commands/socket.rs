@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder};
 use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use siphasher::sip::SipHasher13;
 
@@ -46,6 +46,16 @@ pub(super) fn default_place(config: &Path) -> Option<PathBuf> {
     places.into_iter().find(|folder| make(folder)).map(|folder| folder.join(NAME))
 }
 
+/// Takes away the folder that was made for the socket, if nothing else is in it.
+pub(super) fn leave(config: &Path) {
+    let systemds = env::var_os("RUNTIME_DIRECTORY").is_some();
+    let own = places(config, |name| env::var_os(name), pass::own_user()).into_iter().skip(usize::from(systemds));
+    for folder in own {
+        // Most are not there.
+        fs::remove_dir(folder).ok();
+    }
+}
+
 /// What the configuration says, however wrong the rest of it may be: a service whose new configuration is broken still runs.
 fn configured(config: &Path) -> Option<PathBuf> {
     let about = fs::metadata(config).ok().filter(|about| about.is_file() && about.len() <= MAX_CONFIG)?;
@@ -66,7 +76,8 @@ fn places(config: &Path, variable: impl Fn(&str) -> Option<OsString>, user: u32)
 
 /// The configuration's name, for people, and a hash of its path, which tells it from others of that name.
 fn name(config: &Path) -> String {
-    let path = config.canonicalize().unwrap_or_else(|_| config.to_owned());
+    // The service of a Gunicorn command line has no file; it is found as if it had one where it was started.
+    let path = config.canonicalize().or_else(|_| path::absolute(config)).unwrap_or_else(|_| config.to_owned());
     let mut hasher = SipHasher13::new();
     hasher.write(path.as_os_str().as_bytes());
     let stem: String = path.file_stem().unwrap_or_default().to_string_lossy().chars().take(32).collect();

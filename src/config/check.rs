@@ -38,6 +38,10 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         Some(raw) => listen::check_metrics(raw, listen.as_ref(), surroundings, problems).map(Some),
         None => Some(None),
     };
+    let pidfile = match &raw.pidfile {
+        Some(written) => app::path(written, &keys::PIDFILE, &surroundings.directory, problems).map(Some),
+        None => Some(None),
+    };
     let metrics_address = metrics.iter().flatten().map(|metrics| &metrics.listen).next();
     let log = log::check(&raw.log, surroundings, problems);
     let control = match &raw.control {
@@ -58,6 +62,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         care,
         confinement,
         hooks,
+        pidfile: pidfile?,
         metrics: metrics?,
         control: control?,
         log: log?,

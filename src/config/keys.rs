@@ -118,6 +118,9 @@ pub(super) static MAX_MEMORY: Key =
     Key::new(Section::Top, "max-memory", r#"a size ("512 MiB", "2 GiB"); 0 renews no worker for it"#);
 pub(super) static FAIL_AFTER: Key = Key::new(Section::Top, "fail-after", "a whole number; 0 never gives up");
 
+pub(super) static PIDFILE: Key =
+    Key::new(Section::Top, "pidfile", "the path of a file: absolute, or relative to the folder of this file");
+
 pub(super) static KIND: Key = Key::new(Section::App, "kind", r#""python" or "command""#);
 pub(super) static COMMAND: Key =
     Key::new(Section::App, "command", r#"the program and its arguments as an array of strings: ["node", "server.js"]"#);
@@ -128,6 +131,14 @@ pub(super) static APP: Key =
 pub(super) static INTERPRETER: Key =
     Key::new(Section::App, "interpreter", r#"the path of a Python, such as "venv/bin/python", or a name looked up in PATH"#);
 pub(super) static WORKER_CLASS: Key = Key::new(Section::App, "worker-class", r#""sync", "gthread", "gevent" or "asgi""#);
+pub(super) static PRELOAD: Key = Key::new(Section::App, "preload", "true or false");
+pub(super) static ALLOW_THREADS: Key = Key::new(
+    Section::App,
+    "allow-threads",
+    r#"the names of threads as an array of strings, * for any ending: ["OtelBatchSpanProcessor", "ddtrace*"]"#,
+);
+pub(super) static GUNICORN: Key =
+    Key::new(Section::App, "gunicorn", r#"Gunicorn's arguments as an array of strings: ["-c", "gunicorn.conf.py"]"#);
 pub(super) static ENVIRONMENT: Key = Key::new(Section::App, "env", ENV);
 pub(super) static APP_DIRECTORY: Key = Key::new(Section::App, "directory", DIRECTORY);
 
@@ -160,7 +171,7 @@ pub(super) static LOG_FILE: Key = Key::new(Section::Log, "file", r#"the path of 
 pub(super) static LOG_CAPTURE: Key = Key::new(Section::Log, "capture", "true or false");
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 41] = [
+pub(super) static ALL: [&Key; 45] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
@@ -173,10 +184,14 @@ pub(super) static ALL: [&Key; 41] = [
     &MAX_MEMORY,
     &MAX_UNAVAILABLE,
     &FAIL_AFTER,
+    &PIDFILE,
     &KIND,
     &APP,
     &WORKER_CLASS,
     &INTERPRETER,
+    &PRELOAD,
+    &ALLOW_THREADS,
+    &GUNICORN,
     &COMMAND,
     &READINESS,
     &APP_DIRECTORY,
@@ -205,14 +220,16 @@ pub(super) static ALL: [&Key; 41] = [
 ];
 
 /// What people write who come from Gunicorn, and our key for it.
-static FROM_GUNICORN: [(&str, &Key); 10] = [
+static FROM_GUNICORN: [(&str, &Key); 12] = [
     ("bind", &ADDRESS),
     ("chdir", &APP_DIRECTORY),
     ("child-exit", &ON_EXIT),
+    ("preload-app", &PRELOAD),
     ("pythonpath", &APP_DIRECTORY),
     ("raw-env", &ENVIRONMENT),
     ("threads", &CONNECTIONS),
     ("post-worker-init", &AFTER_READY),
+    ("pid", &PIDFILE),
     ("pre-fork", &BEFORE_FORK),
     ("worker-connections", &CONNECTIONS),
     ("wsgi-app", &APP),
