@@ -204,7 +204,7 @@ impl CommandError {
             Self::Unreadable { .. }
             | Self::Recording { .. }
             | Self::Incomparable { .. }
-            | Self::Plan(_)
+            | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })
             | Self::Import(
                 record::ImportError::File { .. }
                 | record::ImportError::Input { .. }
@@ -222,6 +222,7 @@ impl CommandError {
             | Self::Journal(
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
+            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_)) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::Ctl(ctl::CtlError::Control(ControlError::NotFound { .. } | ControlError::Unreachable { .. })) => {
