@@ -52,6 +52,8 @@ pub enum Ending {
     Unreachable,
     /// A socket or file could not be made (EX_CANTCREAT).
     CannotCreate,
+    /// Another process listens where this one should (EX_TEMPFAIL): another supervisor, or what one left behind.
+    InUse,
     /// The configuration is invalid (EX_CONFIG).
     Config,
     /// No configuration meets the SLO, or the application answers only errors.
@@ -62,7 +64,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -71,6 +73,7 @@ impl Ending {
         Self::NoInput,
         Self::Unreachable,
         Self::CannotCreate,
+        Self::InUse,
         Self::Config,
         Self::Unmet,
         Self::Interrupted,
@@ -88,6 +91,7 @@ impl Ending {
             Self::NoInput => 66,
             Self::Unreachable => 69,
             Self::CannotCreate => 73,
+            Self::InUse => 75,
             Self::Config => 78,
             Self::Unmet => 99,
             Self::Interrupted => 130,
@@ -215,6 +219,7 @@ impl CommandError {
                 Ending::NoInput
             }
             Self::Config(_) => Ending::Config,
+            Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)

@@ -8,6 +8,7 @@
 
 mod backoff;
 pub mod event;
+pub mod herald;
 pub mod host;
 #[cfg(test)]
 mod matrix;
@@ -15,6 +16,7 @@ mod observe;
 mod reconcile;
 #[cfg(test)]
 mod simulation;
+mod upgrade;
 mod wishes;
 mod worker;
 
@@ -24,6 +26,7 @@ use std::time::Duration;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 use backoff::Backoff;
 use event::{Command, Event, Haste, Settings, Transition, WorkerState};
+use upgrade::Succession;
 use worker::Worker;
 
 /// How often workers may fail before any was ready, until the start is given up.
@@ -40,6 +43,8 @@ pub const SUSPENDED: Duration = Duration::from_secs(1);
 pub enum Outcome {
     /// As asked.
     Stopped,
+    /// A successor has the service.
+    HandedOver,
     /// The application could not be loaded at the start.
     AppNotLoaded {
         /// What the user reads.
@@ -126,6 +131,7 @@ pub struct Supervisor {
     next_worker: u64,
     boot_failures: u32,
     announced: bool,
+    succession: Succession,
     last_turn: Moment,
     transitions: Vec<Transition>,
 }
@@ -152,6 +158,7 @@ impl Supervisor {
             next_worker: 1,
             boot_failures: 0,
             announced: false,
+            succession: Succession::default(),
             last_turn: now,
             transitions: Vec::new(),
         };
@@ -174,14 +181,14 @@ impl Supervisor {
         };
         let lives = self.workers.values().filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
         let waits = self.backoff.values().map(|record| record.not_before()).filter(|due| *due > self.last_turn);
-        loading.into_iter().chain(lives).chain(waits).min()
+        loading.into_iter().chain(lives).chain(waits).chain(self.succession.deadline()).min()
     }
 
     /// What to report, once nothing is left to do.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.mode {
-            Mode::Stopping { outcome, .. } if self.workers.is_empty() => Some(outcome),
+            Mode::Stopping { outcome, .. } if self.workers.is_empty() && !self.succession.is_under_way() => Some(outcome),
             Mode::Stopping { .. } | Mode::Booting | Mode::Running => None,
         }
     }
@@ -255,6 +262,7 @@ impl Supervisor {
             for worker in self.workers.values_mut() {
                 worker.forgive(now, lost);
             }
+            self.succession.forgive(lost);
             if let Rollout::Preparing { give_up_at, .. } = &mut self.rollout {
                 *give_up_at = give_up_at.after(lost);
             }

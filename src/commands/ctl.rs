@@ -113,6 +113,9 @@ pub enum CtlError {
     /// The log's file cannot be opened.
     #[error("the old log file is kept: {0}")]
     LogNotOpened(String),
+    /// The upgrade failed.
+    #[error("the upgrade failed, the old program keeps the service:\n{0}")]
+    UpgradeFailed(String),
     /// It began to stop meanwhile.
     #[error("the service stops, so this will not be done")]
     Stops,
@@ -131,16 +134,16 @@ pub enum CtlError {
 
 /// Does what the options say.
 pub fn ctl(options: &Options) -> Result<(), CommandError> {
-    let client = socket::connect(&options.config, options.socket.as_deref()).map_err(CtlError::from)?;
+    let client = connect(options)?;
     let watch = |waiting: Waiting| Watch::new(Patience(waiting.timeout), !options.json && io::stderr().is_terminal());
     let desk = Desk { client, json: options.json };
     match options.action {
         Action::Status { ready } => desk.status(ready),
         Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
-        Action::Upgrade(_) => desk.tell(Request::Upgrade, "the new program takes over"),
         Action::ReopenLogs(waiting) => desk.reopen_logs(waiting, watch(waiting)),
         Action::Logs { follow, worker } => desk.logs(worker, follow),
+        Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
         Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
         Action::Stop { quick, waiting } => desk.stop(quick, waiting, watch(waiting)),
     }
@@ -148,6 +151,10 @@ pub fn ctl(options: &Options) -> Result<(), CommandError> {
 
 fn json(reply: &impl Serialize) -> String {
     serde_json::to_string(reply).expect("invariant: replies have string keys") + "\n"
+}
+
+fn connect(options: &Options) -> Result<Client, CtlError> {
+    Ok(socket::connect(&options.config, options.socket.as_deref())?)
 }
 
 /// One conversation.
@@ -193,12 +200,6 @@ impl Desk {
         }
     }
 
-    /// Has something done that needs no waiting.
-    fn tell(mut self, request: Request, done: &str) -> Result<(), CommandError> {
-        let granted = self.change(request)?;
-        self.finish(&granted, done)
-    }
-
     fn reload(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
         let granted = self.change(Request::Reload)?;
         let generation = granted.generation.unwrap_or_default();
@@ -229,6 +230,21 @@ impl Desk {
             return Err(CtlError::LogNotOpened(failure).into());
         }
         self.finish(&granted, "log files are opened anew")
+    }
+
+    fn upgrade(
+        mut self,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
+        let before = self.client.progress(None).map_err(CtlError::from)?;
+        let granted = self.change(Request::Upgrade)?;
+        if !waiting.wait {
+            return self.finish(&granted, "asked for: the new program gets the service when all its workers serve");
+        }
+        let after = watch.upgrade(&mut self.client, &before, again)?;
+        self.finish(&after, &format!("upgraded: the service is that of pid {}, tuningfork {}", after.pid, after.version))
     }
 
     fn scale(mut self, workers: Count, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {

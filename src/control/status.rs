@@ -33,6 +33,12 @@ pub struct Status {
     /// How the log fares.
     #[serde(default)]
     pub log: LogStatus,
+    /// How many upgrades of this supervisor came to nothing.
+    #[serde(default)]
+    pub failed_upgrades: u64,
+    /// Why the last of them did.
+    #[serde(default)]
+    pub last_upgrade_failure: Option<String>,
     /// Every worker.
     pub workers: Vec<Worker>,
 }

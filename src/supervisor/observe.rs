@@ -21,6 +21,10 @@ impl Supervisor {
             Event::Beat { worker } => self.beat(now, worker),
             Event::LastWords { worker, words } => self.last_words = Some((worker, words)),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
+            Event::SuccessorReady => self.successor_is_ready(),
+            Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
+            Event::Preceded => self.succession.preceded = true,
+            Event::PredecessorLeft => self.succession.preceded = false,
             Event::Asked(wish) => {
                 // A signal has nobody to tell.
                 self.wish(wish).ok();

@@ -59,6 +59,15 @@ struct World {
     processes: BTreeMap<WorkerId, Process>,
     dead: BTreeSet<WorkerId>,
     loaded: BTreeSet<Generation>,
+    successor: Option<NewSupervisor>,
+}
+
+/// A simulated supervisor that is to take the place of the one that is tried out.
+struct NewSupervisor {
+    ready: bool,
+    in_charge: bool,
+    /// Its end is planned; it dies once.
+    doomed: bool,
 }
 
 const TIMING: Timing =
@@ -75,6 +84,7 @@ impl World {
             processes: BTreeMap::new(),
             dead: BTreeSet::new(),
             loaded: BTreeSet::new(),
+            successor: None,
         }
     }
 
@@ -147,6 +157,36 @@ impl World {
         }
     }
 
+    fn start_successor(&mut self) {
+        assert!(self.successor.is_none(), "two successors at once");
+        let wait = self.chance.millis(15_000);
+        if self.fault(20) {
+            return self.plan(Duration::ZERO, Event::SuccessorEnded { reason: "EAGAIN".into() });
+        }
+        self.successor = Some(NewSupervisor { ready: false, in_charge: false, doomed: false });
+        if self.fault(20) {
+            self.doom(wait);
+        } else if !self.fault(20) {
+            self.plan(wait, Event::SuccessorReady);
+        }
+    }
+
+    fn doom(&mut self, wait: Duration) {
+        if let Some(successor) = self.successor.as_mut().filter(|successor| !successor.doomed) {
+            successor.doomed = true;
+            self.plan(wait, Event::SuccessorEnded { reason: "exit code 1".into() });
+        }
+    }
+
+    fn signal_successor(&mut self, obeys: bool) {
+        // It may have ended, or never been, and the news not be heard yet.
+        assert!(self.successor.as_ref().is_none_or(|successor| !successor.in_charge), "it has the service and is told to leave");
+        if obeys {
+            let wait = self.chance.millis(2_000);
+            self.doom(wait);
+        }
+    }
+
     fn obeys(&self, worker: WorkerId) -> bool {
         self.processes.get(&worker).is_some_and(|process| process.obedient && !process.hung)
     }
@@ -165,6 +205,12 @@ impl World {
             }
             4 => self.now = self.now.after(Duration::from_secs(30)), // nobody ran the loop
             5 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Graceful))),
+            10 => self.plan(Duration::ZERO, Event::Asked(Wish::Upgrade)),
+            11 if self.successor.is_none() => {
+                self.plan(Duration::ZERO, Event::Preceded);
+                let wait = self.chance.millis(9_000);
+                self.plan(wait, Event::PredecessorLeft);
+            }
             6 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Quick))),
             _ => {}
         }
@@ -193,6 +239,17 @@ impl Host for World {
                 self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
             }
             Command::Kill { worker } => self.signal(worker, Exit::Signal(9), true),
+            Command::StartSuccessor => self.start_successor(),
+            Command::HandOver { .. } => {
+                let successor = self.successor.as_mut().expect("somebody takes over");
+                assert!(successor.ready, "it was not ready");
+                successor.in_charge = true;
+            }
+            Command::EndSuccessor { .. } => {
+                let obeys = !self.fault(30);
+                self.signal_successor(obeys);
+            }
+            Command::KillSuccessor => self.signal_successor(true),
         }
     }
 
@@ -217,7 +274,14 @@ impl Host for World {
                 }
             }
             Event::BecameReady { worker } | Event::Beat { worker } => self.live(*worker),
-            Event::Woke
+            Event::SuccessorReady => match &mut self.successor {
+                Some(successor) => successor.ready = true,
+                None => return Event::Woke,
+            },
+            Event::SuccessorEnded { .. } => self.successor = None,
+            Event::Preceded
+            | Event::PredecessorLeft
+            | Event::Woke
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
             | Event::LastWords { .. }
@@ -281,11 +345,22 @@ fn check_transition(
     }
 }
 
+fn check_outcome(world: &World, outcome: &Outcome) {
+    assert!(world.processes.is_empty(), "somebody outlives the outcome");
+    let serves = world.successor.as_ref().map(|successor| successor.in_charge);
+    match outcome {
+        // One that died right after it was given the service is not this supervisor's any more.
+        Outcome::HandedOver => assert_ne!(serves, Some(false)),
+        Outcome::Stopped | Outcome::AppNotLoaded { .. } | Outcome::WorkersNotBooting { .. } => assert_eq!(serves, None),
+    }
+}
+
 /// Whether nothing is left to do but to go on.
 fn is_settled(supervisor: &Supervisor) -> bool {
     let target = usize::from(supervisor.target());
     let staffed = supervisor.ready() == target && supervisor.workers().count() == target;
-    staffed && supervisor.rollout == Rollout::Settled && supervisor.generations.len() == 1
+    let alone = !supervisor.succession.is_under_way() && !supervisor.succession.wanted;
+    staffed && alone && supervisor.rollout == Rollout::Settled && supervisor.generations.len() == 1
 }
 
 fn simulate(seed: u64) -> Outcome {
@@ -297,7 +372,7 @@ fn simulate(seed: u64) -> Outcome {
     }
     for _ in 0..WILD_TURNS {
         if let Some(outcome) = supervisor.outcome() {
-            assert!(world.processes.is_empty(), "somebody outlives the outcome");
+            check_outcome(&world, outcome);
             return outcome.clone();
         }
         turn(&mut world, &mut supervisor);
@@ -323,7 +398,7 @@ fn simulate(seed: u64) -> Outcome {
     world.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Graceful)));
     for _ in 0..KIND_TURNS {
         if let Some(outcome) = supervisor.outcome() {
-            assert!(world.processes.is_empty(), "somebody outlives the outcome");
+            check_outcome(&world, outcome);
             return outcome.clone();
         }
         turn(&mut world, &mut supervisor);
@@ -338,13 +413,17 @@ fn the_promises_hold_over_thousands_of_seeds() {
         let outcome = std::panic::catch_unwind(|| simulate(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
         let name = match outcome {
             Outcome::Stopped => "stopped",
+            Outcome::HandedOver => "handed over",
             Outcome::AppNotLoaded { .. } => "app not loaded",
             Outcome::WorkersNotBooting { .. } => "workers not booting",
         };
         *outcomes.entry(name).or_default() += 1;
     }
-    assert_eq!(outcomes.len(), 3, "the seeds do not reach every outcome: {outcomes:?}");
-    assert!(outcomes["stopped"] > u32::try_from(SEEDS / 2).unwrap(), "too few seeds live long: {outcomes:?}");
+    assert_eq!(outcomes.len(), 4, "the seeds do not reach every outcome: {outcomes:?}");
+    assert!(
+        outcomes["stopped"] + outcomes["handed over"] > u32::try_from(SEEDS / 2).unwrap(),
+        "too few seeds live long: {outcomes:?}"
+    );
 }
 
 #[test]

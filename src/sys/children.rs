@@ -158,24 +158,25 @@ impl Children {
     }
 
     /// Reaps processes that are not workers: orphans that came to us as the subreaper, and zygotes.
-    pub(super) fn reap_strangers(&self) {
+    pub(super) fn reap_strangers(&self, successor: Option<Pid>) {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
-            if self.by_worker.values().any(|child| child.pid.as_raw_nonzero().get() == pid.as_raw()) {
+            let known = self.by_worker.values().map(|child| child.pid).chain(successor);
+            if known.into_iter().any(|known| known.as_raw_nonzero().get() == pid.as_raw()) {
                 return; // its end is told by the next look
             }
             waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
         }
     }
 
-    /// Kills and reaps every process that is still a child of ours.
-    pub(super) fn end_all(&mut self) {
+    /// Kills and reaps every process that is still a child of ours, but the successor.
+    pub(super) fn end_all(&mut self, successor: Option<Pid>) {
         for child in self.by_worker.values() {
             child.signal(&[Signal::KILL]);
         }
         // Killing an orphan can orphan its children to us in turn.
         loop {
-            let left = own_children();
+            let left: Vec<Pid> = own_children().into_iter().filter(|pid| Some(*pid) != successor).collect();
             if left.is_empty() {
                 break;
             }

@@ -2,6 +2,8 @@
 //!
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
+mod succeed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -22,6 +24,7 @@ use super::remote::Inbox;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
+use super::succession::{Estate, Predecessor, Successor};
 use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
 use crate::supervisor::event::{Command, Event, Settings};
@@ -56,6 +59,10 @@ pub struct Surroundings<'a> {
     pub output: &'a Output,
     /// The environment handed on to workers, without what is the supervisor's own.
     pub env: Vec<(OsString, OsString)>,
+    /// What a successor would get, or why there can be none.
+    pub estate: Result<Estate<'a>, &'static str>,
+    /// Whose place is to be taken.
+    pub predecessor: Option<&'a Predecessor>,
 }
 
 /// Linux as the supervisor sees it.
@@ -68,6 +75,7 @@ pub struct Linux<'a> {
     children: Children,
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
+    successor: Option<Successor>,
     events: VecDeque<Event>,
     /// Where workers were put that may have something to say.
     slots: BTreeMap<WorkerId, Slot>,
@@ -79,6 +87,7 @@ impl<'a> Linux<'a> {
     /// Prepares this process to supervise. Fails only when the system refuses basic things.
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let events = around.predecessor.map(|_| Event::Preceded).into_iter().collect();
         Ok(Self {
             around,
             notify: NotifySocket::open()?,
@@ -86,7 +95,8 @@ impl<'a> Linux<'a> {
             inquiries: BTreeMap::new(),
             children: Children::default(),
             early: BTreeMap::new(),
-            events: VecDeque::new(),
+            successor: None,
+            events,
             slots: BTreeMap::new(),
             adopted: false,
         })
@@ -244,6 +254,7 @@ impl<'a> Linux<'a> {
         self.hear_inquiries();
         self.hear_zygotes();
         self.hear_workers();
+        self.hear_of_succession();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
@@ -253,7 +264,7 @@ impl<'a> Linux<'a> {
                 self.events.push_back(Event::Exited { worker: ended.worker, exit: ended.exit });
             }
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers();
+                self.children.reap_strangers(self.successor.as_ref().map(Successor::pid));
             }
         }
     }
@@ -375,6 +386,8 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
+        fds.extend(self.successor.as_ref().and_then(Successor::channel));
+        fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
@@ -406,6 +419,10 @@ impl Host for Linux<'_> {
                 let quick = self.quick_signal(worker);
                 self.signal(worker, &[quick, Signal::CONT]);
             }
+            Command::StartSuccessor => self.start_successor(),
+            Command::HandOver { then_reload } => self.hand_over(then_reload),
+            Command::EndSuccessor { haste } => self.end_successor(haste),
+            Command::KillSuccessor => self.signal_successor(&[Signal::KILL]),
             Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
             Command::Kill { worker } => match self.children.get(worker) {
                 Some(child) => {
@@ -447,10 +464,10 @@ impl Host for Linux<'_> {
 }
 
 impl Drop for Linux<'_> {
-    /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
+    /// Nobody of ours outlives the supervisor but its successor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
         self.inquiries.clear();
         self.generations.clear();
-        self.children.end_all();
+        self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }
 }

@@ -53,6 +53,7 @@ enum Meaning {
 impl Signals {
     /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TERM, INT, QUIT and CHLD.
     pub fn of_a_service() -> io::Result<Self> {
+        end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
         ignore_others()?;
         let on_terminal = File::open("/dev/tty").is_ok();
@@ -111,6 +112,13 @@ fn ignore_reserved() -> io::Result<()> {
     // SAFETY: the kernel reads as much as `ignore` holds; a handler that the library installs later takes its place.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, RESERVED, ignore.as_ptr(), nothing, size_of::<u64>()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Workers ignore the watchdog's signal; a supervisor that a supervisor started would do so too.
+#[expect(unsafe_code, reason = "no safe crate here sets a default action")]
+fn end_on_watchdog() {
+    // SAFETY: a default action runs no code of ours.
+    unsafe { libc::signal(libc::SIGSTKFLT, libc::SIG_DFL) };
 }
 
 impl Meaning {
