@@ -188,6 +188,8 @@ pub(super) struct Generations {
     loaded: BTreeMap<Generation, Loaded>,
     /// Zygotes that are not needed any more and may end by themselves until then.
     leaving: Vec<(Zygote, Moment)>,
+    /// Zygotes whose server hooks have started what goes on as long as the service.
+    staying: Vec<Zygote>,
 }
 
 impl Generations {
@@ -205,8 +207,14 @@ impl Generations {
     /// [`Self::clear`].
     pub(super) fn remove(&mut self, generation: Generation, now: Moment) {
         let Some(mut zygote) = self.loaded.remove(&generation).and_then(|loaded| loaded.zygote) else { return };
-        let stays = if self.loaded.is_empty() { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
-        if stays {
+        let is_last = self.loaded.is_empty();
+        if !is_last && zygote.stays() {
+            zygote.tell(News::Leave);
+            self.staying.push(zygote);
+            return;
+        }
+        let speaks = if is_last { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
+        if speaks {
             self.leaving.push((zygote, now.after(LAST_WORDS)));
         }
     }
@@ -217,6 +225,10 @@ impl Generations {
             while zygote.hear().is_some() {}
             zygote.stage() != Stage::Dead && *until > now
         });
+        self.staying.retain_mut(|zygote| {
+            while zygote.hear().is_some() {}
+            zygote.stage() != Stage::Dead
+        });
     }
 
     /// When the next zygote that is leaving has had its time.
@@ -226,6 +238,7 @@ impl Generations {
 
     /// Ends all zygotes; the newest is told that the service ends.
     pub(super) fn clear(&mut self) {
+        self.staying.clear();
         let newest = self.loaded.last_entry().and_then(|mut newest| newest.get_mut().zygote.take());
         self.loaded.clear();
         for mut zygote in self.leaving.drain(..).map(|(zygote, _)| zygote).chain(newest) {
@@ -289,7 +302,7 @@ impl Generations {
     /// Channels of living zygotes.
     pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let zygotes = self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref());
-        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote));
+        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote)).chain(&self.staying);
         zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
     }
 

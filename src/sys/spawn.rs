@@ -214,5 +214,6 @@ fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnEr
     }
     let errno = io::Error::last_os_error();
     drop((env_bytes, failed));
-    Pid::from_raw(pid).filter(|_| pid > 0).ok_or(SpawnError::Step { step: "fork", source: errno })
+    // Of a negative number a pid must not be made.
+    Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or(SpawnError::Step { step: "fork", source: errno })
 }

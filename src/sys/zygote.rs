@@ -65,6 +65,9 @@ pub(super) struct Imported {
     /// Gunicorn's settings that are not at their defaults.
     #[serde(default)]
     pub(super) changed: Vec<String>,
+    /// A server hook has started something that Gunicorn's master would go on with to its end.
+    #[serde(default)]
+    pub(super) stays: bool,
 }
 
 /// The application cannot be loaded.
@@ -132,6 +135,7 @@ pub(super) struct Zygote {
     process: Process,
     stage: Stage,
     has_imported: bool,
+    stays: bool,
     /// Forks asked for and not sent: the application is being imported, or the channel is full.
     queued: VecDeque<Order>,
     /// Forks asked for and not answered.
@@ -174,7 +178,8 @@ impl Zygote {
         let process = spawn(&program)?;
         let has_hooks = birth.app.gunicorn.is_some();
         let (queued, asked, news) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let zygote = Self { channel, process, stage: Stage::Importing, has_imported: false, queued, asked, news, has_hooks };
+        let zygote =
+            Self { channel, process, stage: Stage::Importing, has_imported: false, stays: false, queued, asked, news, has_hooks };
         send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
     }
@@ -214,6 +219,11 @@ impl Zygote {
     pub(super) fn dismiss(&mut self, news: News) -> bool {
         self.tell(news);
         self.has_hooks()
+    }
+
+    /// Whether it goes on, for what its hooks have started, when no worker needs it any more.
+    pub(super) fn stays(&self) -> bool {
+        self.stays && self.stage == Stage::Imported
     }
 
     /// Whether it has hooks that it can call.
@@ -285,7 +295,8 @@ impl Zygote {
 
     fn note(&mut self, reply: Reply) -> Reply {
         match &reply {
-            Reply::Imported(_) => {
+            Reply::Imported(about) => {
+                self.stays = about.stays;
                 self.stage = Stage::Imported;
                 self.has_imported = true;
             }

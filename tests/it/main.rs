@@ -3,6 +3,7 @@
 mod demo_recording;
 mod demo_worker;
 mod docs;
+mod faults;
 mod fuzz;
 mod gunicorn;
 mod imports;

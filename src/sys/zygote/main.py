@@ -96,6 +96,7 @@ def adjust(cfg, settings):
         "preload_app": settings["preload"],
         "reuse_port": False,
     }
+    values.update({key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings})
     if os.geteuid() != 0:
         values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
     for key, value in values.items():
@@ -186,6 +187,18 @@ def call_hooks(server, settings):
         raise Unusable("hooks", "a server hook failed:\n" + describe(error)) from None
 
 
+def started_by(hooks):
+    """Threads that server hooks start, such as an exporter of metrics. With gevent these are greenlets, by whose addresses threads are named."""
+    import threading
+    before = set(threading.enumerate())
+    hooks()
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    if not started or "gevent.greenlet" not in sys.modules:
+        return started
+    from gevent import Greenlet
+    return [each for each in gc.get_objects() if issubclass(type(each), Greenlet) and id(each) in {thread.ident for thread in started}]
+
+
 class Zygote:
     """Everything workers have in common, made once."""
 
@@ -208,7 +221,7 @@ class Zygote:
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
         self.threads = import_application(settings, application)
         self.server = Server(settings, application, self.worker_class)
-        call_hooks(self.server, settings)
+        self.works_of_hooks = started_by(lambda: call_hooks(self.server, settings))
         self.engines = find_engines()
         self.close_connections()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
@@ -240,8 +253,16 @@ class Zygote:
         elif "leave" in order:
             if order["leave"]["last"]:
                 self.call(self.server.cfg.on_exit, self.server)
+            elif self.works_of_hooks:
+                return None  # Gunicorn's master would go on with them
             leave(0)
         return None
+
+    def wait(self):
+        """Until there is an order. gevent's loop is run only where something of the user's waits for it."""
+        if self.works_of_hooks and self.settings["worker_class"] == "gevent":
+            from gevent.socket import wait_read
+            wait_read(CONTROL)
 
     def call(self, hook, *arguments):
         try:
@@ -306,6 +327,8 @@ class Zygote:
         if self.settings["worker_class"] == "gevent":
             from gevent import reinit
             reinit()  # the application's import may have started an event loop
+            for work in self.works_of_hooks:
+                work.kill(block=False)  # or a fork would go on with it too
         if "random" in sys.modules:
             sys.modules["random"].seed()
         if "numpy.random" in sys.modules:
@@ -330,10 +353,20 @@ def follow_into_death(parent):
         os._exit(EXIT_BOOT)
 
 
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a worker of another user asks
+    return True
+
+
 def wait_for_adoption(supervisor):
     """The new process becomes the supervisor's child, of its own group, without what is the zygote's."""
     give_up_at = monotonic() + ADOPTION_SECONDS
-    while os.getppid() != supervisor and monotonic() < give_up_at:
+    while os.getppid() != supervisor and monotonic() < give_up_at and lives(supervisor):
         sleep(0.0005)
     follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
@@ -430,8 +463,9 @@ def main():
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
-                       "changed": zygote.changed}})
+                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks)}})
     while True:
+        zygote.wait()
         order, streams = hear()
         answer = zygote.obey(order, streams)
         close_all(streams)

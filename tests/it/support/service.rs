@@ -59,6 +59,12 @@ address = "@LISTEN@"
         ))
     }
 
+    /// The same with another configuration.
+    pub(crate) fn configured(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
     /// A service of `tuningfork gunicorn` with these arguments, started in its directory.
     pub(crate) fn of_gunicorn(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -83,12 +89,6 @@ address = "@LISTEN@"
         self.file(name, &content)
     }
 
-    /// Adds lines at the end of its configuration.
-    pub(crate) fn with_more(mut self, lines: &str) -> Self {
-        self.config.push_str(lines);
-        self
-    }
-
     /// Writes another path in its configuration.
     pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
         self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
@@ -104,6 +104,11 @@ address = "@LISTEN@"
     /// Its directory.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where it will listen.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Starts it.
@@ -138,12 +143,10 @@ address = "@LISTEN@"
         self.start_by(command)
     }
 
-    fn start_by(self, mut command: Command) -> Running {
-        let journal = Journal::default();
-        let notify = self.directory.path().join("notify.sock");
-        journal.hear(&notify);
+    /// Starts it by a program that becomes it, without waiting.
+    pub(crate) fn start_by(self, mut command: Command) -> Running {
         let file = write_config(self.directory.path(), &self.config, &self.address);
-        match self.gunicorn {
+        match &self.gunicorn {
             Some(arguments) => {
                 let filled = arguments.iter().map(|argument| filled(self.directory.path(), argument, &self.address));
                 command.arg("gunicorn").args(filled).current_dir(self.directory.path());
@@ -152,6 +155,14 @@ address = "@LISTEN@"
                 command.arg("run").arg("-c").arg(file);
             }
         }
+        self.launch(command)
+    }
+
+    /// Starts another supervisor in its place.
+    pub(crate) fn launch(self, mut command: Command) -> Running {
+        let journal = Journal::default();
+        let notify = self.directory.path().join("notify.sock");
+        journal.hear(&notify);
         command.envs(self.env).env("NOTIFY_SOCKET", notify);
         // Where its control socket is by default, so that tests do not meet.
         command.env("XDG_RUNTIME_DIR", self.directory.path());
