@@ -20,6 +20,7 @@ Exit codes:
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
    69  replay: nothing listens at the target
+   70  workers that had served failed, and `fail-after` attempts in a row to replace them
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met

@@ -45,6 +45,8 @@ pub enum Ending {
     Unreachable,
     /// A socket or file could not be made (EX_CANTCREAT).
     CannotCreate,
+    /// Workers kept failing, more often in a row than `fail-after` allows (EX_SOFTWARE).
+    GivenUp,
     /// The configuration is invalid (EX_CONFIG).
     Config,
     /// No configuration meets the SLO, or the application answers only errors.
@@ -55,7 +57,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -63,6 +65,7 @@ impl Ending {
         Self::AppNotLoaded,
         Self::NoInput,
         Self::Unreachable,
+        Self::GivenUp,
         Self::CannotCreate,
         Self::Config,
         Self::Unmet,
@@ -80,6 +83,7 @@ impl Ending {
             Self::AppNotLoaded => 4,
             Self::NoInput => 66,
             Self::Unreachable => 69,
+            Self::GivenUp => 70,
             Self::CannotCreate => 73,
             Self::Config => 78,
             Self::Unmet => 99,
@@ -111,6 +115,9 @@ pub enum CommandError {
     /// No worker became ready.
     #[error("no worker became ready: {0}; what it wrote stands above")]
     WorkersNotBooting(String),
+    /// Workers that had served failed too often.
+    #[error("no worker serves any more, and `fail-after` attempts have failed: {0}; what it wrote stands above")]
+    WorkersKeepFailing(String),
     /// A recording cannot be used.
     #[error("{name}: {source}")]
     Recording {
@@ -214,6 +221,7 @@ impl CommandError {
             ) => Ending::CannotCreate,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
+            Self::WorkersKeepFailing(_) => Ending::GivenUp,
             Self::Replay(error) => error.ending(),
             Self::Tune(error) => error.ending(),
             Self::DemoWorker(_)

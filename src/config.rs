@@ -97,6 +97,15 @@ pub enum App {
 }
 
 impl App {
+    /// Where workers run, absolute.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Command(app) => &app.directory,
+            Self::Python(app) => &app.directory,
+        }
+    }
+
     /// Whether a worker serves one request at a time whatever `connections` says, so that trying other numbers is pointless.
     #[must_use]
     pub fn collapses_connections(&self) -> bool {

@@ -54,6 +54,7 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     match outcome {
         Outcome::Stopped => Ok(()),
         Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
+        Outcome::WorkersKeepFailing { reason } => Err(CommandError::WorkersKeepFailing(reason)),
         Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
     }
 }

@@ -13,16 +13,19 @@ use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
+use super::hooks::{HookError, HookKind, Hooks, Occasion};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
+use super::memory_watch::{MemoryWatch, Ration};
 use super::notify::NotifySocket;
 use super::remote::Inbox;
+use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
 use super::zygote::{Order, Reply, Stage};
 use crate::config::{App, Config, Readiness};
-use crate::supervisor::event::{Command, Event, Settings};
+use crate::supervisor::event::{Command, Event, Exit, Reason, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -59,6 +62,14 @@ pub struct Linux<'a> {
     events: VecDeque<Event>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
+    /// The place and origin of every worker that was ordered and has not ended.
+    ordered: BTreeMap<WorkerId, (Slot, Generation)>,
+    /// The numbers that workers had of whose end the supervisor is about to hear.
+    ended: BTreeMap<WorkerId, u32>,
+    hooks: Hooks,
+    /// There is one once a configuration has a `max-memory`.
+    memory: Option<MemoryWatch>,
+    shortage: Shortage,
 }
 
 impl<'a> Linux<'a> {
@@ -73,6 +84,11 @@ impl<'a> Linux<'a> {
             early: BTreeMap::new(),
             events: VecDeque::new(),
             adopted: false,
+            ordered: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            hooks: Hooks::default(),
+            memory: None,
+            shortage: Shortage::watch(),
         })
     }
 
@@ -93,6 +109,10 @@ impl<'a> Linux<'a> {
             let origin = Origin::of(config).map_err(|error| error.to_string())?;
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
+            }
+            if origin.config.care.max_memory.is_some() && self.memory.is_none() {
+                let watch = MemoryWatch::start(clock::now());
+                self.memory = Some(watch.map_err(|error| format!("memory cannot be watched: {error}"))?);
             }
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
@@ -125,7 +145,106 @@ impl<'a> Linux<'a> {
         }
     }
 
+    /// Makes a worker, after its hook if there is one.
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+        self.ordered.insert(worker, (slot, generation));
+        match self.run_hook(HookKind::BeforeFork, worker, None, None) {
+            Ok(true) => {}
+            Ok(false) => self.make(worker, slot, generation),
+            Err(error) => self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() }),
+        }
+    }
+
+    /// Starts the hook that the worker's generation has for this, if it has one.
+    fn run_hook(&mut self, hook: HookKind, worker: WorkerId, pid: Option<u32>, exit: Option<String>) -> Result<bool, HookError> {
+        let Some((slot, generation)) = self.ordered.get(&worker).copied() else { return Ok(false) };
+        let Some(config) = self.config(generation).map(Arc::clone) else { return Ok(false) };
+        let argv = match hook {
+            HookKind::BeforeFork => &config.hooks.before_fork,
+            HookKind::AfterReady => &config.hooks.after_ready,
+            HookKind::OnExit => &config.hooks.on_exit,
+        };
+        if argv.is_empty() {
+            return Ok(false);
+        }
+        let occasion = Occasion { hook, worker, slot, generation, pid, exit };
+        self.hooks.start(occasion, argv, config.app.directory(), &self.around.env).map(|()| true)
+    }
+
+    fn hear_hooks(&mut self) {
+        for (occasion, result) in self.hooks.look() {
+            let Occasion { hook, worker, slot, generation, .. } = occasion;
+            match (hook, result) {
+                (HookKind::BeforeFork, _) if !self.ordered.contains_key(&worker) => {}
+                (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => {
+                    let reason = "it was told to leave before it was made".to_owned();
+                    self.events.push_back(Event::SpawnFailed { worker, reason });
+                }
+                (HookKind::BeforeFork, Ok(())) => self.make(worker, slot, generation),
+                (HookKind::BeforeFork, Err(error)) => {
+                    self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() });
+                }
+                (HookKind::AfterReady | HookKind::OnExit, Ok(())) => {}
+                (HookKind::AfterReady | HookKind::OnExit, Err(error)) => tracing::warn!(worker = %slot, "{error}"),
+            }
+        }
+    }
+
+    /// What happens on the way of an event to the supervisor.
+    fn hand_out(&mut self, event: Event) -> Event {
+        let hook = match &event {
+            Event::BecameReady { worker } if self.children.greet(*worker) => {
+                self.run_hook(HookKind::AfterReady, *worker, self.pid(*worker), None)
+            }
+            Event::Exited { worker, exit } => {
+                let pid = self.ended.remove(worker);
+                self.run_hook(HookKind::OnExit, *worker, pid, Some(exit.to_string()))
+            }
+            Event::BecameReady { .. }
+            | Event::Woke
+            | Event::Prepared { .. }
+            | Event::PrepareFailed { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Beat { .. }
+            | Event::Worn { .. }
+            | Event::Leaving { .. }
+            | Event::Asked(_) => Ok(false),
+        };
+        if let Err(error) = hook {
+            tracing::warn!("{error}");
+        }
+        if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
+            self.early.remove(worker);
+            self.ordered.remove(worker);
+        }
+        event
+    }
+
+    /// Has the memory of ready workers looked at, and takes the answer.
+    fn watch_memory(&mut self) {
+        let Some(mut watch) = self.memory.take() else { return };
+        let now = clock::now();
+        let found = watch.found(now).into_iter();
+        self.events.extend(found.map(|worker| Event::Worn { worker, reason: Reason::MaxMemory }));
+        if watch.is_due(now) {
+            let rations = self.children.all().filter_map(|(worker, child)| {
+                let most = self.config(child.generation)?.care.max_memory?;
+                Some(Ration { worker, pid: child.pid(), most })
+            });
+            watch.look_at(rations.collect());
+        }
+        self.memory = Some(watch);
+    }
+
+    fn reap(&mut self) {
+        for (worker, exit, pid) in self.children.reap() {
+            let by_kernel = exit == Exit::Signal(Signal::KILL.as_raw()) && self.shortage.explains_a_kill();
+            self.ended.insert(worker, pid);
+            self.events.push_back(Event::Exited { worker, exit: if by_kernel { Exit::OutOfMemory } else { exit } });
+        }
+    }
+
+    fn make(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
         let Some(origin) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.origin)) else {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
@@ -138,7 +257,8 @@ impl<'a> Linux<'a> {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
                     };
-                    self.children.add(worker, Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation });
+                    let child = Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation, greeted: false };
+                    self.children.add(worker, child);
                 })
             }
         };
@@ -188,14 +308,16 @@ impl<'a> Linux<'a> {
         }));
         self.events.extend(self.around.inbox.take().into_iter().map(Event::Asked));
         self.hear_zygotes();
+        self.hear_hooks();
         self.hear_workers();
+        self.watch_memory();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
-            self.events.extend(self.children.reap().into_iter().map(|(worker, exit)| Event::Exited { worker, exit }));
+            self.reap();
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers();
+                self.children.reap_strangers(&self.hooks.pids());
             }
         }
     }
@@ -281,6 +403,12 @@ impl<'a> Linux<'a> {
             if said.beat {
                 self.events.push_back(Event::Beat { worker });
             }
+            if said.worn {
+                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
+            }
+            if said.leaving {
+                self.events.push_back(Event::Leaving { worker });
+            }
         }
     }
 
@@ -288,6 +416,7 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
+        fds.extend(self.hooks.fds());
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
             let left = until.since(clock::now());
@@ -323,6 +452,7 @@ impl Host for Linux<'_> {
                 // It was asked of a zygote that does not answer: without the zygote there is no worker to wait for.
                 None if self.generations.give_up_on(worker) => {}
                 None => {
+                    self.hooks.abandon(worker);
                     let reason = "it was never made".to_owned();
                     self.events.push_back(Event::SpawnFailed { worker, reason });
                 }
@@ -330,12 +460,13 @@ impl Host for Linux<'_> {
         }
     }
 
+    fn queued_event(&mut self) -> Option<Event> {
+        self.events.pop_front().map(|event| self.hand_out(event))
+    }
+
     fn next_event(&mut self, deadline: Option<Moment>) -> Event {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
-                    self.early.remove(worker);
-                }
+            if let Some(event) = self.queued_event() {
                 return event;
             }
             if deadline.is_some_and(|deadline| deadline <= clock::now()) {
@@ -346,8 +477,8 @@ impl Host for Linux<'_> {
                 }
                 continue;
             }
-            let timer = self.children.next_timer();
-            self.wait(deadline.into_iter().chain(timer).min());
+            let timers = self.children.next_timer().into_iter().chain(self.hooks.next_timer());
+            self.wait(deadline.into_iter().chain(timers).min());
             self.look();
         }
     }
@@ -357,6 +488,10 @@ impl Drop for Linux<'_> {
     /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
         self.generations.clear();
+        while !self.hooks.is_empty() {
+            self.wait(self.hooks.next_timer());
+            self.hear_hooks();
+        }
         self.children.end_all();
     }
 }

@@ -13,6 +13,7 @@ mod record_tools;
 mod recordings;
 mod replay;
 mod run_boot;
+mod run_care;
 mod run_confinement;
 mod run_life;
 mod run_metrics;

@@ -90,6 +90,8 @@ impl RunAudience {
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
+            | Transition::WorkerStuck { .. }
+            | Transition::NobodyServes
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
             | Transition::TargetChanged { .. } => {}
@@ -98,7 +100,8 @@ impl RunAudience {
 
     fn tell_status(&mut self, supervisor: &Supervisor) {
         let doing = if supervisor.is_stopping() { "stopping, " } else { "" };
-        let status = format!("{doing}{} of {} workers ready", supervisor.ready(), supervisor.target());
+        let barren = if supervisor.is_barren() { "; they keep failing, one is tried at a time" } else { "" };
+        let status = format!("{doing}{} of {} workers ready{barren}", supervisor.ready(), supervisor.target());
         if status != self.status {
             self.systemd.status(&status);
             self.status = status;
@@ -152,6 +155,12 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         Transition::WorkerKilled { worker, slot } => {
             tracing::warn!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker did not leave in time and is killed");
         }
+        Transition::WorkerStuck { worker, slot } => {
+            tracing::error!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker does not end by SIGKILL: the kernel holds it; another takes its place");
+        }
+        Transition::NobodyServes => {
+            tracing::error!("no worker serves, and new ones fail: one at a time is tried until one serves")
+        }
         Transition::WorkerExited { worker, slot, exit, reason, detail } => {
             log_exit(*worker, *slot, *exit, *reason, detail.as_deref());
         }
@@ -179,10 +188,16 @@ fn log_exit(
 ) {
     let exit = exit.map(|exit| exit.to_string());
     match reason {
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => {
+        Reason::Crash | Reason::OutOfMemory | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => {
             tracing::error!(id = %worker, worker = %slot, exit, detail, reason = reason.name(), "worker ended");
         }
-        Reason::Reload | Reason::Scale | Reason::Stop => {
+        Reason::Left
+        | Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Stop => {
             tracing::info!(id = %worker, worker = %slot, exit, reason = reason.name(), "worker ended");
         }
     }

@@ -89,6 +89,8 @@ def load_application(settings):
             self.cfg.set("workers", settings["workers"])
             self.cfg.set("timeout", int(settings["timeout"]))
             self.cfg.set("graceful_timeout", max(1, int(settings["graceful_timeout"])))
+            self.cfg.set("max_requests", settings.get("max_requests", 0))
+            self.cfg.set("max_requests_jitter", settings.get("max_requests_jitter", 0))
             self.cfg.set("threads", connections if name == "gthread" else 1)
             limits = {"sync": 1, "gthread": max(KEEPALIVED_CONNECTIONS, 2 * connections)}
             self.cfg.set("worker_connections", limits.get(name, connections))
