@@ -8,7 +8,7 @@ use criterion::Criterion;
 use tuningfork::metrics::{Counters, Exposition, Observation, Pulse, Source, WorkerProcess, WorkerRow};
 use tuningfork::supervisor::event::WorkerState;
 use tuningfork::sys::{accounting, cpu, queue};
-use tuningfork::units::{Connections, Generation, Slot, WorkerId, Workers};
+use tuningfork::units::{Connections, Generation, Slot, WorkerId};
 
 const WORKERS: u16 = 64;
 
@@ -27,7 +27,7 @@ impl Source for Host {
         }
         Observation {
             workers: self.rows.clone(),
-            target: Workers::new(u32::from(WORKERS)).expect("invariant: below the maximum"),
+            target: WORKERS,
             connections: Connections::ONE,
             listeners: Vec::new(),
             losses: queue::listen_losses().ok().flatten(),

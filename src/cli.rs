@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, demo_worker, man, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, ctl, demo_worker, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -19,7 +19,7 @@ Exit codes:
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
-   69  replay: nothing listens at the target
+   69  replay: nothing listens at the target; ctl: no running service is found
    70  workers that had served failed, and `fail-after` attempts in a row to replace them
    73  a socket or file could not be made (address in use, no permission)
    78  the configuration is invalid
@@ -42,6 +42,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
         config: PathBuf,
     },
+    /// Ask a running service how it is, or tell it what to do
+    Ctl(ctl::Options),
     /// Find out how many workers and connections this host should run
     Tune(Box<tune::Options>),
     /// Tell again what a study found, from its journal, or compare two
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.command.log_level());
     let result = match cli.command {
         Command::Run { config } => run::run(&config).map(|()| Ending::Success),
+        Command::Ctl(options) => ctl::ctl(&options).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
         Command::Report(options) => report::report(&options),
         Command::Replay(options) => replay::replay(&options),
@@ -87,7 +90,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
+            Self::Ctl(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

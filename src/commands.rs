@@ -1,6 +1,7 @@
 //! The subcommands: wiring and printing, no decisions.
 
 mod configuration;
+pub mod ctl;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
@@ -12,6 +13,7 @@ pub mod replay_output;
 pub mod report;
 pub mod run;
 mod say;
+mod socket;
 mod traffic;
 pub mod tune;
 pub mod tune_output;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::control::ControlError;
 use crate::recording::RecordingError;
 use crate::replay::PlanError;
 use crate::sys::listen::ListenError;
@@ -162,6 +165,9 @@ pub enum CommandError {
         /// The system's words.
         source: io::Error,
     },
+    /// A running service cannot be asked, or did not do what it was told.
+    #[error(transparent)]
+    Ctl(#[from] ctl::CtlError),
     /// A demo worker cannot serve.
     #[error(transparent)]
     DemoWorker(#[from] demo_worker::Error),
@@ -211,7 +217,7 @@ impl CommandError {
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
                 Ending::NoInput
             }
-            Self::Config(_) | Self::Live(record::LiveError::NoControl(_)) => Ending::Config,
+            Self::Config(_) => Ending::Config,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)
@@ -222,9 +228,13 @@ impl CommandError {
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,
+            Self::Ctl(ctl::CtlError::Control(ControlError::NotFound { .. } | ControlError::Unreachable { .. })) => {
+                Ending::Unreachable
+            }
             Self::Replay(error) => error.ending(),
             Self::Tune(error) => error.ending(),
             Self::DemoWorker(_)
+            | Self::Ctl(_)
             | Self::Live(
                 record::LiveError::Control(_)
                 | record::LiveError::SeenAsLocal(_)

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 pub use care::Care;
 pub use confinement::{Affinity, Confinement, Limit, Limits};
+pub use control::socket_in as control_socket;
 pub use hooks::Hooks;
 pub use problem::{Colour, ConfigErrors, MAX_PROBLEMS, Place, Problem};
 pub use raw::MAX_BYTES;

@@ -16,6 +16,7 @@ mod reconcile;
 mod renew;
 #[cfg(test)]
 mod simulation;
+mod wishes;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,23 @@ enum Rollout {
     Rolling { fallback: Generation, asked: u16 },
 }
 
+/// What a supervisor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The first workers are not all ready.
+    Starting,
+    /// Workers serve, and nothing is to be changed.
+    Running,
+    /// A reload loads this generation.
+    Loading(Generation),
+    /// A reload replaces workers by those of this generation.
+    Rolling(Generation),
+    /// No worker is wanted for the time being.
+    Resting,
+    /// Everybody leaves.
+    Stopping,
+}
+
 /// One worker as others see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerView {
@@ -104,7 +122,12 @@ pub struct Supervisor {
     mode: Mode,
     rollout: Rollout,
     reload_wanted: bool,
+    reopen_wanted: bool,
+    /// Workers that somebody asked to have replaced.
+    replaced: BTreeSet<WorkerId>,
     target: u16,
+    /// The target before a rest, while it lasts.
+    resting: Option<u16>,
     wanted: Generation,
     newest: Generation,
     generations: BTreeMap<Generation, Settings>,
@@ -129,7 +152,10 @@ impl Supervisor {
             mode: Mode::Booting,
             rollout: Rollout::Preparing { next: first, give_up_at: now.after(settings.timing.boot_timeout) },
             reload_wanted: false,
+            reopen_wanted: false,
+            replaced: BTreeSet::new(),
             target: settings.workers.get(),
+            resting: None,
             wanted: first,
             newest: first,
             generations: BTreeMap::from([(first, settings)]),
@@ -201,7 +227,26 @@ impl Supervisor {
         })
     }
 
-    /// How many workers are wanted now.
+    /// What is being done beside keeping workers alive.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match (&self.mode, &self.rollout) {
+            (Mode::Stopping { .. }, _) => Phase::Stopping,
+            (Mode::Running, Rollout::Preparing { next, .. }) => Phase::Loading(*next),
+            (Mode::Running, _) if self.resting.is_some() => Phase::Resting,
+            (Mode::Running, Rollout::Rolling { .. }) => Phase::Rolling(self.wanted),
+            (Mode::Running, Rollout::Settled) if self.announced => Phase::Running,
+            (Mode::Booting, _) | (Mode::Running, Rollout::Settled) => Phase::Starting,
+        }
+    }
+
+    /// The generation whose workers are wanted.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.wanted
+    }
+
+    /// How many workers are wanted now; none while the service rests.
     #[must_use]
     pub const fn target(&self) -> u16 {
         self.target

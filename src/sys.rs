@@ -18,6 +18,7 @@ mod memory_watch;
 pub mod network;
 mod notify;
 pub mod pass;
+pub mod peer;
 pub mod priority;
 pub mod private_folder;
 pub mod queue;

@@ -1,13 +1,15 @@
 //! `tuningfork run`: the service. Reads the configuration, binds, and lets [`serve`] do the rest.
 
 mod audience;
+mod chronicle;
+mod roster;
 
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{CommandError, configuration};
+use super::{CommandError, configuration, socket};
 use crate::config::{App, Config};
 use crate::control::Server;
 use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
@@ -21,7 +23,8 @@ use crate::sys::spawn::Output;
 use crate::sys::systemd::Systemd;
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
-use audience::{Roster, RunAudience, Watcher};
+use audience::RunAudience;
+use roster::{Roster, Watcher};
 
 /// Runs the service that `path` describes until it is told to stop.
 pub fn run(path: &Path) -> Result<(), CommandError> {
@@ -36,9 +39,10 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
     let counters = Arc::new(counters);
     let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
-    let endpoint = endpoint(&config, &listeners, &counters, &roster)?;
-    let control = control(&config, &listeners, &roster)?;
-    let (_remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
+    let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
+    let watcher = || Watcher::new(Arc::clone(&roster), Arc::clone(&listeners), remote.clone());
+    let endpoint = endpoint(&config, &counters, watcher())?;
+    let control = control(path, &config, watcher());
     let first = Arc::clone(&config);
     let loader =
         Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
@@ -47,7 +51,7 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let settings = Settings::of(&config);
-    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, roster));
+    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, Arc::clone(&roster), remote.clone()));
     drop(host);
     drop(control);
     drop(endpoint);
@@ -94,12 +98,7 @@ fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
     Ok(Arc::new(config))
 }
 
-fn endpoint(
-    config: &Config,
-    listeners: &Arc<Listeners>,
-    counters: &Arc<Counters>,
-    roster: &Arc<Board<Roster>>,
-) -> Result<Option<(Endpoint, Listeners)>, CommandError> {
+fn endpoint(config: &Config, counters: &Arc<Counters>, watcher: Watcher) -> Result<Option<(Endpoint, Listeners)>, CommandError> {
     let Some(metrics) = &config.metrics else { return Ok(None) };
     let bound = bind_one(&metrics.listen)?;
     let Some(listener) = bound.all().first() else { return Ok(None) };
@@ -108,15 +107,26 @@ fn endpoint(
         StdListener::Tcp(listener) => Listener::Tcp(listener),
         StdListener::Unix(listener) => Listener::Unix(listener),
     };
-    let watcher = Watcher::new(Arc::clone(roster), Arc::clone(listeners));
     let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
         .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
     Ok(Some((endpoint, bound)))
 }
 
-fn control(config: &Config, listeners: &Arc<Listeners>, roster: &Arc<Board<Roster>>) -> Result<Option<Server>, CommandError> {
-    let Some(control) = &config.control else { return Ok(None) };
-    let server = Server::start(&control.socket, Watcher::new(Arc::clone(roster), Arc::clone(listeners)))?;
-    tracing::info!(socket = %control.socket.display(), "control");
-    Ok(Some(server))
+/// A service that cannot be told anything at its socket can still serve, and be told by signals.
+fn control(path: &Path, config: &Config, watcher: Watcher) -> Option<Server> {
+    let configured = config.control.as_ref().map(|control| control.socket.clone());
+    let Some(socket) = configured.or_else(|| socket::default_place(path)) else {
+        tracing::warn!("no control socket: there is no folder for one; name its path under [control]");
+        return None;
+    };
+    match Server::start(&socket, watcher) {
+        Ok(server) => {
+            tracing::info!(socket = %socket.display(), "control");
+            Some(server)
+        }
+        Err(error) => {
+            tracing::error!("no control socket, `tuningfork ctl` will not work: {error}");
+            None
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Checks `[control]`: a path for a socket of its own. Makes nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
 
 use super::address::{AddressError, parse};
-use super::keys;
+use super::keys::{self, Section};
 use super::problem::{Problems, quote};
 use super::raw::RawControl;
 use super::{Address, Control, Listen, Surroundings};
@@ -34,6 +36,19 @@ pub(super) fn check(
     };
     problems.at(written.span(), key, format!("{} {}", quote(written.get_ref()), refusal.0), refusal.1);
     None
+}
+
+/// The control socket that `text`, the content of a configuration file in `directory`, names, whatever else is wrong with it.
+#[must_use]
+pub fn socket_in(text: &str, directory: &Path) -> Option<PathBuf> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let section = document.get_ref().get(Section::Control.name())?;
+    let DeValue::Table(section) = section.get_ref() else { return None };
+    let DeValue::String(written) = section.get(keys::CONTROL_SOCKET.name)?.get_ref() else { return None };
+    match path(written, directory) {
+        Ok(Address::Unix(socket)) => Some(socket),
+        Ok(Address::Tcp { .. } | Address::Fd(_)) | Err(_) => None,
+    }
 }
 
 /// A path as it is, or as addresses are written.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 
-use super::{Lent, MAX_REPLY, Reply, Request, Status};
+use super::{Granted, Lent, MAX_REPLY, Reply, Request, Status};
 use crate::sys::listen::{ListenError, Listener};
 use crate::sys::pass;
+use crate::sys::peer::Peer;
 
 /// How long the supervisor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +30,14 @@ pub enum ControlError {
         /// What to do.
         hint: &'static str,
     },
+    /// Nobody is where a service of that configuration would be.
+    #[error("no running service of {config} is found: nobody listens at {places}; name its control socket with --socket", config = config.display(), places = list(places))]
+    NotFound {
+        /// The configuration.
+        config: PathBuf,
+        /// Where it was looked.
+        places: Vec<PathBuf>,
+    },
     /// The conversation broke off.
     #[error("the supervisor does not answer: {0}")]
     Broken(#[from] io::Error),
@@ -41,6 +50,10 @@ pub enum ControlError {
     /// What it passed is no listening socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+fn list(places: &[PathBuf]) -> String {
+    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A connection to a supervisor.
@@ -70,6 +83,23 @@ impl Client {
     /// How the service is.
     pub fn status(&mut self) -> Result<Status, ControlError> {
         self.ask(Request::Status).map(|(status, _)| status)
+    }
+
+    /// The same, without what workers used.
+    /// After a change beyond `after`, or a second.
+    pub fn progress(&mut self, after: Option<u64>) -> Result<Status, ControlError> {
+        self.ask(Request::Progress { after }).map(|(status, _)| status)
+    }
+
+    /// The supervisor's process.
+    #[must_use]
+    pub fn process(&self) -> Option<Peer> {
+        Peer::of(&self.stream)
+    }
+
+    /// Asks for a change. What comes back says what will be done.
+    pub fn change(&mut self, request: Request) -> Result<Granted, ControlError> {
+        self.ask(request).map(|(granted, _)| granted)
     }
 
     /// Borrows the listening sockets. Close them before the lease.

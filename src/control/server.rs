@@ -11,12 +11,13 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Lent, MAX_REQUEST, Reply, Request, Status};
+use super::{Granted, Lent, MAX_REQUEST, Reply, Request, Status};
 use crate::config::{Address, Listen};
+use crate::supervisor::event::{self, Answer, Wish};
 use crate::sys::listen::{ListenError, Listeners, StdListener};
 use crate::sys::pass;
 
@@ -35,13 +36,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often it is looked whether the service ends, while its sockets are lent.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long who watches is kept waiting for a change, and how often it is looked for one.
+const LONGEST_WATCH: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_millis(20);
 /// How long accepting pauses when the process or the system has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the server tells and lends. Asked on the server's thread.
 pub trait Source: Send + 'static {
-    /// How the service is.
+    /// How the service is, with what its workers used.
     fn status(&self) -> Status;
+    /// How the service is.
+    fn progress(&self) -> Status;
+    /// [`Status::changes`]. Asked often.
+    fn changes(&self) -> u64;
+    /// Passes a wish on; the answer comes soon. `None`: too many wait.
+    fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>>;
     /// Whether the service is about to end. Asked often.
     fn is_stopping(&self) -> bool;
     /// Its listening sockets.
@@ -144,9 +154,40 @@ impl<S: Source> Desk<S> {
             };
             match serde_json::from_slice(&line) {
                 Ok(Request::Status) => say(&mut stream, &Reply::Ok(self.source.status()), &[]).await?,
+                Ok(Request::Progress { after }) => {
+                    self.next_change(after).await;
+                    say(&mut stream, &Reply::Ok(self.source.progress()), &[]).await?;
+                }
                 Ok(Request::Listeners) => self.lend(&mut stream).await?,
+                Ok(request) => say(&mut stream, &self.change(request, &mut stopped).await, &[]).await?,
                 Err(error) => say::<()>(&mut stream, &Reply::Error(format!("not a request: {error}")), &[]).await?,
             }
+        }
+    }
+
+    /// Waits for something to change, but not for long.
+    async fn next_change(&self, after: Option<u64>) {
+        let deadline = Instant::now() + LONGEST_WATCH;
+        while after == Some(self.source.changes()) && Instant::now() < deadline {
+            sleep_until(Instant::now() + GLANCE).await;
+        }
+    }
+
+    /// Has the main loop decide about a wish.
+    async fn change(&self, request: Request, stopped: &mut watch::Receiver<()>) -> Reply<Granted> {
+        let busy = || Reply::Error("the supervisor does not get round to it; try again".to_owned());
+        let Some(answer) = request.wish().and_then(|wish| self.source.ask(wish)) else {
+            return busy();
+        };
+        tracing::info!(?request, "asked at the control socket");
+        let answer = tokio::select! {
+            _ = stopped.changed() => return Reply::Error(event::Refusal::Stopping.to_string()),
+            answer = timeout(PATIENCE, answer) => answer,
+        };
+        match answer {
+            Ok(Ok(Ok(granted))) => Reply::Ok(granted.into()),
+            Ok(Ok(Err(refusal))) => Reply::Error(refusal.to_string()),
+            Ok(Err(_)) | Err(_) => busy(),
         }
     }
 
@@ -194,6 +235,16 @@ async fn recall(stream: &mut UnixStream) {
 async fn closed(stream: &mut UnixStream) {
     let mut ignored = [0; 64];
     while stream.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
+}
+
+impl From<event::Granted> for Granted {
+    fn from(granted: event::Granted) -> Self {
+        match granted {
+            event::Granted::Now => Self::default(),
+            event::Granted::By(generation) => Self { generation: Some(generation.0), target: None },
+            event::Granted::Target(target) => Self { generation: None, target: Some(target) },
+        }
+    }
 }
 
 /// The next line, without its end. `unread` keeps what came behind it.

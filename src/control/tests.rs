@@ -3,28 +3,64 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::{Address, Listen};
+use crate::supervisor::event::{self, Answer, Refusal};
 use crate::sys::listen::{Listeners, bind_one};
 
 struct Service {
     listeners: Listeners,
     stopping: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<Wish>>>,
+}
+
+fn worker() -> Worker {
+    Worker { id: Some(5), slot: 0, pid: Some(8), state: "ready".into(), generation: Some(1), ..Worker::default() }
 }
 
 impl Source for Service {
     fn status(&self) -> Status {
+        Status { workers: vec![Worker { cpu_seconds: Some(0.5), ..worker() }], ..self.progress() }
+    }
+
+    fn progress(&self) -> Status {
         Status {
             version: "1".into(),
             pid: 7,
             target: 2,
             ready: 1,
             stopping: self.stopping.load(Ordering::Relaxed),
-            workers: vec![Worker { slot: 0, pid: Some(8), state: "ready".into(), generation: Some(1) }],
+            phase: "running".into(),
+            generation: 1,
+            next_generation: None,
+            changes: self.changes(),
+            uptime_seconds: 2.5,
+            reloads: Vec::new(),
+            workers: vec![worker()],
         }
+    }
+
+    fn changes(&self) -> u64 {
+        self.asked.lock().unwrap().len() as u64
+    }
+
+    fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {
+        let (sender, receiver) = oneshot::channel();
+        let answer = match wish {
+            Wish::Upgrade => Err(Refusal::CannotUpgrade),
+            Wish::Reload => Ok(event::Granted::By(crate::units::Generation(3))),
+            Wish::Scale(_) => Ok(event::Granted::Target(4)),
+            Wish::Replace(_) => return None,
+            Wish::Rest | Wish::ReopenLogs | Wish::Stop(_) => Ok(event::Granted::Now),
+        };
+        sender.send(answer).unwrap();
+        self.asked.lock().unwrap().push(wish);
+        Some(receiver)
     }
 
     fn is_stopping(&self) -> bool {
@@ -40,6 +76,7 @@ struct Stage {
     server: Option<Server>,
     path: PathBuf,
     stopping: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<Wish>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -51,8 +88,10 @@ fn stage_with(listeners: Listeners) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let stopping = Arc::new(AtomicBool::new(false));
-    let server = Server::start(&path, Service { listeners, stopping: Arc::clone(&stopping) }).unwrap();
-    Stage { server: Some(server), path, stopping, _folder: folder }
+    let asked = Arc::new(Mutex::default());
+    let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked) };
+    let server = Server::start(&path, service).unwrap();
+    Stage { server: Some(server), path, stopping, asked, _folder: folder }
 }
 
 #[test]
@@ -76,10 +115,13 @@ fn a_line_is_answered_by_a_line() {
     let mut stream = UnixStream::connect(&stage.path).unwrap();
     stream.write_all(b"{\"do\":\"status\"}\n{\"do\":\"dance\"}\n\xff\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    assert_eq!(
-        lines.next().unwrap(),
-        r#"{"ok":{"version":"1","pid":7,"target":2,"ready":1,"stopping":false,"workers":[{"slot":0,"pid":8,"state":"ready","generation":1}]}}"#
+    let first = lines.next().unwrap();
+    assert!(
+        first.starts_with(r#"{"ok":{"version":"1","pid":7,"target":2,"ready":1,"stopping":false,"phase":"running""#),
+        "{first}"
     );
+    assert!(first.contains(r#""workers":[{"id":5,"slot":0,"pid":8,"state":"ready","generation":1,"#), "{first}");
+    assert!(first.contains(r#""cpu_seconds":0.5"#), "{first}");
     assert!(lines.next().unwrap().starts_with(r#"{"error":"not a request: unknown variant `dance`"#));
     assert!(lines.next().unwrap().starts_with(r#"{"error":"not a request: "#));
     assert_eq!(Client::connect(&stage.path).unwrap().status().unwrap().pid, 7);
@@ -155,4 +197,47 @@ fn nobody_is_kept_out_by_others() {
 fn who_is_not_there_is_named_with_a_hint() {
     let missing = Client::connect(Path::new("/nonexistent/control.sock")).unwrap_err().to_string();
     assert!(missing.starts_with("/nonexistent/control.sock: No such file") && missing.contains("[control]"), "{missing}");
+}
+
+#[test]
+fn a_wish_is_passed_on_and_its_answer_comes_back() {
+    let stage = stage();
+    let mut client = Client::connect(&stage.path).unwrap();
+    assert_eq!(client.change(Request::Reload).unwrap(), Granted { generation: Some(3), target: None });
+    let workers = "+2".parse().unwrap();
+    assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { generation: None, target: Some(4) });
+    assert_eq!(client.change(Request::Stop { quick: false }).unwrap(), Granted::default());
+    let refusal = client.change(Request::Upgrade).unwrap_err();
+    assert!(matches!(refusal, ControlError::Refused(why) if why.contains("restart the service instead")));
+    let busy = client.change(Request::KillWorker { worker: 5 }).unwrap_err();
+    assert!(matches!(busy, ControlError::Refused(why) if why.contains("try again")));
+    let asked = stage.asked.lock().unwrap().clone();
+    assert_eq!(asked, [Wish::Reload, Wish::Scale(Scale::More(2)), Wish::Stop(Haste::Graceful), Wish::Upgrade]);
+}
+
+#[test]
+fn who_watches_hears_of_a_change_and_is_not_kept_for_ever_without_one() {
+    let stage = stage();
+    let mut watcher = Client::connect(&stage.path).unwrap();
+    assert_eq!(watcher.progress(None).unwrap().changes, 0);
+    assert_eq!(watcher.progress(Some(0)).unwrap().changes, 0, "after a second");
+    let watching = std::thread::spawn(move || watcher.progress(Some(0)).unwrap().changes);
+    Client::connect(&stage.path).unwrap().change(Request::Reload).unwrap();
+    assert!(watching.join().unwrap() <= 1);
+    assert_eq!(Client::connect(&stage.path).unwrap().progress(Some(0)).unwrap().changes, 1);
+}
+
+#[test]
+fn numbers_of_workers_are_read_as_people_write_them() {
+    for (text, expected) in [("4", Scale::To(Workers::new(4).unwrap())), ("+1", Scale::More(1)), ("-3", Scale::Fewer(3))] {
+        let count: Count = text.parse().unwrap();
+        assert_eq!((count.0, count.to_string().as_str()), (expected, text));
+    }
+    for wrong in ["", "0", "+0", "-", "1025", "-+1", "two", "99999999999", " 1", "1.5"] {
+        assert!(wrong.parse::<Count>().is_err(), "{wrong}");
+    }
+    let request: Request = serde_json::from_str(r#"{"do":"scale","workers":"-1"}"#).unwrap();
+    assert_eq!(request.wish(), Some(Wish::Scale(Scale::Fewer(1))));
+    assert!(serde_json::from_str::<Request>(r#"{"do":"scale","workers":"0"}"#).is_err());
+    assert_eq!(serde_json::from_str::<Request>(r#"{"do":"stop"}"#).unwrap(), Request::Stop { quick: false });
 }

@@ -123,6 +123,8 @@ impl Counters {
             | Transition::SlotWaits { .. }
             | Transition::ReloadStarted { .. }
             | Transition::TargetChanged { .. }
+            | Transition::LogsReopened
+            | Transition::Answered { .. }
             | Transition::BecameReady
             | Transition::Stopping { .. } => {}
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::supervisor::event::WorkerState;
-use crate::units::{Connections, Generation, Slot, WorkerId, Workers};
+use crate::units::{Connections, Generation, Slot, WorkerId};
 use crate::usage::{CoreTime, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
 
 /// Whom the endpoint asks, on its own thread. Neither method may wait for the supervisor's loop.
@@ -20,8 +20,8 @@ pub trait Source: Send + 'static {
 pub struct Observation {
     /// One row a worker. A slot has two while a replacement starts, and one without a process while it waits.
     pub workers: Vec<WorkerRow>,
-    /// How many workers are wanted.
-    pub target: Workers,
+    /// How many workers are wanted; none while the service rests.
+    pub target: u16,
     /// How many connections each is configured to serve.
     pub connections: Connections,
     /// The listening sockets.

@@ -47,7 +47,7 @@ impl Page {
     }
 
     fn service(&self, seen: &Observation) -> prometheus::Result<()> {
-        self.gauge("tuningfork_workers_target", "Workers wanted.", f64::from(seen.target.get()))?;
+        self.gauge("tuningfork_workers_target", "Workers wanted.", f64::from(seen.target))?;
         let help = "Connections each worker is configured to serve at the same time.";
         self.gauge("tuningfork_worker_connections", help, f64::from(seen.connections.get()))?;
         let states = self.gauges("tuningfork_workers", "Workers by state; waiting are slots without a process.", &["state"])?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::supervisor::event::{Exit, Reason, Transition, WorkerState};
-use crate::units::{Connections, Generation, Slot, WorkerId, Workers};
+use crate::units::{Connections, Generation, Slot, WorkerId};
 use crate::usage::{CoreTime, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
 
 /// A source that always tells the same.
@@ -46,7 +46,7 @@ pub(super) fn observation() -> Observation {
     let queue = ListenQueue { length: 3, limit: 128 };
     Observation {
         workers: rows.map(|(state, (slot, megabytes))| row(slot, state, megabytes)).collect(),
-        target: Workers::new(3).unwrap(),
+        target: 3,
         connections: Connections::new(10).unwrap(),
         listeners: [("127.0.0.1:8000", Some(queue)), ("unix:/run/a \"b\"\\\n", Some(queue)), ("fd:9", None)]
             .map(|(name, queue)| ListenerRow { name: name.to_owned(), queue })

@@ -61,9 +61,20 @@ pub enum Event {
         /// How it ended.
         exit: Exit,
     },
-    /// Somebody asked for something.
+    /// Somebody asked for something, by a signal.
     Asked(Wish),
+    /// Somebody asked for something and waits to hear what becomes of it: [`Transition::Answered`].
+    Requested {
+        /// Under which number the answer is awaited.
+        request: RequestId,
+        /// What was asked for.
+        wish: Wish,
+    },
 }
+
+/// The number of a request that awaits an answer. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
 
 /// What a generation's configuration asks of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,18 +95,63 @@ impl Settings {
     }
 }
 
-/// What a person asks for by signal.
+/// What a person asks for, by signal or through the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// HUP: load configuration and code again, replace the workers one by one.
     Reload,
-    /// TTIN: one worker more.
-    MoreWorkers,
-    /// TTOU: one worker fewer.
-    FewerWorkers,
+    /// TTIN, TTOU: another number of workers.
+    Scale(Scale),
+    /// WINCH: all workers leave, the supervisor and its sockets stay. A reload, or another number of workers, brings them back.
+    Rest,
+    /// USR1: open log files anew, after they were moved away.
+    ReopenLogs,
+    /// USR2: go on as a newer version of this program.
+    Upgrade,
+    /// One worker is asked to leave; another takes its place at once.
+    Replace(WorkerId),
     /// TERM (graceful), INT and QUIT (quick).
     Stop(Haste),
 }
+
+/// How many workers are wished for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    To(Workers),
+    /// So many more, up to [`Workers::MAX`].
+    More(u16),
+    /// So many fewer. The last worker is never taken away.
+    Fewer(u16),
+}
+
+/// What will be done about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It is being done.
+    Now,
+    /// The reload that makes this generation fulfils it. Wishes that come while one is under way share the next.
+    By(Generation),
+    /// So many workers are wanted from now on; none while the service rests.
+    Target(u16),
+}
+
+/// Why nothing will be done about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A stop has begun.
+    #[error("the service is stopping")]
+    Stopping,
+    /// It left, or never was.
+    #[error("there is no worker {0} (`tuningfork ctl status` lists them)")]
+    NoSuchWorker(WorkerId),
+    /// This program cannot do it.
+    #[error("this version cannot exchange its own program; restart the service instead")]
+    CannotUpgrade,
+}
+
+/// What becomes of a wish.
+pub type Answer = Result<Granted, Refusal>;
 
 /// How a stop treats requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +196,8 @@ pub enum Command {
         /// Which one.
         generation: Generation,
     },
+    /// Open log files anew: the supervisor's own, and those of workers that can be told to.
+    ReopenLogs,
     /// Make a worker process; answered by `BecameReady`, `Exited` or `SpawnFailed`.
     Spawn {
         /// The name the worker will have.
@@ -228,13 +286,15 @@ pub enum Reason {
     Reload,
     /// Fewer workers are wanted.
     Scale,
+    /// Somebody asked for another in its place.
+    Replace,
     /// The supervisor stops.
     Stop,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Crash,
         Self::OutOfMemory,
         Self::Left,
@@ -246,6 +306,7 @@ impl Reason {
         Self::MaxMemory,
         Self::Reload,
         Self::Scale,
+        Self::Replace,
         Self::Stop,
     ];
 
@@ -264,7 +325,30 @@ impl Reason {
             Self::MaxMemory => "max_memory",
             Self::Reload => "reload",
             Self::Scale => "scale",
+            Self::Replace => "replace",
             Self::Stop => "stop",
+        }
+    }
+}
+
+impl Reason {
+    /// What a person is told.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Crash => "crashed",
+            Self::OutOfMemory => "killed by the kernel, out of memory",
+            Self::Left => "left by itself",
+            Self::BootFailure => "did not start",
+            Self::BootTimeout => "not ready in time",
+            Self::Timeout => "hung",
+            Self::MaxRequests => "max-requests answered",
+            Self::MaxAge => "max-age reached",
+            Self::MaxMemory => "more than max-memory",
+            Self::Reload => "reloaded",
+            Self::Scale => "not wanted",
+            Self::Replace => "replaced",
+            Self::Stop => "stopped",
         }
     }
 }
@@ -356,8 +440,17 @@ pub enum Transition {
     },
     /// Another number of workers is wanted.
     TargetChanged {
-        /// The new number.
-        target: Workers,
+        /// The new number; 0 while the service rests.
+        target: u16,
+    },
+    /// Log files are opened anew.
+    LogsReopened,
+    /// What becomes of a request.
+    Answered {
+        /// Which one.
+        request: RequestId,
+        /// What it is told.
+        answer: Answer,
     },
     /// All wanted workers of the first generation are ready for the first time.
     BecameReady,

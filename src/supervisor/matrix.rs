@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::event::{Command, Event, Exit, Haste, Reason, Settings, Wish};
+use super::event::{Command, Event, Exit, Haste, Reason, Scale, Settings, Wish};
 use crate::config::{Care, Timing};
 use crate::units::{Generation, Moment, WorkerId, Workers};
 
@@ -72,6 +72,7 @@ fn states() -> Vec<(&'static str, Vec<Event>)> {
         ("1 is worn", then(vec![worn(1), Event::Woke])),
         ("1 has left", then(vec![Event::Leaving { worker: WorkerId(1) }])),
         ("nobody serves", then(vec![exited(1, 1), exited(2, 1), exited(3, 1), exited(4, 1)])),
+        ("resting", then(vec![Event::Asked(Wish::Rest)])),
         ("stopping", then(vec![Event::Asked(Wish::Stop(Haste::Graceful))])),
         ("quitting", then(vec![Event::Asked(Wish::Stop(Haste::Quick))])),
     ]
@@ -94,8 +95,12 @@ fn events() -> Vec<(&'static str, u64, Event)> {
         ("woke at +1.5 s", 2_500, Event::Woke),
         ("3 exits 4", 1_050, exited(3, 4)),
         ("HUP", 1_050, Event::Asked(Wish::Reload)),
-        ("TTIN", 1_050, Event::Asked(Wish::MoreWorkers)),
-        ("TTOU", 1_050, Event::Asked(Wish::FewerWorkers)),
+        ("TTIN", 1_050, Event::Asked(Wish::Scale(Scale::More(1)))),
+        ("TTOU", 1_050, Event::Asked(Wish::Scale(Scale::Fewer(1)))),
+        ("WINCH", 1_050, Event::Asked(Wish::Rest)),
+        ("USR1", 1_050, Event::Asked(Wish::ReopenLogs)),
+        ("scale 3", 1_050, Event::Asked(Wish::Scale(Scale::To(Workers::new(3).expect("invariant: small"))))),
+        ("replace 1", 1_050, Event::Asked(Wish::Replace(WorkerId(1)))),
         ("TERM", 1_050, Event::Asked(Wish::Stop(Haste::Graceful))),
         ("QUIT", 1_050, Event::Asked(Wish::Stop(Haste::Quick))),
     ]
@@ -105,6 +110,7 @@ fn short(command: &Command) -> String {
     match command {
         Command::Prepare { generation } => format!("load g{generation}"),
         Command::Retire { generation } => format!("retire g{generation}"),
+        Command::ReopenLogs => "reopen logs".to_owned(),
         Command::Spawn { worker, slot, generation } => format!("spawn {worker}(slot {slot}, g{generation})"),
         Command::Terminate { worker } => format!("TERM {worker}"),
         Command::Quit { worker } => format!("QUIT {worker}"),

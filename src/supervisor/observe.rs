@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::backoff::{Backoff, PROVED, spread};
-use super::event::{Event, Exit, Haste, Reason, Settings, Transition, Wish};
+use super::event::{Event, Exit, Haste, Reason, Settings, Transition};
 use super::worker::{Life, Worker};
 use super::{BOOT_ATTEMPTS, Mode, Outcome, Rollout, Supervisor};
-use crate::units::{Generation, Moment, WorkerId, Workers};
+use crate::units::{Generation, Moment, WorkerId};
 
 /// Gunicorn's exit code of a worker that could not load the application.
 const APP_LOAD_ERROR: i32 = 4;
@@ -23,38 +23,15 @@ impl Supervisor {
             Event::Worn { worker, reason } => self.wear(worker, reason),
             Event::Leaving { worker } => self.leaving(now, worker),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
-            Event::Asked(wish) => self.wish(wish),
+            Event::Asked(wish) => {
+                // A signal has nobody to tell.
+                self.wish(wish).ok();
+            }
+            Event::Requested { request, wish } => {
+                let answer = self.wish(wish);
+                self.transitions.push(Transition::Answered { request, answer });
+            }
         }
-    }
-
-    fn wish(&mut self, wish: Wish) {
-        match wish {
-            Wish::Reload => self.reload_wanted = true,
-            Wish::MoreWorkers => self.scale(|target| target.saturating_add(1).min(Workers::MAX)),
-            Wish::FewerWorkers => self.scale(|target| target.saturating_sub(1).max(1)),
-            Wish::Stop(haste) => self.stop(haste, Outcome::Stopped),
-        }
-    }
-
-    /// Edits the wished number: while a new generation is rolled out also the one that will apply when it has finished.
-    fn scale(&mut self, edit: impl Fn(u16) -> u16) {
-        if let Rollout::Rolling { asked, .. } = &mut self.rollout {
-            *asked = edit(*asked);
-        }
-        self.set_target(edit(self.target));
-    }
-
-    pub(super) fn set_target(&mut self, target: u16) {
-        if target != self.target {
-            self.target = target;
-            self.backoff.retain(|slot, _| slot.0 < target);
-            self.tell_target();
-        }
-    }
-
-    fn tell_target(&mut self) {
-        let target = Workers::new(u32::from(self.target)).expect("invariant: the target stays within 1..=Workers::MAX");
-        self.transitions.push(Transition::TargetChanged { target });
     }
 
     /// A stop never becomes less hasty, and its first reason stays.
@@ -238,6 +215,7 @@ fn failure_in_words(reason: Reason, exit: Option<Exit>, detail: Option<&str>) ->
         | Reason::MaxMemory
         | Reason::Reload
         | Reason::Scale
+        | Reason::Replace
         | Reason::Stop => "while it served",
     };
     match (exit, detail) {

@@ -11,6 +11,7 @@ impl Supervisor {
     pub(super) fn reconcile(&mut self, now: Moment) -> Vec<Command> {
         let mut orders = Vec::new();
         self.judge_the_late(now, &mut orders);
+        self.reopen_logs(&mut orders);
         match self.mode {
             Mode::Booting => {}
             Mode::Running => self.run(now, &mut orders),
@@ -27,6 +28,7 @@ impl Supervisor {
             self.finish_reload(now);
             self.announce();
             self.begin_reload(now, orders);
+            self.replace_workers(now, orders);
             self.dismiss(now, orders);
             self.fill(now, orders);
             self.renew(now, orders);
@@ -106,6 +108,7 @@ impl Supervisor {
             | Reason::MaxMemory
             | Reason::Reload
             | Reason::Scale
+            | Reason::Replace
             | Reason::Stop => "a worker was silent for longer than timeout",
         };
         self.failed(now, worker, words, false);
@@ -123,6 +126,22 @@ impl Supervisor {
         self.rollout = Rollout::Preparing { next, give_up_at: now.after(patience) };
         self.transitions.push(Transition::ReloadStarted { generation: next });
         orders.push(Command::Prepare { generation: next });
+    }
+
+    fn reopen_logs(&mut self, orders: &mut Vec<Command>) {
+        if std::mem::take(&mut self.reopen_wanted) {
+            self.transitions.push(Transition::LogsReopened);
+            orders.push(Command::ReopenLogs);
+        }
+    }
+
+    /// Workers that somebody asked to have replaced leave, whatever serves meanwhile.
+    fn replace_workers(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        for id in std::mem::take(&mut self.replaced) {
+            if self.workers.get(&id).is_some_and(Worker::in_service) {
+                self.terminate(now, id, Reason::Replace, orders);
+            }
+        }
     }
 
     /// Tells workers to leave whose slot is not wanted, or has a ready worker of a better generation beside them. Ready workers that are
@@ -265,6 +284,9 @@ impl Supervisor {
         let Rollout::Rolling { asked, .. } = self.rollout else {
             return;
         };
+        if self.resting.is_some() {
+            return;
+        }
         let renewed = (0..self.target).map(Slot).all(|slot| {
             self.workers.values().any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
         });

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
-use super::event::{Command, Event, Haste, Reason, Settings, Transition, Wish, WorkerState};
+use super::event::{Command, Event, Haste, Reason, Scale, Settings, Transition, Wish, WorkerState};
 use super::host::Host;
 use super::{Outcome, Rollout, Supervisor};
 use crate::config::Care;
@@ -42,15 +42,15 @@ impl Witness {
     fn see(&mut self, now: Moment, event: &Event) {
         self.events += 1;
         match event {
-            Event::Prepared { .. } | Event::Asked(Wish::MoreWorkers | Wish::FewerWorkers) => self.fresh_starts.push_back(now),
-            Event::Worn { .. } | Event::Leaving { .. } => self.renewals.push_back(now),
+            Event::Prepared { .. } | Event::Asked(Wish::Reload | Wish::Scale(_) | Wish::Rest) => self.fresh_starts.push_back(now),
+            Event::Worn { .. } | Event::Leaving { .. } | Event::Requested { .. } => self.renewals.push_back(now),
             Event::Woke
             | Event::Exited { .. }
             | Event::SpawnFailed { .. }
             | Event::PrepareFailed { .. }
             | Event::BecameReady { .. }
             | Event::Beat { .. }
-            | Event::Asked(Wish::Reload | Wish::Stop(_)) => {}
+            | Event::Asked(Wish::ReopenLogs | Wish::Upgrade | Wish::Replace(_) | Wish::Stop(_)) => {}
         }
     }
 
@@ -85,7 +85,7 @@ fn turn(world: &mut World, supervisor: &mut Supervisor, witness: &mut Witness) {
     let commands = supervisor.decide(now);
     let transitions = supervisor.take_transitions();
     let target_of =
-        |transition: &Transition| if let Transition::TargetChanged { target } = transition { Some(target.get()) } else { None };
+        |transition: &Transition| if let Transition::TargetChanged { target } = transition { Some(*target) } else { None };
     let targets = transitions.iter().filter_map(target_of);
     witness.least_target = targets.chain([target_before, supervisor.target()]).min().unwrap_or_default();
     for transition in transitions {
@@ -134,6 +134,8 @@ fn check_transition(
         | Transition::ReloadFinished { .. }
         | Transition::ReloadFailed { .. }
         | Transition::TargetChanged { .. }
+        | Transition::LogsReopened
+        | Transition::Answered { .. }
         | Transition::BecameReady
         | Transition::Stopping { .. } => return,
     };
@@ -154,10 +156,17 @@ fn check_transition(
             let enough = supervisor.ready() >= usize::from(witness.least_target);
             assert!(!was_ready || enough, "{worker} stood in for others and was stopped");
         }
-        Reason::Crash | Reason::OutOfMemory | Reason::Left | Reason::BootFailure | Reason::BootTimeout | Reason::Stop => return,
+        Reason::Crash
+        | Reason::OutOfMemory
+        | Reason::Left
+        | Reason::BootFailure
+        | Reason::BootTimeout
+        | Reason::Replace
+        | Reason::Stop => return,
     }
     // By its own orders the supervisor never takes the last one that serves away.
-    assert!(!was_ready || *reason == Reason::Timeout || supervisor.ready() > 0, "nobody is left who serves");
+    let resting = witness.least_target == 0;
+    assert!(!was_ready || *reason == Reason::Timeout || resting || supervisor.ready() > 0, "nobody is left who serves");
 }
 
 /// Whether nothing is left to do but to go on.
@@ -192,6 +201,8 @@ fn simulate(seed: u64) -> (Outcome, u64) {
         turn(&mut world, &mut supervisor, &mut witness);
     }
     world.kind = true;
+    // Who rests does so until somebody asks for workers.
+    world.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1))));
     for process in world.processes.values_mut() {
         process.obedient = true;
     }

@@ -98,8 +98,13 @@ impl Children {
     }
 
     /// Every worker's process.
-    pub(super) fn all(&self) -> impl Iterator<Item = (WorkerId, &Child)> {
+    pub(super) fn known(&self) -> impl Iterator<Item = (WorkerId, &Child)> {
         self.by_worker.iter().map(|(worker, child)| (*worker, child))
+    }
+
+    /// Every worker's process that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Child> {
+        self.by_worker.values()
     }
 
     /// When the next worker will have been alive for long enough.

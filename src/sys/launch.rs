@@ -218,6 +218,11 @@ impl Generations {
         asked.map(Zygote::end).is_some()
     }
 
+    /// Workers of later forks write where their zygote has opened its log files.
+    pub(super) fn reopen_logs(&self) {
+        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).for_each(Zygote::reopen_logs);
+    }
+
     /// Whether a worker may exist whose pid is not known yet.
     pub(super) fn forks_outstanding(&self) -> bool {
         self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).any(Zygote::owes)

@@ -208,7 +208,8 @@ impl<'a> Linux<'a> {
             | Event::Beat { .. }
             | Event::Worn { .. }
             | Event::Leaving { .. }
-            | Event::Asked(_) => Ok(false),
+            | Event::Asked(_)
+            | Event::Requested { .. } => Ok(false),
         };
         if let Err(error) = hook {
             tracing::warn!("{error}");
@@ -227,7 +228,7 @@ impl<'a> Linux<'a> {
         let found = watch.found(now).into_iter();
         self.events.extend(found.map(|worker| Event::Worn { worker, reason: Reason::MaxMemory }));
         if watch.is_due(now) {
-            let rations = self.children.all().filter_map(|(worker, child)| {
+            let rations = self.children.known().filter_map(|(worker, child)| {
                 let most = self.config(child.generation)?.care.max_memory?;
                 Some(Ration { worker, pid: child.pid(), most })
             });
@@ -283,6 +284,16 @@ impl<'a> Linux<'a> {
         zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
     }
 
+    /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
+    fn reopen_logs(&mut self) {
+        for child in self.children.all() {
+            if matches!(self.config(child.generation).map(|config| &config.app), Some(App::Python(_))) {
+                child.signal(&[Signal::USR1]);
+            }
+        }
+        self.generations.reopen_logs();
+    }
+
     /// The signal that ends a worker of this generation at once: what Gunicorn's workers take, and what every program does.
     fn quick_signal(&self, worker: WorkerId) -> Signal {
         let generation = self.children.get(worker).map(|child| child.generation);
@@ -306,7 +317,7 @@ impl<'a> Linux<'a> {
             Heard::Wish(wish) => Some(Event::Asked(*wish)),
             Heard::ChildEnded => None,
         }));
-        self.events.extend(self.around.inbox.take().into_iter().map(Event::Asked));
+        self.events.extend(self.around.inbox.take());
         self.hear_zygotes();
         self.hear_hooks();
         self.hear_workers();
@@ -436,6 +447,7 @@ impl Host for Linux<'_> {
         match command {
             Command::Prepare { generation } => self.prepare(generation),
             Command::Retire { generation } => self.generations.remove(generation),
+            Command::ReopenLogs => self.reopen_logs(),
             Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             // A stopped worker takes SIGTERM only once it runs again.
             Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),

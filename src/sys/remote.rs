@@ -1,20 +1,29 @@
-//! Lets another thread of this process ask the supervisor for something.
+//! Lets another thread of this process ask the supervisor for something, and hear what becomes of it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
 
-use crate::supervisor::event::Wish;
+use crate::supervisor::event::{Answer, Event, RequestId, Wish};
 
-/// Wishes kept until they are heard; more are dropped.
+/// Wishes kept until they are heard, and answers awaited; more are refused.
 const MAX_WISHES: usize = 64;
 
 #[derive(Debug)]
 struct Shared {
     wake: OwnedFd,
-    wishes: Mutex<Vec<Wish>>,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    unheard: Vec<Event>,
+    awaited: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    last: u64,
 }
 
 /// The asking end.
@@ -28,18 +37,45 @@ pub struct Inbox(Arc<Shared>);
 /// A connected pair.
 pub fn pair() -> io::Result<(Remote, Inbox)> {
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let shared = Arc::new(Shared { wake, wishes: Mutex::new(Vec::new()) });
+    let shared = Arc::new(Shared { wake, desk: Mutex::default() });
     Ok((Remote(Arc::clone(&shared)), Inbox(shared)))
 }
 
 impl Remote {
     /// Asks for `wish` and wakes the main loop.
     pub fn ask(&self, wish: Wish) {
-        let mut wishes = self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner);
-        if wishes.len() < MAX_WISHES {
-            wishes.push(wish);
+        let mut desk = self.0.desk();
+        if desk.unheard.len() < MAX_WISHES {
+            desk.unheard.push(Event::Asked(wish));
         }
-        rustix::io::write(&self.0.wake, &1_u64.to_ne_bytes()).ok();
+        drop(desk);
+        self.0.wake();
+    }
+
+    /// The same, and the answer comes as [`Remote::answer`] is told it. `None`: too many wait already.
+    #[must_use]
+    pub fn request(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {
+        let mut desk = self.0.desk();
+        desk.awaited.retain(|_, awaited| !awaited.is_closed());
+        if desk.unheard.len() >= MAX_WISHES || desk.awaited.len() >= MAX_WISHES {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        desk.last += 1;
+        let request = RequestId(desk.last);
+        desk.unheard.push(Event::Requested { request, wish });
+        desk.awaited.insert(request, sender);
+        drop(desk);
+        self.0.wake();
+        Some(receiver)
+    }
+
+    /// Tells whoever made `request` what becomes of it.
+    pub fn answer(&self, request: RequestId, answer: Answer) {
+        if let Some(awaited) = self.0.desk().awaited.remove(&request) {
+            // Who went away meanwhile is told nothing.
+            awaited.send(answer).ok();
+        }
     }
 }
 
@@ -48,8 +84,53 @@ impl Inbox {
         self.0.wake.as_fd()
     }
 
-    pub(super) fn take(&self) -> Vec<Wish> {
+    pub(super) fn take(&self) -> Vec<Event> {
         rustix::io::read(&self.0.wake, &mut [0_u8; 8]).ok();
-        std::mem::take(&mut self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.desk().unheard)
+    }
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::event::{Granted, Refusal};
+
+    #[test]
+    fn an_answer_reaches_who_asked_and_who_left_takes_no_room() {
+        let (remote, inbox) = pair().unwrap();
+        for _ in 0..2 * MAX_WISHES {
+            drop(remote.request(Wish::Reload).unwrap());
+            inbox.take();
+        }
+        let mut first = remote.request(Wish::Reload).unwrap();
+        let mut second = remote.request(Wish::Upgrade).unwrap();
+        let heard = inbox.take();
+        let [Event::Requested { request: one, wish: Wish::Reload }, Event::Requested { request: other, wish: Wish::Upgrade }] =
+            heard[..]
+        else {
+            panic!("{heard:?}")
+        };
+        remote.answer(other, Err(Refusal::CannotUpgrade));
+        remote.answer(one, Ok(Granted::Now));
+        assert_eq!((first.try_recv().unwrap(), second.try_recv().unwrap()), (Ok(Granted::Now), Err(Refusal::CannotUpgrade)));
+    }
+
+    #[test]
+    fn more_than_can_be_kept_is_refused() {
+        let (remote, inbox) = pair().unwrap();
+        let _waiting: Vec<_> = (0..MAX_WISHES).map(|_| remote.request(Wish::Reload).unwrap()).collect();
+        assert!(remote.request(Wish::Reload).is_none());
+        remote.ask(Wish::Reload);
+        assert_eq!(inbox.take().len(), MAX_WISHES);
     }
 }

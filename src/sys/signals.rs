@@ -1,5 +1,6 @@
 //! Signals as wishes. Each is a level: however often it came since the last look, it is one wish.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -7,9 +8,8 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use signal_hook::low_level::signal_name;
 
-use crate::supervisor::event::{Haste, Wish};
+use crate::supervisor::event::{Haste, Scale, Wish};
 
 /// What a signal means to the main loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +32,18 @@ pub struct Signals {
 enum Meaning {
     /// What Gunicorn's master does on them.
     Service,
+    /// The same on a terminal, which sends WINCH whenever its window changes.
+    ServiceOnTerminal,
     /// An end, each of them.
     Study,
 }
 
 impl Signals {
-    /// For a service: takes over HUP, TTIN, TTOU, TERM, INT, QUIT and CHLD. USR1, USR2 and WINCH are caught so that they do not end it.
+    /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TERM, INT, QUIT and CHLD.
     pub fn of_a_service() -> io::Result<Self> {
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
-        Self::catch(&signals, Meaning::Service)
+        let on_terminal = File::open("/dev/tty").is_ok();
+        Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
     }
 
     /// For a study: HUP (its terminal is gone), TERM, INT and QUIT end it; TTIN and TTOU are a shell's job control.
@@ -76,18 +79,20 @@ impl Signals {
 
 impl Meaning {
     fn of(self, signal: i32) -> Option<Heard> {
-        match (self, signal) {
-            (_, SIGCHLD) => Some(Heard::ChildEnded),
-            (Self::Study, _) | (Self::Service, SIGINT | SIGQUIT) => Some(Heard::Wish(Wish::Stop(Haste::Quick))),
-            (Self::Service, SIGTERM) => Some(Heard::Wish(Wish::Stop(Haste::Graceful))),
-            (Self::Service, SIGHUP) => Some(Heard::Wish(Wish::Reload)),
-            (Self::Service, SIGTTIN) => Some(Heard::Wish(Wish::MoreWorkers)),
-            (Self::Service, SIGTTOU) => Some(Heard::Wish(Wish::FewerWorkers)),
-            (Self::Service, other) => {
-                let name = signal_name(other).unwrap_or("?");
-                tracing::warn!("{name} ignored: not supported yet");
-                None
-            }
+        if signal == SIGCHLD {
+            return Some(Heard::ChildEnded);
         }
+        let wish = match (self, signal) {
+            (Self::Study, _) | (_, SIGINT | SIGQUIT) => Wish::Stop(Haste::Quick),
+            (_, SIGTERM) => Wish::Stop(Haste::Graceful),
+            (_, SIGHUP) => Wish::Reload,
+            (_, SIGTTIN) => Wish::Scale(Scale::More(1)),
+            (_, SIGTTOU) => Wish::Scale(Scale::Fewer(1)),
+            (_, SIGUSR1) => Wish::ReopenLogs,
+            (_, SIGUSR2) => Wish::Upgrade,
+            (Self::Service, SIGWINCH) => Wish::Rest,
+            (Self::Service | Self::ServiceOnTerminal, _) => return None,
+        };
+        Some(Heard::Wish(wish))
     }
 }

@@ -191,6 +191,13 @@ impl Zygote {
         self.asked.contains(&worker) || self.queued.iter().any(|queued| queued.worker == worker)
     }
 
+    /// Asks it to open its log files anew. Until the application is loaded it ignores that, and has them open under their new names.
+    pub(super) fn reopen_logs(&self) {
+        if self.stage == Stage::Imported {
+            pidfd_send_signal(&self.process.pidfd, Signal::USR1).ok();
+        }
+    }
+
     /// Kills it, and asks what the import started to leave. Its workers are in groups of their own.
     pub(super) fn end(&mut self) {
         self.stage = Stage::Dead;

@@ -15,6 +15,7 @@ mod replay;
 mod run_boot;
 mod run_care;
 mod run_confinement;
+mod run_ctl;
 mod run_life;
 mod run_metrics;
 mod run_python;

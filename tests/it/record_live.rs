@@ -356,10 +356,10 @@ fn record_live_refuses_what_would_harm() {
     assert_eq!(running.stop(), End::Code(0));
 
     let mut without = Service::of_demo_workers(1, 5).ready();
-    let mut refused = start_tap(&without, "");
-    assert_eq!(refused.await_end(), End::Code(78));
-    assert!(refused.said().contains("there is no [control] section"), "{}", refused.said());
     assert_eq!(without.stop(), End::Code(0));
+    let mut refused = start_tap(&without, "");
+    assert_eq!(refused.await_end(), End::Code(1));
+    assert!(refused.said().contains("no running service of"), "{}", refused.said());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::super::{CommandError, configuration};
+use super::super::{CommandError, socket};
 use super::files::{Packed, is_standard};
 use super::import::random_key;
 use crate::config::Address;
@@ -60,13 +60,6 @@ pub struct Options {
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    /// The service has no control socket.
-    #[error(
-        "{}: there is no [control] section: add it, with socket = \"/run/…/control.sock\", and restart the service, or name the \
-         socket with --control",
-        .0.display()
-    )]
-    NoControl(PathBuf),
     /// The supervisor cannot be asked.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -101,10 +94,10 @@ pub enum LiveError {
 
 /// Records until the time is over, a limit is reached, somebody ends it or the service stops. Returns what the user reads.
 pub(super) fn live(options: &Options) -> Result<String, CommandError> {
-    let control = control(options)?;
     let mut signals = Signals::of_a_study().map_err(LiveError::System)?;
     let key = random_key().map_err(LiveError::System)?;
-    let (listeners, lease) = Client::connect(&control).and_then(Client::listeners).map_err(LiveError::from)?;
+    let (listeners, lease) =
+        socket::connect(&options.config, options.control.as_deref()).and_then(Client::listeners).map_err(LiveError::from)?;
     if let Some(away) = listeners.iter().find(|listener| is_in_another_network(listener)) {
         return Err(LiveError::AnotherNetwork(away.address().to_string()).into());
     }
@@ -134,15 +127,6 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
             Err(in_file(error).into())
         }
     }
-}
-
-fn control(options: &Options) -> Result<PathBuf, CommandError> {
-    if let Some(path) = &options.control {
-        return Ok(path.clone());
-    }
-    let config = configuration::read(&options.config)?;
-    let control = config.control.ok_or_else(|| LiveError::NoControl(options.config.clone()))?;
-    Ok(control.socket)
 }
 
 /// Waits for a signal, or for the service to want its sockets back. The lease lives as long as what this gives.

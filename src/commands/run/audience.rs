@@ -3,82 +3,31 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::config::Config;
-use crate::control::{self, Status, Worker};
-use crate::metrics::{Board, Counters, ListenerRow, Observation, Pulse, Source, WorkerProcess, WorkerRow};
+use super::chronicle::Chronicle;
+use super::roster::Roster;
+use crate::metrics::{Board, Counters};
 use crate::serve::Audience;
-use crate::supervisor::event::{Haste, Reason, Transition, WorkerState};
-use crate::supervisor::{Supervisor, WorkerView};
+use crate::supervisor::Supervisor;
+use crate::supervisor::event::{Haste, Reason, Transition};
+use crate::sys::clock;
 use crate::sys::linux::Linux;
-use crate::sys::listen::Listeners;
+use crate::sys::remote::Remote;
 use crate::sys::systemd::Systemd;
-use crate::sys::{accounting, clock, cpu, queue};
-use crate::units::{Connections, Moment, Slot, Workers};
-
-/// Who works, as of the main loop's last turn.
-pub(super) struct Roster {
-    turned: Moment,
-    target: Workers,
-    connections: Connections,
-    workers: Vec<(WorkerView, Option<u32>)>,
-    waiting: Vec<Slot>,
-    stopping: bool,
-}
-
-impl Roster {
-    /// What the control socket tells.
-    pub(super) fn status(&self) -> Status {
-        let living = self.workers.iter().map(|(view, pid)| Worker {
-            slot: view.slot.0,
-            pid: *pid,
-            state: view.state.name().to_owned(),
-            generation: Some(view.generation.0),
-        });
-        let waiting = self.waiting.iter().map(|slot| Worker {
-            slot: slot.0,
-            pid: None,
-            state: WorkerState::Waiting.name().to_owned(),
-            generation: None,
-        });
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            target: self.target.get(),
-            ready: self.ready(),
-            stopping: self.stopping,
-            workers: living.chain(waiting).collect(),
-        }
-    }
-
-    fn ready(&self) -> u16 {
-        let ready = self.workers.iter().filter(|(view, _)| view.state == WorkerState::Ready).count();
-        u16::try_from(ready).unwrap_or(u16::MAX)
-    }
-
-    /// Nobody yet.
-    pub(super) fn empty(now: Moment, config: &Config) -> Self {
-        Self {
-            turned: now,
-            target: config.workers,
-            connections: config.connections,
-            workers: Vec::new(),
-            waiting: Vec::new(),
-            stopping: false,
-        }
-    }
-}
+use crate::units::Slot;
 
 /// Hears every turn of `run`'s main loop.
 pub(super) struct RunAudience {
     systemd: Systemd,
     counters: Arc<Counters>,
     roster: Arc<Board<Roster>>,
+    remote: Remote,
+    chronicle: Chronicle,
     status: String,
 }
 
 impl RunAudience {
-    pub(super) const fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>) -> Self {
-        Self { systemd, counters, roster, status: String::new() }
+    pub(super) fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, remote: Remote) -> Self {
+        Self { systemd, counters, roster, remote, chronicle: Chronicle::default(), status: String::new() }
     }
 
     fn tell_systemd(&mut self, transition: &Transition) {
@@ -94,7 +43,9 @@ impl RunAudience {
             | Transition::NobodyServes
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
-            | Transition::TargetChanged { .. } => {}
+            | Transition::TargetChanged { .. }
+            | Transition::LogsReopened
+            | Transition::Answered { .. } => {}
         }
     }
 
@@ -111,17 +62,12 @@ impl RunAudience {
 
 impl Audience<Linux<'_>> for RunAudience {
     fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
-        let newest = supervisor.workers().map(|view| view.generation).max();
-        let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
+        let now = clock::now();
+        for transition in transitions {
+            self.chronicle.note(now, transition);
+        }
         let before = self.roster.read();
-        self.roster.publish(Roster {
-            turned: clock::now(),
-            target: Workers::new(u32::from(supervisor.target())).unwrap_or(before.target),
-            connections: connections.unwrap_or(before.connections),
-            workers: supervisor.workers().map(|view| (view, host.pid(view.worker))).collect(),
-            waiting: supervisor.waiting().collect(),
-            stopping: supervisor.is_stopping(),
-        });
+        self.roster.publish(before.next(now, host, supervisor, self.chronicle.clone()));
         for transition in transitions {
             self.counters.record(transition, SystemTime::now());
         }
@@ -131,6 +77,12 @@ impl Audience<Linux<'_>> for RunAudience {
             self.tell_systemd(transition);
         }
         self.tell_status(supervisor);
+        // Who is answered finds what it was told in the status.
+        for transition in transitions {
+            if let Transition::Answered { request, answer } = transition {
+                self.remote.answer(*request, *answer);
+            }
+        }
     }
 }
 
@@ -172,7 +124,13 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         Transition::ReloadFailed { generation, reason } => {
             tracing::error!(%generation, "reload failed, the old workers keep serving: {reason}");
         }
-        Transition::TargetChanged { target } => tracing::info!(workers = target.get(), "number of workers changed"),
+        Transition::TargetChanged { target: 0 } => {
+            tracing::info!("resting: all workers leave, the sockets stay; HUP brings them back");
+        }
+        Transition::TargetChanged { target } => tracing::info!(workers = target, "number of workers changed"),
+        Transition::LogsReopened => tracing::info!("log files are opened anew"),
+        Transition::Answered { answer: Err(refusal), .. } => tracing::warn!("refused: {refusal}"),
+        Transition::Answered { answer: Ok(_), .. } => {}
         Transition::BecameReady => tracing::info!("service ready"),
         Transition::Stopping { haste: Haste::Graceful } => tracing::info!("stopping: requests in flight are answered"),
         Transition::Stopping { haste: Haste::Quick } => tracing::info!("stopping at once"),
@@ -197,71 +155,9 @@ fn log_exit(
         | Reason::MaxMemory
         | Reason::Reload
         | Reason::Scale
+        | Reason::Replace
         | Reason::Stop => {
             tracing::info!(id = %worker, worker = %slot, exit, reason = reason.name(), "worker ended");
         }
-    }
-}
-
-/// Answers the metrics endpoint and the control socket, each on its thread.
-pub(super) struct Watcher {
-    roster: Arc<Board<Roster>>,
-    listeners: Arc<Listeners>,
-}
-
-impl Watcher {
-    pub(super) const fn new(roster: Arc<Board<Roster>>, listeners: Arc<Listeners>) -> Self {
-        Self { roster, listeners }
-    }
-}
-
-impl control::Source for Watcher {
-    fn status(&self) -> Status {
-        self.roster.read().status()
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.roster.read().stopping
-    }
-
-    fn listeners(&self) -> &Listeners {
-        &self.listeners
-    }
-}
-
-impl Source for Watcher {
-    fn observe(&mut self) -> Observation {
-        let roster = self.roster.read();
-        let living = roster.workers.iter().map(|(view, pid)| WorkerRow {
-            slot: view.slot,
-            state: view.state,
-            process: pid.map(|pid| WorkerProcess {
-                worker: view.worker,
-                pid,
-                generation: view.generation,
-                reading: accounting::reading(pid),
-            }),
-        });
-        let waiting = roster.waiting.iter().map(|slot| WorkerRow { slot: *slot, state: WorkerState::Waiting, process: None });
-        let listeners = self.listeners.all().iter();
-        Observation {
-            workers: living.chain(waiting).collect(),
-            target: roster.target,
-            connections: roster.connections,
-            listeners: listeners
-                .map(|listener| ListenerRow {
-                    name: listener.address().to_string(),
-                    queue: queue::listen_queue(listener.fd()).ok(),
-                })
-                .collect(),
-            losses: queue::listen_losses().ok().flatten(),
-            cores: cpu::core_times().unwrap_or_default(),
-            own: accounting::own(),
-        }
-    }
-
-    fn pulse(&mut self) -> Pulse {
-        let roster = self.roster.read();
-        Pulse { since_turn: clock::now().since(roster.turned), ready: roster.ready(), stopping: roster.stopping }
     }
 }

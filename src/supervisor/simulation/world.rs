@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::config::{Care, Timing};
-use crate::supervisor::event::{Command, Event, Exit, Haste, Reason, Settings, Wish};
+use crate::supervisor::event::{Command, Event, Exit, Haste, Reason, RequestId, Scale, Settings, Wish};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, WorkerId, Workers};
 
@@ -183,12 +183,18 @@ impl World {
     fn disturb(&mut self) {
         match self.chance.below(60) {
             0 | 1 => self.plan(Duration::ZERO, Event::Asked(Wish::Reload)),
-            2 => self.plan(Duration::ZERO, Event::Asked(Wish::MoreWorkers)),
-            3 => self.plan(Duration::ZERO, Event::Asked(Wish::FewerWorkers)),
+            2 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::More(1)))),
+            3 => self.plan(Duration::ZERO, Event::Asked(Wish::Scale(Scale::Fewer(1)))),
             4 => self.now = self.now.after(Duration::from_secs(30)), // nobody ran the loop
             5 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Graceful))),
             6 if self.chance.percent(5) => self.plan(Duration::ZERO, Event::Asked(Wish::Stop(Haste::Quick))),
             7 if self.chance.percent(10) => self.massacre(),
+            8 if self.chance.percent(30) => self.plan(Duration::ZERO, Event::Asked(Wish::Rest)),
+            9 => self.plan(Duration::ZERO, Event::Asked(Wish::ReopenLogs)),
+            10 => {
+                let wish = Wish::Replace(WorkerId(1 + self.chance.below(40)));
+                self.plan(Duration::ZERO, Event::Requested { request: RequestId(self.sequence), wish });
+            }
             _ => {}
         }
     }
@@ -217,7 +223,8 @@ impl World {
             | Event::PrepareFailed { .. }
             | Event::Worn { .. }
             | Event::Leaving { .. }
-            | Event::Asked(_) => {}
+            | Event::Asked(_)
+            | Event::Requested { .. } => {}
         }
         Some(event)
     }
@@ -244,6 +251,7 @@ impl Host for World {
                 self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
             }
             Command::Kill { worker } => self.kill(worker),
+            Command::ReopenLogs => {}
         }
     }
 

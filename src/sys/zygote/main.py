@@ -164,6 +164,7 @@ def start(settings):
     close_database_connections()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
     ignore_signals(NOT_FOR_THE_ZYGOTE)
+    signal.signal(signal.SIGUSR1, lambda *_: application.logger.reopen_files())  # workers inherit its open files
     set_title("zygote", settings)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import

@@ -111,6 +111,8 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::ReloadFinished { .. }
                 | Transition::ReloadFailed { .. }
                 | Transition::TargetChanged { .. }
+                | Transition::LogsReopened
+                | Transition::Answered { .. }
                 | Transition::Stopping { .. } => {}
             }
         }
@@ -120,6 +122,12 @@ impl Audience<Linux<'_>> for Prompter<'_> {
 const fn is_crash(reason: Reason) -> bool {
     match reason {
         Reason::Crash | Reason::OutOfMemory | Reason::Left | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::MaxRequests | Reason::MaxAge | Reason::MaxMemory | Reason::Reload | Reason::Scale | Reason::Stop => false,
+        Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => false,
     }
 }

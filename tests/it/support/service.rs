@@ -70,6 +70,12 @@ address = "@LISTEN@"
         self
     }
 
+    /// Adds lines at the end of its configuration.
+    pub(crate) fn with_more(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self
+    }
+
     /// Writes another path in its configuration.
     pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
         self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
@@ -105,6 +111,8 @@ address = "@LISTEN@"
         journal.hear(&notify);
         let file = write_config(self.directory.path(), &self.config, &self.address);
         command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
+        // Where its control socket is by default, so that tests do not meet.
+        command.env("XDG_RUNTIME_DIR", self.directory.path());
         Running {
             watched: Watched::start(command, journal),
             directory: self.directory,

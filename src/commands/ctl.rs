@@ -1,0 +1,224 @@
+//! `tuningfork ctl`: asks a running service, or tells it what to do, and waits for it where that is wanted.
+
+mod table;
+mod wait;
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::say::{print, say};
+use super::tune_output::Paper;
+use super::{CommandError, socket};
+use crate::control::{Client, ControlError, Count, Granted, Request};
+use wait::{Patience, Watch};
+
+/// What to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The configuration of the running service
+    #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", global = true)]
+    config: PathBuf,
+    /// The service's control socket, instead of looking for that of its configuration
+    #[arg(long, value_name = "PATH", conflicts_with = "config", global = true)]
+    socket: Option<PathBuf>,
+    /// Print JSON: the reply, or how it ended
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What is asked, or told.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Action {
+    /// Show the workers: what they do, what they use, how their predecessors went
+    Status {
+        /// Show nothing; exit with 0 if all wanted workers serve, else with 1
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Load configuration and code anew, and replace the workers one by one (HUP)
+    Reload(Waiting),
+    /// Run another number of workers: 4, +1, -1 (TTIN, TTOU); until the next reload, which takes it from the configuration
+    #[command(allow_negative_numbers = true)]
+    Scale {
+        /// How many, or how many more or fewer
+        #[arg(value_name = "N")]
+        workers: Count,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Go on as the program that is installed now, with the sockets kept open (USR2)
+    Upgrade(Waiting),
+    /// Open log files anew, after they were moved away (USR1)
+    ReopenLogs,
+    /// Act on one worker
+    #[command(subcommand)]
+    Worker(WorkerAction),
+    /// End the service: requests in flight are answered (TERM)
+    Stop {
+        /// Drop them instead (QUIT)
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+/// What is done to one worker.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum WorkerAction {
+    /// Replace it: it answers what it has and leaves, and another takes its place at once
+    Kill {
+        /// Its id, the first column of `status`
+        id: u64,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+/// Whether to wait.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Waiting {
+    /// Show how it goes, and come back when it is done; exit with 1 if it fails
+    #[arg(short, long)]
+    wait: bool,
+    /// How long to wait at most, such as 90s
+    #[arg(long, value_name = "SPAN", requires = "wait", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CtlError {
+    /// The service cannot be asked, or says no.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The reload failed.
+    #[error("the reload failed, the old workers keep serving:\n{0}")]
+    ReloadFailed(String),
+    /// It began to stop meanwhile.
+    #[error("the service stops, so this will not be done")]
+    Stops,
+    /// It took too long.
+    #[error("not done within {}: {doing}; it goes on", humantime::format_duration(*patience))]
+    TooLong {
+        /// How long it was waited for.
+        patience: Duration,
+        /// How far it has come.
+        doing: String,
+    },
+    /// Not all workers serve.
+    #[error("not ready")]
+    NotReady,
+}
+
+/// Does what the options say.
+pub fn ctl(options: &Options) -> Result<(), CommandError> {
+    let client = socket::connect(&options.config, options.socket.as_deref()).map_err(CtlError::from)?;
+    let watch = |waiting: Waiting| Watch::new(Patience(waiting.timeout), !options.json && io::stderr().is_terminal());
+    let desk = Desk { client, json: options.json };
+    match options.action {
+        Action::Status { ready } => desk.status(ready),
+        Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
+        Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
+        Action::Upgrade(_) => desk.tell(Request::Upgrade, "the new program takes over"),
+        Action::ReopenLogs => desk.tell(Request::ReopenLogs, "log files are opened anew"),
+        Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
+        Action::Stop { quick, waiting } => desk.stop(quick, waiting, watch(waiting)),
+    }
+}
+
+/// One conversation.
+struct Desk {
+    client: Client,
+    json: bool,
+}
+
+impl Desk {
+    fn status(mut self, ready: bool) -> Result<(), CommandError> {
+        if ready {
+            let status = self.client.progress(None).map_err(CtlError::from)?;
+            return if status.is_ready() { Ok(()) } else { Err(CtlError::NotReady.into()) };
+        }
+        let status = self.client.status().map_err(CtlError::from)?;
+        if self.json {
+            self.finish(&status, "")
+        } else {
+            print(&table::status(&status, Paper::of_stdout(env::var("NO_COLOR").ok().as_deref())))
+        }
+    }
+
+    /// Has something done that needs no waiting.
+    fn tell(mut self, request: Request, done: &str) -> Result<(), CommandError> {
+        let granted = self.change(request)?;
+        self.finish(&granted, done)
+    }
+
+    fn reload(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+        let granted = self.change(Request::Reload)?;
+        let generation = granted.generation.unwrap_or_default();
+        if !waiting.wait {
+            return self.finish(&granted, &format!("asked for generation {generation}"));
+        }
+        let ended = watch.reload(&mut self.client, generation)?;
+        match &ended.failure {
+            None => {
+                let took = table::span(ended.took_seconds);
+                self.finish(&ended, &format!("reloaded: generation {generation} serves, after {took}"))
+            }
+            Some(reason) => {
+                if self.json {
+                    self.finish(&ended, "")?;
+                }
+                Err(CtlError::ReloadFailed(reason.clone()).into())
+            }
+        }
+    }
+
+    fn scale(mut self, workers: Count, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+        let granted = self.change(Request::Scale { workers })?;
+        let target = granted.target.unwrap_or_default();
+        if waiting.wait {
+            watch.scale(&mut self.client)?;
+        }
+        self.finish(&granted, &format!("{target} workers"))
+    }
+
+    fn kill(mut self, worker: u64, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+        let granted = self.change(Request::KillWorker { worker })?;
+        if waiting.wait {
+            watch.replacement(&mut self.client, worker)?;
+            return self.finish(&granted, &format!("worker {worker} is replaced"));
+        }
+        self.finish(&granted, &format!("worker {worker} leaves, another takes its place"))
+    }
+
+    fn stop(mut self, quick: bool, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+        let process = self.client.process();
+        let granted = self.change(Request::Stop { quick })?;
+        if waiting.wait {
+            watch.end(&mut self.client, process.as_ref())?;
+            return self.finish(&granted, "stopped");
+        }
+        self.finish(&granted, "stopping")
+    }
+
+    fn change(&mut self, request: Request) -> Result<Granted, CommandError> {
+        Ok(self.client.change(request).map_err(CtlError::from)?)
+    }
+
+    /// The reply for programs, or a sentence for people.
+    fn finish(&self, reply: &impl Serialize, sentence: &str) -> Result<(), CommandError> {
+        if self.json {
+            let line = serde_json::to_string(reply).expect("invariant: replies have string keys");
+            return print(&format!("{line}\n"));
+        }
+        say(sentence);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Waits until what was asked for is done, by watching what the service publishes, and shows how it goes. Refuses to wait for what
+//! cannot come any more.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::CtlError;
+use crate::commands::figures::counted;
+use crate::control::{Client, ControlError, Reload, Status, Worker};
+use crate::sys::clock;
+use crate::sys::peer::Peer;
+use crate::units::Moment;
+
+/// How often the spinner moves.
+const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked at the time while nothing changes.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long to wait; for ever if it does not say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience(pub(super) Option<Duration>);
+
+/// Somebody who waits.
+pub(super) struct Watch {
+    patience: Patience,
+    began: Moment,
+    spinner: ProgressBar,
+}
+
+impl Watch {
+    /// Shows a line that moves if `live`.
+    pub(super) fn new(patience: Patience, live: bool) -> Self {
+        let spinner = ProgressBar::new_spinner();
+        spinner.set_draw_target(if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        let style =
+            ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        spinner.set_style(style);
+        Self { patience, began: clock::now(), spinner }
+    }
+
+    /// Until the reload that makes `generation` has ended, well or not.
+    pub(super) fn reload(self, client: &mut Client, generation: u32) -> Result<Reload, CtlError> {
+        self.until(client, |status| {
+            let ended = status.reloads.iter().find(|reload| reload.generation == generation);
+            ended.cloned().ok_or_else(|| reload_in_words(status, generation))
+        })
+    }
+
+    /// Until there are as many workers as are wanted.
+    pub(super) fn scale(self, client: &mut Client) -> Result<(), CtlError> {
+        self.until(client, |status| if is_staffed(status) { Ok(()) } else { Err(workers_in_words(status)) })
+    }
+
+    /// Until a worker is gone and another serves.
+    pub(super) fn replacement(self, client: &mut Client, worker: u64) -> Result<(), CtlError> {
+        self.until(client, |status| match status.workers.iter().find(|other| other.id == Some(worker)) {
+            Some(leaving) => Err(format!("worker {worker} is {}", leaving.state)),
+            None if is_staffed(status) => Ok(()),
+            None => Err(workers_in_words(status)),
+        })
+    }
+
+    /// Until the supervisor's process is gone.
+    pub(super) fn end(self, client: &mut Client, process: Option<&Peer>) -> Result<(), CtlError> {
+        self.spinner.enable_steady_tick(TICK);
+        let mut doing = "stopping".to_owned();
+        while let Ok(status) = client.progress(None) {
+            doing = workers_in_words(&status);
+            self.show(&doing)?;
+            if process.is_some_and(|process| process.has_ended_within(TICK)) {
+                return Ok(());
+            }
+        }
+        // It answers no more: the rest takes a moment.
+        while let Some(process) = process {
+            if process.has_ended_within(LOOK) {
+                break;
+            }
+            self.show(&doing)?;
+        }
+        Ok(())
+    }
+
+    /// Until `look` finds the end in what the service tells; until then it finds words for the person who waits.
+    fn until<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
+        self.spinner.enable_steady_tick(TICK);
+        let mut after = None;
+        loop {
+            let status = match client.progress(after) {
+                Ok(status) => status,
+                Err(ControlError::Broken(_)) => return Err(CtlError::Stops),
+                Err(error) => return Err(error.into()),
+            };
+            after = Some(status.changes);
+            match look(&status) {
+                Ok(end) => return Ok(end),
+                Err(_) if status.stopping => return Err(CtlError::Stops),
+                Err(doing) => self.show(&doing)?,
+            }
+        }
+    }
+
+    fn show(&self, doing: &str) -> Result<(), CtlError> {
+        self.spinner.set_message(doing.to_owned());
+        match self.patience.0.filter(|patience| clock::now().since(self.began) >= *patience) {
+            Some(patience) => Err(CtlError::TooLong { patience, doing: doing.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.spinner.finish_and_clear();
+    }
+}
+
+fn is_staffed(status: &Status) -> bool {
+    status.ready >= status.target
+        && status.workers.iter().filter(|worker| worker.state != "waiting").count() == usize::from(status.target)
+}
+
+fn reload_in_words(status: &Status, generation: u32) -> String {
+    let current = status.next_generation == Some(generation);
+    match status.phase.as_str() {
+        "loading" if current => format!("generation {generation}: loading the application"),
+        "rolling" if current => {
+            let ours = |worker: &&Worker| worker.generation == Some(generation);
+            let new = status.workers.iter().filter(ours).filter(|worker| worker.state == "ready").count();
+            let starting = status.workers.iter().filter(ours).filter(|worker| worker.state == "starting").count();
+            let leaving = status.workers.iter().filter(|worker| worker.state == "stopping").count();
+            let target = status.target;
+            format!("generation {generation}: {new} of {target} workers replaced, {starting} starting, {leaving} leaving")
+        }
+        phase => format!("generation {generation}: waiting while the service is {phase}"),
+    }
+}
+
+fn workers_in_words(status: &Status) -> String {
+    let count = |state: &str| status.workers.iter().filter(|worker| worker.state == state).count();
+    let parts = ["starting", "stopping", "waiting"].map(|state| (state, count(state)));
+    let others: Vec<_> = parts.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    let failure = status.workers.iter().filter(|worker| worker.state == "waiting").find_map(|worker| worker.last_exit.as_deref());
+    let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
+    let ready = counted(u64::from(status.ready), "worker");
+    format!(
+        "{ready} ready of {} wanted{}{}{failure}",
+        status.target,
+        if others.is_empty() { "" } else { ", " },
+        others.join(", ")
+    )
+}
