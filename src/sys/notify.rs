@@ -22,6 +22,7 @@ const ENTER: u32 = 0o001;
 
 /// What a worker said that the supervisor cares for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each field of a message is there or not")]
 pub(super) struct Said {
     /// READY=1
     pub(super) ready: bool,

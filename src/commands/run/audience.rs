@@ -111,7 +111,7 @@ fn log(host: &Linux<'_>, transition: &Transition) {
             tracing::error!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker does not end by SIGKILL: the kernel holds it; another takes its place");
         }
         Transition::NobodyServes => {
-            tracing::error!("no worker serves, and new ones fail: one at a time is tried until one serves")
+            tracing::error!("no worker serves, and new ones fail: one at a time is tried until one serves");
         }
         Transition::WorkerExited { worker, slot, exit, reason, detail } => {
             log_exit(*worker, *slot, *exit, *reason, detail.as_deref());

@@ -99,8 +99,13 @@ impl Chronicle {
 const fn was_unasked(reason: Reason) -> bool {
     match reason {
         Reason::Crash | Reason::OutOfMemory | Reason::Left | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::MaxRequests | Reason::MaxAge | Reason::MaxMemory => false,
-        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => false,
+        Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => false,
     }
 }
 

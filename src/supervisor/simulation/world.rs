@@ -40,6 +40,7 @@ impl Chance {
 }
 
 /// A simulated process.
+#[expect(clippy::struct_excessive_bools, reason = "each goes wrong or not, by chance")]
 pub(super) struct Process {
     pub(super) generation: Generation,
     ready: bool,
@@ -97,13 +98,13 @@ impl World {
     pub(super) fn settings(&mut self) -> Settings {
         let care = Care {
             settle: self.chance.millis(4_000),
-            max_unavailable: NonZeroU16::new(1 + u16::try_from(self.chance.below(2)).unwrap()).unwrap(),
+            max_unavailable: NonZeroU16::new(1 + u16::try_from(self.chance.below(2)).expect("invariant: small")).expect("invariant: small"),
             max_age: self.fault(30).then(|| Duration::from_secs(5 + self.chance.below(30))),
-            fail_after: self.fault(20).then(|| NonZeroU32::new(1 + u32::try_from(self.chance.below(8)).unwrap()).unwrap()),
+            fail_after: self.fault(20).then(|| NonZeroU32::new(1 + u32::try_from(self.chance.below(8)).expect("invariant: small")).expect("invariant: small")),
             ..Care::default()
         };
-        let workers = 1 + u32::try_from(self.chance.below(6)).unwrap();
-        Settings { workers: Workers::new(workers).unwrap(), timing: TIMING, care }
+        let workers = 1 + u32::try_from(self.chance.below(6)).expect("invariant: small");
+        Settings { workers: Workers::new(workers).expect("invariant: small"), timing: TIMING, care }
     }
 
     fn prepare(&mut self, generation: Generation) {
