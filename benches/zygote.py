@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""How fast the shop's gevent workers are all ready, and what memory they need: tuningfork, gunicorn and gunicorn --preload in turn.
+"""How fast a site's gevent workers are all ready, and what memory they need: tuningfork, gunicorn and gunicorn --preload in turn.
+
+The site is the shop of the tests, under `tuningfork run`, or with --site wagtail the Wagtail site of tests/apps/wagtail, under
+`tuningfork gunicorn --preload` with the very command line that gunicorn gets.
 
 Ready: from the start of the program to the last worker's own word. tuningfork's workers are ready when their loop has begun to accept,
 gunicorn's say so (post_worker_init) right before their loop begins, which favours gunicorn by a trifle.
@@ -11,10 +14,14 @@ patched it may not work.
 import collections
 import http.client
 import statistics
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import common
+import wagtail
 
 CLIENTS = 16
 TIMEOUT_SECONDS = 60
@@ -62,7 +69,7 @@ def measure(start, paths, options):
 
 
 def tell(number, name, measured):
-    common.say(f"round {number}  {name:18}  first {measured['first']:6.0f} ms  all {measured['all']:6.0f} ms  "
+    common.say(f"round {number}  {name:29}  first {measured['first']:6.0f} ms  all {measured['all']:6.0f} ms  "
                f"PSS {measured['idle']:5.1f} → {measured['used']:5.1f} MiB a worker  {dict(measured['answers'])}"
                + (f"  {measured['lost']} workers lost" if measured["lost"] else ""))
 
@@ -82,6 +89,45 @@ def summarise(servers, rounds):
     common.table(rows)
 
 
+@contextmanager
+def shop(options):
+    """What to start by name, each on a port, and the paths to ask for."""
+    size = ("gevent", options.workers, options.connections)
+    with common.shop() as shop:
+        yield {
+            "tuningfork": lambda port: shop.tuningfork(*size, port),
+            "gunicorn": lambda port: shop.gunicorn(*size, port),
+            "gunicorn --preload": lambda port: shop.gunicorn(*size, port, "--preload"),
+        }, shop.mix()
+
+
+@contextmanager
+def magazine(options):
+    """The same for the Wagtail site. Each program gets the same arguments, and the first two the same settings."""
+    python = wagtail.interpreter()
+    size = ["-k", "gevent", "-w", str(options.workers), "--worker-connections", str(options.connections)]
+    with tempfile.TemporaryDirectory(prefix="tuningfork-bench-") as directory:
+        database, hook = Path(directory) / "magazine.sqlite3", Path(directory) / "gunicorn.conf.py"
+        paths = wagtail.seeded(python, database)
+        hook.write_text(common.GUNICORN_SAYS_READY)
+        env = {"MAGAZINE_DB": str(database)}
+        tuningfork = [common.binary(), "gunicorn", "--interpreter", python]
+        gunicorn = [python, "-m", "gunicorn", "--no-control-socket", "-c", str(hook)]
+
+        def start(port, program, *more):
+            arguments = [*size, "-b", f"127.0.0.1:{port}", "--chdir", str(wagtail.SITE), *more, "magazine.wsgi:application"]
+            return common.Server([*program, *arguments], env)
+
+        yield {
+            "tuningfork gunicorn --preload": lambda port: start(port, tuningfork, "--preload"),
+            "gunicorn": lambda port: start(port, gunicorn),
+            "gunicorn --preload": lambda port: start(port, gunicorn, "--preload"),
+        }, paths
+
+
+SITES = {"shop": shop, "wagtail": magazine}
+
+
 def main():
     parser = common.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is started")
@@ -89,16 +135,11 @@ def main():
     parser.add_argument("--connections", type=int, default=100, help="connections of a worker")
     parser.add_argument("--requests", type=int, default=2000, help="requests between the two looks at memory")
     parser.add_argument("--settle", type=float, default=2, help="seconds between readiness and the first look")
+    parser.add_argument("--site", choices=SITES, default="shop", help="what is served")
     options = parser.parse_args()
     common.need(common.binary, common.python)
-    with common.shop() as shop:
-        size = ("gevent", options.workers, options.connections)
-        servers = {
-            "tuningfork": lambda port: shop.tuningfork(*size, port),
-            "gunicorn": lambda port: shop.gunicorn(*size, port),
-            "gunicorn --preload": lambda port: shop.gunicorn(*size, port, "--preload"),
-        }
-        names, paths, rounds = list(servers), shop.mix(), []
+    with SITES[options.site](options) as (servers, paths):
+        names, rounds = list(servers), []
         for start in servers.values():  # compiled and cached files are nobody's merit
             with start(common.free_port()) as server:
                 server.await_workers(options.workers)
@@ -109,7 +150,7 @@ def main():
                 measured[name] = measure(servers[name], paths, options)
                 tell(number + 1, name, measured[name])
             rounds.append(measured)
-        print(f"{options.workers} gevent workers, {options.requests} requests, {options.rounds} rounds; MiB; median (least – most)")
+        print(f"{options.site}: {options.workers} gevent workers, {options.requests} requests, {options.rounds} rounds; MiB; median (least – most)")
         summarise(servers, rounds)
 
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{CommandError, Ending, ctl, demo_worker, man, record, replay, report, run, tune};
+use crate::commands::{CommandError, Ending, Source, check, ctl, demo_worker, gunicorn, man, record, replay, report, run, tune};
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -42,6 +42,16 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
         config: PathBuf,
     },
+    /// Run what a Gunicorn command line asks for
+    ///
+    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY; a reload reads them again.
+    /// `tuningfork check` lists what becomes of each setting. Example:
+    /// tuningfork gunicorn -w 33 -k gevent --worker-connections 10 -b unix:/run/app.sock -c gunicorn.conf.py --preload project.wsgi:application
+    Gunicorn(Box<gunicorn::Options>),
+    /// Check a configuration, and tell what becomes of each of Gunicorn's settings
+    ///
+    /// Of a file, or of a Gunicorn command line: tuningfork check -- -c gunicorn.conf.py --preload project.wsgi:application
+    Check(Box<check::Options>),
     /// Ask a running service how it is, or tell it what to do
     Ctl(ctl::Options),
     /// Find out how many workers and connections this host should run
@@ -66,7 +76,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.command.log_level());
     let result = match cli.command {
-        Command::Run { config } => run::run(&config).map(|()| Ending::Success),
+        Command::Run { config } => run::run(&Source::File(config)).map(|()| Ending::Success),
+        Command::Gunicorn(options) => gunicorn::gunicorn(&options),
+        Command::Check(options) => check::check(&options),
         Command::Ctl(options) => ctl::ctl(&options).map(|()| Ending::Success),
         Command::Tune(options) => tune::tune(&options),
         Command::Report(options) => report::report(&options),
@@ -89,8 +101,8 @@ impl Command {
     /// What is logged if TUNINGFORK_LOG does not say: a service tells what happens, a study shows its progress instead.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Run { .. } | Self::Record(_) | Self::DemoWorker(_) => "info",
-            Self::Ctl(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
+            Self::Run { .. } | Self::Gunicorn(_) | Self::Record(_) | Self::DemoWorker(_) => "info",
+            Self::Check(_) | Self::Ctl(_) | Self::Tune(_) | Self::Report(_) | Self::Replay(_) | Self::Man(_) => "error",
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The subcommands: wiring and printing, no decisions.
 
+pub mod check;
 mod configuration;
 pub mod ctl;
 pub mod demo;
 pub mod demo_worker;
 mod figures;
+pub mod gunicorn;
 pub mod man;
 mod page;
 pub mod record;
@@ -17,6 +19,8 @@ mod socket;
 mod traffic;
 pub mod tune;
 pub mod tune_output;
+
+pub use configuration::Source;
 
 use std::io;
 use std::path::PathBuf;
@@ -207,7 +211,7 @@ impl CommandError {
             Self::Unreadable { .. }
             | Self::Recording { .. }
             | Self::Incomparable { .. }
-            | Self::Plan(_)
+            | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })
             | Self::Import(
                 record::ImportError::File { .. }
                 | record::ImportError::Input { .. }
@@ -225,6 +229,7 @@ impl CommandError {
             | Self::Journal(
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
+            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_)) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,

@@ -8,6 +8,7 @@ mod check;
 mod confinement;
 mod control;
 pub mod edit;
+pub mod gunicorn;
 mod hooks;
 mod keys;
 mod listen;
@@ -53,6 +54,8 @@ pub struct Config {
     pub confinement: Confinement,
     /// What runs when something happens to a worker.
     pub hooks: Hooks,
+    /// Where our process id stands while we run, if anywhere; absolute.
+    pub pidfile: Option<PathBuf>,
     /// Where Prometheus finds us, if anywhere.
     pub metrics: Option<Metrics>,
     /// Where a running service is asked and told, if anywhere.
@@ -148,6 +151,12 @@ pub struct PythonApp {
     pub interpreter: PathBuf,
     /// Which of Gunicorn's worker classes serves requests.
     pub worker_class: WorkerClass,
+    /// Whether the application is imported once for all workers, or by each of them.
+    pub preload: bool,
+    /// Threads that an import may leave behind although a fork loses them: names, `*` for any ending.
+    pub allow_threads: Vec<String>,
+    /// Gunicorn's command line, for the settings that are its workers' own. `None`: its defaults, and no gunicorn.conf.py is read.
+    pub gunicorn: Option<Vec<String>>,
     /// Environment added to what is inherited.
     pub env: Vec<(String, String)>,
     /// Working directory and first entry of `sys.path` (Gunicorn's `chdir`), absolute.

@@ -47,7 +47,7 @@ use std::time::Duration;
 pub use outcome::{Batch, Errors, Lateness, LeftOut, Played, Second, Statuses, Unfinished, VARIED};
 pub use steal::{Basis, HostReading};
 pub use tls::{Tls, TlsError, Trust};
-pub use validity::{Doubt, Processors, doubts};
+pub use validity::{Doubt, LATENESS, Processors, doubts};
 
 use crate::replay::{Load, Plan, Turns};
 use crate::units::Rate;

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod cpu;
 mod hooks;
 pub mod host;
+pub mod inquiry;
 pub mod launch;
 pub mod limits;
 pub mod linux;

@@ -1,13 +1,72 @@
-//! Reads a configuration file and shows what is wrong with it.
+//! Where configurations come from: a file, with what is wrong in it shown, or a Gunicorn command line.
 
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::CommandError;
+use super::{CommandError, gunicorn};
+use crate::config::gunicorn::CommandLine;
 use crate::config::{Colour, Config, Surroundings};
 use crate::sys::host;
+use crate::sys::linux::Loading;
+
+/// Where the configuration of a service comes from, at its start and at each reload.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// What Gunicorn makes of its command line.
+    Gunicorn {
+        /// The command line.
+        command: CommandLine,
+        /// What it was when the service was started.
+        first: Box<Config>,
+    },
+}
+
+impl Source {
+    /// What a service is found by: the file, or for a command line the file that it has not got where it was given.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Gunicorn { command, .. } => command.directory.join("tuningfork.toml"),
+        }
+    }
+
+    /// The first configuration.
+    pub(super) fn read(&self) -> Result<Config, CommandError> {
+        match self {
+            Self::File(path) => read(path),
+            Self::Gunicorn { first, .. } => Ok((**first).clone()),
+        }
+    }
+
+    /// The configuration of a reload. `first` is the one the service was started with: what it bound stays bound.
+    pub(super) fn load_again(&self, first: &Arc<Config>) -> Loading {
+        match self {
+            Self::File(path) => Loading::Done(
+                read(path).map_err(|error| error.to_string()).map(Arc::new).inspect(|config| compare(config, first)),
+            ),
+            Self::Gunicorn { command, .. } => match gunicorn::again(command) {
+                Ok((inquiry, meaning)) => {
+                    let first = Arc::clone(first);
+                    let compared = move |answer: &str| meaning(answer).inspect(|config| compare(config, &first));
+                    Loading::Asking(inquiry, Box::new(compared))
+                }
+                Err(reason) => Loading::Done(Err(reason)),
+            },
+        }
+    }
+}
+
+/// Sockets stay as they are: all generations share them.
+fn compare(config: &Config, first: &Config) {
+    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
+        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
+    }
+}
 
 /// The longest configuration file read, bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -35,7 +94,8 @@ pub(super) fn read(path: &Path) -> Result<Config, CommandError> {
     })
 }
 
-fn surroundings(directory: PathBuf) -> Surroundings {
+/// What a configuration depends on beside its text.
+pub(super) fn surroundings(directory: PathBuf) -> Surroundings {
     Surroundings {
         web_concurrency: env::var("WEB_CONCURRENCY").ok(),
         virtual_env: env::var_os("VIRTUAL_ENV").map(PathBuf::from),

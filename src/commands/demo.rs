@@ -46,6 +46,7 @@ pub fn config(program: &Path, workers: Workers, connections: Connections) -> Con
         care: Care::default(),
         confinement: Confinement::default(),
         hooks: Hooks::default(),
+        pidfile: None,
         metrics: None,
         control: None,
     }

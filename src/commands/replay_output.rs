@@ -194,7 +194,7 @@ fn kinds(errors: &Errors) -> [Kind; 9] {
     [
         ("connect", "found no connection", errors.connect),
         ("timeout", "had no answer in time", errors.timeout),
-        ("closed_early", "ended before the answer did", errors.closed_early),
+        ("closed_early", "lost their connection before the whole answer came", errors.closed_early),
         ("malformed", "got something that is no HTTP response, or one beyond a bound", errors.malformed),
         ("5xx", "got a status of 500 or above", errors.server_5xx),
         ("unexpected_status", "got a status of 400 to 499 where less was recorded", errors.unexpected_status),

@@ -2,6 +2,7 @@
 
 mod audience;
 mod chronicle;
+mod pidfile;
 mod roster;
 
 use std::env;
@@ -9,14 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{CommandError, configuration, socket};
+use super::configuration::Source;
+use super::{CommandError, socket};
 use crate::config::{App, Config};
 use crate::control::Server;
 use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
 use crate::serve::serve;
 use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
-use crate::sys::linux::{Linux, Surroundings};
+use crate::sys::linux::{Linux, Loading, Surroundings};
 use crate::sys::listen::{Listeners, StdListener, bind_one};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -24,17 +26,19 @@ use crate::sys::systemd::Systemd;
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
 use audience::RunAudience;
+use pidfile::Pidfile;
 use roster::{Roster, Watcher};
 
-/// Runs the service that `path` describes until it is told to stop.
-pub fn run(path: &Path) -> Result<(), CommandError> {
-    let config = Arc::new(configuration::read(path)?);
+/// Runs the service that `source` describes until it is told to stop.
+pub fn run(source: &Source) -> Result<(), CommandError> {
+    let config = Arc::new(source.read()?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd =
         Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
     let listeners = Arc::new(listeners(&config)?);
+    let _pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose()?;
     say_what_runs(&config, &listeners);
     let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
     let counters = Arc::new(counters);
@@ -42,10 +46,14 @@ pub fn run(path: &Path) -> Result<(), CommandError> {
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
     let watcher = || Watcher::new(Arc::clone(&roster), Arc::clone(&listeners), remote.clone());
     let endpoint = endpoint(&config, &counters, watcher())?;
-    let control = control(path, &config, watcher());
+    let control = control(&source.path(), &config, watcher());
     let first = Arc::clone(&config);
     let loader =
-        Box::new(move |generation| if generation == Generation::FIRST { Ok(Arc::clone(&first)) } else { reload(path, &first) });
+        Box::new(
+            move |generation| {
+                if generation == Generation::FIRST { Loading::Done(Ok(Arc::clone(&first))) } else { source.load_again(&first) }
+            },
+        );
     let env = launch::environment(env::vars_os());
     let output = Output::Inherit;
     let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
@@ -87,15 +95,6 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
         listen = addresses.join(", "),
         "tuningfork starts"
     );
-}
-
-/// What a reload reads. Sockets stay as they are: all generations share them.
-fn reload(path: &Path, first: &Config) -> Result<Arc<Config>, String> {
-    let config = configuration::read(path).map_err(|error| error.to_string())?;
-    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
-        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
-    }
-    Ok(Arc::new(config))
 }
 
 fn endpoint(config: &Config, counters: &Arc<Counters>, watcher: Watcher) -> Result<Option<(Endpoint, Listeners)>, CommandError> {

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder};
 use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use siphasher::sip::SipHasher13;
 
@@ -66,7 +66,8 @@ fn places(config: &Path, variable: impl Fn(&str) -> Option<OsString>, user: u32)
 
 /// The configuration's name, for people, and a hash of its path, which tells it from others of that name.
 fn name(config: &Path) -> String {
-    let path = config.canonicalize().unwrap_or_else(|_| config.to_owned());
+    // The service of a Gunicorn command line has no file; it is found as if it had one where it was started.
+    let path = config.canonicalize().or_else(|_| path::absolute(config)).unwrap_or_else(|_| config.to_owned());
     let mut hasher = SipHasher13::new();
     hasher.write(path.as_os_str().as_bytes());
     let stem: String = path.file_stem().unwrap_or_default().to_string_lossy().chars().take(32).collect();

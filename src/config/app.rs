@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+
 use super::check::{positive_spans, span};
 use super::keys::{self, Key};
 use super::problem::{Problems, plain, quote};
@@ -28,7 +30,9 @@ impl Kind {
     fn owner(key: &'static Key) -> Option<Self> {
         if [&keys::COMMAND, &keys::READINESS].contains(&key) {
             Some(Self::Command)
-        } else if [&keys::APP, &keys::INTERPRETER, &keys::WORKER_CLASS].contains(&key) {
+        } else if [&keys::APP, &keys::INTERPRETER, &keys::WORKER_CLASS, &keys::PRELOAD, &keys::ALLOW_THREADS, &keys::GUNICORN]
+            .contains(&key)
+        {
             Some(Self::Python)
         } else {
             None
@@ -112,7 +116,19 @@ fn python_app(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problems
     let worker_class = worker_class(raw, problems);
     let env = env(raw, problems);
     let directory = directory(raw, surroundings, problems);
-    Some(PythonApp { app: app?, interpreter: interpreter?, worker_class: worker_class?, env: env?, directory: directory? })
+    let texts = |written: &Option<Spanned<Vec<Text>>>| -> Option<Vec<String>> {
+        written.as_ref().map(|texts| texts.get_ref().iter().map(|text| text.get_ref().clone()).collect())
+    };
+    Some(PythonApp {
+        app: app?,
+        interpreter: interpreter?,
+        worker_class: worker_class?,
+        preload: raw.preload.unwrap_or(true),
+        allow_threads: texts(&raw.allow_threads).unwrap_or_default(),
+        gunicorn: texts(&raw.gunicorn),
+        env: env?,
+        directory: directory?,
+    })
 }
 
 /// `value`, which must be written.

@@ -38,6 +38,10 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         Some(raw) => listen::check_metrics(raw, listen.as_ref(), surroundings, problems).map(Some),
         None => Some(None),
     };
+    let pidfile = match &raw.pidfile {
+        Some(written) => app::path(written, &keys::PIDFILE, &surroundings.directory, problems).map(Some),
+        None => Some(None),
+    };
     let metrics_address = metrics.iter().flatten().map(|metrics| &metrics.listen).next();
     let control = match &raw.control {
         Some(raw) => control::check(raw, listen.as_ref(), metrics_address, surroundings, problems).map(Some),
@@ -57,6 +61,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         care,
         confinement,
         hooks,
+        pidfile: pidfile?,
         metrics: metrics?,
         control: control?,
     })

@@ -108,6 +108,9 @@ pub(super) static MAX_MEMORY: Key =
     Key::new(Section::Top, "max-memory", r#"a size ("512 MiB", "2 GiB"); 0 renews no worker for it"#);
 pub(super) static FAIL_AFTER: Key = Key::new(Section::Top, "fail-after", "a whole number; 0 never gives up");
 
+pub(super) static PIDFILE: Key =
+    Key::new(Section::Top, "pidfile", "the path of a file: absolute, or relative to the folder of this file");
+
 pub(super) static KIND: Key = Key::new(Section::App, "kind", r#""python" or "command""#);
 pub(super) static COMMAND: Key =
     Key::new(Section::App, "command", r#"the program and its arguments as an array of strings: ["node", "server.js"]"#);
@@ -118,6 +121,14 @@ pub(super) static APP: Key =
 pub(super) static INTERPRETER: Key =
     Key::new(Section::App, "interpreter", r#"the path of a Python, such as "venv/bin/python", or a name looked up in PATH"#);
 pub(super) static WORKER_CLASS: Key = Key::new(Section::App, "worker-class", r#""sync", "gthread", "gevent" or "asgi""#);
+pub(super) static PRELOAD: Key = Key::new(Section::App, "preload", "true or false");
+pub(super) static ALLOW_THREADS: Key = Key::new(
+    Section::App,
+    "allow-threads",
+    r#"the names of threads as an array of strings, * for any ending: ["OtelBatchSpanProcessor", "ddtrace*"]"#,
+);
+pub(super) static GUNICORN: Key =
+    Key::new(Section::App, "gunicorn", r#"Gunicorn's arguments as an array of strings: ["-c", "gunicorn.conf.py"]"#);
 pub(super) static ENVIRONMENT: Key = Key::new(Section::App, "env", ENV);
 pub(super) static APP_DIRECTORY: Key = Key::new(Section::App, "directory", DIRECTORY);
 
@@ -147,7 +158,7 @@ pub(super) static CONTROL_SOCKET: Key =
     Key::new(Section::Control, "socket", r#"the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock""#);
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 38] = [
+pub(super) static ALL: [&Key; 42] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
@@ -160,10 +171,14 @@ pub(super) static ALL: [&Key; 38] = [
     &MAX_MEMORY,
     &MAX_UNAVAILABLE,
     &FAIL_AFTER,
+    &PIDFILE,
     &KIND,
     &APP,
     &WORKER_CLASS,
     &INTERPRETER,
+    &PRELOAD,
+    &ALLOW_THREADS,
+    &GUNICORN,
     &COMMAND,
     &READINESS,
     &APP_DIRECTORY,
@@ -189,14 +204,16 @@ pub(super) static ALL: [&Key; 38] = [
 ];
 
 /// What people write who come from Gunicorn, and our key for it.
-static FROM_GUNICORN: [(&str, &Key); 10] = [
+static FROM_GUNICORN: [(&str, &Key); 12] = [
     ("bind", &ADDRESS),
     ("chdir", &APP_DIRECTORY),
     ("child-exit", &ON_EXIT),
+    ("preload-app", &PRELOAD),
     ("pythonpath", &APP_DIRECTORY),
     ("raw-env", &ENVIRONMENT),
     ("threads", &CONNECTIONS),
     ("post-worker-init", &AFTER_READY),
+    ("pid", &PIDFILE),
     ("pre-fork", &BEFORE_FORK),
     ("worker-connections", &CONNECTIONS),
     ("wsgi-app", &APP),

@@ -72,6 +72,13 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static Key) -> Option<bool> {
+        let value = self.value(key)?;
+        let truth = value.get_ref().as_bool();
+        truth.or_else(|| self.refuse_type(value, &key.to_string(), &key.hint()))
+    }
+
     /// A whole number or a string.
     pub(super) fn number_or_text(&mut self, key: &'static Key) -> Option<Spanned<NumberOrText>> {
         let value = self.value(key)?;

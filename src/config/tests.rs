@@ -58,6 +58,9 @@ fn the_annotated_file_shows_the_defaults() {
                 app: "project.wsgi:application".to_owned(),
                 interpreter: PathBuf::from("python3"),
                 worker_class: WorkerClass::Sync,
+                preload: true,
+                allow_threads: Vec::new(),
+                gunicorn: None,
                 env: Vec::new(),
                 directory: PathBuf::from("/srv/shop"),
             }),
@@ -77,6 +80,7 @@ fn the_annotated_file_shows_the_defaults() {
             care: Care::default(),
             confinement: Confinement::default(),
             hooks: Hooks::default(),
+            pidfile: None,
             metrics: None,
             control: None,
         }

@@ -112,6 +112,11 @@ impl Gate {
         }
     }
 
+    /// The first second begins now.
+    pub(super) const fn begin(&mut self, now: Moment) {
+        self.start = now;
+    }
+
     pub(super) fn record(&mut self, timed: &Timed) {
         let second = self.second(timed.due);
         let set = match second.cmp(&self.ended) {

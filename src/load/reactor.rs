@@ -24,6 +24,7 @@ use super::sessions::{self, Sessions};
 use super::socket::Address;
 use super::tally::{Schedule, Sending, Tally, Terms, Waiting};
 use super::{LoadError, Onward, Run};
+use crate::replay::Load;
 use crate::units::Moment;
 
 /// Events taken in one wait: few enough that due sends need not wait long behind them.
@@ -71,7 +72,8 @@ pub(super) struct Reactor<'a> {
     /// Of the turn before, those that are read now; empty between turns.
     reading: Vec<u64>,
     tally: Tally<'a>,
-    terms: Terms<'a>,
+    /// What takes its place at the end of settling.
+    after_settling: Option<Tally<'a>>,
     start: Moment,
     /// What ended before this is forgotten.
     counted_from: Moment,
@@ -83,19 +85,27 @@ impl<'a> Reactor<'a> {
     pub(super) fn new(run: &'a Run<'a>) -> Result<Self, LoadError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let address = Address::new(&run.target)?;
+        let schedule = match run.load {
+            Load::Open { .. } | Load::Profile { .. } | Load::Recorded { .. } => Schedule::Given,
+            Load::Closed { .. } => Schedule::None,
+        };
+        let is_stamped = schedule == Schedule::Given && matches!(address, Address::Tcp(_)) && run.tls.is_none();
+        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule, basis: run.basis };
+        let settles = !run.settle.min(run.duration).is_zero();
+        let (tally, after_settling) = (Tally::new(terms), settles.then(|| Tally::new(terms)));
+        let arrivals = is_stamped.then(|| Arrivals::new(clock::close_reading()));
+        let (buffer, pool) = (vec![0; READ_BUFFER], Pool::new(run.max_connections.get(), run.max_body));
+        // The first request may be due at once, and everything else is ready.
         let start = clock::now();
         let pace = Pace::new(run, start).ok_or(LoadError::Zero("the rate"))?;
-        let schedule = if pace.is_scheduled() { Schedule::Given } else { Schedule::None };
-        let is_stamped = pace.is_scheduled() && matches!(address, Address::Tcp(_)) && run.tls.is_none();
-        let terms = Terms { plan: run.plan, check: run.check, slow_after: run.slow_after, schedule, basis: run.basis };
         Ok(Self {
             run,
             address,
             epoll,
             events: Vec::with_capacity(EVENTS),
-            buffer: vec![0; READ_BUFFER],
-            arrivals: is_stamped.then(|| Arrivals::new(clock::close_reading())),
-            pool: Pool::new(run.max_connections.get(), run.max_body),
+            buffer,
+            arrivals,
+            pool,
             pace,
             sessions: Sessions::default(),
             jars: Jars::default(),
@@ -104,8 +114,8 @@ impl<'a> Reactor<'a> {
             busy_until: start,
             unread: Vec::new(),
             reading: Vec::new(),
-            tally: Tally::new(terms, start),
-            terms,
+            tally: tally.begin(start),
+            after_settling,
             start,
             counted_from: start.after(run.settle.min(run.duration)),
             end: start.after(run.duration),
@@ -114,11 +124,7 @@ impl<'a> Reactor<'a> {
 
     /// Plays to the end, or until the watcher breaks off.
     pub(super) fn drive(&mut self, watch: &mut dyn FnMut(&Batch) -> Onward) -> Result<Ending, LoadError> {
-        let mut settling = self.counted_from > self.start;
-        let mut next_batch = self.start.after(self.run.batch);
-        if settling {
-            next_batch = next_batch.min(self.counted_from);
-        }
+        let mut next_batch = self.next_batch(self.start);
         let mut ending = Ending::Complete;
         loop {
             let now = clock::now();
@@ -127,17 +133,13 @@ impl<'a> Reactor<'a> {
             }
             self.release(now);
             self.expire(now);
-            if settling && now >= self.counted_from {
-                settling = false;
-                self.tally = Tally::new(self.terms, now);
+            if let Some(tally) = self.after_settling.take_if(|_| now >= self.counted_from) {
+                self.tally = tally.begin(now);
                 self.counted_from = now;
                 next_batch = now;
             }
             if now >= next_batch {
-                next_batch = now.after(self.run.batch);
-                if settling {
-                    next_batch = next_batch.min(self.counted_from);
-                }
+                next_batch = self.next_batch(now);
                 match watch(&self.batch(now)) {
                     Onward::BreakOff => return Ok(Ending::Stopped),
                     Onward::StopSending if now < self.end => {
@@ -166,6 +168,12 @@ impl<'a> Reactor<'a> {
                 next_batch = now;
             }
         }
+    }
+
+    /// When the watcher is called after `now`: regularly, and when settling ends.
+    fn next_batch(&self, now: Moment) -> Moment {
+        let regular = now.after(self.run.batch);
+        if self.after_settling.is_some() { regular.min(self.counted_from) } else { regular }
     }
 
     fn is_over(&self, now: Moment, drained: Moment) -> bool {

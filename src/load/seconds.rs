@@ -44,6 +44,11 @@ impl Seconds {
         }
     }
 
+    /// The first second begins now.
+    pub(super) fn begin(&mut self, now: Moment, cpu: Duration) {
+        (self.start, self.read_at, self.cpu) = (now, now, cpu);
+    }
+
     /// A request that was due in this second is taken up.
     pub(super) fn taken(&mut self, late: Duration) {
         self.lateness.record(late);

@@ -91,7 +91,9 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(terms: Terms<'a>, now: Moment) -> Self {
+    /// One that counts once it has [begun](Self::begin).
+    pub(super) fn new(terms: Terms<'a>) -> Self {
+        let now = Moment::default();
         let bodies = match terms.check {
             Check::Status | Check::Length => Bodies::default(),
             Check::Body => Bodies::new(terms.plan.requests().len()),
@@ -110,7 +112,7 @@ impl<'a> Tally<'a> {
             last_end: None,
             times: Times::default(),
             lateness: Lateness::default(),
-            seconds: Seconds::new(now, clock::thread_cpu()),
+            seconds: Seconds::new(now, Duration::ZERO),
             steal: Steal::new(terms.basis),
             gate: match (terms.basis, terms.schedule) {
                 (Basis::UnspoiledSeconds(..), Schedule::Given) => Some(Gate::new(now)),
@@ -121,6 +123,16 @@ impl<'a> Tally<'a> {
             statuses: Statuses::default(),
             bodies,
         }
+    }
+
+    /// Counts from `now` on. Nothing has been counted yet: its tables are made beforehand, as that takes a millisecond, in which nothing
+    /// could be sent.
+    pub(super) fn begin(mut self, now: Moment) -> Self {
+        self.seconds.begin(now, clock::thread_cpu());
+        if let Some(gate) = &mut self.gate {
+            gate.begin(now);
+        }
+        self
     }
 
     /// A request is taken up.

@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 use super::request::every_byte;
 use super::text::civil::{parse_unix, push_unix};
 use super::text::lines::Lines;
-use super::{Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, refuse_compressed};
+use super::{
+    Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, UnixNanos, refuse_compressed,
+};
 
 /// Reads a recording whole. Lines that cannot be used are counted and passed over; requests keep the order of the file.
 pub fn read(input: impl BufRead) -> Result<Recording, RecordingError> {
@@ -217,7 +219,7 @@ fn parse_request(line: &[u8]) -> Option<Request> {
     let body = line.b.map_or(Ok(Vec::new()), |body| BASE64.decode(body.as_bytes())).ok()?;
     let duration = line.d.map(Duration::try_from_secs_f64).transpose().ok()?;
     Some(Request {
-        at: parse_unix(line.t.get().as_bytes())?,
+        at: time(line.t.get())?,
         method: Method::new(&line.m)?,
         target: Target::new(&line.u)?,
         connection: line.c,
@@ -227,6 +229,16 @@ fn parse_request(line: &[u8]) -> Option<Request> {
         status: line.s,
         duration,
         response_bytes: line.rb,
+    })
+}
+
+/// A time, exact unless it has an exponent, as programs write what is near zero: `5e-05`.
+fn time(number: &str) -> Option<UnixNanos> {
+    parse_unix(number.as_bytes()).or_else(|| {
+        let seconds: f64 = number.contains(['e', 'E']).then(|| number.parse().ok())??;
+        let size = Duration::try_from_secs_f64(seconds.abs()).ok()?;
+        let nanos = i64::try_from(size.as_nanos()).ok()?;
+        Some(UnixNanos(if seconds < 0.0 { -nanos } else { nanos }))
     })
 }
 
@@ -285,7 +297,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recording::UnixNanos;
 
     const META: &str = r#"{"meta":{"source":"nginx-json","ts_resolution_ns":1000000,"later":1}}"#;
     const FULL: &str = r#"{"t":1700000000.123456789,"c":"41.977","n":3,"m":"POST","u":"/x?y","h":[["Host","a"],["host","b"]],"b":"eA==","s":200,"d":0.0123,"rb":512}"#;
@@ -293,6 +304,20 @@ mod tests {
 
     fn text(lines: &[&str]) -> Vec<u8> {
         lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+    }
+
+    #[test]
+    fn times_may_have_an_exponent() {
+        let at = |number: &str| {
+            let line = format!(r#"{{"t":{number},"m":"GET","u":"/"}}"#);
+            parse_request(line.as_bytes()).map(|request| request.at.0)
+        };
+        assert_eq!(at("5e-05"), Some(50_000));
+        assert_eq!(at("-1.5E0"), Some(-1_500_000_000));
+        assert_eq!(at("1.7e9"), Some(1_700_000_000_000_000_000));
+        for refused in ["1e10", "-1e300", "\"1e1\"", "1e"] {
+            assert_eq!(at(refused), None, "{refused}");
+        }
     }
 
     #[test]
@@ -314,7 +339,7 @@ mod tests {
     fn broken_lines_are_counted_and_the_rest_is_read() {
         let bad = [
             "{",
-            r#"{"t":1e9,"m":"GET","u":"/"}"#,
+            r#"{"t":1e99,"m":"GET","u":"/"}"#,
             r#"{"t":"1","m":"GET","u":"/"}"#,
             r#"{"t":1,"m":"G T","u":"/"}"#,
             r#"{"t":1,"m":"GET","u":"/ HTTP/1.1\r\nX: y"}"#,

@@ -205,6 +205,9 @@ impl Response {
                 self.take_head(&head, witness)?;
                 return Ok(end);
             }
+            if !may_be_head(input) {
+                return Err(FramingError::Head);
+            }
             if let Some(end) = head_end(input, 0) {
                 self.read_head(input.get(..end.min(MAX_HEAD + 1)).unwrap_or(input), witness)?;
                 return Ok(end);
@@ -212,6 +215,9 @@ impl Response {
         }
         let before = self.head.len();
         self.head.extend_from_slice(&input[..input.len().min(MAX_HEAD + 1 - before)]);
+        if !may_be_head(&self.head) {
+            return Err(FramingError::Head);
+        }
         let Some(end) = head_end(&self.head, self.searched) else {
             if self.head.len() > MAX_HEAD {
                 return Err(FramingError::HeadTooLong);
@@ -292,6 +298,18 @@ fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut HeaderSpace<'b>) -> Option<(usi
         Ok(httparse::Status::Complete(end)) => Some((end, head)),
         Ok(httparse::Status::Partial) | Err(_) => None,
     }
+}
+
+/// Whether a head may begin like this. What is none is refused at once: who greets like a server of another protocol, and waits, would
+/// seem to answer late. The parser passes over empty lines.
+fn may_be_head(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"HTTP/1.";
+    let mut rest = bytes;
+    while let [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    let length = rest.len().min(BEGINNING.len());
+    rest == b"\r" || rest[..length] == BEGINNING[..length]
 }
 
 /// Where the empty line after a head ends, if it is in `bytes`. What is before `from` was searched already.

@@ -76,6 +76,15 @@ impl Child {
     }
 }
 
+/// A worker that has ended and was reaped.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) worker: WorkerId,
+    pub(super) pid: Pid,
+    pub(super) generation: Generation,
+    pub(super) exit: Exit,
+}
+
 /// All worker processes by their names, and what was heard of them.
 #[derive(Debug, Default)]
 pub(super) struct Children {
@@ -159,11 +168,13 @@ impl Children {
     }
 
     /// Workers that have ended.
-    pub(super) fn reap(&mut self) -> Vec<(WorkerId, Exit, u32)> {
-        let ended: Vec<_> =
-            self.by_worker.iter().filter_map(|(worker, child)| child.reap().map(|exit| (*worker, exit, child.pid()))).collect();
-        for (worker, ..) in &ended {
-            self.by_worker.remove(worker);
+    pub(super) fn reap(&mut self) -> Vec<Ended> {
+        let end = |(worker, child): (&WorkerId, &Child)| {
+            child.reap().map(|exit| Ended { worker: *worker, pid: child.pid, generation: child.generation, exit })
+        };
+        let ended: Vec<Ended> = self.by_worker.iter().filter_map(end).collect();
+        for gone in &ended {
+            self.by_worker.remove(&gone.worker);
         }
         ended
     }

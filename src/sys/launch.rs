@@ -6,14 +6,15 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listen::{Listener, Listeners};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::standing::{self, Person, Standing, StandingError, Variables};
-use super::zygote::{Birth, Stage, Zygote};
+use super::zygote::{Birth, LAST_WORDS, News, Occasion, Stage, Zygote};
 use crate::config::{self, CommandApp, Config, PythonApp};
 use crate::supervisor::event::Settings;
-use crate::units::{Generation, Slot, WorkerId};
+use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Variables that are addressed to the supervisor, never to its workers.
 const NOT_FOR_WORKERS: [&str; 9] = [
@@ -40,6 +41,9 @@ const ONLY_BY_NAME: [&str; 10] = [
     "TRIGGER_UNIT",
     "WEB_CONCURRENCY",
 ];
+
+/// A zygote is replaced before a fork is asked for at most this often.
+const REPLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Whether a variable is one of those that workers inherit.
 fn is_passed(key: &OsStr, patterns: &[String]) -> bool {
@@ -133,13 +137,14 @@ pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Resu
 }
 
 /// Starts a zygote, which begins to import the application.
-pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp) -> Result<Zygote, SpawnError> {
+pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp, occasion: Occasion) -> Result<Zygote, SpawnError> {
     Zygote::start(&Birth {
         config: &launch.origin.config,
         app,
         env: launch.env(&app.env, &[]),
         listeners: passed(launch.listeners),
         output: launch.output,
+        occasion,
         standing: launch.origin.standing(),
     })
 }
@@ -149,6 +154,8 @@ pub(super) struct Loaded {
     pub(super) origin: Arc<Origin>,
     zygote: Option<Zygote>,
     announced: bool,
+    /// When its zygote was last replaced before anybody asked for a fork.
+    replaced: Option<Moment>,
 }
 
 impl Loaded {
@@ -159,73 +166,129 @@ impl Loaded {
 
 /// Every generation that may still be forked from.
 #[derive(Default)]
-pub(super) struct Generations(BTreeMap<Generation, Loaded>);
+pub(super) struct Generations {
+    loaded: BTreeMap<Generation, Loaded>,
+    /// Zygotes that are not needed any more and may end by themselves until then.
+    leaving: Vec<(Zygote, Moment)>,
+}
 
 impl Generations {
     /// One without a zygote is loaded by now.
     pub(super) fn add(&mut self, generation: Generation, origin: Arc<Origin>, zygote: Option<Zygote>) {
         let announced = zygote.is_none();
-        self.0.insert(generation, Loaded { origin, zygote, announced });
+        self.loaded.insert(generation, Loaded { origin, zygote, announced, replaced: None });
     }
 
     pub(super) fn get(&self, generation: Generation) -> Option<&Loaded> {
-        self.0.get(&generation)
+        self.loaded.get(&generation)
     }
 
-    pub(super) fn remove(&mut self, generation: Generation) {
-        self.0.remove(&generation);
+    /// Forgets a generation. Its zygote may call its last hooks first; where no other is left, the service is about to end, which it is told by
+    /// [`Self::clear`].
+    pub(super) fn remove(&mut self, generation: Generation, now: Moment) {
+        let Some(mut zygote) = self.loaded.remove(&generation).and_then(|loaded| loaded.zygote) else { return };
+        let stays = if self.loaded.is_empty() { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
+        if stays {
+            self.leaving.push((zygote, now.after(LAST_WORDS)));
+        }
     }
 
+    /// Forgets zygotes that have left, or had their time.
+    pub(super) fn see_off(&mut self, now: Moment) {
+        self.leaving.retain_mut(|(zygote, until)| {
+            while zygote.hear().is_some() {}
+            zygote.stage() != Stage::Dead && *until > now
+        });
+    }
+
+    /// When the next zygote that is leaving has had its time.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        self.leaving.iter().map(|(_, until)| *until).min()
+    }
+
+    /// Ends all zygotes; the newest is told that the service ends.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        let newest = self.loaded.last_entry().and_then(|mut newest| newest.get_mut().zygote.take());
+        self.loaded.clear();
+        for mut zygote in self.leaving.drain(..).map(|(zygote, _)| zygote).chain(newest) {
+            if zygote.dismiss(News::LeaveLast) && !zygote.ends_within(LAST_WORDS) {
+                tracing::warn!("a server hook of Gunicorn's settings takes too long at the end, and is ended");
+            }
+        }
+    }
+
+    /// Tells what its hooks are called for to the zygote of a generation.
+    pub(super) fn tell(&mut self, generation: Generation, news: News) {
+        if let Some(zygote) = self.zygote(generation) {
+            zygote.tell(news);
+        }
+    }
+
+    /// Tells the newest zygote.
+    pub(super) fn tell_newest(&mut self, news: News) {
+        if let Some(generation) = self.loaded.keys().next_back().copied() {
+            self.tell(generation, news);
+        }
     }
 
     pub(super) fn zygote(&mut self, generation: Generation) -> Option<&mut Zygote> {
-        self.0.get_mut(&generation)?.zygote.as_mut()
+        self.loaded.get_mut(&generation)?.zygote.as_mut()
     }
 
     pub(super) fn replace_zygote(&mut self, generation: Generation, zygote: Zygote) {
-        if let Some(loaded) = self.0.get_mut(&generation) {
+        if let Some(loaded) = self.loaded.get_mut(&generation) {
             loaded.zygote = Some(zygote);
         }
     }
 
+    /// Whether a dead zygote is worth replacing before a fork is asked for: it could fork, and did not die twice in a row.
+    pub(super) fn may_replace_at_once(&mut self, generation: Generation, now: Moment) -> bool {
+        let Some(loaded) = self.loaded.get_mut(&generation) else { return false };
+        let could_fork = loaded.zygote.as_ref().is_some_and(Zygote::has_imported);
+        let may = could_fork && loaded.replaced.is_none_or(|last| now.since(last) >= REPLACEMENT_PAUSE);
+        if may {
+            loaded.replaced = Some(now);
+        }
+        may
+    }
+
     /// Whether the supervisor has not been told yet whether this generation is usable.
     pub(super) fn is_unannounced(&self, generation: Generation) -> bool {
-        self.0.get(&generation).is_some_and(|loaded| !loaded.announced)
+        self.loaded.get(&generation).is_some_and(|loaded| !loaded.announced)
     }
 
     /// What to tell the supervisor, the first time.
     pub(super) fn announce(&mut self, generation: Generation) -> Option<Settings> {
-        let loaded = self.0.get_mut(&generation).filter(|loaded| !loaded.announced)?;
+        let loaded = self.loaded.get_mut(&generation).filter(|loaded| !loaded.announced)?;
         loaded.announced = true;
         Some(Settings::of(&loaded.origin.config))
     }
 
     pub(super) fn with_zygotes(&self) -> Vec<Generation> {
-        self.0.iter().filter(|(_, loaded)| loaded.zygote.is_some()).map(|(generation, _)| *generation).collect()
+        self.loaded.iter().filter(|(_, loaded)| loaded.zygote.is_some()).map(|(generation, _)| *generation).collect()
     }
 
     /// Channels of living zygotes.
     pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let zygotes = self.0.values().filter_map(|loaded| loaded.zygote.as_ref());
+        let zygotes = self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref());
+        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote));
         zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
     }
 
     /// Ends the zygote that was asked for this worker and has not answered. Returns whether there is one.
     pub(super) fn give_up_on(&mut self, worker: WorkerId) -> bool {
-        let asked = self.0.values_mut().filter_map(|loaded| loaded.zygote.as_mut()).find(|zygote| zygote.owes_that(worker));
+        let asked = self.loaded.values_mut().filter_map(|loaded| loaded.zygote.as_mut()).find(|zygote| zygote.owes_that(worker));
         asked.map(Zygote::end).is_some()
     }
 
     /// Workers of later forks write where their zygote has opened its log files.
     pub(super) fn reopen_logs(&self) {
-        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).for_each(Zygote::reopen_logs);
+        self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref()).for_each(Zygote::reopen_logs);
     }
 
     /// Whether a worker may exist whose pid is not known yet.
     pub(super) fn forks_outstanding(&self) -> bool {
-        self.0.values().filter_map(|loaded| loaded.zygote.as_ref()).any(Zygote::owes)
+        self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref()).any(Zygote::owes)
     }
 }
 

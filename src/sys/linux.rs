@@ -15,27 +15,36 @@ use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
-use super::hooks::{HookError, HookKind, Hooks, Occasion};
+use super::hooks::{HookKind, Hooks};
+use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
-use super::memory_watch::{MemoryWatch, Ration};
+use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
 use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
-use super::zygote::{Order, Reply, Stage};
-use crate::config::{App, Config, Readiness};
-use crate::supervisor::event::{Command, Event, Exit, Reason, Settings};
+use super::zygote::{News, Occasion, Order, Reply, Stage};
+use crate::config::{App, Config, Readiness, gunicorn};
+use crate::supervisor::event::{Command, Event, Reason, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
 const MAX_MESSAGES: usize = 256;
 
-/// Loads the configuration of a generation. Errors are what the user reads.
-pub type Loader<'a> = Box<dyn FnMut(Generation) -> Result<Arc<Config>, String> + 'a>;
+/// How the configuration of a generation is come by.
+pub enum Loading {
+    /// It is there, or cannot be had; the error is what the user reads.
+    Done(Result<Arc<Config>, String>),
+    /// An interpreter is asked for it.
+    Asking(Inquiry, Meaning),
+}
+
+/// Loads the configuration of a generation.
+pub type Loader<'a> = Box<dyn FnMut(Generation) -> Loading + 'a>;
 
 /// What a host needs from its surroundings.
 pub struct Surroundings<'a> {
@@ -58,6 +67,8 @@ pub struct Linux<'a> {
     around: Surroundings<'a>,
     notify: NotifySocket,
     generations: Generations,
+    /// Generations whose configuration is being asked for.
+    inquiries: BTreeMap<Generation, (Inquiry, Option<Meaning>)>,
     children: Children,
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
@@ -82,6 +93,7 @@ impl<'a> Linux<'a> {
             around,
             notify: NotifySocket::open()?,
             generations: Generations::default(),
+            inquiries: BTreeMap::new(),
             children: Children::default(),
             early: BTreeMap::new(),
             events: VecDeque::new(),
@@ -107,7 +119,17 @@ impl<'a> Linux<'a> {
     }
 
     fn prepare(&mut self, generation: Generation) {
-        let result = (self.around.loader)(generation).and_then(|config| {
+        match (self.around.loader)(generation) {
+            Loading::Done(loaded) => self.loaded(generation, loaded),
+            Loading::Asking(inquiry, meaning) => {
+                self.inquiries.insert(generation, (inquiry, Some(meaning)));
+            }
+        }
+    }
+
+    fn loaded(&mut self, generation: Generation, loaded: Result<Arc<Config>, String>) {
+        let occasion = if generation == Generation::FIRST { Occasion::Start } else { Occasion::Reload };
+        let result = loaded.and_then(|config| {
             let origin = Origin::of(config).map_err(|error| error.to_string())?;
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
@@ -119,7 +141,7 @@ impl<'a> Linux<'a> {
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&origin), app)
+                    launch::zygote(&self.launch_of(&origin), app, occasion)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
@@ -185,15 +207,28 @@ impl<'a> Linux<'a> {
         let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
         let origin = Arc::clone(&loaded.origin);
         if loaded.zygote_stage() == Some(Stage::Dead) {
-            tracing::warn!(%generation, "the zygote has ended; starting another");
-            if let App::Python(app) = &origin.config.app {
-                let zygote = launch::zygote(&self.launch_of(&origin), app).map_err(|error| error.to_string())?;
-                self.generations.replace_zygote(generation, zygote);
-            }
+            self.replace_zygote(generation)?;
         }
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
         let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
         zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
+    }
+
+    fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
+        tracing::warn!(%generation, "the zygote has ended; starting another");
+        let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
+        let origin = Arc::clone(&loaded.origin);
+        if let App::Python(app) = &origin.config.app {
+            let launch = self.launch_of(&origin);
+            let zygote = launch::zygote(&launch, app, Occasion::Replacement).map_err(|error| error.to_string())?;
+            self.generations.replace_zygote(generation, zygote);
+        }
+        Ok(())
+    }
+
+    /// Tells Gunicorn's server hooks, where they run, that another number of workers is wanted.
+    pub fn tell_target(&mut self, workers: u16) {
+        self.generations.tell_newest(News::Scaled { workers });
     }
 
     /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
@@ -230,6 +265,9 @@ impl<'a> Linux<'a> {
             Heard::ChildEnded => None,
         }));
         self.events.extend(self.around.inbox.take());
+        let now = clock::now();
+        self.generations.see_off(now);
+        self.hear_inquiries();
         self.hear_zygotes();
         self.hear_hooks();
         self.hear_workers();
@@ -242,6 +280,17 @@ impl<'a> Linux<'a> {
             if !self.generations.forks_outstanding() {
                 self.children.reap_strangers(&self.hooks.pids());
             }
+        }
+    }
+
+    fn hear_inquiries(&mut self) {
+        let answers = self.inquiries.iter_mut().filter_map(|(generation, (inquiry, meaning))| {
+            let answer = inquiry.hear()?;
+            Some((*generation, answer, meaning.take()?))
+        });
+        for (generation, answer, meaning) in answers.collect::<Vec<_>>() {
+            self.inquiries.remove(&generation);
+            self.loaded(generation, answer.map_err(|error| error.to_string()).and_then(|answer| meaning(&answer)));
         }
     }
 
@@ -261,7 +310,10 @@ impl<'a> Linux<'a> {
             Reply::Imported(about) => {
                 tracing::info!(%generation, gunicorn = about.gunicorn, python = about.python, "application loaded");
                 if !about.threads.is_empty() {
-                    tracing::warn!(threads = ?about.threads, "the application started threads when it was imported; workers will not have them");
+                    tracing::info!(threads = ?about.threads, "the application started threads when it was imported, which are allowed");
+                }
+                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)) {
+                    tracing::warn!("gunicorn: {remark}");
                 }
                 self.imported(generation);
             }
@@ -282,7 +334,7 @@ impl<'a> Linux<'a> {
     fn import_failed(&mut self, generation: Generation, reason: &str) {
         if self.generations.announce(generation).is_some() {
             self.events.push_back(Event::PrepareFailed { generation, reason: reason.to_owned() });
-            self.generations.remove(generation);
+            self.generations.remove(generation, clock::now());
         } else {
             tracing::error!(%generation, reason, "the application can no longer be loaded");
         }
@@ -297,6 +349,10 @@ impl<'a> Linux<'a> {
         let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
         let reason = "the zygote ended before it forked".to_owned();
         self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
+        // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
+        if self.generations.may_replace_at_once(generation, clock::now()) {
+            self.replace_zygote(generation).ok();
+        }
     }
 
     /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
@@ -340,6 +396,7 @@ impl<'a> Linux<'a> {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
         fds.extend(self.hooks.fds());
+        fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
             let left = until.since(clock::now());
@@ -358,7 +415,10 @@ impl Host for Linux<'_> {
     fn perform(&mut self, command: Command) {
         match command {
             Command::Prepare { generation } => self.prepare(generation),
-            Command::Retire { generation } => self.generations.remove(generation),
+            Command::Retire { generation } => {
+                self.inquiries.remove(&generation);
+                self.generations.remove(generation, clock::now());
+            }
             Command::ReopenLogs => self.reopen_logs(),
             Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             // A stopped worker takes SIGTERM only once it runs again.
@@ -401,7 +461,8 @@ impl Host for Linux<'_> {
                 }
                 continue;
             }
-            let timers = self.children.next_timer().into_iter().chain(self.hooks.next_timer());
+            let timers =
+                [self.children.next_timer(), self.generations.next_timer(), self.hooks.next_timer()].into_iter().flatten();
             self.wait(deadline.into_iter().chain(timers).min());
             self.look();
         }
@@ -411,6 +472,7 @@ impl Host for Linux<'_> {
 impl Drop for Linux<'_> {
     /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
+        self.inquiries.clear();
         self.generations.clear();
         while !self.hooks.is_empty() {
             self.wait(self.hooks.next_timer());

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
@@ -19,9 +21,27 @@ use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId};
 
 /// One text, because the interpreter gets one file.
-const SCRIPT: &str = concat!(include_str!("zygote/workers.py"), "\n\n", include_str!("zygote/main.py"));
+const SCRIPT: &str = concat!(
+    include_str!("zygote/application.py"),
+    "\n\n",
+    include_str!("zygote/workers.py"),
+    "\n\n",
+    include_str!("zygote/arbiter.py"),
+    "\n\n",
+    include_str!("zygote/main.py")
+);
+/// Runs the script that descriptor 4 is. A traceback through it must not look for its lines in a file, and certainly not in that descriptor,
+/// which is something else by then.
+pub(super) const START: &str = "with open(4, encoding='utf-8') as file:
+    file.seek(0)
+    script = compile(file.read(), '<tuningfork>', 'exec')
+exec(script)";
 /// Longest packet taken, bytes.
 const MAX_PACKET: usize = 64 * 1024;
+/// News that wait for a zygote that does not read; more are dropped, and only its hooks miss them.
+const MAX_NEWS: usize = 2048;
+/// How long a zygote that is not needed any more may take for its last hooks.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the zygote said.
 #[derive(Debug, Deserialize)]
@@ -40,6 +60,9 @@ pub(super) struct Imported {
     pub(super) python: String,
     #[serde(default)]
     pub(super) threads: Vec<String>,
+    /// Gunicorn's settings that are not at their defaults.
+    #[serde(default)]
+    pub(super) changed: Vec<String>,
 }
 
 /// The application cannot be loaded.
@@ -65,15 +88,53 @@ pub(super) struct Order {
     pub(super) cores: Option<Vec<usize>>,
 }
 
+/// Why a zygote is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// The service starts.
+    Start,
+    /// A new generation.
+    Reload,
+    /// The generation's zygote has died.
+    Replacement,
+}
+
+impl Occasion {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Reload => "reload",
+            Self::Replacement => "replacement",
+        }
+    }
+}
+
+/// What Gunicorn's server hooks are called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// A worker was reaped.
+    Ended { pid: i32 },
+    /// So many workers are wanted.
+    Scaled { workers: u16 },
+    /// The zygote is not needed any more.
+    Leave,
+    /// The service ends.
+    LeaveLast,
+}
+
 /// A running zygote.
 pub(super) struct Zygote {
     channel: OwnedFd,
     process: Process,
     stage: Stage,
+    has_imported: bool,
     /// Forks asked for and not sent: the application is being imported, or the channel is full.
     queued: VecDeque<Order>,
     /// Forks asked for and not answered.
     asked: Vec<WorkerId>,
+    /// What its hooks are to be called for.
+    news: VecDeque<News>,
+    has_hooks: bool,
 }
 
 /// What a zygote is started with.
@@ -83,6 +144,7 @@ pub(super) struct Birth<'a> {
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) listeners: Vec<BorrowedFd<'a>>,
     pub(super) output: &'a Output,
+    pub(super) occasion: Occasion,
     pub(super) standing: Standing,
 }
 
@@ -93,11 +155,11 @@ impl Zygote {
         let (channel, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(step("socketpair"))?;
         rustix::io::ioctl_fionbio(&theirs, false).map_err(step("ioctl"))?;
-        let script = script().map_err(step("memfd_create"))?;
+        let script = memory(SCRIPT).map_err(step("memfd_create"))?;
         let mut fds = vec![theirs.as_fd(), script.as_fd()];
         fds.extend(birth.listeners.iter().copied());
         let program = Program {
-            argv: vec![birth.app.interpreter.to_string_lossy().into_owned(), "/dev/fd/4".to_owned()],
+            argv: vec![birth.app.interpreter.to_string_lossy().into_owned(), "-c".to_owned(), START.to_owned()],
             env: birth.env.clone(),
             directory: &birth.app.directory,
             fds,
@@ -106,7 +168,9 @@ impl Zygote {
             listen_pid: false,
         };
         let process = spawn(&program)?;
-        let mut zygote = Self { channel, process, stage: Stage::Importing, queued: VecDeque::new(), asked: Vec::new() };
+        let has_hooks = birth.app.gunicorn.is_some();
+        let (queued, asked, news) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        let mut zygote = Self { channel, process, stage: Stage::Importing, has_imported: false, queued, asked, news, has_hooks };
         zygote.send(&settings(birth)).map_err(step("send"))?;
         Ok(zygote)
     }
@@ -119,6 +183,11 @@ impl Zygote {
         self.stage
     }
 
+    /// Whether it could fork at some time, even if it is dead now.
+    pub(super) const fn has_imported(&self) -> bool {
+        self.has_imported
+    }
+
     /// Asks for a worker; the answer comes as a [`Reply`].
     pub(super) fn fork(&mut self, order: Order) -> io::Result<()> {
         if self.stage == Stage::Dead {
@@ -129,8 +198,47 @@ impl Zygote {
         Ok(())
     }
 
+    /// Tells what its hooks are called for. One that has none is told nothing.
+    pub(super) fn tell(&mut self, news: News) {
+        if self.has_hooks && self.stage != Stage::Dead && self.news.len() < MAX_NEWS {
+            self.news.push_back(news);
+            self.flush();
+        }
+    }
+
+    /// Asks it to leave by itself, for the sake of its hooks. Returns whether it will, so that it is worth waiting for.
+    pub(super) fn dismiss(&mut self, news: News) -> bool {
+        self.tell(news);
+        self.has_hooks()
+    }
+
+    /// Whether it has hooks that it can call.
+    pub(super) fn has_hooks(&self) -> bool {
+        self.has_hooks && self.stage == Stage::Imported
+    }
+
+    /// Whether it has ended within this time.
+    pub(super) fn ends_within(&self, span: Duration) -> bool {
+        let timeout =
+            Timespec { tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(span.subsec_nanos()) };
+        let mut process = [PollFd::new(&self.process.pidfd, PollFlags::IN)];
+        poll(&mut process, Some(&timeout)).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends what is asked for, as far as the channel takes it; the rest follows after the next reply.
     fn flush(&mut self) {
+        while self.stage == Stage::Imported
+            && let Some(news) = self.news.front().copied()
+        {
+            match self.send(&packet(news)) {
+                Ok(()) => self.news.pop_front(),
+                Err(Errno::AGAIN) => return,
+                Err(_) => {
+                    self.stage = Stage::Dead;
+                    None
+                }
+            };
+        }
         while self.stage == Stage::Imported
             && let Some(Order { worker, slot, cores }) = self.queued.front()
         {
@@ -171,7 +279,10 @@ impl Zygote {
 
     fn note(&mut self, reply: Reply) -> Reply {
         match &reply {
-            Reply::Imported(_) => self.stage = Stage::Imported,
+            Reply::Imported(_) => {
+                self.stage = Stage::Imported;
+                self.has_imported = true;
+            }
             Reply::Failed(_) => self.stage = Stage::Dead,
             Reply::Forked { worker, .. } | Reply::ForkFailed { worker, .. } => {
                 self.asked.retain(|asked| asked.0 != *worker);
@@ -239,6 +350,10 @@ fn settings(birth: &Birth<'_>) -> serde_json::Value {
     json!({"settings": {
         "app": birth.app.app,
         "worker_class": birth.app.worker_class.name(),
+        "preload": birth.app.preload,
+        "allow_threads": birth.app.allow_threads,
+        "gunicorn": birth.app.gunicorn,
+        "occasion": birth.occasion.name(),
         "directory": birth.app.directory.to_string_lossy(),
         "connections": birth.config.connections.get(),
         "workers": birth.config.workers.get(),
@@ -251,10 +366,19 @@ fn settings(birth: &Birth<'_>) -> serde_json::Value {
     }})
 }
 
+fn packet(news: News) -> serde_json::Value {
+    match news {
+        News::Ended { pid } => json!({"ended": {"pid": pid}}),
+        News::Scaled { workers } => json!({"scaled": {"workers": workers}}),
+        News::Leave => json!({"leave": {"last": false}}),
+        News::LeaveLast => json!({"leave": {"last": true}}),
+    }
+}
+
 /// The script in memory that no file backs: nobody can change it under us.
-fn script() -> rustix::io::Result<OwnedFd> {
+pub(super) fn memory(script: &str) -> rustix::io::Result<OwnedFd> {
     let file = memfd_create("tuningfork-zygote", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut rest = SCRIPT.as_bytes();
+    let mut rest = script.as_bytes();
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest)?;
         rest = rest.get(written..).unwrap_or_default();

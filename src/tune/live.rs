@@ -16,7 +16,7 @@ use crate::serve::serve;
 use crate::study::{self, Suggestion};
 use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
-use crate::sys::linux::{Linux, Surroundings};
+use crate::sys::linux::{Linux, Loading, Surroundings};
 use crate::sys::listen::Listeners;
 use crate::sys::private_folder::PrivateFolder;
 use crate::sys::remote::{self, Remote};
@@ -85,7 +85,7 @@ impl Testbed for Live<'_> {
         let target = target(&listeners).ok_or_else(|| fail("the trial's socket has no address".to_owned()))?;
         let (remote, inbox) = remote::pair().map_err(|error| fail(error.to_string()))?;
         let settings = Settings::of(&config);
-        let loader = Box::new(move |_| Ok(Arc::clone(&config)));
+        let loader = Box::new(move |_| Loading::Done(Ok(Arc::clone(&config))));
         let (signals, output, env) = (&mut *self.signals, self.output, self.env.clone());
         let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env };
         let mut host = Linux::new(around).map_err(|error| fail(error.to_string()))?;

@@ -4,6 +4,7 @@ mod demo_recording;
 mod demo_worker;
 mod docs;
 mod fuzz;
+mod gunicorn;
 mod imports;
 mod load_tls;
 mod nginx;

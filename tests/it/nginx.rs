@@ -1,34 +1,22 @@
 //! nginx in front of a service, as in production, and its access log as a recording.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::support::hammer::{Hammer, Outcome, Reuse};
-use crate::support::http::{self, Address};
-use crate::support::journal::Journal;
+use crate::support::http::Address;
+use crate::support::nginx::Nginx;
 use crate::support::parts;
-use crate::support::process::{End, Watched};
-use crate::support::service::{Service, free_port};
+use crate::support::process::End;
+use crate::support::service::Service;
 
 const NGINX: &str = "\
-daemon off;
-user root;
-pid @DIR@/nginx.pid;
-error_log @DIR@/error.log;
-events {}
-http {
     access_log @DIR@/access.log combined;
-    client_body_temp_path @DIR@/body;
-    proxy_temp_path @DIR@/proxy;
-    fastcgi_temp_path @DIR@/fastcgi;
-    uwsgi_temp_path @DIR@/uwsgi;
-    scgi_temp_path @DIR@/scgi;
     server {
         listen 127.0.0.1:@PORT@;
         location / { proxy_pass http://unix:@SOCKET@:; }
     }
-}
 ";
 
 #[test]
@@ -36,15 +24,9 @@ fn nginx_proxies_to_a_service_that_reloads_and_its_log_becomes_a_recording() {
     let mut running = Service::of_demo_workers(2, 20).ready();
     let Address::Unix(socket) = running.address().clone() else { panic!("invariant: the service is on a unix socket") };
     let directory = tempfile::tempdir().expect("make a directory");
-    let (place, port) = (directory.path().display().to_string(), free_port());
-    let config =
-        NGINX.replace("@DIR@", &place).replace("@PORT@", &port.to_string()).replace("@SOCKET@", &socket.display().to_string());
-    std::fs::write(directory.path().join("nginx.conf"), config).expect("write nginx's configuration");
-    let mut command = Command::new(parts::nginx());
-    command.args(["-p", &place, "-c", "nginx.conf"]).stdout(Stdio::null());
-    let mut nginx = Watched::start(command, Journal::default());
-    let address = Address::Tcp(format!("127.0.0.1:{port}"));
-    nginx.wait("nginx to answer", |_| http::get(&address, "/ok").is_ok_and(|reply| reply.status == 200).then_some(()));
+    let config = NGINX.replace("@SOCKET@", &socket.display().to_string());
+    let mut nginx = Nginx::start(directory.path(), &config);
+    let address = Address::Tcp(format!("127.0.0.1:{}", nginx.port));
     let path = "/work?cpu_us=200&wait_ms=2&token=verysecret".to_owned();
     let load = Hammer { address, path, clients: 4, requests: usize::MAX, reuse: Reuse::KeepAlive }.start();
     for reload in 1..=3 {
@@ -53,8 +35,7 @@ fn nginx_proxies_to_a_service_that_reloads_and_its_log_becomes_a_recording() {
     }
     let tally = load.finish();
     assert!(tally.keys().all(|outcome| *outcome == Outcome::Ok) && tally.contains_key(&Outcome::Ok), "{tally:?}");
-    nginx.signal(Signal::QUIT);
-    assert_eq!(nginx.await_end(), End::Code(0));
+    nginx.end();
     let (log, recording) = (directory.path().join("access.log"), directory.path().join("traffic.jsonl"));
     let mut import = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
     import.args(["record", "import"]).arg(&log).arg("-o").arg(&recording);

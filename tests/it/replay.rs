@@ -2,34 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tuningfork::load::LATENESS;
 
 use crate::support::folder::{Folder, Said};
-use crate::support::http::{self, Address};
-use crate::support::journal::Journal;
+use crate::support::http::Address;
+use crate::support::nginx::{Nginx, PROBE};
 use crate::support::parts;
-use crate::support::process::{End, Watched};
+use crate::support::process::End;
 use crate::support::service::{Service, free_port};
 use crate::support::shop;
 
 const NGINX: &str = "\
-daemon off;
-user root;
-pid @DIR@/nginx.pid;
-error_log @DIR@/error.log;
-events {}
-http {
     log_format plan '$connection $connection_requests $request_method $request_uri $http_host $http_x_mark';
     access_log @DIR@/access.log plan;
-    client_body_temp_path @DIR@/body;
-    proxy_temp_path @DIR@/proxy;
-    fastcgi_temp_path @DIR@/fastcgi;
-    uwsgi_temp_path @DIR@/uwsgi;
-    scgi_temp_path @DIR@/scgi;
     server {
         listen 127.0.0.1:@PORT@;
         listen unix:@DIR@/web.sock;
@@ -37,14 +27,11 @@ http {
         location /random { return 200 $request_id; }
         location /broken { return 503; }
     }
-    @MORE@
-}
 ";
 
 /// nginx beside a recording.
 struct Site {
-    nginx: Watched,
-    ended: bool,
+    nginx: Nginx,
     folder: Folder,
     port: u16,
 }
@@ -56,15 +43,8 @@ impl Site {
 
     /// With more servers in its configuration.
     fn with(folder: Folder, more: &str) -> Self {
-        let port = free_port();
-        let config = NGINX.replace("@PORT@", &port.to_string()).replace("@MORE@", more);
-        let folder = folder.file("nginx.conf", &config);
-        let mut command = Command::new(parts::nginx());
-        command.arg("-p").arg(folder.directory()).args(["-c", "nginx.conf"]).stdout(Stdio::null());
-        let mut nginx = Watched::start(command, Journal::default());
-        let socket = Address::Unix(folder.path("web.sock"));
-        nginx.wait("nginx to answer", |_| http::get(&socket, "/probe").is_ok().then_some(()));
-        Self { nginx, ended: false, folder, port }
+        let nginx = Nginx::start(folder.directory(), &format!("{NGINX}{more}"));
+        Self { port: nginx.port, nginx, folder }
     }
 
     /// The command line up to its options.
@@ -80,31 +60,12 @@ impl Site {
         json(&self.folder, name)
     }
 
-    /// nginx overwrites its environment, by which processes left behind would be found.
-    fn end(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.nginx.signal(Signal::QUIT);
-            assert_eq!(self.nginx.await_end(), End::Code(0));
-        }
-    }
-
     /// Ends nginx, and tells what it was asked: connection, place on it, method, target, host and mark of each request.
     fn asked(mut self) -> Vec<Vec<String>> {
-        self.end();
+        self.nginx.end();
         let log = self.folder.text("access.log");
         let lines = log.lines().map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        lines.filter(|words| words[3] != "/probe").collect()
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        // While a test fails already, a second failure would hide the first.
-        if std::thread::panicking() {
-            self.nginx.signal(Signal::TERM);
-        } else {
-            self.end();
-        }
+        lines.filter(|words| words[3] != PROBE).collect()
     }
 }
 
@@ -353,6 +314,10 @@ fn replay_refuses_what_it_cannot_or_may_not_do_before_anything_is_sent() {
         (format!("traffic.jsonl {target} --check body"), 2, "--save-bodies <FILE>"),
         (format!("traffic.jsonl {target} --duration 48h"), 2, "--duration and --warm-up together are at most 1day"),
         (format!("traffic.jsonl {target} --copies 0.0001"), 2, "--copies 0.0001 leaves no request"),
+        (format!("traffic.jsonl {target} --warm-up 5s"), 2, "within --warm-up, and nothing would count"),
+        (format!("traffic.jsonl {target} --header Content-Length:5"), 2, "is computed for each request"),
+        (format!("traffic.jsonl {target} --insecure"), 2, "--insecure is about targets with https://"),
+        (format!("traffic.jsonl {target} --ca missing"), 2, "--ca is about targets with https://"),
         (format!("traffic.jsonl {target} --timeout 0s"), 2, "a time above zero"),
         (format!("traffic.jsonl {target} --max-conns 4000000000"), 1, "raise the limit (ulimit -n), or lower --max-conns"),
         (format!("traffic.jsonl {target} --json /nonexistent/x"), 73, "/nonexistent/x"),
@@ -382,6 +347,18 @@ fn replay_ends_with_69_where_nothing_listens() {
         said.assert_err(&[target.as_str(), reason, "is the server running"]);
         assert!(!folder.path("a.json").exists() && said.out.is_empty(), "{said}");
     }
+}
+
+#[test]
+fn replay_is_ready_when_its_first_request_is_due() {
+    let site = Site::new(&requests(["/"; 3]));
+    // A new process each time, whose memory is new too. Of several one at least is not disturbed.
+    let late = |_| {
+        site.replay("--json a.json").assert_code(0);
+        number(&site.json("a.json")["lateness"]["scheduler"]["max"])
+    };
+    let least = (0..8).map(late).fold(f64::MAX, f64::min);
+    assert!(least < LATENESS, "{least} s late, and its second is not trusted");
 }
 
 #[test]

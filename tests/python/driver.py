@@ -14,7 +14,11 @@ import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZYGOTE = os.path.join(HERE, "..", "..", "src", "sys", "zygote")
-PARTS = ("workers.py", "main.py")  # in the order in which src/sys/zygote.rs joins them
+PARTS = ("application.py", "workers.py", "arbiter.py", "main.py")  # in the order in which src/sys/zygote.rs joins them
+START = """with open(4, encoding='utf-8') as file:
+    file.seek(0)
+    script = compile(file.read(), '<tuningfork>', 'exec')
+exec(script)"""  # as in src/sys/zygote.rs
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 20.0
 
@@ -71,12 +75,13 @@ class Supervisor:
 
         environment = dict(os.environ, NOTIFY_SOCKET=notify_name, PYTHONDONTWRITEBYTECODE="1", **(env or {}))
         self.zygote = subprocess.Popen(
-            [python, "/dev/fd/4"], preexec_fn=place, env=environment, cwd="/", stdin=subprocess.DEVNULL,
+            [python, "-c", START], preexec_fn=place, env=environment, cwd="/", stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE, pass_fds=range(3, 3 + len(fds)))
         for fd in high + taken + [text]:
             os.close(fd)
         theirs.close()
-        defaults = {"connections": 10, "workers": 2, "graceful_timeout": 10.0, "timeout": 30.0}
+        defaults = {"connections": 10, "workers": 2, "graceful_timeout": 10.0, "timeout": 30.0, "gunicorn": None, "preload": True,
+                    "allow_threads": [], "occasion": "start"}
         self.tell({"settings": dict(defaults, app=app, directory=directory, worker_class=worker_class,
                                     listeners=len(self.listeners), supervisor=os.getpid(), **settings)})
 

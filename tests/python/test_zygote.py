@@ -24,8 +24,28 @@ class Import(ZygoteTest):
         self.assertRegex(said["python"], r"^3\.\d+\.\d+")
         self.assertEqual(said["threads"], [])
 
-    def test_names_the_threads_that_a_fork_will_lose(self):
-        self.assertEqual(self.imported(app="threads:application").imported["threads"], ["poller"])
+    def test_refuses_threads_that_a_fork_would_lose_by_their_names(self):
+        stage, message, code = self.refused(app="threads:application")
+        self.assertEqual((stage, code), ("threads", 3))
+        self.assertIn("poller", message)
+        self.assertIn("allow-threads", message)
+
+    def test_threads_that_are_allowed_are_told(self):
+        for pattern in ("poller", "poll*"):
+            told = self.imported(app="threads:application", allow_threads=["other", pattern]).imported
+            self.assertEqual(told["threads"], ["poller"])
+        self.assertEqual(self.refused(app="threads:application", allow_threads=["poll"])[0], "threads")
+
+    def test_without_preloading_nothing_is_imported_and_each_worker_imports_for_itself(self):
+        supervisor = self.imported(app="threads:application", preload=False)
+        self.assertEqual(supervisor.imported["threads"], [])
+        supervisor.fork_ready(1)
+        self.assertEqual(self.get(supervisor)[0], "hello")
+
+    def test_without_preloading_an_import_that_fails_ends_the_worker(self):
+        for app, code in (("broken:application", 3), ("app:nothing", 4), ("nowhere:application", 3)):
+            supervisor = self.imported(app=app, preload=False)
+            self.assertEqual(supervisor.exit_code(supervisor.fork(1)), code, app)
 
     def test_a_traceback_starts_at_the_users_own_line(self):
         stage, message, code = self.refused(app="broken:application")

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::super::say::say;
 use super::progress::{self, Watched};
 
 /// Stands for standard input or output in place of a file's name.
@@ -35,7 +36,7 @@ pub(crate) fn is_same(input: &Path, output: &Path) -> bool {
 /// Opens an input, and shows how its reading goes.
 pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     if is_standard(path) {
-        return decompressed(io::stdin());
+        return decompressed(io::stdin(), "standard input");
     }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -45,22 +46,63 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     }
     // Not a file: its length says nothing.
     let length = if metadata.is_file() { metadata.len() } else { 0 };
-    decompressed(Watched::new(file, length, &path.display().to_string()))
+    let name = path.display().to_string();
+    decompressed(Watched::new(file, length, &name), &name)
 }
 
-fn decompressed(mut input: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+fn decompressed(mut input: impl Read + 'static, name: &str) -> io::Result<Box<dyn BufRead>> {
     let mut magic = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut magic)?;
     let whole = BufReader::with_capacity(BUFFER, Cursor::new(magic.clone()).chain(input));
     Ok(match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))),
+        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(BUFFER, CutOff::new(MultiGzDecoder::new(whole), name))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let mut decoder = zstd::Decoder::with_buffer(whole)?;
             decoder.window_log_max(MAX_WINDOW_LOG)?;
-            Box::new(BufReader::with_capacity(BUFFER, decoder))
+            Box::new(BufReader::with_capacity(BUFFER, CutOff::new(decoder, name)))
         }
         _ => Box::new(whole),
     })
+}
+
+/// A compressed file that may end too early, as it does if its writer was killed. What is before that is read, and it is told.
+struct CutOff<R> {
+    input: R,
+    name: String,
+    progress: Cut,
+}
+
+/// How far its reading has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    NothingRead,
+    NotSeen,
+    Told,
+}
+
+impl<R> CutOff<R> {
+    fn new(input: R, name: &str) -> Self {
+        Self { input, name: name.to_owned(), progress: Cut::NothingRead }
+    }
+}
+
+impl<R: Read> Read for CutOff<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.input.read(buffer), self.progress) {
+            (Ok(count), Cut::NothingRead) if count > 0 => {
+                self.progress = Cut::NotSeen;
+                Ok(count)
+            }
+            (Err(error), Cut::NotSeen | Cut::Told) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                if self.progress == Cut::NotSeen {
+                    self.progress = Cut::Told;
+                    say(&format!("{}: the compressed file is cut off: what is left of it is read", self.name));
+                }
+                Ok(0)
+            }
+            (read, _) => read,
+        }
+    }
 }
 
 /// Makes an output of what `fill` writes; if that fails, there is none.
@@ -274,9 +316,20 @@ mod tests {
             fs::write(&path, short).unwrap();
             assert_eq!(text(&path).unwrap(), short);
         }
-        for packed in [gzip(whole), zstd(whole)] {
-            fs::write(&path, &packed[..packed.len() - 4]).unwrap();
-            assert!(text(&path).is_err(), "a cut file is no whole file");
+    }
+
+    #[test]
+    fn what_is_left_of_a_compressed_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cut");
+        let lines: Vec<_> = (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
+        let long = lines.join("\n");
+        for packed in [gzip(long.as_bytes()), zstd::encode_all(long.as_bytes(), 1).unwrap()] {
+            fs::write(&path, &packed[..packed.len() / 2]).unwrap();
+            let left = text(&path).unwrap();
+            assert!(left.len() > 1_000 && left.len() < long.len() && long.starts_with(&left));
+            fs::write(&path, &packed[..12]).unwrap();
+            assert!(text(&path).is_err(), "nothing is left");
         }
     }
 

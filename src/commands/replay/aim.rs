@@ -86,6 +86,12 @@ pub(super) struct Aim {
 impl Aim {
     /// Resolves the target's name, this once, and refuses another host unless the user said that it may be loaded.
     pub(super) fn take(options: &Options) -> Result<Self, ReplayError> {
+        if !matches!(options.place, Place::Url { secure: true, .. }) {
+            let idle = [(options.ca.is_some(), "--ca"), (options.insecure, "--insecure")];
+            if let Some((_, name)) = idle.into_iter().find(|(given, _)| *given) {
+                return Err(ReplayError::NoTls(name));
+            }
+        }
         let (secure, host, port) = match &options.place {
             Place::Unix(path) => {
                 let name = format!("unix:{}", path.display());

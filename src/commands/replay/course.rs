@@ -45,7 +45,11 @@ impl Course {
         if asked.unwrap_or(options.warm_up) > LONGEST {
             return Err(ReplayError::TooLong { longest: LONGEST });
         }
-        let wanted = [asked, length(&load, turns, plan)].into_iter().flatten().min();
+        let length = length(&load, turns, plan);
+        if !options.warm_up.is_zero() && length.is_some_and(|length| length <= options.warm_up) {
+            return Err(ReplayError::OnlyWarmUp);
+        }
+        let wanted = [asked, length].into_iter().flatten().min();
         let is_cut = wanted.or_else(|| once(&load, turns, plan)).is_some_and(|wanted| wanted > LONGEST);
         let expected = wanted.map(|wanted| wanted.min(LONGEST));
         Ok(Self { load, turns, timing, words, expected, is_cut })

@@ -43,7 +43,7 @@ pub enum ReplayError {
         source: io::Error,
     },
     /// More connections than this process may open.
-    #[error("{wanted} connections need {} open files and only {files} are allowed: raise the limit (ulimit -n), or lower --max-conns", u64::from(*wanted) + spare)]
+    #[error("only {files} open files are allowed, and --max-conns {wanted} needs {}: raise the limit (ulimit -n), or lower --max-conns", u64::from(*wanted) + spare)]
     TooFewFiles {
         /// Connections asked for.
         wanted: u32,
@@ -74,6 +74,12 @@ pub enum ReplayError {
         /// The longest that is possible.
         longest: Duration,
     },
+    /// Everything is played before anything counts.
+    #[error("all requests would be played within --warm-up, and nothing would count: shorten it, or add --loop and --duration")]
+    OnlyWarmUp,
+    /// An option about TLS, and none is spoken.
+    #[error("{0} is about targets with https://")]
+    NoTls(&'static str),
     /// The filters keep nothing.
     #[error("the filters leave out all {0} requests: nothing to replay")]
     NothingSelected(u64),
@@ -109,7 +115,7 @@ impl ReplayError {
             }
             Self::Overwrites(_) => Ending::CannotCreate,
             Self::Deaf { .. } => Ending::Unreachable,
-            Self::Remote { .. } | Self::NoCopies(_) | Self::TooLong { .. } => Ending::Usage,
+            Self::Remote { .. } | Self::NoCopies(_) | Self::TooLong { .. } | Self::OnlyWarmUp | Self::NoTls(_) => Ending::Usage,
             Self::Unresolved { .. }
             | Self::Unscrubbed { .. }
             | Self::TooManyClients { .. }

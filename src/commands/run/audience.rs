@@ -61,7 +61,7 @@ impl RunAudience {
 }
 
 impl Audience<Linux<'_>> for RunAudience {
-    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+    fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let now = clock::now();
         for transition in transitions {
             self.chronicle.note(now, transition);
@@ -75,6 +75,9 @@ impl Audience<Linux<'_>> for RunAudience {
         for transition in transitions {
             log(host, transition);
             self.tell_systemd(transition);
+            if let Transition::TargetChanged { target } = transition {
+                host.tell_target(*target);
+            }
         }
         self.tell_status(supervisor);
         // Who is answered finds what it was told in the status.

@@ -72,7 +72,7 @@ fn result(tally: Tally<'_>, seconds: u64) -> Played {
 fn a_second_in_which_the_generator_stalled_is_left_out_of_latencies_and_rates() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     play(&mut tally, 5, 2_300..2_800, 200);
     let played = result(tally, 5);
     let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
@@ -90,7 +90,7 @@ fn a_second_in_which_the_generator_stalled_is_left_out_of_latencies_and_rates() 
 fn a_stall_over_several_seconds_spoils_each_of_them() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     play(&mut tally, 6, 1_500..3_500, 200);
     let played = result(tally, 6);
     let left_out: Vec<bool> = played.seconds.iter().map(|second| second.left_out).collect();
@@ -103,7 +103,8 @@ fn a_stall_over_several_seconds_spoils_each_of_them() {
 fn a_second_in_which_the_target_may_have_held_the_generator_up_counts() {
     let (sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Shared)), at(0));
+    let mut tally =
+        Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Shared))).begin(at(0));
     tell(&sender, 1_000, 5);
     play(&mut tally, 5, 2_300..2_800, 200);
     let played = result(tally, 5);
@@ -117,7 +118,7 @@ fn a_second_in_which_the_target_may_have_held_the_generator_up_counts() {
 fn nothing_is_left_out_where_nothing_would_be_left() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     play(&mut tally, 2, 100..1_500, 200);
     let played = result(tally, 2);
     assert_eq!((played.latency.count(), played.left_out.clone()), (200, LeftOut::default()));
@@ -134,7 +135,7 @@ fn whoever_has_gates_of_their_own_sees_every_request_and_so_does_a_closed_load()
     let plan = plan();
     let cases = [(Schedule::Given, Basis::EverySecond), (Schedule::None, Basis::UnspoiledSeconds(&readings, Processors::Own))];
     for (schedule, basis) in cases {
-        let mut tally = Tally::new(terms(&plan, schedule, basis), at(0));
+        let mut tally = Tally::new(terms(&plan, schedule, basis)).begin(at(0));
         play(&mut tally, 5, 2_300..2_800, 200);
         let played = result(tally, 5);
         assert_eq!((played.latency.count(), played.left_out.clone()), (500, LeftOut::default()));
@@ -154,7 +155,7 @@ fn tell(sender: &Sender<HostReading>, from: u64, seconds: u64) {
 fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
     let (sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     tell(&sender, 1_000, 5);
     play(&mut tally, 5, 0..0, 200);
     let played = result(tally, 5);
@@ -162,7 +163,7 @@ fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
     assert_eq!(steal, [Some(0.0), Some(1.0), Some(0.0), Some(0.0), Some(0.0)]);
     assert_eq!((played.left_out.seconds, played.latency.count()), (1, 400));
 
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     tell(&sender, 1_000, 5);
     play(&mut tally, 5, 0..0, 500);
     let played = result(tally, 5);
@@ -173,7 +174,7 @@ fn stolen_time_spoils_a_second_and_errors_count_in_all_of_them() {
 fn a_slow_answer_stays_though_a_second_was_stolen_while_it_was_awaited() {
     let (sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     tell(&sender, 1_000, 5);
     tally.taken(&Due { index: 0, at: at(500), moved: Duration::ZERO, session: None }, at(500));
     for second in 1..5 {
@@ -189,7 +190,7 @@ fn a_slow_answer_stays_though_a_second_was_stolen_while_it_was_awaited() {
 fn a_second_that_may_be_the_targets_fault_is_never_left_out() {
     let (_sender, readings) = channel();
     let plan = plan();
-    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own)), at(0));
+    let mut tally = Tally::new(terms(&plan, Schedule::Given, Basis::UnspoiledSeconds(&readings, Processors::Own))).begin(at(0));
     for due in (0..3_000).step_by(10) {
         if at(due) >= tally.second_ends_at() {
             tally.close_second(at(due));

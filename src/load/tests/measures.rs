@@ -78,7 +78,7 @@ fn an_answer_that_is_read_late_is_reported_at_the_time_it_arrived() {
     let bound = arrived + HELD.as_secs_f64() / 2.0;
     let reported = [played.latency.max(), played.service.max(), played.first_byte.max()];
     assert!(reported.iter().all(|seconds| *seconds < bound), "{reported:?}, arrived after {arrived}");
-    assert!(played.elapsed.as_secs_f64() > arrived + HELD.as_secs_f64());
+    assert!(played.elapsed > HELD);
 }
 
 #[test]

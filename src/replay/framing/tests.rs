@@ -95,6 +95,10 @@ fn garbage_has_a_name() {
     let trailers = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}", "A: b\r\n".repeat(5_000));
     let cases = [
         ("SSH-2.0-OpenSSH\r\n\r\n", FramingError::Head),
+        // Who greets and waits is told from who answers late.
+        ("SSH-2.0-OpenSSH\r\n", FramingError::Head),
+        ("\u{15}\u{3}\u{3}", FramingError::Head),
+        ("\r\nH2", FramingError::Head),
         ("HTTP/2 200 OK\r\n\r\n", FramingError::Head),
         ("HTTP/1.1 abc\r\n\r\n", FramingError::Head),
         ("HTTP/1.1 700 What\r\n\r\n", FramingError::Head),
@@ -115,6 +119,16 @@ fn garbage_has_a_name() {
     ];
     for (text, expected) in cases {
         assert_eq!(whole(text), Err(expected), "{:.80}", text.escape_debug());
+    }
+}
+
+#[test]
+fn an_empty_line_before_a_response_is_passed_over() {
+    for empty in ["\r\n", "\n"] {
+        let text = format!("{empty}HTTP/1.1 204 No Content\r\n\r\n");
+        for cut in 0..text.len() {
+            assert_eq!(framed(text.as_bytes(), ResponseBody::Possible, &[cut]).unwrap().unwrap().status, 204, "{cut}");
+        }
     }
 }
 

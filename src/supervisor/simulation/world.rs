@@ -98,9 +98,12 @@ impl World {
     pub(super) fn settings(&mut self) -> Settings {
         let care = Care {
             settle: self.chance.millis(4_000),
-            max_unavailable: NonZeroU16::new(1 + u16::try_from(self.chance.below(2)).expect("invariant: small")).expect("invariant: small"),
+            max_unavailable: NonZeroU16::new(1 + u16::try_from(self.chance.below(2)).expect("invariant: small"))
+                .expect("invariant: small"),
             max_age: self.fault(30).then(|| Duration::from_secs(5 + self.chance.below(30))),
-            fail_after: self.fault(20).then(|| NonZeroU32::new(1 + u32::try_from(self.chance.below(8)).expect("invariant: small")).expect("invariant: small")),
+            fail_after: self.fault(20).then(|| {
+                NonZeroU32::new(1 + u32::try_from(self.chance.below(8)).expect("invariant: small")).expect("invariant: small")
+            }),
             ..Care::default()
         };
         let workers = 1 + u32::try_from(self.chance.below(6)).expect("invariant: small");

@@ -6,14 +6,22 @@ use rustix::process::Signal;
 
 use super::Linux;
 use crate::supervisor::event::{Event, Exit, Reason};
+use crate::sys::children::Ended;
 use crate::sys::clock;
 use crate::sys::hooks::{HookError, HookKind, Occasion};
 use crate::sys::memory_watch::Ration;
+use crate::sys::zygote::News;
 use crate::units::WorkerId;
 
 impl Linux<'_> {
     /// Starts the hook that the worker's generation has for this, if it has one.
-    pub(super) fn run_hook(&mut self, hook: HookKind, worker: WorkerId, pid: Option<u32>, exit: Option<String>) -> Result<bool, HookError> {
+    pub(super) fn run_hook(
+        &mut self,
+        hook: HookKind,
+        worker: WorkerId,
+        pid: Option<u32>,
+        exit: Option<String>,
+    ) -> Result<bool, HookError> {
         let Some((slot, generation)) = self.ordered.get(&worker).copied() else { return Ok(false) };
         let Some(config) = self.config(generation).map(Arc::clone) else { return Ok(false) };
         let argv = match hook {
@@ -94,10 +102,13 @@ impl Linux<'_> {
         self.memory = Some(watch);
     }
 
+    /// Takes in who has ended.
     pub(super) fn reap(&mut self) {
-        for (worker, exit, pid) in self.children.reap() {
+        for Ended { worker, pid, generation, exit } in self.children.reap() {
+            let pid = pid.as_raw_nonzero().get();
+            self.generations.tell(generation, News::Ended { pid });
             let by_kernel = exit == Exit::Signal(Signal::KILL.as_raw()) && self.shortage.explains_a_kill();
-            self.ended.insert(worker, pid);
+            self.ended.insert(worker, pid.unsigned_abs());
             self.events.push_back(Event::Exited { worker, exit: if by_kernel { Exit::OutOfMemory } else { exit } });
         }
     }

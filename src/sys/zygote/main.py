@@ -4,30 +4,27 @@ It imports the application once and then forks a worker whenever the supervisor 
 seconds, and the memory of the import is shared. It decides nothing: how many workers live, and when one has to go,
 is the supervisor's business. It refuses to serve, to run an event loop of its own, and to outlive the supervisor.
 
-The second half of the zygote's script: the names it does not define are those of workers.py, which stands before it.
+The last part of the zygote's script: the names it does not define are those of the parts before it.
 
-Descriptors: 3 the control channel (SOCK_SEQPACKET, one JSON object a packet), 4 this script, 5.. the listeners.
+Descriptors: 3 the control channel (SOCK_SEQPACKET, one JSON object a packet), 5.. the listeners; 4 was this script.
 """
 
 # As in workers.py: these names stay the real, blocking ones.
 import ctypes
 import errno
+import fnmatch
 import gc
 import json
 import os
 import signal
 import sys
-import traceback
 import warnings
 from os import fork, waitpid
 from time import monotonic, sleep
 
-CONTROL, SCRIPT, FIRST_LISTENER = 3, 4, 5
+CONTROL, FIRST_LISTENER = 3, 5
 PACKET_BYTES = 65536
-MESSAGE_BYTES = 4096
-LINE_CHARACTERS = 500
 THREAD_NAMES = 64
-OLDEST_GUNICORN = 22
 EXIT_APP = 4  # as Gunicorn's workers
 PR_SET_PDEATHSIG = 1
 ADOPTION_SECONDS = 5.0  # for the supervisor to become a worker's parent; it takes less than a millisecond
@@ -37,36 +34,34 @@ NOT_FOR_THE_ZYGOTE = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWI
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Unusable(Exception):
-    """The generation cannot serve: `stage` says which part, the message is for the user."""
-
-    stage = property(lambda self: self.args[0])
-    message = property(lambda self: self.args[1])
-
-
-def missing(stage, what, package):
-    return Unusable(stage, "%s; install it for this interpreter: %s -m pip install %s" % (what, sys.executable, package))
-
-
-def load_worker_class(name):
-    """Patches for gevent before anything else is imported; says in one sentence what the interpreter lacks."""
+def patch(name):
+    """Before anything that gevent has a better version of is imported."""
     if name == "gevent":
         try:
             from gevent import monkey
         except ImportError:
             raise missing("gevent", "worker-class gevent needs the package gevent", "gevent") from None
         monkey.patch_all()
-    try:
-        import gunicorn
-    except ImportError:
-        raise missing("gunicorn", "the package gunicorn is missing", "gunicorn") from None
-    if gunicorn.version_info[0] < OLDEST_GUNICORN:
-        raise missing("gunicorn", "gunicorn %s is too old" % gunicorn.__version__, "--upgrade gunicorn")
+
+
+def load_worker_class(name, cfg, log):
+    """Ours for Gunicorn's of that name, or what Gunicorn's settings name instead. Says in one sentence what the interpreter lacks."""
+    import gunicorn
+    from gunicorn import util
     stage = "gevent" if name == "gevent" else "gunicorn"
     try:
         from gunicorn.workers import base
         base.WorkerTmp = Heartbeat
-        return WORKER_CLASSES[name]()
+        named = cfg.settings["worker_class"].get()
+        theirs = None if named == name else util.load_class(named)
+        if theirs is None or dotted(theirs) in FAMILIES:
+            cfg.set("worker_class", name)
+            found = WORKER_CLASSES[name]()
+        else:
+            found = of_the_user(theirs, name)
+        if hasattr(found, "check_config"):
+            found.check_config(cfg, log)
+        return found
     except ModuleNotFoundError as error:
         if error.name.startswith("gunicorn"):
             too_old = "gunicorn %s has no worker class %s" % (gunicorn.__version__, name)
@@ -76,68 +71,59 @@ def load_worker_class(name):
         raise missing(stage, str(error), "--upgrade gevent") from None
 
 
-def load_application(settings):
-    """Gunicorn's own application object, so that `module:callable` and `module:factory()` mean what they mean there."""
-    import gunicorn
-    from gunicorn import util
-    from gunicorn.app.base import BaseApplication
-
-    class Application(BaseApplication):
-        def load_config(self):
-            name, connections = settings["worker_class"], settings["connections"]
-            self.cfg.set("worker_class", name)
-            self.cfg.set("workers", settings["workers"])
-            self.cfg.set("timeout", int(settings["timeout"]))
-            self.cfg.set("graceful_timeout", max(1, int(settings["graceful_timeout"])))
-            self.cfg.set("max_requests", settings.get("max_requests", 0))
-            self.cfg.set("max_requests_jitter", settings.get("max_requests_jitter", 0))
-            self.cfg.set("threads", connections if name == "gthread" else 1)
-            limits = {"sync": 1, "gthread": max(KEEPALIVED_CONNECTIONS, 2 * connections)}
-            self.cfg.set("worker_connections", limits.get(name, connections))
-
-        def load(self):
-            return util.import_app(settings["app"])
-
-    os.environ["SERVER_SOFTWARE"] = gunicorn.SERVER_SOFTWARE
-    sys.argv[:] = ["gunicorn", settings["app"]]
-    del globals()["__file__"]  # multiprocessing would have its children read the script again, which is gone by then
-    application = Application()
-    application.logger = application.cfg.logger_class(application.cfg)
+def open_log(cfg):
     try:
-        application.wsgi()
-        load_urls()
+        return cfg.logger_class(cfg)
+    except Exception as error:
+        raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
+
+
+def adjust(cfg, settings):
+    """What the supervisor's configuration says wins over Gunicorn's settings, and what the supervisor does is not done again."""
+    name, connections = settings["worker_class"], settings["connections"]
+    limits = {"sync": 1, "gthread": max(KEEPALIVED_CONNECTIONS, 2 * connections)}
+    if settings["gunicorn"] is None:
+        cfg.set("worker_class", name)
+    elif name == "gthread" and cfg.worker_connections > connections:
+        limits["gthread"] = cfg.worker_connections
+    values = {
+        "workers": settings["workers"],
+        "timeout": int(settings["timeout"]),
+        "max_requests": settings.get("max_requests", 0),
+        "max_requests_jitter": settings.get("max_requests_jitter", 0),
+        "graceful_timeout": max(1, int(settings["graceful_timeout"])),
+        "threads": connections if name == "gthread" else 1,
+        "worker_connections": limits.get(name, connections),
+        "preload_app": settings["preload"],
+        "reuse_port": False,
+    }
+    if os.geteuid() != 0:
+        values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
+    for key, value in values.items():
+        cfg.set(key, value)
+
+
+def import_application(settings, application):
+    """Once for all workers. Threads that it starts would be missing in every worker, and a lock that one holds would never be released there."""
+    import threading
+    before = set(threading.enumerate())
+    try:
+        prepare_to_import(application.cfg)
+        if settings["preload"]:
+            application.wsgi()
     except BaseException as error:
         raise Unusable("app", describe(error)) from None
-    return application
-
-
-def describe(error):
-    """The end of the traceback, from the user's own first frame on."""
-    not_theirs = (__name__, "importlib", "gunicorn")
-    frame = error.__traceback__
-    while frame and frame.tb_frame.f_globals.get("__name__", "").split(".")[0] in not_theirs:
-        frame = frame.tb_next
-    if frame is None and type(error).__name__ == "AppImportError":
-        return str(error)
-    lines = "".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)).strip().split("\n")
-    lines = [line if len(line) <= LINE_CHARACTERS else line[:LINE_CHARACTERS] + " [...]" for line in lines]
-    while len(lines) > 1 and len("\n".join(lines).encode(errors="replace")) > MESSAGE_BYTES:
-        del lines[0]
-    return "\n".join(lines)
-
-
-def load_urls():
-    """Django imports its URLs, and with them most of a project, at the first request: too late to refuse a broken deploy."""
-    if "django.urls" not in sys.modules:
-        return
-    from django.conf import settings
-    from django.urls import get_resolver
-    if settings.configured and getattr(settings, "ROOT_URLCONF", None):
-        get_resolver().url_patterns
+    started = [thread.name for thread in threading.enumerate() if thread not in before]
+    allowed = settings["allow_threads"]
+    lost = [name for name in started if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)]
+    if lost:
+        raise Unusable("threads", "the import of the application started threads, and no worker would have them: %s; start them in the "
+                       "workers, or write preload = false, or name those that survive a fork in allow-threads" % ", ".join(lost[:THREAD_NAMES]))
+    return started
 
 
 def close_database_connections():
-    """A connection opened during the import would be shared by all workers, and every answer would be mixed up."""
+    """A connection that is open at a fork would be shared by all workers, and every answer would be mixed up."""
     if "django.db" not in sys.modules:
         return
     from django.conf import settings
@@ -149,26 +135,192 @@ def close_database_connections():
                 connection.close_pool()
 
 
-def start(settings):
-    """Makes the generation: everything workers have in common is done here, once."""
-    follow_into_death(settings["supervisor"])
-    settings["sockets"] = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
-    for descriptor in (CONTROL, SCRIPT, *settings["sockets"]):
-        os.set_inheritable(descriptor, False)  # programs that the import starts must not hold the port
-    if not getattr(sys.flags, "safe_path", False):
-        del sys.path[0]  # where this script lies
-    os.chdir(settings["directory"])
-    sys.path.insert(0, settings["directory"])
-    worker_class = load_worker_class(settings["worker_class"])
-    application = load_application(settings)
-    close_database_connections()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
-    ignore_signals(NOT_FOR_THE_ZYGOTE)
-    signal.signal(signal.SIGUSR1, lambda *_: application.logger.reopen_files())  # workers inherit its open files
-    set_title("zygote", settings)
-    gc.collect()
-    gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
-    return settings, application, worker_class
+def find_engines():
+    """SQLAlchemy's. By their types alone: isinstance asks lazy objects for their class, which wakes them."""
+    if "sqlalchemy.engine" not in sys.modules:
+        return []
+    from sqlalchemy.engine import Engine
+    return [each for each in gc.get_objects() if issubclass(type(each), Engine)]
+
+
+def dispose(engines, **how):
+    """A pool keeps the connections of its process: closed before a fork, in a worker forgotten."""
+    for engine in engines:
+        try:
+            engine.dispose(**how)
+        except TypeError:  # before SQLAlchemy 1.4.33 there was no `close`
+            engine.dispose()
+        except Exception:  # an asynchronous engine closes nothing outside of its loop
+            engine.dispose(close=False)
+
+
+def open_listeners(cfg, log, settings):
+    """As Gunicorn's master has them, from the supervisor's. Programs that a hook starts must not hold the port."""
+    import socket
+    from gunicorn import sock
+    bound = []
+    for descriptor in settings["sockets"]:
+        with socket.socket(fileno=os.dup(descriptor)) as one:
+            name = one.getsockname()
+        host = "[%s]" if isinstance(name, tuple) and ":" in name[0] else "%s"
+        bound.append("unix:%s" % name if isinstance(name, str) else (host + ":%d") % name[:2])
+    cfg.set("bind", bound)
+    listeners = sock.create_sockets(cfg, log, settings["sockets"])
+    for listener in listeners:
+        listener.sock.set_inheritable(False)
+    return listeners
+
+
+def call_hooks(server, settings):
+    """What Gunicorn's master calls before it forks: at its own start, or at a reload. A zygote that takes another's place is neither."""
+    try:
+        server.scaled(settings["workers"])
+        if settings["occasion"] == "start":
+            server.cfg.on_starting(server)
+            server.LISTENERS = open_listeners(server.cfg, server.log, settings)
+            server.cfg.when_ready(server)
+        else:
+            server.LISTENERS = open_listeners(server.cfg, server.log, settings)
+            if settings["occasion"] == "reload":
+                server.cfg.on_reload(server)
+    except Exception as error:
+        raise Unusable("hooks", "a server hook failed:\n" + describe(error)) from None
+
+
+class Zygote:
+    """Everything workers have in common, made once."""
+
+    def __init__(self, settings):
+        follow_into_death(settings["supervisor"])
+        self.settings = settings
+        settings["sockets"] = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
+        for descriptor in (CONTROL, *settings["sockets"]):
+            os.set_inheritable(descriptor, False)  # programs that the import starts must not hold the port
+        if not getattr(sys.flags, "safe_path", False):
+            del sys.path[0]  # where a script would lie
+        os.chdir(settings["directory"])
+        sys.path.insert(0, settings["directory"])
+        patch(settings["worker_class"])
+        application = configured(settings)
+        cfg = application.cfg
+        self.changed = changed_settings(cfg) if settings["gunicorn"] is not None else []
+        adjust(cfg, settings)
+        application.logger = open_log(cfg)
+        self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
+        self.threads = import_application(settings, application)
+        self.server = Server(settings, application, self.worker_class)
+        call_hooks(self.server, settings)
+        self.engines = find_engines()
+        self.close_connections()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
+        ignore_signals(NOT_FOR_THE_ZYGOTE)
+        signal.signal(signal.SIGUSR1, lambda *_: self.reopen_logs())
+        self.title("zygote")
+        gc.collect()
+        gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
+
+    def close_connections(self):
+        close_database_connections()
+        dispose(self.engines)
+
+    def title(self, what):
+        try:
+            from setproctitle import setproctitle
+        except ImportError:
+            return
+        setproctitle("tuningfork: %s [%s]" % (what, self.server.cfg.settings["proc_name"].get() or self.settings["app"]))
+
+    def obey(self, order):
+        """One of the supervisor's orders; what it is answered with, if anything."""
+        if "fork" in order:
+            return self.fork(order["fork"])
+        if "ended" in order:
+            self.call(self.server.ended, order["ended"]["pid"])
+        elif "scaled" in order:
+            self.call(self.server.scaled, order["scaled"]["workers"])
+        elif "leave" in order:
+            if order["leave"]["last"]:
+                self.call(self.server.cfg.on_exit, self.server)
+            leave(0)
+        return None
+
+    def call(self, hook, *arguments):
+        try:
+            hook(*arguments)
+        except Exception:
+            self.server.log.exception("Exception in a server hook")
+
+    def fork(self, order):
+        """Builds the worker here, as Gunicorn does: pre_fork sees it, and what it puts into it the worker has."""
+        server, cfg = self.server, self.server.cfg
+        worker, pid = None, None
+        try:
+            idle_seconds = min(1.0, self.settings["timeout"] / 2 or 1.0)
+            server.worker_age += 1
+            worker = self.worker_class(server.worker_age, server.pid, server.LISTENERS, server.app, idle_seconds, cfg, server.log)
+            cfg.pre_fork(server, worker)
+            self.close_connections()
+            pid = fork_orphan()
+        except OSError as error:
+            return {"fork_failed": {"worker": order["worker"], "reason": error.strerror or str(error)}}
+        except Exception as error:
+            return {"fork_failed": {"worker": order["worker"], "reason": describe(error)}}
+        finally:
+            if worker is not None and pid != 0:
+                worker.tmp.close()
+        if pid == 0:
+            self.be_worker(worker, order)
+        worker.pid = pid
+        if self.settings["gunicorn"] is not None:  # or nobody would tell of its end
+            server.WORKERS[pid] = worker
+        return {"forked": {"worker": order["worker"], "pid": pid}}
+
+    def be_worker(self, worker, order):
+        """Runs in the new process until it ends; ends with Gunicorn's exit codes."""
+        wait_for_adoption(self.settings["supervisor"])
+        keep_to(order.get("cores"))
+        self.title("worker %d" % order["slot"])
+        server, log = self.server, self.server.log
+        from gunicorn.errors import AppImportError
+        try:
+            self.renew()
+            worker.pid = os.getpid()
+            if self.settings["gunicorn"] is not None:
+                log.info("Booting worker with pid: %s", worker.pid)
+            server.cfg.post_fork(server, worker)
+            worker.init_process()
+            sys.exit(0)
+        except AppImportError as error:
+            log.error("%s", error)
+            sys.exit(EXIT_APP)
+        except Exception:
+            log.exception("Exception in worker process")
+            sys.exit(-1 if worker.booted else EXIT_BOOT)
+        finally:
+            if self.settings["gunicorn"] is not None:
+                log.info("Worker exiting (pid: %s)", worker.pid)
+            self.call(server.cfg.worker_exit, server, worker)
+
+    def renew(self):
+        """What a fork must not share, or would lose: chance, connections, log files that were renamed meanwhile, gevent's loop."""
+        if self.settings["worker_class"] == "gevent":
+            from gevent import reinit
+            reinit()  # the application's import may have started an event loop
+        if "random" in sys.modules:
+            sys.modules["random"].seed()
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
+        if "_ssl" in sys.modules:
+            sys.modules["_ssl"].RAND_add(os.urandom(32), 0.0)
+        close_database_connections()
+        dispose(self.engines, close=False)
+        self.reopen_logs()
+
+    def reopen_logs(self):
+        try:
+            self.server.log.reopen_files()
+        except OSError as error:
+            self.server.log.warning("a log file cannot be opened again: %s", error)
 
 
 def follow_into_death(parent):
@@ -178,12 +330,14 @@ def follow_into_death(parent):
         os._exit(EXIT_BOOT)
 
 
-def set_title(what, settings):
-    try:
-        from setproctitle import setproctitle
-    except ImportError:
-        return
-    setproctitle("tuningfork: %s [%s]" % (what, settings["app"]))
+def wait_for_adoption(supervisor):
+    """The new process becomes the supervisor's child, of its own group, without what is the zygote's."""
+    give_up_at = monotonic() + ADOPTION_SECONDS
+    while os.getppid() != supervisor and monotonic() < give_up_at:
+        sleep(0.0005)
+    follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
+    os.setpgid(0, 0)
+    os.close(CONTROL)
 
 
 def fork_orphan():
@@ -213,34 +367,6 @@ def fork_orphan():
     if told < 0:
         raise OSError(-told, os.strerror(-told))
     return told
-
-
-def be_worker(settings, application, worker_class, order):
-    """Runs in the new process until it ends; ends with Gunicorn's exit codes."""
-    give_up_at = monotonic() + ADOPTION_SECONDS
-    while os.getppid() != settings["supervisor"] and monotonic() < give_up_at:
-        sleep(0.0005)
-    follow_into_death(settings["supervisor"])  # asked for earlier, it would come when the process in between exits
-    os.setpgid(0, 0)
-    keep_to(order.get("cores"))
-    os.close(CONTROL)
-    os.close(SCRIPT)
-    set_title("worker %d" % order["slot"], settings)
-    if settings["worker_class"] == "gevent":
-        from gevent import reinit
-        reinit()  # the application's import may have started an event loop
-    from gunicorn.sock import create_sockets
-    cfg, log, worker = application.cfg, application.logger, None
-    idle_seconds = min(1.0, settings["timeout"] / 2 or 1.0)
-    try:
-        sockets = create_sockets(cfg, log, settings["sockets"])  # held here: Gunicorn 22 takes only their numbers
-        worker = worker_class(order["worker"], settings["supervisor"], sockets, application, idle_seconds, cfg, log)
-        worker.pid = os.getpid()
-        worker.init_process()
-    except Exception:
-        log.exception("Exception in worker process")
-        sys.exit(-1 if worker and worker.booted else EXIT_BOOT)
-    sys.exit(0)
 
 
 def keep_to(cores):
@@ -281,25 +407,17 @@ def main():
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for the supervisor
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        settings, application, worker_class = start(hear()["settings"])
+        zygote = Zygote(hear()["settings"])
     except Unusable as error:
         tell({"failed": {"stage": error.stage, "message": error.message}})
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
-    import threading
-    threads = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-    tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0],
-                       "threads": threads[:THREAD_NAMES]}})
+    tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
+                       "changed": zygote.changed}})
     while True:
-        order = hear()["fork"]
-        try:
-            pid = fork_orphan()
-        except OSError as error:
-            tell({"fork_failed": {"worker": order["worker"], "reason": error.strerror}})
-            continue
-        if pid == 0:
-            be_worker(settings, application, worker_class, order)
-        tell({"forked": {"worker": order["worker"], "pid": pid}})
+        answer = zygote.obey(hear())
+        if answer is not None:
+            tell(answer)
 
 
 if __name__ == "__main__":

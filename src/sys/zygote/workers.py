@@ -1,7 +1,7 @@
 """Gunicorn's worker classes, with what being supervised by someone else than Gunicorn changes about them.
 
-The first half of the zygote's script, which main.py completes: both are one text when it runs. It decides how a worker
-reports, drains and keeps to its number of connections, and refuses to know where workers come from.
+The second part of the zygote's script; all its parts are one text when it runs. It decides how a worker reports, drains and keeps to
+its number of connections, and refuses to know where workers come from.
 """
 
 # Only what gevent has no better version of may be imported up here; these names stay the real, blocking ones.
@@ -45,6 +45,9 @@ class Heartbeat:
 
     def fileno(self):  # Gunicorn's workers close it on exec
         return self.socket.fileno()
+
+    def close(self):
+        self.socket.close()
 
 
 def ignore(signum, frame):
@@ -105,7 +108,7 @@ def gevent_class():
     from gevent.event import Event
     from gevent.pool import Pool
     from gevent.server import StreamServer
-    from gunicorn import util
+    from gunicorn import sock, util
     from gunicorn.workers.ggevent import GeventWorker
 
     def named(listener):
@@ -117,9 +120,12 @@ def gevent_class():
         told_to_stop = None
 
         def run(self):
+            if self.server_class is not None:
+                return super().run()  # gevent's own server, which Gunicorn's classes for it bring along
             self.told_to_stop = Event()
             pool = Pool(self.worker_connections)  # one for all listeners: the limit is the worker's
-            servers = [StreamServer(each, handle=partial(self.handle, named(each)), spawn=pool)
+            tls = {"ssl_context": sock.ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+            servers = [StreamServer(each, handle=partial(self.handle, named(each)), spawn=pool, **tls)
                        for each in self.sockets]
             for server in servers:
                 server.max_accept = 1  # leave the next connection to an idle worker
@@ -142,13 +148,13 @@ def gevent_class():
             if self.told_to_stop is not None:
                 self.told_to_stop.set()
 
-        def handle_request(self, listener_name, req, sock, addr):
+        def handle_request(self, listener_name, req, client, addr):
             try:
-                super().handle_request(listener_name, req, sock, addr)
+                super().handle_request(listener_name, req, client, addr)
             except StopIteration:
                 # close(2) with an unread body in the queue resets the connection, and the answer is lost with it.
                 if not self.alive and hasattr(util, "close_graceful"):
-                    util.close_graceful(sock)
+                    util.close_graceful(client)
                 raise
 
     return Gevent
@@ -188,6 +194,7 @@ def asgi_class():
         async def _serve(self):
             self.protocols, self.accepted, self.listening = set(), set(), False
             self.told_to_stop = asyncio.Event()
+            self.tls = self._get_ssl_context()
             await self.start_lifespan()
             self.listen()
             while self.alive and not self.draining:
@@ -237,7 +244,7 @@ def asgi_class():
                 self.loop.call_later(0.1, self.listen)
                 return
             client.setblocking(False)
-            task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Protocol(self), client))
+            task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Protocol(self), client, ssl=self.tls))
             self.accepted.add(task)
             task.add_done_callback(self.settle)
             self.listen()
@@ -265,6 +272,21 @@ def asgi_class():
             self.told_to_stop.set()
 
     return Asgi
+
+
+def of_the_user(theirs, name):
+    """A class that Gunicorn's settings name. Where it extends one of Gunicorn's, what it changes comes before what we change."""
+    family = family_of(theirs)
+    if dotted(theirs) in FAMILIES:
+        return WORKER_CLASSES[name]()
+    if hasattr(theirs, "setup"):
+        theirs.setup()
+    if family is None:
+        return type(theirs.__name__, (Supervised, theirs), {})
+    if family != name:
+        told = (name, dotted(theirs), family)
+        raise Unusable("settings", "worker-class is %s, but Gunicorn's settings name %s, which is a %s class" % told)
+    return type(theirs.__name__, (theirs, WORKER_CLASSES[name]()), {})
 
 
 WORKER_CLASSES = {"sync": sync_class, "gthread": gthread_class, "gevent": gevent_class, "asgi": asgi_class}

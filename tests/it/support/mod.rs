@@ -5,6 +5,7 @@ pub(crate) mod hammer;
 pub(crate) mod http;
 pub(crate) mod journal;
 pub(crate) mod lone_worker;
+pub(crate) mod nginx;
 pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod root;

@@ -24,6 +24,12 @@ pub(crate) fn packages() -> PathBuf {
     versions.map(|version| version.path().join("site-packages")).find(|path| path.is_dir()).expect("packages")
 }
 
+/// The interpreter of another one, for the Wagtail site of `tests/apps/wagtail`.
+pub(crate) fn wagtail_python() -> &'static Path {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    PART.get_or_init(|| locked(|| virtual_environment("wagtail", "apps/wagtail/requirements.txt")))
+}
+
 /// The interpreter of another one, beside the load generators Locust and k6.
 pub(crate) fn load_python() -> &'static Path {
     static PART: OnceLock<PathBuf> = OnceLock::new();

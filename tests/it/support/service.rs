@@ -15,6 +15,8 @@ use super::process::{self, End, Watched};
 pub(crate) struct Service {
     directory: TempDir,
     config: String,
+    /// Of `tuningfork gunicorn`, where that is started instead of `tuningfork run`.
+    gunicorn: Option<Vec<String>>,
     env: Vec<(String, String)>,
     address: Address,
 }
@@ -39,7 +41,7 @@ impl Service {
     pub(crate) fn with_config(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         let address = Address::Unix(directory.path().join("web.sock"));
-        Self { directory, config: config.to_owned(), env: Vec::new(), address }
+        Self { directory, config: config.to_owned(), gunicorn: None, env: Vec::new(), address }
     }
 
     /// A service of demo workers with fault paths, steered by files in its directory.
@@ -58,6 +60,12 @@ address = "@LISTEN@"
         ))
     }
 
+    /// A service of `tuningfork gunicorn` with these arguments, started in its directory.
+    pub(crate) fn of_gunicorn(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { gunicorn: Some(arguments), ..Self::with_config("") }
+    }
+
     /// On a free port of 127.0.0.1 instead of a unix socket.
     pub(crate) fn on_tcp(mut self) -> Self {
         self.address = Address::Tcp(format!("127.0.0.1:{}", free_port()));
@@ -68,6 +76,12 @@ address = "@LISTEN@"
     pub(crate) fn file(self, name: &str, content: &str) -> Self {
         std::fs::write(self.directory.path().join(name), content).expect("write a file");
         self
+    }
+
+    /// Writes a file in which `@LISTEN@` and the like are filled in.
+    pub(crate) fn filled_file(self, name: &str, content: &str) -> Self {
+        let content = filled(self.directory.path(), content, &self.address);
+        self.file(name, &content)
     }
 
     /// Adds lines at the end of its configuration.
@@ -110,7 +124,16 @@ address = "@LISTEN@"
         let notify = self.directory.path().join("notify.sock");
         journal.hear(&notify);
         let file = write_config(self.directory.path(), &self.config, &self.address);
-        command.arg("run").arg("-c").arg(file).envs(self.env).env("NOTIFY_SOCKET", notify);
+        match self.gunicorn {
+            Some(arguments) => {
+                let filled = arguments.iter().map(|argument| filled(self.directory.path(), argument, &self.address));
+                command.arg("gunicorn").args(filled).current_dir(self.directory.path());
+            }
+            None => {
+                command.arg("run").arg("-c").arg(file);
+            }
+        }
+        command.envs(self.env).env("NOTIFY_SOCKET", notify);
         // Where its control socket is by default, so that tests do not meet.
         command.env("XDG_RUNTIME_DIR", self.directory.path());
         Running {
@@ -142,6 +165,12 @@ impl Running {
     /// Waits until so many logged lines hold this, since the start.
     pub(crate) fn await_log_times(&mut self, part: &str, times: usize) {
         self.watched.wait(part, |lines| (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(()));
+    }
+
+    /// Waits until a file in its directory is there and holds this.
+    pub(crate) fn await_in_file(&mut self, name: &str, part: &str) {
+        let file = self.directory.path().join(name);
+        self.watched.wait(part, |_| std::fs::read_to_string(&file).is_ok_and(|text| text.contains(part)).then_some(()));
     }
 
     /// Waits until a worker has accepted a connection.
@@ -224,15 +253,20 @@ fn descriptors(parent: u32) -> usize {
     process::children(parent).iter().map(open).sum()
 }
 
-fn write_config(directory: &Path, template: &str, address: &Address) -> std::path::PathBuf {
+/// `template` with what stands for an address, a directory and the program.
+fn filled(directory: &Path, template: &str, address: &Address) -> String {
     let listen = match address {
         Address::Tcp(address) => address.clone(),
         Address::Unix(path) => format!("unix:{}", path.display()),
     };
-    let text = template
+    template
         .replace("@LISTEN@", &listen)
         .replace("@DIR@", &directory.display().to_string())
-        .replace("@PROGRAM@", env!("CARGO_BIN_EXE_tuningfork"));
+        .replace("@PROGRAM@", env!("CARGO_BIN_EXE_tuningfork"))
+}
+
+fn write_config(directory: &Path, template: &str, address: &Address) -> std::path::PathBuf {
+    let text = filled(directory, template, address);
     let file = directory.join("tuningfork.toml");
     std::fs::write(&file, text).expect("write the configuration");
     file

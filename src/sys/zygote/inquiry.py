@@ -1,0 +1,113 @@
+"""Asks the interpreter's own Gunicorn what a command line means: its settings, with gunicorn.conf.py and GUNICORN_CMD_ARGS.
+
+The second half of the inquiry's script, behind application.py. The answer goes to descriptor 3, as one JSON object. Imports the application only
+for --check-config, as Gunicorn does.
+"""
+
+import inspect
+import json
+
+ANSWER = 3
+
+
+def plain(value):
+    """A value as JSON has it; what it has nothing for, by its name."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if inspect.isclass(value) or callable(value):
+        return dotted(value) if hasattr(value, "__qualname__") else repr(value)
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(each) for each in value]
+    return str(value)
+
+
+def address(bound):
+    if isinstance(bound, int):
+        return "fd:%d" % bound
+    if isinstance(bound, tuple):
+        return "%s:%d" % ("[%s]" % bound[0] if ":" in bound[0] else bound[0] or "0.0.0.0", bound[1])
+    return "unix:" + (bound if bound.startswith("\0") else os.path.abspath(bound))
+
+
+def worker_class(cfg):
+    """Its name, and the family of Gunicorn's own classes it belongs to, if any."""
+    try:
+        found = cfg.worker_class
+    except Exception as error:  # Gunicorn's message holds a whole traceback
+        raise Unusable("settings", shortened(str(error))) from None
+    return {"name": dotted(found), "family": family_of(found), "is_known": dotted(found) in FAMILIES}
+
+
+def names(cfg):
+    import grp
+    import pwd
+    try:
+        user = pwd.getpwuid(cfg.uid).pw_name
+    except KeyError:
+        user = str(cfg.uid)
+    try:
+        group = grp.getgrgid(cfg.gid).gr_name
+    except KeyError:
+        group = str(cfg.gid)
+    return user if cfg.uid != os.geteuid() else None, group if cfg.gid != os.getegid() else None
+
+
+def setting(known, changed):
+    value = plain(known.get())
+    if known.name == "raw_env":
+        value = [each.partition("=")[0] for each in value]
+    return {"name": known.name, "value": value, "default": known.name not in changed}
+
+
+def make_log_files(cfg):
+    """The zygote runs as the workers' user, who may not be able to. Gunicorn's log makes them, and gives them to that user."""
+    if cfg.uid != os.geteuid() or cfg.gid != os.getegid():
+        try:
+            cfg.logger_class(cfg)
+        except Exception as error:
+            raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
+
+
+def resolved(purpose, app, arguments):
+    application = configured({"gunicorn": arguments, "app": app})
+    cfg = application.cfg
+    if purpose == "serve":
+        make_log_files(cfg)
+    if cfg.check_config:
+        try:
+            prepare_to_import(cfg)
+            application.wsgi()
+        except BaseException as error:
+            raise Unusable("app", "Error while loading the application:\n" + describe(error)) from None
+    user, group = names(cfg)
+    changed = changed_settings(cfg)
+    return {
+        "gunicorn": find_gunicorn().__version__,
+        "app": application.app_uri,
+        "worker_class": worker_class(cfg),
+        "addresses": [address(each) for each in cfg.address],
+        "user": user,
+        "group": group,
+        "pidfile": os.path.abspath(cfg.pidfile) if cfg.pidfile else None,
+        "settings": [setting(each, changed) for each in sorted(cfg.settings.values(), key=lambda each: each.order)],
+    }
+
+
+def main():
+    os.set_inheritable(ANSWER, False)
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # where a script would lie
+    try:
+        answer = {"resolved": resolved(sys.argv[1], sys.argv[2], sys.argv[3:])}
+    except Unusable as error:
+        answer = {"failed": {"stage": error.stage, "message": error.message}}
+    with os.fdopen(ANSWER, "w") as file:
+        json.dump(answer, file)
+    sys.stdout.flush()
+    os._exit(0)  # whatever threads the settings have started
+
+
+if __name__ == "__main__":
+    main()
