@@ -24,6 +24,7 @@ pub mod priority;
 pub mod private_folder;
 pub mod queue;
 pub mod remote;
+mod reserve;
 mod shortage;
 pub mod signals;
 pub mod spawn;

@@ -91,6 +91,7 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
         pid = std::process::id(),
         app = kind,
         workers = config.workers.get(),
+        workers_from = %config.workers_from,
         connections = config.connections.get(),
         listen = addresses.join(", "),
         "tuningfork starts"

@@ -22,6 +22,7 @@ use super::listen::Listeners;
 use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
+use super::reserve::Reserve;
 use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
@@ -83,12 +84,14 @@ pub struct Linux<'a> {
     /// There is one once a configuration has a `max-memory`.
     memory: Option<MemoryWatch>,
     shortage: Shortage,
+    reserve: Reserve,
 }
 
 impl<'a> Linux<'a> {
     /// Prepares this process to supervise. Fails only when the system refuses basic things.
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let reserve = Reserve::for_listeners(around.listeners.all().len());
         Ok(Self {
             around,
             notify: NotifySocket::open()?,
@@ -103,6 +106,7 @@ impl<'a> Linux<'a> {
             hooks: Hooks::default(),
             memory: None,
             shortage: Shortage::watch(),
+            reserve,
         })
     }
 
@@ -420,7 +424,11 @@ impl Host for Linux<'_> {
                 self.generations.remove(generation, clock::now());
             }
             Command::ReopenLogs => self.reopen_logs(),
-            Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Command::Spawn { worker, slot, generation } => {
+                self.reserve.release();
+                self.spawn(worker, slot, generation);
+                self.reserve.refill();
+            }
             // A stopped worker takes SIGTERM only once it runs again.
             Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),
             Command::Quit { worker } => {

@@ -17,6 +17,7 @@ mod run_boot;
 mod run_care;
 mod run_confinement;
 mod run_ctl;
+mod run_faults;
 mod run_life;
 mod run_metrics;
 mod run_python;
