@@ -54,6 +54,8 @@ pub enum Ending {
     CannotCreate,
     /// Workers kept failing, more often in a row than `fail-after` allows (EX_SOFTWARE).
     GivenUp,
+    /// Another process listens where this one should (EX_TEMPFAIL): another supervisor, or what one left behind.
+    InUse,
     /// The configuration is invalid (EX_CONFIG).
     Config,
     /// No configuration meets the SLO, or the application answers only errors.
@@ -64,7 +66,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -74,6 +76,7 @@ impl Ending {
         Self::Unreachable,
         Self::GivenUp,
         Self::CannotCreate,
+        Self::InUse,
         Self::Config,
         Self::Unmet,
         Self::Interrupted,
@@ -92,6 +95,7 @@ impl Ending {
             Self::Unreachable => 69,
             Self::GivenUp => 70,
             Self::CannotCreate => 73,
+            Self::InUse => 75,
             Self::Config => 78,
             Self::Unmet => 99,
             Self::Interrupted => 130,
@@ -222,6 +226,7 @@ impl CommandError {
                 Ending::NoInput
             }
             Self::Config(_) => Ending::Config,
+            Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
             | Self::Live(record::LiveError::Output { .. })
             | Self::Listen(_)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::supervisor::event::{Settings, Transition};
 use crate::supervisor::host::Host;
 use crate::supervisor::{Outcome, Supervisor};
+use crate::units::Moment;
 
 /// The loop turns at least this often, so that a health check can tell a living one from a stuck one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -13,6 +14,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub trait Audience<H> {
     /// Called once a turn, also when nothing has changed, so that a listener can tell a living loop from a stuck one.
     fn hear(&mut self, host: &mut H, supervisor: &Supervisor, transitions: &[Transition]);
+
+    /// When it wants to hear again even if nothing happens.
+    fn deadline(&self) -> Option<Moment> {
+        None
+    }
 }
 
 /// Runs the service until it ends. `settings` are those of the first generation.
@@ -28,7 +34,8 @@ pub fn serve<H: Host>(host: &mut H, settings: Settings, audience: &mut dyn Audie
             return outcome.clone();
         }
         let longest = host.now().after(LONGEST_SLEEP);
-        let event = host.next_event(supervisor.deadline().map_or(Some(longest), |due| Some(due.min(longest))));
+        let due = [supervisor.deadline(), audience.deadline()].into_iter().flatten().fold(longest, Moment::min);
+        let event = host.next_event(Some(due));
         let now = host.now();
         supervisor.note(now, event);
         // All that is known counts before anything is decided: who has shown a sign of life in time, and who else has gone.

@@ -8,6 +8,7 @@
 
 mod backoff;
 pub mod event;
+pub mod herald;
 pub mod host;
 #[cfg(test)]
 mod matrix;
@@ -16,6 +17,7 @@ mod reconcile;
 mod renew;
 #[cfg(test)]
 mod simulation;
+mod upgrade;
 mod wishes;
 mod worker;
 
@@ -25,6 +27,7 @@ use std::time::Duration;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 use backoff::Backoff;
 use event::{Command, Event, Haste, Settings, Transition, WorkerState};
+use upgrade::Succession;
 use worker::Worker;
 
 /// How often workers may fail before any was ready, until the start is given up.
@@ -47,6 +50,8 @@ pub const SUSPENDED: Duration = Duration::from_secs(1);
 pub enum Outcome {
     /// As asked.
     Stopped,
+    /// A successor has the service.
+    HandedOver,
     /// The application could not be loaded at the start.
     AppNotLoaded {
         /// What the user reads.
@@ -139,6 +144,7 @@ pub struct Supervisor {
     barren: u32,
     drought: Backoff,
     announced: bool,
+    succession: Succession,
     last_turn: Moment,
     transitions: Vec<Transition>,
 }
@@ -166,6 +172,7 @@ impl Supervisor {
             barren: 0,
             drought: Backoff::default(),
             announced: false,
+            succession: Succession::default(),
             last_turn: now,
             transitions: Vec::new(),
         };
@@ -199,7 +206,7 @@ impl Supervisor {
         let lives = self.workers.values().filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
         let waits = self.backoff.values().chain([&self.drought]).map(|record| record.not_before());
         let later = waits.chain(self.trial_ends()).chain(self.renewals_due()).filter(|due| *due > self.last_turn);
-        loading.into_iter().chain(lives).chain(later).min()
+        loading.into_iter().chain(lives).chain(later).chain(self.succession.deadline()).min()
     }
 
     /// What to report, once nothing is left to do.
@@ -207,7 +214,9 @@ impl Supervisor {
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.mode {
             // Nobody can do anything about those that are stuck.
-            Mode::Stopping { outcome, .. } if self.workers.values().all(Worker::is_stuck) => Some(outcome),
+            Mode::Stopping { outcome, .. } if self.workers.values().all(Worker::is_stuck) && !self.succession.is_under_way() => {
+                Some(outcome)
+            }
             Mode::Stopping { .. } | Mode::Booting | Mode::Running => None,
         }
     }
@@ -291,6 +300,7 @@ impl Supervisor {
             for worker in self.workers.values_mut() {
                 worker.forgive(now, lost);
             }
+            self.succession.forgive(lost);
             if let Rollout::Preparing { give_up_at, .. } = &mut self.rollout {
                 *give_up_at = give_up_at.after(lost);
             }

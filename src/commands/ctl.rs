@@ -101,6 +101,9 @@ pub enum CtlError {
     /// The reload failed.
     #[error("the reload failed, the old workers keep serving:\n{0}")]
     ReloadFailed(String),
+    /// The upgrade failed.
+    #[error("the upgrade failed, the old program keeps the service:\n{0}")]
+    UpgradeFailed(String),
     /// It began to stop meanwhile.
     #[error("the service stops, so this will not be done")]
     Stops,
@@ -119,18 +122,22 @@ pub enum CtlError {
 
 /// Does what the options say.
 pub fn ctl(options: &Options) -> Result<(), CommandError> {
-    let client = socket::connect(&options.config, options.socket.as_deref()).map_err(CtlError::from)?;
+    let client = connect(options)?;
     let watch = |waiting: Waiting| Watch::new(Patience(waiting.timeout), !options.json && io::stderr().is_terminal());
     let desk = Desk { client, json: options.json };
     match options.action {
         Action::Status { ready } => desk.status(ready),
         Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
-        Action::Upgrade(_) => desk.tell(Request::Upgrade, "the new program takes over"),
+        Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
         Action::ReopenLogs => desk.tell(Request::ReopenLogs, "log files are opened anew"),
         Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
         Action::Stop { quick, waiting } => desk.stop(quick, waiting, watch(waiting)),
     }
+}
+
+fn connect(options: &Options) -> Result<Client, CtlError> {
+    Ok(socket::connect(&options.config, options.socket.as_deref())?)
 }
 
 /// One conversation.
@@ -178,6 +185,21 @@ impl Desk {
                 Err(CtlError::ReloadFailed(reason.clone()).into())
             }
         }
+    }
+
+    fn upgrade(
+        mut self,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
+        let before = self.client.progress(None).map_err(CtlError::from)?;
+        let granted = self.change(Request::Upgrade)?;
+        if !waiting.wait {
+            return self.finish(&granted, "asked for: the new program gets the service when all its workers serve");
+        }
+        let after = watch.upgrade(&mut self.client, &before, again)?;
+        self.finish(&after, &format!("upgraded: the service is that of pid {}, tuningfork {}", after.pid, after.version))
     }
 
     fn scale(mut self, workers: Count, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {

@@ -24,8 +24,9 @@ use self::event_loop::{EventLoop, Supervisor};
 use self::fault::Leaks;
 use self::route::Faults;
 use self::steer::{Boot, Steering};
-use crate::sys::listen::{ListenError, Listener, Listeners};
-use crate::sys::systemd::Systemd;
+use crate::sys::inherit::{Inherited, Variables};
+use crate::sys::listen::{ListenError, Listener};
+use crate::sys::systemd::{Systemd, watchdog};
 use crate::units::Connections;
 
 /// The slowest heartbeat.
@@ -107,23 +108,23 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
 
 /// The sockets of LISTEN_FDS, non-blocking: another worker may have been faster to accept.
 fn listeners() -> Result<Vec<OwnedFd>, Error> {
-    let variable = |name| env::var(name).ok();
-    let inherited = Listeners::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())?;
+    let inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?.into_listeners();
     let own = |listener: &Listener| {
         let socket = listener.fd().try_clone_to_owned()?;
         let flags = rustix::fs::fcntl_getfl(&socket)?;
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)?;
         Ok(socket)
     };
-    let inherited = inherited.ok_or(Error::NoSocket)?;
+    if inherited.all().is_empty() {
+        return Err(Error::NoSocket);
+    }
     inherited.all().iter().map(own).collect::<io::Result<_>>().map_err(Error::io("use the listening sockets"))
 }
 
-/// Half of what WATCHDOG_USEC allows, and at least once a second; `None` if nobody waits for a heartbeat (sd_watchdog_enabled(3)).
+/// As often as is asked for, and at least once a second; `None` if nobody waits for a heartbeat.
 fn beat() -> Option<Duration> {
-    let meant_for_us = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
-    let allowed = env::var("WATCHDOG_USEC").ok().filter(|_| meant_for_us)?.parse().ok().filter(|micros| *micros > 0)?;
-    Some((Duration::from_micros(allowed) / 2).min(BEAT_MAX))
+    let variable = |name| env::var(name).ok();
+    watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref()).map(|pause| pause.min(BEAT_MAX))
 }
 
 fn connections(text: &str) -> Result<Connections, String> {

@@ -2,51 +2,75 @@
 
 mod audience;
 mod chronicle;
+mod desks;
 mod pidfile;
 mod roster;
+mod sockets;
 
 use std::env;
-use std::path::Path;
+use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::CommandError;
 use super::configuration::Source;
-use super::{CommandError, socket};
 use crate::config::{App, Config};
-use crate::control::Server;
-use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
+use crate::metrics::{Board, Counters};
 use crate::serve::serve;
 use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
+use crate::supervisor::herald::Herald;
+use crate::sys::inherit::{Inherited, Variables};
 use crate::sys::linux::{Linux, Loading, Surroundings};
-use crate::sys::listen::{Listeners, StdListener, bind_one};
+use crate::sys::listen::Listeners;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::systemd::Systemd;
+use crate::sys::succession::{Estate, Predecessor, own_program};
+use crate::sys::sweep::sweep;
+use crate::sys::systemd::{Systemd, watchdog};
 use crate::sys::{clock, launch, limits, remote};
 use crate::units::Generation;
 use audience::RunAudience;
-use pidfile::Pidfile;
-use roster::{Roster, Watcher};
+use desks::Premises;
+use roster::Roster;
+use sockets::Sockets;
+
+/// What ending leftovers may take beside graceful-timeout.
+const SWEEP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Runs the service that `source` describes until it is told to stop.
 pub fn run(source: &Source) -> Result<(), CommandError> {
+    // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
+    let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
+    let predecessor = inherited.predecessor().map(Predecessor::new);
+    let outcome = supervise(source, inherited, predecessor.as_ref());
+    if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
+        predecessor.say_failed(&error.to_string());
+    }
+    outcome
+}
+
+fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
     let config = Arc::new(source.read()?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
-    let systemd =
-        Systemd::new(env::var_os("NOTIFY_SOCKET").as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
-    let listeners = Arc::new(listeners(&config)?);
-    let _pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    say_what_runs(&config, &listeners);
-    let counters = Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid");
-    let counters = Arc::new(counters);
-    let roster = Arc::new(Board::new(Roster::empty(clock::now(), &config)));
+    let systemd = manager(predecessor)?;
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
-    let watcher = || Watcher::new(Arc::clone(&roster), Arc::clone(&listeners), remote.clone());
-    let endpoint = endpoint(&config, &counters, watcher())?;
-    let control = control(&source.path(), &config, watcher());
+    let premises = Premises {
+        sockets: Sockets::open(&source.path(), &config, inherited)?,
+        counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
+        roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
+        remote,
+        pidfile: config.pidfile.clone(),
+        by_systemd: desks::is_by_systemd(predecessor.is_some()),
+    };
+    if predecessor.is_none() {
+        premises.keep(&systemd);
+        clear_up(&config, &premises, &systemd);
+    }
+    let listeners = &premises.sockets.http;
+    say_what_runs(&config, listeners);
     let first = Arc::clone(&config);
     let loader =
         Box::new(
@@ -56,28 +80,64 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
         );
     let env = launch::environment(env::vars_os());
     let output = Output::Inherit;
-    let around = Surroundings { signals: &mut signals, listeners: &listeners, inbox, loader, output: &output, env };
+    let estate = estate(&premises, &systemd);
+    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
-    let settings = Settings::of(&config);
-    let outcome = serve(&mut host, settings, &mut RunAudience::new(systemd, counters, Arc::clone(&roster), remote.clone()));
+    let mut audience = RunAudience::new(&systemd, &premises, herald(predecessor), predecessor)?;
+    let outcome = serve(&mut host, Settings::of(&config), &mut audience);
     drop(host);
-    drop(control);
-    drop(endpoint);
     match outcome {
-        Outcome::Stopped => Ok(()),
+        Outcome::Stopped | Outcome::HandedOver => Ok(()),
         Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
         Outcome::WorkersKeepFailing { reason } => Err(CommandError::WorkersKeepFailing(reason)),
         Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
     }
 }
 
-/// Inherited sockets take the place of configured ones.
-fn listeners(config: &Config) -> Result<Listeners, CommandError> {
-    let variable = |name| env::var(name).ok();
-    match Listeners::inherited(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())? {
-        Some(inherited) => Ok(inherited),
-        None => Ok(Listeners::bind(&config.listen)?),
+/// Whoever set NOTIFY_SOCKET. It hears us only while we have the service.
+fn manager(predecessor: Option<&Predecessor>) -> Result<Systemd, CommandError> {
+    let socket = env::var_os("NOTIFY_SOCKET");
+    let systemd = Systemd::new(socket.as_deref()).map_err(CommandError::system("cannot reach NOTIFY_SOCKET"))?;
+    if predecessor.is_some() {
+        systemd.fall_silent();
     }
+    Ok(systemd)
+}
+
+/// A predecessor hands WATCHDOG_USEC on for us, and WATCHDOG_PID not at all.
+fn herald(predecessor: Option<&Predecessor>) -> Herald {
+    let variable = |name| env::var(name).ok();
+    let pid = variable("WATCHDOG_PID").filter(|_| predecessor.is_none());
+    Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), pid.as_deref()))
+}
+
+/// Ends what a killed supervisor left in our control group. Anywhere else the group is shared with others, a terminal's shell for example:
+/// there, who still listens at our address is named, and nobody is signalled.
+fn clear_up(config: &Config, premises: &Premises, systemd: &Systemd) {
+    let patience = config.timing.graceful_timeout;
+    if premises.by_systemd {
+        sweep(patience, || systemd.extend(patience.saturating_add(SWEEP_MARGIN)));
+    }
+}
+
+/// What a successor gets: our command line and environment, and every socket.
+fn estate<'a>(premises: &'a Premises, systemd: &'a Systemd) -> Result<Estate<'a>, &'static str> {
+    if std::process::id() == 1 {
+        return Err(
+            "this supervisor is process 1, whose end is the end of its container; start a container with the new program",
+        );
+    }
+    let handed_on = |key: &OsString| premises.by_systemd || key != "SYSTEMD_EXEC_PID";
+    let sockets = &premises.sockets;
+    Ok(Estate {
+        program: own_program(),
+        arguments: env::args_os().skip(1).collect(),
+        env: env::vars_os().filter(|(key, _)| handed_on(key)).collect(),
+        http: &sockets.http,
+        metrics: sockets.metrics.as_deref(),
+        control: sockets.control.as_deref(),
+        systemd,
+    })
 }
 
 fn say_what_runs(config: &Config, listeners: &Listeners) {
@@ -96,37 +156,4 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
         listen = addresses.join(", "),
         "tuningfork starts"
     );
-}
-
-fn endpoint(config: &Config, counters: &Arc<Counters>, watcher: Watcher) -> Result<Option<(Endpoint, Listeners)>, CommandError> {
-    let Some(metrics) = &config.metrics else { return Ok(None) };
-    let bound = bind_one(&metrics.listen)?;
-    let Some(listener) = bound.all().first() else { return Ok(None) };
-    tracing::info!(listen = %listener.address(), "metrics");
-    let listener = match listener.to_std().map_err(CommandError::system("cannot use the metrics socket"))? {
-        StdListener::Tcp(listener) => Listener::Tcp(listener),
-        StdListener::Unix(listener) => Listener::Unix(listener),
-    };
-    let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(counters), watcher))
-        .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
-    Ok(Some((endpoint, bound)))
-}
-
-/// A service that cannot be told anything at its socket can still serve, and be told by signals.
-fn control(path: &Path, config: &Config, watcher: Watcher) -> Option<Server> {
-    let configured = config.control.as_ref().map(|control| control.socket.clone());
-    let Some(socket) = configured.or_else(|| socket::default_place(path)) else {
-        tracing::warn!("no control socket: there is no folder for one; name its path under [control]");
-        return None;
-    };
-    match Server::start(&socket, watcher) {
-        Ok(server) => {
-            tracing::info!(socket = %socket.display(), "control");
-            Some(server)
-        }
-        Err(error) => {
-            tracing::error!("no control socket, `tuningfork ctl` will not work: {error}");
-            None
-        }
-    }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 
 use super::{Granted, Lent, MAX_REPLY, Reply, Request, Status};
-use crate::sys::listen::{ListenError, Listener};
+use crate::sys::listen::{ListenError, Listener, Origin};
 use crate::sys::pass;
 use crate::sys::peer::Peer;
 
@@ -108,7 +108,8 @@ impl Client {
         if lent.listeners.len() != fds.len() {
             return Err(ControlError::Foreign(format!("{} sockets for {} addresses", fds.len(), lent.listeners.len())));
         }
-        let listeners = fds.into_iter().map(Listener::received).collect::<Result<_, _>>()?;
+        let received = |fd| Listener::received(fd, Origin::Theirs("lent".to_owned()));
+        let listeners = fds.into_iter().map(received).collect::<Result<_, _>>()?;
         Ok((listeners, Lease { stream: self.stream }))
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -63,17 +64,23 @@ pub trait Source: Send + 'static {
 pub struct Server {
     stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _socket: Listeners,
+    _socket: Arc<Listeners>,
 }
 
 impl Server {
-    /// Listens on `path` and answers from `source`.
-    pub fn start(path: &Path, source: impl Source) -> Result<Self, ListenError> {
-        let address = Address::Unix(path.to_owned());
-        let other = |source| ListenError::Other { address: address.to_string(), source };
-        let listen = Listen { addresses: vec![address.clone()], backlog: BACKLOG, mode: MODE, owner: None };
-        let socket = Listeners::bind(&listen)?;
-        let bound = socket.all().first().expect("invariant: one address was bound").to_std().map_err(other)?;
+    /// How its socket is made: only the owner may connect.
+    #[must_use]
+    pub fn listen(path: &Path) -> Listen {
+        Listen { addresses: vec![Address::Unix(path.to_owned())], backlog: BACKLOG, mode: MODE, owner: None }
+    }
+
+    /// Answers on `socket` from `source`.
+    pub fn start(socket: Arc<Listeners>, source: impl Source) -> Result<Self, ListenError> {
+        let bound = socket.all().first().expect("invariant: one address was bound");
+        let other = |source| ListenError::Other { address: bound.address().to_string(), source };
+        // Whoever connects sees who listened last (unix(7), SO_PEERCRED): us, and not whose socket we took over.
+        bound.listen_anew(BACKLOG).map_err(other)?;
+        let bound = bound.to_std().map_err(other)?;
         let StdListener::Unix(listener) = bound else { return Err(other(io::ErrorKind::Unsupported.into())) };
         let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(other)?;
         let listener = {

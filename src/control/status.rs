@@ -30,6 +30,12 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// The last reloads that came to an end, oldest first.
     pub reloads: Vec<Reload>,
+    /// How many upgrades of this supervisor came to nothing.
+    #[serde(default)]
+    pub failed_upgrades: u64,
+    /// Why the last of them did.
+    #[serde(default)]
+    pub last_upgrade_failure: Option<String>,
     /// Every worker.
     pub workers: Vec<Worker>,
 }

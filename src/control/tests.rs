@@ -41,6 +41,8 @@ impl Source for Service {
             changes: self.changes(),
             uptime_seconds: 2.5,
             reloads: Vec::new(),
+            failed_upgrades: 0,
+            last_upgrade_failure: None,
             workers: vec![worker()],
         }
     }
@@ -52,7 +54,7 @@ impl Source for Service {
     fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {
         let (sender, receiver) = oneshot::channel();
         let answer = match wish {
-            Wish::Upgrade => Err(Refusal::CannotUpgrade),
+            Wish::Upgrade => Err(Refusal::Stopping),
             Wish::Reload => Ok(event::Granted::By(crate::units::Generation(3))),
             Wish::Scale(_) => Ok(event::Granted::Target(4)),
             Wish::Replace(_) => return None,
@@ -90,7 +92,8 @@ fn stage_with(listeners: Listeners) -> Stage {
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(Mutex::default());
     let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked) };
-    let server = Server::start(&path, service).unwrap();
+    let socket = Arc::new(Listeners::bind(&Server::listen(&path)).unwrap());
+    let server = Server::start(socket, service).unwrap();
     Stage { server: Some(server), path, stopping, asked, _folder: folder }
 }
 
@@ -208,7 +211,7 @@ fn a_wish_is_passed_on_and_its_answer_comes_back() {
     assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { generation: None, target: Some(4) });
     assert_eq!(client.change(Request::Stop { quick: false }).unwrap(), Granted::default());
     let refusal = client.change(Request::Upgrade).unwrap_err();
-    assert!(matches!(refusal, ControlError::Refused(why) if why.contains("restart the service instead")));
+    assert!(matches!(refusal, ControlError::Refused(why) if why.contains("the service is stopping")));
     let busy = client.change(Request::KillWorker { worker: 5 }).unwrap_err();
     assert!(matches!(busy, ControlError::Refused(why) if why.contains("try again")));
     let asked = stage.asked.lock().unwrap().clone();

@@ -40,6 +40,7 @@ pub struct Counters {
     exits: [IntCounter; CAUSES.len()],
     reloads_done: IntCounter,
     reloads_failed: IntCounter,
+    upgrades_failed: IntCounter,
     last_reload_successful: IntGauge,
     last_success: Gauge,
     generation: IntGauge,
@@ -63,6 +64,13 @@ impl Counters {
             exits: CAUSES.map(|cause| exits.with_label_values(&[cause])),
             reloads_done: reloads.with_label_values(&["success"]),
             reloads_failed: reloads.with_label_values(&["failure"]),
+            upgrades_failed: register(
+                &registry,
+                IntCounter::new(
+                    "tuningfork_upgrades_failed_total",
+                    "Upgrades of this supervisor's program that came to nothing.",
+                )?,
+            )?,
             last_reload_successful: register(
                 &registry,
                 IntGauge::new("tuningfork_config_last_reload_successful", "Whether the last reload succeeded, 1 or 0.")?,
@@ -114,6 +122,7 @@ impl Counters {
                 self.reloads_failed.inc();
                 self.last_reload_successful.set(0);
             }
+            Transition::UpgradeFailed { .. } => self.upgrades_failed.inc(),
             Transition::WorkerStarted { .. }
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
@@ -126,6 +135,8 @@ impl Counters {
             | Transition::LogsReopened
             | Transition::Answered { .. }
             | Transition::BecameReady
+            | Transition::UpgradeStarted
+            | Transition::HandedOver
             | Transition::Stopping { .. } => {}
         }
     }

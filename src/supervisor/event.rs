@@ -63,6 +63,17 @@ pub enum Event {
     },
     /// Somebody asked for something, by a signal.
     Asked(Wish),
+    /// The supervisor that is to take our place says that all its workers serve.
+    SuccessorReady,
+    /// The supervisor that was to take our place has ended, or could not be started.
+    SuccessorEnded {
+        /// What the user reads.
+        reason: String,
+    },
+    /// The supervisor whose place we are to take is there.
+    Preceded,
+    /// It has left.
+    PredecessorLeft,
     /// Somebody asked for something and waits to hear what becomes of it: [`Transition::Answered`].
     Requested {
         /// Under which number the answer is awaited.
@@ -145,9 +156,6 @@ pub enum Refusal {
     /// It left, or never was.
     #[error("there is no worker {0} (`tuningfork ctl status` lists them)")]
     NoSuchWorker(WorkerId),
-    /// This program cannot do it.
-    #[error("this version cannot exchange its own program; restart the service instead")]
-    CannotUpgrade,
 }
 
 /// What becomes of a wish.
@@ -227,6 +235,20 @@ pub enum Command {
         /// Which one.
         worker: WorkerId,
     },
+    /// Start a supervisor that is to take our place; answered by `SuccessorReady` or `SuccessorEnded`.
+    StartSuccessor,
+    /// The service is the successor's: tell whoever has to know, and it.
+    HandOver {
+        /// It is to load configuration and code once more: somebody wished for that after it had begun.
+        then_reload: bool,
+    },
+    /// Ask the successor to leave; answered by `SuccessorEnded`.
+    EndSuccessor {
+        /// How it treats requests in flight.
+        haste: Haste,
+    },
+    /// End the successor (SIGKILL).
+    KillSuccessor,
 }
 
 /// Where a worker's life stands, as metrics and status name it.
@@ -454,6 +476,15 @@ pub enum Transition {
     },
     /// All wanted workers of the first generation are ready for the first time.
     BecameReady,
+    /// A successor was ordered.
+    UpgradeStarted,
+    /// There will be no successor, or it leaves; nothing else has changed.
+    UpgradeFailed {
+        /// What the user reads.
+        reason: String,
+    },
+    /// The successor has the service.
+    HandedOver,
     /// A stop began.
     Stopping {
         /// Whether requests in flight are answered.

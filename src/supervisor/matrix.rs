@@ -116,6 +116,10 @@ fn short(command: &Command) -> String {
         Command::Quit { worker } => format!("QUIT {worker}"),
         Command::Abort { worker } => format!("ABRT {worker}"),
         Command::Kill { worker } => format!("KILL {worker}"),
+        Command::StartSuccessor => "start successor".to_owned(),
+        Command::HandOver { then_reload } => format!("hand over, then reload: {then_reload}"),
+        Command::EndSuccessor { haste } => format!("end successor, {haste:?}"),
+        Command::KillSuccessor => "KILL successor".to_owned(),
     }
 }
 

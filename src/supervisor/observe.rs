@@ -23,6 +23,10 @@ impl Supervisor {
             Event::Worn { worker, reason } => self.wear(worker, reason),
             Event::Leaving { worker } => self.leaving(now, worker),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
+            Event::SuccessorReady => self.successor_is_ready(),
+            Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
+            Event::Preceded => self.succession.preceded = true,
+            Event::PredecessorLeft => self.succession.preceded = false,
             Event::Asked(wish) => {
                 // A signal has nobody to tell.
                 self.wish(wish).ok();

@@ -11,11 +11,16 @@ impl Supervisor {
     pub(super) fn reconcile(&mut self, now: Moment) -> Vec<Command> {
         let mut orders = Vec::new();
         self.judge_the_late(now, &mut orders);
+        self.judge_successor(now, &mut orders);
+        self.hand_over(&mut orders);
         self.reopen_logs(&mut orders);
         match self.mode {
             Mode::Booting => {}
             Mode::Running => self.run(now, &mut orders),
-            Mode::Stopping { haste, .. } => self.empty(now, haste, &mut orders),
+            Mode::Stopping { haste, .. } => {
+                self.end_successor(now, haste, &mut orders);
+                self.empty(now, haste, &mut orders);
+            }
         }
         self.retire(&mut orders);
         orders
@@ -28,6 +33,7 @@ impl Supervisor {
             self.finish_reload(now);
             self.announce();
             self.begin_reload(now, orders);
+            self.begin_upgrade(now, orders);
             self.replace_workers(now, orders);
             self.dismiss(now, orders);
             self.fill(now, orders);
@@ -116,7 +122,7 @@ impl Supervisor {
 
     /// A wished reload begins when nothing else is under way; however often it was wished for, it is one.
     fn begin_reload(&mut self, now: Moment, orders: &mut Vec<Command>) {
-        if !self.reload_wanted || self.rollout != Rollout::Settled || !self.announced {
+        if !self.reload_wanted || self.rollout != Rollout::Settled || !self.announced || self.succession.is_under_way() {
             return;
         }
         self.reload_wanted = false;

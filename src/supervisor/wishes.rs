@@ -21,7 +21,10 @@ impl Supervisor {
                 self.reopen_wanted = true;
                 Ok(Granted::Now)
             }
-            Wish::Upgrade => Err(Refusal::CannotUpgrade),
+            Wish::Upgrade => {
+                self.wish_for_upgrade();
+                Ok(Granted::Now)
+            }
             Wish::Replace(worker) => self.replace(worker),
             Wish::Stop(haste) => {
                 self.stop(haste, Outcome::Stopped);

@@ -75,6 +75,11 @@ impl Slice {
     }
 }
 
+/// The directory of the group that this process is in, in the second version's hierarchy.
+pub(super) fn own_group() -> Option<PathBuf> {
+    Slice::own().unified.into_iter().next()
+}
+
 /// A group's directory and those above it up to where the hierarchy is mounted.
 fn chain(mounted: &Mounted, place: &str) -> Vec<PathBuf> {
     let top = Path::new(&mounted.at);

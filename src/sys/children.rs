@@ -180,10 +180,10 @@ impl Children {
     }
 
     /// Reaps processes that are not workers: orphans that came to us as the subreaper, and zygotes.
-    pub(super) fn reap_strangers(&self, hooks: &[Pid]) {
+    pub(super) fn reap_strangers(&self, known: &[Pid]) {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
-            let mut ours = self.by_worker.values().map(|child| &child.pid).chain(hooks);
+            let mut ours = self.by_worker.values().map(|child| &child.pid).chain(known);
             if ours.any(|ours| ours.as_raw_nonzero().get() == pid.as_raw()) {
                 return; // its end is told by the next look
             }
@@ -191,15 +191,15 @@ impl Children {
         }
     }
 
-    /// Kills and reaps every process that is still a child of ours. Who does not even end by SIGKILL is left behind.
-    pub(super) fn end_all(&mut self) {
+    /// Kills and reaps every process that is still a child of ours, but the successor. Who does not even end by SIGKILL is left behind.
+    pub(super) fn end_all(&mut self, successor: Option<Pid>) {
         for child in self.by_worker.values() {
             child.signal(&[Signal::KILL]);
         }
         let give_up_at = clock::now().after(KILL_PATIENCE);
         // Killing an orphan can orphan its children to us in turn.
         loop {
-            let left = own_children();
+            let left: Vec<Pid> = own_children().into_iter().filter(|pid| Some(*pid) != successor).collect();
             if left.is_empty() {
                 break;
             }

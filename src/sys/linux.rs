@@ -3,6 +3,7 @@
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
 mod beside;
+mod succeed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
+use super::succession::{Estate, Predecessor, Successor};
 use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
 use crate::supervisor::event::{Command, Event, Reason, Settings};
@@ -61,6 +63,10 @@ pub struct Surroundings<'a> {
     pub output: &'a Output,
     /// The environment handed on to workers, without what is the supervisor's own.
     pub env: Vec<(OsString, OsString)>,
+    /// What a successor would get, or why there can be none.
+    pub estate: Result<Estate<'a>, &'static str>,
+    /// Whose place is to be taken.
+    pub predecessor: Option<&'a Predecessor>,
 }
 
 /// Linux as the supervisor sees it.
@@ -73,6 +79,7 @@ pub struct Linux<'a> {
     children: Children,
     /// Signals for workers whose pid the zygote has not told yet.
     early: BTreeMap<WorkerId, Vec<Signal>>,
+    successor: Option<Successor>,
     events: VecDeque<Event>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
@@ -92,6 +99,7 @@ impl<'a> Linux<'a> {
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let reserve = Reserve::for_listeners(around.listeners.all().len());
+        let events = around.predecessor.map(|_| Event::Preceded).into_iter().collect();
         Ok(Self {
             around,
             notify: NotifySocket::open()?,
@@ -99,7 +107,8 @@ impl<'a> Linux<'a> {
             inquiries: BTreeMap::new(),
             children: Children::default(),
             early: BTreeMap::new(),
-            events: VecDeque::new(),
+            successor: None,
+            events,
             adopted: false,
             ordered: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -275,6 +284,7 @@ impl<'a> Linux<'a> {
         self.hear_zygotes();
         self.hear_hooks();
         self.hear_workers();
+        self.hear_of_succession();
         self.watch_memory();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
@@ -282,7 +292,9 @@ impl<'a> Linux<'a> {
             self.adopted = false;
             self.reap();
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers(&self.hooks.pids());
+                let mut known = self.hooks.pids();
+                known.extend(self.successor.as_ref().map(Successor::pid));
+                self.children.reap_strangers(&known);
             }
         }
     }
@@ -400,6 +412,8 @@ impl<'a> Linux<'a> {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
         fds.extend(self.hooks.fds());
+        fds.extend(self.successor.as_ref().and_then(Successor::channel));
+        fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout = until.map(|until| {
@@ -435,6 +449,10 @@ impl Host for Linux<'_> {
                 let quick = self.quick_signal(worker);
                 self.signal(worker, &[quick, Signal::CONT]);
             }
+            Command::StartSuccessor => self.start_successor(),
+            Command::HandOver { then_reload } => self.hand_over(then_reload),
+            Command::EndSuccessor { haste } => self.end_successor(haste),
+            Command::KillSuccessor => self.signal_successor(&[Signal::KILL]),
             Command::Abort { worker } => self.signal(worker, &[Signal::ABORT]),
             Command::Kill { worker } => match self.children.get(worker) {
                 Some(child) => {
@@ -478,7 +496,7 @@ impl Host for Linux<'_> {
 }
 
 impl Drop for Linux<'_> {
-    /// Nobody of ours outlives the supervisor: zygotes first, then workers and what they left behind.
+    /// Nobody of ours outlives the supervisor but its successor: zygotes first, then workers and what they left behind.
     fn drop(&mut self) {
         self.inquiries.clear();
         self.generations.clear();
@@ -486,6 +504,6 @@ impl Drop for Linux<'_> {
             self.wait(self.hooks.next_timer());
             self.hear_hooks();
         }
-        self.children.end_all();
+        self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }
 }

@@ -1,36 +1,32 @@
-//! The listening sockets: bound, or inherited from systemd (LISTEN_FDS, sd_listen_fds(3)). All workers share them.
+//! The listening sockets of a service, bound here or passed to it. All workers share them.
+
+mod bind;
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getsockname,
-    getsockopt, listen, setsockopt, socket, sockopt,
-};
-use nix::unistd::{Group, User, chown};
-use std::os::fd::AsRawFd;
+use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
+use rustix::fs::fstat;
 use thiserror::Error;
 
 use crate::config::{Address, Listen};
-
-/// The first descriptor systemd passes (SD_LISTEN_FDS_START).
-const FIRST_INHERITED: RawFd = 3;
-/// The most inherited sockets taken.
-const MAX_INHERITED: RawFd = 64;
+use bind::Identity;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Somebody else has it.
-    #[error("{address} is in use: another process listens there (see `ss -ltnpx`); stop it or choose another address")]
+    #[error("{address} is in use by {who}; stop it or choose another address")]
     InUse {
         /// The address as configured.
         address: String,
+        /// The processes that listen there, as far as they can be seen.
+        who: String,
     },
     /// A file of another kind is in the way.
     #[error("{address}: a file that is no socket has this name; move it or choose another address")]
@@ -76,24 +72,49 @@ pub enum ListenError {
     },
 }
 
+/// Where a listening socket comes from, which decides who keeps it when we end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Bound here, or by the supervisor whose place we took.
+    Ours,
+    /// Came back from the service manager's store, where we had put it: it is in there still.
+    Stored,
+    /// `fd:N`: inherited from whoever started us.
+    Descriptor(RawFd),
+    /// A socket unit's, by this name, or lent by another process.
+    Theirs(String),
+}
+
 /// One listening socket.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
     address: Address,
+    origin: Origin,
 }
 
 impl Listener {
+    /// A listening socket that another process handed over; refused if clients cannot be accepted on it.
+    pub fn received(fd: OwnedFd, origin: Origin) -> Result<Self, ListenError> {
+        let number = fd.as_raw_fd();
+        let accepts = getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false);
+        let stream = getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
+        if !accepts || !stream {
+            return Err(ListenError::NotListening { fd: number });
+        }
+        Ok(Self { address: local_address(&fd).unwrap_or(Address::Fd(number)), fd, origin })
+    }
+
     /// The address it really has: port 0 is replaced by the kernel's choice.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// A listening socket that another process handed over.
-    pub fn received(fd: OwnedFd) -> Result<Self, ListenError> {
-        let number = fd.as_raw_fd();
-        check(&fd).map(|()| Self { address: local_address(&fd).unwrap_or(Address::Fd(number)), fd })
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The socket.
@@ -101,86 +122,32 @@ impl Listener {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
 
-/// The sockets of a service. Those bound here on a path are unlinked at the end.
-#[derive(Debug)]
-pub struct Listeners {
-    sockets: Vec<Listener>,
-    /// Socket files made here, and which file each was (device, inode): another's in its place stays.
-    bound_paths: Vec<(PathBuf, Option<(u64, u64)>)>,
-}
-
-impl Listeners {
-    /// The sockets a service manager passed, if it passed any to this process.
-    pub fn inherited(listen_pid: Option<&str>, listen_fds: Option<&str>) -> Result<Option<Self>, ListenError> {
-        let ours = listen_pid.and_then(|pid| pid.parse::<u32>().ok()) == Some(std::process::id());
-        let count = listen_fds.and_then(|count| count.parse::<RawFd>().ok()).unwrap_or(0).min(MAX_INHERITED);
-        if !ours || count == 0 {
-            return Ok(None);
-        }
-        let sockets: Result<Vec<_>, _> = (FIRST_INHERITED..FIRST_INHERITED + count).map(adopt).collect();
-        Ok(Some(Self { sockets: sockets?, bound_paths: Vec::new() }))
-    }
-
-    /// Binds every address. Either all succeed, or none stays bound.
-    pub fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        let mut listeners = Self { sockets: Vec::new(), bound_paths: Vec::new() };
-        for address in &listen.addresses {
-            match address {
-                Address::Fd(fd) => listeners.sockets.push(adopt(*fd)?),
-                Address::Unix(path) => {
-                    let fd = bind_unix(address, path, listen)?;
-                    listeners.bound_paths.push((path.clone(), identity(path)));
-                    listeners.sockets.push(Listener { fd, address: address.clone() });
-                }
-                Address::Tcp { host, port } => {
-                    let fd = bind_tcp(address, host, *port, listen.backlog)?;
-                    let address = local_address(&fd).unwrap_or_else(|| address.clone());
-                    listeners.sockets.push(Listener { fd, address });
-                }
-            }
-        }
-        Ok(listeners)
-    }
-
-    /// In the order of the configuration.
+    /// Which socket it is: the same for every copy of its descriptor.
     #[must_use]
-    pub fn all(&self) -> &[Listener] {
-        &self.sockets
+    pub fn inode(&self) -> u64 {
+        fstat(&self.fd).map_or(0, |about| about.st_ino)
     }
-}
 
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        for (path, ours) in &self.bound_paths {
-            if identity(path) != *ours {
-                tracing::warn!(path = %path.display(), "the socket file is not ours any more; it stays");
-            } else if let Err(error) = fs::remove_file(path) {
-                tracing::debug!(path = %path.display(), %error, "socket file not removed");
+    /// Whether it is what binding `wanted` would give. A socket whose file is gone cannot be reached, and does not count.
+    #[must_use]
+    pub fn serves(&self, wanted: &Address) -> bool {
+        match (wanted, &self.address) {
+            (Address::Unix(wanted), Address::Unix(path)) => wanted == path && bind::is_socket(path),
+            (Address::Tcp { host, port }, Address::Tcp { host: bound, port: bound_port }) => {
+                let address = bind::resolve(wanted, host, *port).ok();
+                (*port == 0 || port == bound_port) && address.is_some_and(|address| address.ip().to_string() == *bound)
             }
+            (Address::Fd(number), _) => self.origin == Origin::Descriptor(*number),
+            (Address::Unix(_) | Address::Tcp { .. }, _) => false,
         }
     }
-}
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
-}
+    /// Calls listen(2) once more, which changes the length of the queue and who is told to be at this end.
+    pub fn listen_anew(&self, backlog: u32) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.fd, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+    }
 
-/// Listens on one address for ourselves, for example for metrics.
-pub fn bind_one(address: &Address) -> Result<Listeners, ListenError> {
-    Listeners::bind(&Listen { addresses: vec![address.clone()], backlog: 128, mode: 0o660, owner: None })
-}
-
-/// A standard listener over a copy of a TCP or unix socket.
-pub enum StdListener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// unix.
-    Unix(UnixListener),
-}
-
-impl Listener {
     /// The same socket as a standard type, non-blocking.
     pub fn to_std(&self) -> io::Result<StdListener> {
         let fd = self.fd.try_clone()?;
@@ -196,8 +163,89 @@ impl Listener {
     }
 }
 
-/// Takes over an inherited descriptor after checking what it is.
-fn adopt(fd: RawFd) -> Result<Listener, ListenError> {
+/// A standard listener over a copy of a TCP or unix socket.
+pub enum StdListener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// unix.
+    Unix(UnixListener),
+}
+
+/// The sockets of a service. Files of unix sockets that are ours are unlinked at the end.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    sockets: Vec<Listener>,
+    /// Socket files of ours, and which file each is: another's in its place stays.
+    files: Vec<(PathBuf, Identity)>,
+    /// Somebody else goes on listening: the files stay.
+    files_stay: AtomicBool,
+}
+
+impl Listeners {
+    /// Binds every address. Either all succeed, or none stays bound.
+    pub fn bind(listen: &Listen) -> Result<Self, ListenError> {
+        let mut listeners = Self::default();
+        for address in &listen.addresses {
+            listeners.add(bind_address(address, listen)?);
+        }
+        Ok(listeners)
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, listener: Listener) {
+        if let (Address::Unix(path), Origin::Ours | Origin::Stored) = (&listener.address, &listener.origin) {
+            self.files.push((path.clone(), bind::identity(path)));
+        }
+        self.sockets.push(listener);
+    }
+
+    /// In the order of the configuration.
+    #[must_use]
+    pub fn all(&self) -> &[Listener] {
+        &self.sockets
+    }
+
+    /// The service manager or a successor keeps the sockets, so clients go on finding their files.
+    pub fn leave_files(&self) {
+        self.files_stay.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        if !self.files_stay.load(Ordering::Relaxed) {
+            for (path, ours) in &self.files {
+                bind::remove_own(path, *ours);
+            }
+        }
+    }
+}
+
+/// Listens on one address for ourselves, for example for metrics.
+pub fn bind_one(address: &Address) -> Result<Listeners, ListenError> {
+    Listeners::bind(&private(address))
+}
+
+/// How a socket for ourselves is made.
+pub(super) fn private(address: &Address) -> Listen {
+    Listen { addresses: vec![address.clone()], backlog: 128, mode: 0o660, owner: None }
+}
+
+pub(super) fn bind_address(address: &Address, listen: &Listen) -> Result<Listener, ListenError> {
+    let (fd, bound) = match address {
+        Address::Fd(number) => return Listener::received(own(*number)?, Origin::Descriptor(*number)),
+        Address::Unix(path) => (bind::bind_unix(address, path, listen)?, None),
+        Address::Tcp { host, port } => {
+            let fd = bind::bind_tcp(address, bind::resolve(address, host, *port)?, listen.backlog)?;
+            let bound = local_address(&fd);
+            (fd, bound)
+        }
+    };
+    Ok(Listener { fd, address: bound.unwrap_or_else(|| address.clone()), origin: Origin::Ours })
+}
+
+/// Takes over an inherited descriptor, which no program that we start inherits in turn. Refuses what is not a socket.
+pub(super) fn own(fd: RawFd) -> Result<OwnedFd, ListenError> {
     let wrong = || ListenError::NotListening { fd };
     let link = fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|_| wrong())?;
     if !link.to_string_lossy().starts_with("socket:") {
@@ -205,16 +253,9 @@ fn adopt(fd: RawFd) -> Result<Listener, ListenError> {
     }
     #[expect(unsafe_code, reason = "a descriptor number from the environment becomes an owned descriptor")]
     // SAFETY: the number is open (its link was just read) and was handed to this process to own; nothing else here holds it.
-    let fd_owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    rustix::io::fcntl_setfd(&fd_owned, rustix::io::FdFlags::CLOEXEC).map_err(|_| wrong())?;
-    Listener::received(fd_owned)
-}
-
-/// Whether clients can be accepted on it.
-fn check(fd: &OwnedFd) -> Result<(), ListenError> {
-    let accepts = getsockopt(fd, sockopt::AcceptConn).unwrap_or(false);
-    let stream = getsockopt(fd, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
-    if accepts && stream { Ok(()) } else { Err(ListenError::NotListening { fd: fd.as_raw_fd() }) }
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC).map_err(|_| wrong())?;
+    Ok(owned)
 }
 
 fn local_address(fd: &OwnedFd) -> Option<Address> {
@@ -223,101 +264,4 @@ fn local_address(fd: &OwnedFd) -> Option<Address> {
     let v4 = storage.as_sockaddr_in().map(|address| tcp(SocketAddr::V4((*address).into())));
     let v6 = storage.as_sockaddr_in6().map(|address| tcp(SocketAddr::V6((*address).into())));
     v4.or(v6).or_else(|| storage.as_unix_addr().and_then(UnixAddr::path).map(|path| Address::Unix(path.to_owned())))
-}
-
-fn bind_tcp(address: &Address, host: &str, port: u16, backlog: u32) -> Result<OwnedFd, ListenError> {
-    let named = || address.to_string();
-    let resolved = (host, port)
-        .to_socket_addrs()
-        .and_then(|mut all| all.next().ok_or_else(|| io::Error::other("no address")))
-        .map_err(|source| ListenError::Unresolved { address: named(), source })?;
-    let open = || -> nix::Result<OwnedFd> {
-        let family = if resolved.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        match resolved {
-            SocketAddr::V4(address) => bind(fd.as_raw_fd(), &SockaddrIn::from(address))?,
-            SocketAddr::V6(address) => {
-                setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
-                bind(fd.as_raw_fd(), &SockaddrIn6::from(address))?;
-            }
-        }
-        setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-        listen(&fd, queue(backlog))?;
-        Ok(fd)
-    };
-    let hint = "ports below 1024 need CAP_NET_BIND_SERVICE or a .socket unit";
-    open().map_err(|errno| in_words(errno, named(), hint))
-}
-
-fn bind_unix(address: &Address, path: &Path, settings: &Listen) -> Result<OwnedFd, ListenError> {
-    let named = || address.to_string();
-    let hint = "the supervisor's user must be able to write the socket's directory";
-    let owner = settings.owner.as_deref().map(look_up).transpose()?;
-    let open = || -> nix::Result<OwnedFd> {
-        let name = UnixAddr::new(path)?;
-        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        match bind(fd.as_raw_fd(), &name) {
-            Err(nix::errno::Errno::EADDRINUSE) if is_stale(path) => {
-                fs::remove_file(path).map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-                bind(fd.as_raw_fd(), &name)?;
-            }
-            result => result?,
-        }
-        Ok(fd)
-    };
-    let in_the_way = fs::symlink_metadata(path).is_ok_and(|about| !about.file_type().is_socket());
-    if in_the_way {
-        return Err(ListenError::NotASocket { address: named() });
-    }
-    let fd = open().map_err(|errno| in_words(errno, named(), hint))?;
-    // Nobody can connect before listen(2), so nobody meets the socket with the wrong owner or mode.
-    let dressed = fs::set_permissions(path, fs::Permissions::from_mode(settings.mode))
-        .and_then(|()| owner.map_or(Ok(()), |(user, group)| chown(path, user, group).map_err(io::Error::from)))
-        .and_then(|()| listen(&fd, queue(settings.backlog)).map_err(io::Error::from));
-    dressed.map_err(|source| {
-        fs::remove_file(path).ok();
-        ListenError::Other { address: named(), source }
-    })?;
-    Ok(fd)
-}
-
-/// A socket file that nobody listens on any more: a supervisor that was killed left it.
-fn is_stale(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
-    // A full queue answers EAGAIN: somebody listens. Waiting for a place in it would hang the start.
-    let probe = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
-    let refused = probe.and_then(|probe| connect(probe.as_raw_fd(), &UnixAddr::new(path)?));
-    is_socket && refused == Err(nix::errno::Errno::ECONNREFUSED)
-}
-
-type Ids = (Option<nix::unistd::Uid>, Option<nix::unistd::Gid>);
-
-/// `user`, `user:group` or `:group`.
-fn look_up(owner: &str) -> Result<Ids, ListenError> {
-    let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
-    let missing = |name: &str| ListenError::NoSuchOwner { name: name.to_owned() };
-    let uid = match user {
-        "" => None,
-        name => Some(User::from_name(name).ok().flatten().ok_or_else(|| missing(name))?.uid),
-    };
-    let gid = match group {
-        "" => None,
-        name => Some(Group::from_name(name).ok().flatten().ok_or_else(|| missing(name))?.gid),
-    };
-    Ok((uid, gid))
-}
-
-fn queue(backlog: u32) -> Backlog {
-    Backlog::new(i32::try_from(backlog).unwrap_or(i32::MAX)).unwrap_or(Backlog::MAXCONN)
-}
-
-fn in_words(errno: nix::errno::Errno, address: String, hint: &'static str) -> ListenError {
-    if errno == nix::errno::Errno::EADDRINUSE {
-        ListenError::InUse { address }
-    } else if [nix::errno::Errno::EACCES, nix::errno::Errno::EPERM].contains(&errno) {
-        ListenError::Denied { address, hint }
-    } else {
-        ListenError::Other { address, source: io::Error::from(errno) }
-    }
 }

@@ -120,9 +120,9 @@ mod tests {
         else {
             panic!("{heard:?}")
         };
-        remote.answer(other, Err(Refusal::CannotUpgrade));
+        remote.answer(other, Err(Refusal::Stopping));
         remote.answer(one, Ok(Granted::Now));
-        assert_eq!((first.try_recv().unwrap(), second.try_recv().unwrap()), (Ok(Granted::Now), Err(Refusal::CannotUpgrade)));
+        assert_eq!((first.try_recv().unwrap(), second.try_recv().unwrap()), (Ok(Granted::Now), Err(Refusal::Stopping)));
     }
 
     #[test]

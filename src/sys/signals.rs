@@ -41,6 +41,7 @@ enum Meaning {
 impl Signals {
     /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TERM, INT, QUIT and CHLD.
     pub fn of_a_service() -> io::Result<Self> {
+        end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
         let on_terminal = File::open("/dev/tty").is_ok();
         Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
@@ -75,6 +76,13 @@ impl Signals {
         self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
         heard
     }
+}
+
+/// Workers ignore the watchdog's signal; a supervisor that a supervisor started would do so too.
+#[expect(unsafe_code, reason = "no safe crate here sets a default action")]
+fn end_on_watchdog() {
+    // SAFETY: a default action runs no code of ours.
+    unsafe { libc::signal(libc::SIGSTKFLT, libc::SIG_DFL) };
 }
 
 impl Meaning {

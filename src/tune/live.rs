@@ -87,7 +87,8 @@ impl Testbed for Live<'_> {
         let settings = Settings::of(&config);
         let loader = Box::new(move |_| Loading::Done(Ok(Arc::clone(&config))));
         let (signals, output, env) = (&mut *self.signals, self.output, self.env.clone());
-        let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env };
+        let estate = Err("a candidate has no successor");
+        let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env, estate, predecessor: None };
         let mut host = Linux::new(around).map_err(|error| fail(error.to_string()))?;
         let backstage = Backstage::default();
         let mut stage = LiveStage::new(self.plan, target, &backstage, started, connections());
@@ -110,7 +111,7 @@ impl Testbed for Live<'_> {
         let measured = measured.map_err(|_| fail("the measuring thread panicked".to_owned()))?;
         // A candidate that gives up on its own stops too, and the script takes that for an interruption.
         match outcome {
-            Outcome::Stopped => measured,
+            Outcome::Stopped | Outcome::HandedOver => measured,
             Outcome::WorkersNotBooting { reason } | Outcome::WorkersKeepFailing { reason } => Err(fail(reason)),
             Outcome::AppNotLoaded { reason } => {
                 self.not_loaded = Some(reason.clone());

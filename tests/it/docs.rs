@@ -13,7 +13,7 @@ use crate::support::folder::Folder;
 use crate::support::parts;
 
 /// The highest exposure of the unit that `systemd-analyze security` may find, in tenths.
-const EXPOSURE: &str = "--threshold=20";
+const EXPOSURE: &str = "--threshold=16";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

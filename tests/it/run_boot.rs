@@ -43,12 +43,12 @@ fn every_problem_of_a_configuration_is_told_at_once() {
 }
 
 #[test]
-fn a_port_in_use_ends_with_73() {
+fn a_port_in_use_ends_with_75_and_names_who_has_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = taken.local_addr().expect("ask for the port");
     let (code, said) = run_with(&format!("[app]\nkind = \"command\"\ncommand = [\"true\"]\n[listen]\naddress = \"{address}\"\n"));
-    assert_eq!(code, Some(73));
-    assert!(said.contains(&format!("{address} is in use")), "{said}");
+    assert_eq!(code, Some(75));
+    assert!(said.contains(&format!("{address} is in use by pid {}", std::process::id())), "{said}");
 }
 
 #[test]

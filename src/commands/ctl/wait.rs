@@ -61,6 +61,33 @@ impl Watch {
         })
     }
 
+    /// Until another supervisor than `before` has the service, and how it then is. The old one closes the conversation when it hands the
+    /// service over: `again` begins another at the same socket.
+    pub(super) fn upgrade(
+        self,
+        client: &mut Client,
+        before: &Status,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<Status, CtlError> {
+        self.spinner.enable_steady_tick(TICK);
+        let mut after = None;
+        loop {
+            match client.progress(after) {
+                Ok(status) if status.pid != before.pid => return Ok(status),
+                Ok(status) if status.failed_upgrades > before.failed_upgrades => {
+                    return Err(CtlError::UpgradeFailed(status.last_upgrade_failure.unwrap_or_default()));
+                }
+                Ok(status) => after = Some(status.changes),
+                Err(ControlError::Broken(_)) => {
+                    *client = again().map_err(|_| CtlError::Stops)?;
+                    after = None;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.show("the new program starts its workers")?;
+        }
+    }
+
     /// Until the supervisor's process is gone.
     pub(super) fn end(self, client: &mut Client, process: Option<&Peer>) -> Result<(), CtlError> {
         self.spinner.enable_steady_tick(TICK);

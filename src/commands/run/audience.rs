@@ -1,91 +1,111 @@
 //! Those who hear of transitions: the log, Prometheus' counters, systemd, and the roster that scrapes read.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::chronicle::Chronicle;
-use super::roster::Roster;
-use crate::metrics::{Board, Counters};
+use super::desks::{Desks, Premises};
+use crate::commands::CommandError;
 use crate::serve::Audience;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Haste, Reason, Transition};
+use crate::supervisor::herald::{Herald, Notice};
 use crate::sys::clock;
 use crate::sys::linux::Linux;
-use crate::sys::remote::Remote;
+use crate::sys::succession::Predecessor;
 use crate::sys::systemd::Systemd;
-use crate::units::Slot;
+use crate::units::{Moment, Slot};
 
 /// Hears every turn of `run`'s main loop.
-pub(super) struct RunAudience {
-    systemd: Systemd,
-    counters: Arc<Counters>,
-    roster: Arc<Board<Roster>>,
-    remote: Remote,
+pub(super) struct RunAudience<'a> {
+    systemd: &'a Systemd,
+    premises: &'a Premises,
+    herald: Herald,
     chronicle: Chronicle,
-    status: String,
+    predecessor: Option<&'a Predecessor>,
+    /// Open while the service is ours.
+    desks: Option<Desks>,
 }
 
-impl RunAudience {
-    pub(super) fn new(systemd: Systemd, counters: Arc<Counters>, roster: Arc<Board<Roster>>, remote: Remote) -> Self {
-        Self { systemd, counters, roster, remote, chronicle: Chronicle::default(), status: String::new() }
+impl<'a> RunAudience<'a> {
+    /// Opens the desks, unless a predecessor has the service.
+    pub(super) fn new(
+        systemd: &'a Systemd,
+        premises: &'a Premises,
+        herald: Herald,
+        predecessor: Option<&'a Predecessor>,
+    ) -> Result<Self, CommandError> {
+        let desks = if predecessor.is_none() { Some(premises.open()?) } else { None };
+        Ok(Self { systemd, premises, herald, chronicle: Chronicle::default(), predecessor, desks })
     }
 
-    fn tell_systemd(&mut self, transition: &Transition) {
-        match transition {
-            Transition::BecameReady | Transition::ReloadFinished { .. } | Transition::ReloadFailed { .. } => self.systemd.ready(),
-            Transition::ReloadStarted { .. } => self.systemd.reloading(clock::now()),
-            Transition::Stopping { .. } => self.systemd.stopping(),
-            Transition::WorkerStarted { .. }
-            | Transition::WorkerReady { .. }
-            | Transition::WorkerStopping { .. }
-            | Transition::WorkerKilled { .. }
-            | Transition::WorkerStuck { .. }
-            | Transition::NobodyServes
-            | Transition::WorkerExited { .. }
-            | Transition::SlotWaits { .. }
-            | Transition::TargetChanged { .. }
-            | Transition::LogsReopened
-            | Transition::Answered { .. } => {}
+    /// Tells a predecessor when it may leave, and takes the service over when it says so.
+    fn succeed(&mut self, supervisor: &Supervisor) {
+        let Some(predecessor) = self.predecessor else { return };
+        if supervisor.serves_in_full() {
+            predecessor.say_ready();
         }
+        if !predecessor.charge().is_ours() || self.desks.is_some() || supervisor.is_stopping() {
+            return;
+        }
+        tracing::info!("the service is ours now");
+        self.systemd.speak();
+        self.herald.begin_anew();
+        self.premises.keep(self.systemd);
+        self.desks = Some(self.premises.open().unwrap_or_else(|error| {
+            // Workers serve; to end for this would be worse.
+            tracing::error!("metrics and control are not served: {error}");
+            Desks::default()
+        }));
     }
 
-    fn tell_status(&mut self, supervisor: &Supervisor) {
-        let doing = if supervisor.is_stopping() { "stopping, " } else { "" };
-        let barren = if supervisor.is_barren() { "; they keep failing, one is tried at a time" } else { "" };
-        let status = format!("{doing}{} of {} workers ready{barren}", supervisor.ready(), supervisor.target());
-        if status != self.status {
-            self.systemd.status(&status);
-            self.status = status;
+    fn tell_systemd(&mut self, supervisor: &Supervisor, transitions: &[Transition]) {
+        for notice in self.herald.turn(clock::now(), supervisor, transitions) {
+            match notice {
+                Notice::Ready => self.systemd.ready(),
+                Notice::Reloading => self.systemd.reloading(clock::now()),
+                Notice::Stopping => self.systemd.stopping(),
+                Notice::Alive => self.systemd.alive(),
+                Notice::Status(line) => self.systemd.status(&line),
+                Notice::Extend(span) => self.systemd.extend(span),
+            }
         }
     }
 }
 
-impl Audience<Linux<'_>> for RunAudience {
+impl Audience<Linux<'_>> for RunAudience<'_> {
     fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let now = clock::now();
         for transition in transitions {
             self.chronicle.note(now, transition);
         }
-        let before = self.roster.read();
-        self.roster.publish(before.next(now, host, supervisor, self.chronicle.clone()));
+        let roster = &self.premises.roster;
+        let before = roster.read();
+        roster.publish(before.next(now, host, supervisor, self.chronicle.clone()));
         for transition in transitions {
-            self.counters.record(transition, SystemTime::now());
+            self.premises.counters.record(transition, SystemTime::now());
         }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
-            self.tell_systemd(transition);
             if let Transition::TargetChanged { target } = transition {
                 host.tell_target(*target);
             }
         }
-        self.tell_status(supervisor);
+        self.succeed(supervisor);
+        self.tell_systemd(supervisor, transitions);
         // Who is answered finds what it was told in the status.
         for transition in transitions {
             if let Transition::Answered { request, answer } = transition {
-                self.remote.answer(*request, *answer);
+                self.premises.remote.answer(*request, *answer);
             }
         }
+        if transitions.contains(&Transition::HandedOver) {
+            self.desks = None;
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.herald.deadline()
     }
 }
 
@@ -135,6 +155,11 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         Transition::Answered { answer: Err(refusal), .. } => tracing::warn!("refused: {refusal}"),
         Transition::Answered { answer: Ok(_), .. } => {}
         Transition::BecameReady => tracing::info!("service ready"),
+        Transition::UpgradeStarted => tracing::info!("upgrade begins: the new program is started beside this one"),
+        Transition::UpgradeFailed { reason } => tracing::error!("upgrade failed, this supervisor keeps the service: {reason}"),
+        Transition::HandedOver => {
+            tracing::info!(successor = host.successor(), "upgrade finished: the service is the successor's");
+        }
         Transition::Stopping { haste: Haste::Graceful } => tracing::info!("stopping: requests in flight are answered"),
         Transition::Stopping { haste: Haste::Quick } => tracing::info!("stopping at once"),
     }

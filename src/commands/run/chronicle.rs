@@ -19,6 +19,9 @@ pub(super) struct Chronicle {
     pub(super) slots: BTreeMap<Slot, Past>,
     reloads: VecDeque<Arc<Ended>>,
     reload_began: Moment,
+    /// How many upgrades came to nothing, and why the last did.
+    pub(super) failed_upgrades: u64,
+    pub(super) last_upgrade_failure: Option<Arc<str>>,
     /// Counts what has happened.
     pub(super) changes: u64,
 }
@@ -65,7 +68,13 @@ impl Chronicle {
             Transition::ReloadStarted { .. } => self.reload_began = now,
             Transition::ReloadFinished { generation } => self.end_reload(now, *generation, None),
             Transition::ReloadFailed { generation, reason } => self.end_reload(now, *generation, Some(reason.clone())),
-            Transition::WorkerReady { .. }
+            Transition::UpgradeFailed { reason } => {
+                self.failed_upgrades += 1;
+                self.last_upgrade_failure = Some(reason.as_str().into());
+            }
+            Transition::UpgradeStarted
+            | Transition::HandedOver
+            | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
             | Transition::WorkerStuck { .. }

@@ -97,6 +97,8 @@ impl Roster {
             changes: self.changes,
             uptime_seconds: now.since(self.began).as_secs_f64(),
             reloads: self.chronicle.reloads(now),
+            failed_upgrades: self.chronicle.failed_upgrades,
+            last_upgrade_failure: self.chronicle.last_upgrade_failure.as_deref().map(str::to_owned),
             workers,
         }
     }

@@ -62,6 +62,15 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<WorkerId, Process>,
     dead: BTreeSet<WorkerId>,
     loaded: BTreeSet<Generation>,
+    pub(super) successor: Option<NewSupervisor>,
+}
+
+/// A simulated supervisor that is to take the place of the one that is tried out.
+pub(super) struct NewSupervisor {
+    ready: bool,
+    pub(super) in_charge: bool,
+    /// Its end is planned; it dies once.
+    doomed: bool,
 }
 
 pub(super) const TIMING: Timing =
@@ -78,6 +87,7 @@ impl World {
             processes: BTreeMap::new(),
             dead: BTreeSet::new(),
             loaded: BTreeSet::new(),
+            successor: None,
         }
     }
 
@@ -179,6 +189,36 @@ impl World {
         }
     }
 
+    fn start_successor(&mut self) {
+        assert!(self.successor.is_none(), "two successors at once");
+        let wait = self.chance.millis(15_000);
+        if self.fault(20) {
+            return self.plan(Duration::ZERO, Event::SuccessorEnded { reason: "EAGAIN".into() });
+        }
+        self.successor = Some(NewSupervisor { ready: false, in_charge: false, doomed: false });
+        if self.fault(20) {
+            self.doom(wait);
+        } else if !self.fault(20) {
+            self.plan(wait, Event::SuccessorReady);
+        }
+    }
+
+    fn doom(&mut self, wait: Duration) {
+        if let Some(successor) = self.successor.as_mut().filter(|successor| !successor.doomed) {
+            successor.doomed = true;
+            self.plan(wait, Event::SuccessorEnded { reason: "exit code 1".into() });
+        }
+    }
+
+    fn signal_successor(&mut self, obeys: bool) {
+        // It may have ended, or never been, and the news not be heard yet.
+        assert!(self.successor.as_ref().is_none_or(|successor| !successor.in_charge), "it has the service and is told to leave");
+        if obeys {
+            let wait = self.chance.millis(2_000);
+            self.doom(wait);
+        }
+    }
+
     fn obeys(&self, worker: WorkerId) -> bool {
         self.processes.get(&worker).is_some_and(|process| process.obedient && !process.hung)
     }
@@ -198,6 +238,12 @@ impl World {
             10 => {
                 let wish = Wish::Replace(WorkerId(1 + self.chance.below(40)));
                 self.plan(Duration::ZERO, Event::Requested { request: RequestId(self.sequence), wish });
+            }
+            11 => self.plan(Duration::ZERO, Event::Asked(Wish::Upgrade)),
+            12 if self.successor.is_none() => {
+                self.plan(Duration::ZERO, Event::Preceded);
+                let wait = self.chance.millis(9_000);
+                self.plan(wait, Event::PredecessorLeft);
             }
             _ => {}
         }
@@ -222,7 +268,14 @@ impl World {
                 }
             }
             Event::BecameReady { worker } | Event::Beat { worker } => self.live(*worker),
-            Event::Woke
+            Event::SuccessorReady => match &mut self.successor {
+                Some(successor) => successor.ready = true,
+                None => return Some(Event::Woke),
+            },
+            Event::SuccessorEnded { .. } => self.successor = None,
+            Event::Preceded
+            | Event::PredecessorLeft
+            | Event::Woke
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
             | Event::Worn { .. }
@@ -256,6 +309,17 @@ impl Host for World {
             }
             Command::Kill { worker } => self.kill(worker),
             Command::ReopenLogs => {}
+            Command::StartSuccessor => self.start_successor(),
+            Command::HandOver { .. } => {
+                let successor = self.successor.as_mut().expect("somebody takes over");
+                assert!(successor.ready, "it was not ready");
+                successor.in_charge = true;
+            }
+            Command::EndSuccessor { .. } => {
+                let obeys = !self.fault(30);
+                self.signal_successor(obeys);
+            }
+            Command::KillSuccessor => self.signal_successor(true),
         }
     }
 

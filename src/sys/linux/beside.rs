@@ -73,6 +73,10 @@ impl Linux<'_> {
             | Event::Beat { .. }
             | Event::Worn { .. }
             | Event::Leaving { .. }
+            | Event::SuccessorReady
+            | Event::SuccessorEnded { .. }
+            | Event::Preceded
+            | Event::PredecessorLeft
             | Event::Asked(_)
             | Event::Requested { .. } => Ok(false),
         };

@@ -79,6 +79,8 @@ unsafe fn set_up(prepared: &Prepared, env: &[*mut libc::c_char]) -> u8 {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
         }
+        // What systemd may send to the whole control group when a supervisor hangs (WatchdogSignal=): its workers still serve.
+        libc::signal(libc::SIGSTKFLT, libc::SIG_IGN);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         let step = take_standing(&prepared.standing);
         if step != 0 {

@@ -111,6 +111,9 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::ReloadFinished { .. }
                 | Transition::ReloadFailed { .. }
                 | Transition::TargetChanged { .. }
+                | Transition::UpgradeStarted
+                | Transition::UpgradeFailed { .. }
+                | Transition::HandedOver
                 | Transition::LogsReopened
                 | Transition::Answered { .. }
                 | Transition::Stopping { .. } => {}

@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod shop;
+pub(crate) mod systemd_box;
 pub(crate) mod turn;
 
 use std::time::Duration;

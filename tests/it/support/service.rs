@@ -112,6 +112,19 @@ address = "@LISTEN@"
         self.start_by(Command::new(env!("CARGO_BIN_EXE_tuningfork")))
     }
 
+    /// Adds to its configuration.
+    pub(crate) fn extend(mut self, more: &str) -> Self {
+        self.config.push_str(more);
+        self
+    }
+
+    /// Starts it by a link of this name in its directory, and waits until it says that it is ready.
+    pub(crate) fn ready_from(self, link: &str) -> Running {
+        let program = self.directory.path().join(link);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tuningfork"), &program).expect("link the program");
+        self.start_by(Command::new(program)).until_ready()
+    }
+
     /// Starts it by a program that becomes it: `program` with `arguments` gets its command line as further arguments.
     pub(crate) fn ready_through(self, program: &Path, arguments: &[&str]) -> Running {
         let mut command = Command::new(program);

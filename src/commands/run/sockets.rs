@@ -1,0 +1,43 @@
+//! The listening sockets of the service and of its two desks: passed to us, or bound. Either all are there, or the start fails.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::commands::socket;
+use crate::config::Config;
+use crate::control::Server;
+use crate::sys::inherit::{self, Inherited};
+use crate::sys::listen::{ListenError, Listeners};
+
+/// What is listened on, and where it came from.
+pub(super) struct Sockets {
+    /// What the workers accept on.
+    pub(super) http: Arc<Listeners>,
+    /// Of [metrics].
+    pub(super) metrics: Option<Arc<Listeners>>,
+    /// Of [control].
+    pub(super) control: Option<Arc<Listeners>>,
+    /// Names under which the service manager's store keeps what nobody needs.
+    pub(super) lapsed: Vec<String>,
+}
+
+impl Sockets {
+    /// Takes what was passed, and binds the rest.
+    pub(super) fn open(path: &Path, config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
+        let http = Arc::new(inherited.listeners(&config.listen)?);
+        let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
+        let control = control(path, config, &mut inherited);
+        Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
+    }
+}
+
+/// A service that cannot be told anything at its socket can still serve, and be told by signals.
+fn control(path: &Path, config: &Config, inherited: &mut Inherited) -> Option<Listeners> {
+    let configured = config.control.as_ref().map(|control| control.socket.clone());
+    let Some(place) = configured.or_else(|| socket::default_place(path)) else {
+        tracing::warn!("no control socket: there is no folder for one; name its path under [control]");
+        return None;
+    };
+    let opened = inherited.one(inherit::CONTROL, &Server::listen(&place));
+    opened.inspect_err(|error| tracing::error!("no control socket, `tuningfork ctl` will not work: {error}")).ok()
+}

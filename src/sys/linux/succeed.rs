@@ -1,0 +1,80 @@
+//! The host's part in an upgrade: starts the successor, hears of it and of the predecessor, and hands the service over.
+
+use rustix::process::Signal;
+
+use super::Linux;
+use crate::supervisor::event::{Event, Haste, Wish};
+use crate::sys::succession::{Charge, Successor, Tidings};
+
+impl Linux<'_> {
+    /// The process that takes our place.
+    #[must_use]
+    pub fn successor(&self) -> Option<u32> {
+        self.successor.as_ref().map(|successor| successor.pid().as_raw_nonzero().get().unsigned_abs())
+    }
+
+    pub(super) fn hear_of_succession(&mut self) {
+        while let Some(news) = self.successor.as_mut().and_then(Successor::hear) {
+            match news {
+                Tidings::Ready => self.events.push_back(Event::SuccessorReady),
+                Tidings::Ended(reason) => {
+                    self.successor = None;
+                    self.events.push_back(Event::SuccessorEnded { reason });
+                }
+            }
+        }
+        let Some(predecessor) = self.around.predecessor else { return };
+        if predecessor.hear() {
+            self.events.push_back(match predecessor.charge() {
+                Charge::Orphaned => {
+                    tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
+                    Event::Asked(Wish::Stop(Haste::Graceful))
+                }
+                Charge::Alone => Event::PredecessorLeft,
+                Charge::InCharge | Charge::Waiting => Event::Woke,
+            });
+        }
+    }
+
+    pub(super) fn start_successor(&mut self) {
+        let started = match &self.around.estate {
+            Ok(estate) => Successor::start(estate).map_err(|error| format!("the new program could not be started: {error}")),
+            Err(reason) => Err((*reason).to_owned()),
+        };
+        match started {
+            Ok(successor) => self.successor = Some(successor),
+            Err(reason) => self.events.push_back(Event::SuccessorEnded { reason }),
+        }
+    }
+
+    pub(super) fn hand_over(&self, then_reload: bool) {
+        let (Some(successor), Ok(estate)) = (&self.successor, &self.around.estate) else { return };
+        estate.systemd.main_pid(successor.pid().as_raw_nonzero().get().unsigned_abs());
+        if !estate.systemd.barrier() {
+            tracing::warn!("systemd does not confirm the new main process");
+        }
+        // Whatever we say from now on would be taken for another's.
+        estate.systemd.fall_silent();
+        estate.leave();
+        if then_reload {
+            successor.signal(Signal::HUP);
+        }
+        successor.go();
+    }
+
+    pub(super) fn signal_successor(&self, signals: &[Signal]) {
+        if let Some(successor) = &self.successor {
+            for signal in signals {
+                successor.signal(*signal);
+            }
+        }
+    }
+
+    pub(super) fn end_successor(&self, haste: Haste) {
+        let signal = match haste {
+            Haste::Graceful => Signal::TERM,
+            Haste::Quick => Signal::INT,
+        };
+        self.signal_successor(&[signal, Signal::CONT]);
+    }
+}

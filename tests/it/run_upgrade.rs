@@ -1,0 +1,235 @@
+//! What USR2 does: another supervisor takes the place of the one that runs, or nothing changes.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tuningfork::control::Client;
+
+use crate::support::hammer::{Hammer, Outcome, Reuse, Tally};
+use crate::support::http;
+use crate::support::process::{End, children, lives, send};
+use crate::support::service::{Running, Service, free_port};
+
+/// How long anything is waited for when the first supervisor has gone.
+const PATIENCE: Duration = Duration::from_mins(1);
+const STARTED: &str = "upgrade finished: the service is the successor's";
+
+fn config(extra: &str) -> String {
+    format!(
+        r#"
+workers = 2
+connections = 20
+{extra}
+[app]
+kind = "command"
+command = ["{program}", "demo-worker", "--connections", "{{connections}}", "--faults", "--steer", "@DIR@"]
+[listen]
+address = "@LISTEN@"
+[control]
+socket = "@DIR@/control.sock"
+"#,
+        program = env!("CARGO_BIN_EXE_tuningfork")
+    )
+}
+
+/// Waits for so many lines that hold `part`, whoever writes them, and gives the last.
+fn await_line(running: &Running, part: &str, times: usize) -> String {
+    let found = running.journal.wait(PATIENCE, |lines| lines.iter().filter(|line| line.contains(part)).nth(times - 1).cloned());
+    found.unwrap_or_else(|| panic!("not {times} times: {part}\n{}", running.said()))
+}
+
+/// The supervisor that took over in the upgrade of this number, once all that came before it have gone.
+fn await_successor(running: &Running, upgrade: usize, before: u32) -> u32 {
+    let line = await_line(running, STARTED, upgrade);
+    let pid = line.split("successor=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let gone = running.journal.wait(PATIENCE, |_| (!lives(before)).then_some(()));
+    assert!(gone.is_some(), "the predecessor stays\n{}", running.said());
+    pid.unwrap_or_else(|| panic!("no pid in {line:?}"))
+}
+
+/// Ends the service whose supervisor has changed, and checks that nothing is left.
+fn stop(running: &mut Running, supervisor: u32) {
+    send(supervisor, Signal::TERM);
+    let gone = running.journal.wait(PATIENCE, |_| (!lives(supervisor)).then_some(()));
+    assert!(gone.is_some(), "the successor does not stop\n{}", running.said());
+    assert_eq!(running.await_end(), End::Code(0), "{}", running.said());
+}
+
+fn all_ok(tally: &Tally) -> bool {
+    tally.keys().all(|outcome| *outcome == Outcome::Ok) && tally.contains_key(&Outcome::Ok)
+}
+
+fn hammer(running: &Running, reuse: Reuse) -> Hammer {
+    let address = running.address().clone();
+    Hammer { address, path: "/work?cpu_us=200&wait_ms=2".to_owned(), clients: 8, requests: usize::MAX, reuse }
+}
+
+/// Puts a program in the place of the one that runs.
+fn replace(running: &Running, script: &str) {
+    let new = running.directory().join("new");
+    fs::write(&new, script).expect("write a program");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    fs::rename(new, running.directory().join("tuningfork")).expect("replace the program");
+}
+
+fn restore(directory: &Path) {
+    let link = directory.join("tuningfork");
+    fs::remove_file(&link).ok();
+    symlink(env!("CARGO_BIN_EXE_tuningfork"), &link).expect("link the program");
+}
+
+#[test]
+fn three_upgrades_hand_every_socket_over_and_lose_no_request() {
+    for (service, reuse) in
+        [(Service::with_config(&config("")).on_tcp(), Reuse::Never), (Service::with_config(&config("")), Reuse::KeepAlive)]
+    {
+        let metrics = format!("127.0.0.1:{}", free_port());
+        let service = service.extend(&format!("[metrics]\nlisten = \"{metrics}\"\n"));
+        let mut running = service.ready();
+        let load = hammer(&running, reuse).start();
+        let control = running.directory().join("control.sock");
+        let mut supervisor = running.pid();
+        for upgrade in 1..=3 {
+            let workers = children(supervisor);
+            send(supervisor, Signal::USR2);
+            let successor = await_successor(&running, upgrade, supervisor);
+            assert_ne!(successor, supervisor);
+            await_line(&running, &format!("notify: MAINPID={successor}"), 1);
+            await_line(&running, "the service is ours now", upgrade);
+            assert!(workers.iter().all(|pid| !lives(*pid)), "old workers stay");
+            supervisor = successor;
+            let page = http::get(&http::Address::Tcp(metrics.clone()), "/metrics").expect("metrics");
+            assert!(page.text().contains("tuningfork_build_info"), "{}", page.text());
+            let mut client = Client::connect(&control).expect("the control socket");
+            let status = client.status().expect("the status");
+            assert_eq!((status.pid, status.ready), (successor, 2));
+            let process = client.process().expect("who listens");
+            assert!(!process.has_ended_within(Duration::ZERO), "the socket tells another process than that which answers");
+        }
+        let tally = load.finish();
+        assert!(all_ok(&tally), "{reuse:?}: {tally:?}\n{}", running.said());
+        assert_eq!(running.get("/ok").status, 200);
+        stop(&mut running, supervisor);
+        assert!(!control.exists() && !running.directory().join("web.sock").exists(), "socket files are left");
+        assert!(!running.said().contains("ERROR"), "{}", running.said());
+    }
+}
+
+#[test]
+fn a_program_that_is_no_good_changes_nothing() {
+    let mut running = Service::with_config(&config("boot-timeout = 1\ngraceful-timeout = 1")).ready_from("tuningfork");
+    let before = running.children();
+    let load = hammer(&running, Reuse::KeepAlive).start();
+    let bad = [
+        ("#!/bin/sh\nexit 9\n", "ended with exit code 9 before it was ready"),
+        ("#!/bin/sh\nkill -SEGV $$\n", "ended with signal 11 before it was ready"),
+        ("#!/bin/sh\nexec sleep 1000\n", "was not ready within twice boot-timeout"),
+        ("no program at all", "could not be started: execve"),
+    ];
+    for (count, (program, reason)) in bad.into_iter().enumerate() {
+        replace(&running, program);
+        running.signal(Signal::USR2);
+        running.await_log_times("upgrade failed, this supervisor keeps the service", count + 1);
+        running.await_log(reason);
+        running.await_children("the old workers and nobody else", |now| now == before);
+    }
+    fs::remove_file(running.directory().join("tuningfork")).expect("remove the program");
+    running.signal(Signal::USR2);
+    running.await_log("is not an executable file");
+    // One whose workers do not boot says so itself.
+    restore(running.directory());
+    fs::write(running.directory().join("boot_fail"), "").expect("write a file");
+    running.signal(Signal::USR2);
+    running.await_log_times("upgrade failed, this supervisor keeps the service", 6);
+    running.await_log("keeps the service: no worker became ready");
+    // And one whose configuration is wrong.
+    fs::remove_file(running.directory().join("boot_fail")).expect("remove a file");
+    let config = running.config();
+    fs::write(running.directory().join("tuningfork.toml"), "workers = 0\n").expect("write a file");
+    running.signal(Signal::USR2);
+    running.await_log_times("upgrade failed, this supervisor keeps the service", 7);
+    running.await_children("the old workers and nobody else", |now| now == before);
+    let tally = load.finish();
+    assert!(all_ok(&tally), "{tally:?}");
+    fs::write(running.directory().join("tuningfork.toml"), config).expect("write a file");
+    let old = running.pid();
+    running.signal(Signal::USR2);
+    let successor = await_successor(&running, 1, old);
+    assert_eq!(running.get("/ok").status, 200);
+    stop(&mut running, successor);
+}
+
+#[test]
+fn ctl_upgrade_waits_and_tells_what_became_of_it() {
+    let mut running = Service::with_config(&config("boot-timeout = 5")).ready_from("tuningfork");
+    let ctl = |running: &Running| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+        let config = running.directory().join("tuningfork.toml");
+        command.args(["ctl", "upgrade", "--wait", "--config"]).arg(config).output().expect("run ctl")
+    };
+    replace(&running, "#!/bin/sh\nexit 9\n");
+    let failed = ctl(&running);
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("the old program keeps the service") && said.contains("exit code 9"), "{said}");
+    restore(running.directory());
+    let old = running.pid();
+    let done = ctl(&running);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let successor = await_successor(&running, 1, old);
+    let said = [done.stdout, done.stderr].concat();
+    assert!(String::from_utf8_lossy(&said).contains(&format!("pid {successor}")), "{}", String::from_utf8_lossy(&said));
+    stop(&mut running, successor);
+}
+
+#[test]
+fn a_stop_during_an_upgrade_stops_both() {
+    let mut running = Service::with_config(&config("")).ready_from("tuningfork");
+    replace(&running, "#!/bin/sh\nexec sleep 1000\n");
+    running.signal(Signal::USR2);
+    running.await_log("upgrade begins");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn a_reload_wished_for_during_an_upgrade_is_made_by_the_successor() {
+    let mut running = Service::with_config(&config("")).ready();
+    let old = running.pid();
+    fs::write(running.directory().join("boot_sleep"), "300").expect("write a file");
+    running.signal(Signal::USR2);
+    running.await_log("upgrade begins");
+    running.signal(Signal::HUP);
+    let successor = await_successor(&running, 1, old);
+    await_line(&running, "reload finished", 1);
+    stop(&mut running, successor);
+}
+
+#[test]
+fn a_successor_ends_when_its_predecessor_is_killed_before_it_has_the_service() {
+    let mut running = Service::with_config(&config("")).ready();
+    fs::write(running.directory().join("boot_sleep"), "30000").expect("write a file");
+    running.signal(Signal::USR2);
+    running.await_log_times("tuningfork starts", 2);
+    running.signal(Signal::KILL);
+    assert_eq!(running.await_end(), End::Signal(9));
+}
+
+#[test]
+fn a_second_upgrade_waits_until_the_first_supervisor_has_left() {
+    let mut running = Service::with_config(&config("")).ready();
+    let old = running.pid();
+    let address = running.address().clone();
+    let slow = std::thread::spawn(move || http::get(&address, "/sleep/1500"));
+    running.await_busy();
+    running.signal(Signal::USR2);
+    let line = await_line(&running, STARTED, 1);
+    let first: u32 = line.split("successor=").nth(1).and_then(|pid| pid.trim().parse().ok()).expect("a pid");
+    send(first, Signal::USR2);
+    let second = await_successor(&running, 2, first);
+    assert!(!lives(old));
+    assert_eq!(slow.join().expect("the client").expect("an answer").status, 200);
+    stop(&mut running, second);
+}
