@@ -2,6 +2,7 @@
 //!
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
+mod beside;
 mod succeed;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,18 +16,22 @@ use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
+use super::hooks::{HookKind, Hooks};
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
+use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
+use super::reserve::Reserve;
+use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
 use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
-use crate::supervisor::event::{Command, Event, Settings};
+use crate::supervisor::event::{Command, Event, Reason, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -78,12 +83,22 @@ pub struct Linux<'a> {
     events: VecDeque<Event>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
+    /// The place and origin of every worker that was ordered and has not ended.
+    ordered: BTreeMap<WorkerId, (Slot, Generation)>,
+    /// The numbers that workers had of whose end the supervisor is about to hear.
+    ended: BTreeMap<WorkerId, u32>,
+    hooks: Hooks,
+    /// There is one once a configuration has a `max-memory`.
+    memory: Option<MemoryWatch>,
+    shortage: Shortage,
+    reserve: Reserve,
 }
 
 impl<'a> Linux<'a> {
     /// Prepares this process to supervise. Fails only when the system refuses basic things.
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let reserve = Reserve::for_listeners(around.listeners.all().len());
         let events = around.predecessor.map(|_| Event::Preceded).into_iter().collect();
         Ok(Self {
             around,
@@ -95,6 +110,12 @@ impl<'a> Linux<'a> {
             successor: None,
             events,
             adopted: false,
+            ordered: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            hooks: Hooks::default(),
+            memory: None,
+            shortage: Shortage::watch(),
+            reserve,
         })
     }
 
@@ -125,6 +146,10 @@ impl<'a> Linux<'a> {
             let origin = Origin::of(config).map_err(|error| error.to_string())?;
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
+            }
+            if origin.config.care.max_memory.is_some() && self.memory.is_none() {
+                let watch = MemoryWatch::start(clock::now());
+                self.memory = Some(watch.map_err(|error| format!("memory cannot be watched: {error}"))?);
             }
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
@@ -157,7 +182,17 @@ impl<'a> Linux<'a> {
         }
     }
 
+    /// Makes a worker, after its hook if there is one.
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+        self.ordered.insert(worker, (slot, generation));
+        match self.run_hook(HookKind::BeforeFork, worker, None, None) {
+            Ok(true) => {}
+            Ok(false) => self.make(worker, slot, generation),
+            Err(error) => self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() }),
+        }
+    }
+
+    fn make(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
         let Some(origin) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.origin)) else {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
@@ -170,7 +205,8 @@ impl<'a> Linux<'a> {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
                     };
-                    self.children.add(worker, Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation });
+                    let child = Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation, greeted: false };
+                    self.children.add(worker, child);
                 })
             }
         };
@@ -246,17 +282,19 @@ impl<'a> Linux<'a> {
         self.generations.see_off(now);
         self.hear_inquiries();
         self.hear_zygotes();
+        self.hear_hooks();
         self.hear_workers();
         self.hear_of_succession();
+        self.watch_memory();
+        let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
-            for ended in self.children.reap() {
-                self.generations.tell(ended.generation, News::Ended { pid: ended.pid.as_raw_nonzero().get() });
-                self.events.push_back(Event::Exited { worker: ended.worker, exit: ended.exit });
-            }
+            self.reap();
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers(self.successor.as_ref().map(Successor::pid));
+                let mut known = self.hooks.pids();
+                known.extend(self.successor.as_ref().map(Successor::pid));
+                self.children.reap_strangers(&known);
             }
         }
     }
@@ -360,6 +398,12 @@ impl<'a> Linux<'a> {
             if said.beat {
                 self.events.push_back(Event::Beat { worker });
             }
+            if said.worn {
+                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
+            }
+            if said.leaving {
+                self.events.push_back(Event::Leaving { worker });
+            }
         }
     }
 
@@ -367,6 +411,7 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
+        fds.extend(self.hooks.fds());
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
         fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
@@ -393,7 +438,11 @@ impl Host for Linux<'_> {
                 self.generations.remove(generation, clock::now());
             }
             Command::ReopenLogs => self.reopen_logs(),
-            Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Command::Spawn { worker, slot, generation } => {
+                self.reserve.release();
+                self.spawn(worker, slot, generation);
+                self.reserve.refill();
+            }
             // A stopped worker takes SIGTERM only once it runs again.
             Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),
             Command::Quit { worker } => {
@@ -413,6 +462,7 @@ impl Host for Linux<'_> {
                 // It was asked of a zygote that does not answer: without the zygote there is no worker to wait for.
                 None if self.generations.give_up_on(worker) => {}
                 None => {
+                    self.hooks.abandon(worker);
                     let reason = "it was never made".to_owned();
                     self.events.push_back(Event::SpawnFailed { worker, reason });
                 }
@@ -420,12 +470,13 @@ impl Host for Linux<'_> {
         }
     }
 
+    fn queued_event(&mut self) -> Option<Event> {
+        self.events.pop_front().map(|event| self.hand_out(event))
+    }
+
     fn next_event(&mut self, deadline: Option<Moment>) -> Event {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
-                    self.early.remove(worker);
-                }
+            if let Some(event) = self.queued_event() {
                 return event;
             }
             if deadline.is_some_and(|deadline| deadline <= clock::now()) {
@@ -436,7 +487,8 @@ impl Host for Linux<'_> {
                 }
                 continue;
             }
-            let timers = self.children.next_timer().into_iter().chain(self.generations.next_timer());
+            let timers =
+                [self.children.next_timer(), self.generations.next_timer(), self.hooks.next_timer()].into_iter().flatten();
             self.wait(deadline.into_iter().chain(timers).min());
             self.look();
         }
@@ -448,6 +500,10 @@ impl Drop for Linux<'_> {
     fn drop(&mut self) {
         self.inquiries.clear();
         self.generations.clear();
+        while !self.hooks.is_empty() {
+            self.wait(self.hooks.next_timer());
+            self.hear_hooks();
+        }
         self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }
 }
