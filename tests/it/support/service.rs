@@ -143,6 +143,13 @@ address = "@LISTEN@"
         self.start_by(command).until_ready()
     }
 
+    /// The same without waiting for what it logs: nobody may be there to hear it.
+    pub(crate) fn start_through(self, program: &Path, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_tuningfork"));
+        self.start_by(command)
+    }
+
     /// Starts it by a program that becomes it, without waiting.
     pub(crate) fn start_by(self, mut command: Command) -> Running {
         let file = write_config(self.directory.path(), &self.config, &self.address);
