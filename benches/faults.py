@@ -19,13 +19,19 @@ CATALOGUE = common.ROOT / "tests/it/faults/catalogue.toml"
 SHOWN = 160  # characters of a reason
 
 
+def program(options):
+    """What runs tests."""
+    if options.program:
+        return [options.program]
+    return ["cargo", "test", *([] if options.debug else ["--release"]), "--test", "it", "--"]
+
+
 def run(tests, subject, options):
     """Which tests passed, what they found (fault → sentences), and the first line of why each of the others failed."""
     with tempfile.TemporaryDirectory(prefix="tuningfork-bench-") as folder:
         file = os.path.join(folder, "findings")
         env = {**common.environment({}), "FAULT_FINDINGS": file, **({"SUPERVISOR_UNDER_TEST": subject} if subject else {})}
-        command = ["cargo", "test", *([] if options.debug else ["--release"]), "--test", "it", "--", "--exact",
-                   f"--test-threads={options.threads}", *sorted(tests)]
+        command = [*program(options), "--exact", f"--test-threads={options.threads}", *sorted(tests)]
         said = subprocess.run(command, cwd=common.ROOT, env=env, text=True, errors="replace", stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT).stdout
         results = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", said, re.M))
@@ -45,8 +51,7 @@ def run(tests, subject, options):
 def tests_of(fault, options, known={}):
     """The tests of the integration crate that cause it. They are listed once."""
     if not known:
-        command = ["cargo", "test", *([] if options.debug else ["--release"]), "--test", "it", "--", "--list", "--format", "terse"]
-        said = subprocess.run(command, cwd=common.ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout
+        said = subprocess.run([*program(options), "--list", "--format", "terse"], cwd=common.ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout
         known["names"] = re.findall(r"^(\S+): test$", said, re.M)
     named = [name for name in known["names"] if fault["id"].lower() in re.match(r"(f\d\d[zg]?_)*", name.rpartition("::")[2]).group()]
     return sorted({*named, *fault.get("also", [])})
@@ -71,6 +76,7 @@ def cell(fault, tests, results, reasons, found):
 def main():
     parser = common.arguments(__doc__)
     parser.add_argument("--debug", action="store_true", help="test the debug build: quicker to build")
+    parser.add_argument("--program", help="a test program that `cargo test --test it --no-run` named, instead of cargo")
     parser.add_argument("--threads", type=int, default=4, help="tests at a time")
     parser.add_argument("--only", nargs="*", help="only these faults, such as F07")
     options = parser.parse_args()

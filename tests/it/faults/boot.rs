@@ -246,7 +246,9 @@ fn f52g_bad_configuration_on_reload() {
     let reload = live.reload(Duration::from_secs(5));
     let report = load.finish();
     let stayed = live.serving() == before;
-    let found = format!("{reload:?}; {} of {} requests lost; old workers {}", report.lost.len(), report.sent, kept(stayed));
+    let ended = if live.is_alive() { "lives" } else { "has ended" };
+    let found =
+        format!("the supervisor {ended}; {} of {} requests lost; old workers {}", report.lost.len(), report.sent, kept(stayed));
     let good = reload.is_err() && report.lost.is_empty() && stayed;
     if !good {
         live.clear();

@@ -81,7 +81,8 @@ pub(super) fn state(pid: u32) -> Option<char> {
 /// The names of a process's threads.
 pub(super) fn threads(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut names: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect();
+    let mut names: Vec<String> =
+        tasks.filter_map(|task| Some(fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned())).collect();
     names.sort();
     names
 }

@@ -11,8 +11,9 @@ use crate::support::PATIENCE;
 use crate::support::http::{self, Client};
 use crate::support::process::{End, send};
 
-/// Reloads in each mode on each kind of socket, and requests a second; `FAULT_REQUESTS` asks for so many requests over 50 reloads instead.
+/// Reloads in each mode on each kind of socket, the time between them, and requests a second; `FAULT_REQUESTS` asks for so many requests over 50 reloads instead.
 const RELOADS: usize = 5;
+const EVERY: Duration = Duration::from_millis(200);
 const RATE: f64 = 300.0;
 const MANY_RELOADS: usize = 50;
 const MANY_RATE: f64 = 2_000.0;
@@ -27,8 +28,11 @@ fn reloads_under_load(fault: &str, kind: Kind, class: &'static str, modes: &[Mod
         let report = match long {
             None => {
                 let load = Load::new(live.address(), mode, RATE).start();
-                (0..RELOADS).for_each(|_| assert_eq!(live.reload(PATIENCE), Ok(())));
-                reloads += RELOADS;
+                for _ in 0..RELOADS {
+                    pause(EVERY);
+                    assert_eq!(live.reload(PATIENCE), Ok(()));
+                    reloads += 1;
+                }
                 load.finish()
             }
             Some(requests) => {

@@ -115,7 +115,7 @@ fn f30_no_thread_is_made_after_the_start() {
     }
     assert_eq!(live.reload(PATIENCE), Ok(()));
     let after = threads(live.pid());
-    verdict("F30", before == after, &format!("threads at the start {before:?}, later {after:?}"));
+    verdict("F30", before == after, &format!("at the start {}, later {}", before.join(" "), after.join(" ")));
     live.audit();
 }
 
