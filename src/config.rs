@@ -3,6 +3,7 @@
 
 mod address;
 mod app;
+mod auto;
 mod care;
 mod check;
 mod confinement;
@@ -22,10 +23,10 @@ mod template;
 mod tests;
 
 use std::fmt;
-use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use auto::{Machine, Origin};
 pub use care::Care;
 pub use confinement::{Affinity, Confinement, Limit, Limits};
 pub use control::socket_in as control_socket;
@@ -45,6 +46,8 @@ pub struct Config {
     pub listen: Listen,
     /// How many workers.
     pub workers: Workers,
+    /// Who said so.
+    pub workers_from: Origin,
     /// How many connections a worker serves at the same time.
     pub connections: Connections,
     /// How long the supervisor waits for what.
@@ -104,6 +107,15 @@ pub enum App {
 }
 
 impl App {
+    /// Where workers run, absolute.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Command(app) => &app.directory,
+            Self::Python(app) => &app.directory,
+        }
+    }
+
     /// Whether a worker serves one request at a time whatever `connections` says, so that trying other numbers is pointless.
     #[must_use]
     pub fn collapses_connections(&self) -> bool {
@@ -296,8 +308,8 @@ pub struct Surroundings {
     pub web_concurrency: Option<String>,
     /// The environment variable VIRTUAL_ENV.
     pub virtual_env: Option<PathBuf>,
-    /// Cores this process may use (affinity and cgroup quota seen).
-    pub cores: NonZeroU16,
+    /// What of the host may be used.
+    pub machine: Machine,
     /// The directory that holds the configuration file, absolute: relative paths in it start here.
     pub directory: PathBuf,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{CommandError, gunicorn};
 use crate::config::gunicorn::CommandLine;
-use crate::config::{Colour, Config, Surroundings};
+use crate::config::{Bytes, Colour, Config, Machine, Surroundings};
 use crate::sys::host;
 use crate::sys::linux::Loading;
 
@@ -110,7 +110,23 @@ pub(super) fn surroundings(directory: PathBuf) -> Surroundings {
     Surroundings {
         web_concurrency: env::var("WEB_CONCURRENCY").ok(),
         virtual_env: env::var_os("VIRTUAL_ENV").map(PathBuf::from),
-        cores: host::cores().usable,
+        machine: machine(),
         directory,
     }
+}
+
+/// What of this host may be used.
+fn machine() -> Machine {
+    let host::Facts { memory_limit, cores, .. } = host::facts();
+    Machine {
+        cores: cores.usable,
+        online: cores.online,
+        quota_percent: cores.quota.map(percent),
+        memory: Some(Bytes(memory_limit)).filter(|bytes| bytes.0 > 0),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a quota is positive, and a cast saturates")]
+fn percent(quota: f64) -> u32 {
+    (quota * 100.0).round() as u32
 }

@@ -96,6 +96,7 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
     match outcome {
         Outcome::Stopped | Outcome::HandedOver => Ok(()),
         Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
+        Outcome::WorkersKeepFailing { reason } => Err(CommandError::WorkersKeepFailing(reason)),
         Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
     }
 }
@@ -157,6 +158,7 @@ fn say_what_runs(config: &Config, listeners: &Listeners) {
         pid = std::process::id(),
         app = kind,
         workers = config.workers.get(),
+        workers_from = %config.workers_from,
         connections = config.connections.get(),
         listen = addresses.join(", "),
         "tuningfork starts"

@@ -23,7 +23,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         web_concurrency: None,
         virtual_env: None,
-        cores: NonZeroU16::new(2).unwrap(),
+        machine: Machine::of_cores(NonZeroU16::new(2).unwrap()),
         directory: PathBuf::from("/srv/shop"),
     }
 }
@@ -71,6 +71,7 @@ fn the_annotated_file_shows_the_defaults() {
                 owner: None,
             },
             workers: Workers::new(5).unwrap(),
+            workers_from: Origin::Auto(surroundings().machine),
             connections: Connections::ONE,
             timing: Timing {
                 graceful_timeout: Duration::from_secs(30),

@@ -88,7 +88,7 @@ pub struct Worker {
     pub slot: u16,
     /// Its process id, while it has one.
     pub pid: Option<u32>,
-    /// "starting", "ready", "stopping", or "waiting" where there is none before the next attempt.
+    /// "starting", "ready", "stopping", "stuck" if SIGKILL does not end it, or "waiting" where there is none before the next attempt.
     pub state: String,
     /// Of which loading of code and configuration it is; nothing where there is none.
     pub generation: Option<u32>,
@@ -98,6 +98,9 @@ pub struct Worker {
     pub cpu_seconds: Option<f64>,
     /// Its memory, shared pages divided among their users (PSS), bytes; only where figures were asked for.
     pub memory_bytes: Option<u64>,
+    /// The cores it may use; only where figures were asked for.
+    #[serde(default)]
+    pub cores: Option<Vec<u16>>,
     /// How many workers of this slot went without being asked to.
     pub restarts: u64,
     /// How the last of them went.

@@ -381,6 +381,8 @@ fn settings(birth: &Birth<'_>) -> serde_json::Value {
         "workers": birth.config.workers.get(),
         "graceful_timeout": timing.graceful_timeout.as_secs_f64(),
         "timeout": timing.timeout.as_secs_f64(),
+        "max_requests": birth.config.care.max_requests.map_or(0, std::num::NonZeroU32::get),
+        "max_requests_jitter": birth.config.care.max_requests_jitter,
         "listeners": birth.listeners.len(),
         "supervisor": std::process::id(),
     }})

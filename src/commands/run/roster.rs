@@ -158,6 +158,7 @@ impl control::Source for Watcher {
             let reading = worker.pid.and_then(accounting::reading);
             worker.cpu_seconds = reading.as_ref().map(|reading| reading.cpu.as_secs_f64());
             worker.memory_bytes = reading.and_then(|reading| reading.pss);
+            worker.cores = worker.pid.and_then(cpu::affinity);
         }
         status
     }

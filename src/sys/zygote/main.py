@@ -90,6 +90,8 @@ def adjust(cfg, settings):
     values = {
         "workers": settings["workers"],
         "timeout": int(settings["timeout"]),
+        "max_requests": settings.get("max_requests", 0),
+        "max_requests_jitter": settings.get("max_requests_jitter", 0),
         "graceful_timeout": max(1, int(settings["graceful_timeout"])),
         "threads": connections if name == "gthread" else 1,
         "worker_connections": limits.get(name, connections),

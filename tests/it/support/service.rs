@@ -50,6 +50,7 @@ impl Service {
             r#"
 workers = {workers}
 connections = {connections}
+settle = 0
 [app]
 kind = "command"
 command = ["@PROGRAM@", "demo-worker", "--connections", "{{connections}}", "--faults", "--steer", "@DIR@"]
