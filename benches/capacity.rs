@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 use tuningfork::commands::demo;
-use tuningfork::config::{Config, Surroundings};
+use tuningfork::config::{Config, Machine, Surroundings};
 use tuningfork::recording;
 use tuningfork::replay::{Plan, PlanOptions, Reuse};
 use tuningfork::study::{Candidate, Measurement, Outcome, Pace, Purpose, Slo, Suggestion, Task};
@@ -95,7 +95,8 @@ fn read_config(path: &Path) -> Result<Config, Box<dyn Error>> {
     let text = fs::read_to_string(path).map_err(unreadable)?;
     let directory = path.canonicalize().map_err(unreadable)?.parent().map_or_else(|| "/".into(), Path::to_owned);
     let virtual_env = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
-    let surroundings = Surroundings { web_concurrency: None, virtual_env, cores: host::cores().usable, directory };
+    let surroundings =
+        Surroundings { web_concurrency: None, virtual_env, machine: Machine::of_cores(host::cores().usable), directory };
     Ok(Config::parse(&text, path, &surroundings).map_err(|errors| errors.to_string())?)
 }
 

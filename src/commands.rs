@@ -52,6 +52,8 @@ pub enum Ending {
     Unreachable,
     /// A socket or file could not be made (EX_CANTCREAT).
     CannotCreate,
+    /// Workers kept failing, more often in a row than `fail-after` allows (EX_SOFTWARE).
+    GivenUp,
     /// Another process listens where this one should (EX_TEMPFAIL): another supervisor, or what one left behind.
     InUse,
     /// The configuration is invalid (EX_CONFIG).
@@ -64,7 +66,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -72,6 +74,7 @@ impl Ending {
         Self::AppNotLoaded,
         Self::NoInput,
         Self::Unreachable,
+        Self::GivenUp,
         Self::CannotCreate,
         Self::InUse,
         Self::Config,
@@ -90,6 +93,7 @@ impl Ending {
             Self::AppNotLoaded => 4,
             Self::NoInput => 66,
             Self::Unreachable => 69,
+            Self::GivenUp => 70,
             Self::CannotCreate => 73,
             Self::InUse => 75,
             Self::Config => 78,
@@ -120,8 +124,11 @@ pub enum CommandError {
     #[error("the application could not be loaded:\n{0}")]
     AppNotLoaded(String),
     /// No worker became ready.
-    #[error("no worker became ready: {0}; what it wrote stands above")]
+    #[error("no worker became ready: {0}")]
     WorkersNotBooting(String),
+    /// Workers that had served failed too often.
+    #[error("no worker serves any more, and `fail-after` attempts have failed: {0}; what it wrote stands above")]
+    WorkersKeepFailing(String),
     /// A recording cannot be used.
     #[error("{name}: {source}")]
     Recording {
@@ -230,6 +237,7 @@ impl CommandError {
             Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_)) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
+            Self::WorkersKeepFailing(_) => Ending::GivenUp,
             Self::Ctl(ctl::CtlError::Control(ControlError::NotFound { .. } | ControlError::Unreachable { .. })) => {
                 Ending::Unreachable
             }

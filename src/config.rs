@@ -3,6 +3,7 @@
 
 mod address;
 mod app;
+mod auto;
 mod care;
 mod check;
 mod confinement;
@@ -12,6 +13,7 @@ pub mod gunicorn;
 mod hooks;
 mod keys;
 mod listen;
+mod log;
 mod problem;
 mod python;
 mod raw;
@@ -21,10 +23,10 @@ mod template;
 mod tests;
 
 use std::fmt;
-use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use auto::{Machine, Origin};
 pub use care::Care;
 pub use confinement::{Affinity, Confinement, Limit, Limits};
 pub use control::socket_in as control_socket;
@@ -44,6 +46,8 @@ pub struct Config {
     pub listen: Listen,
     /// How many workers.
     pub workers: Workers,
+    /// Who said so.
+    pub workers_from: Origin,
     /// How many connections a worker serves at the same time.
     pub connections: Connections,
     /// How long the supervisor waits for what.
@@ -60,6 +64,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// Where a running service is asked and told, if anywhere.
     pub control: Option<Control>,
+    /// How the log looks, and where it goes.
+    pub log: Log,
 }
 
 impl Config {
@@ -101,6 +107,15 @@ pub enum App {
 }
 
 impl App {
+    /// Where workers run, absolute.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Command(app) => &app.directory,
+            Self::Python(app) => &app.directory,
+        }
+    }
+
     /// Whether a worker serves one request at a time whatever `connections` says, so that trying other numbers is pointless.
     #[must_use]
     pub fn collapses_connections(&self) -> bool {
@@ -252,6 +267,40 @@ pub struct Control {
     pub socket: PathBuf,
 }
 
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The file that lines are appended to, absolute; standard error if there is none.
+    pub file: Option<PathBuf>,
+    /// Whether what workers write goes through the log.
+    pub capture: bool,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// An object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Json];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// What the configuration depends on beside its file. Gathered by the caller, so that parsing stays a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Surroundings {
@@ -259,8 +308,8 @@ pub struct Surroundings {
     pub web_concurrency: Option<String>,
     /// The environment variable VIRTUAL_ENV.
     pub virtual_env: Option<PathBuf>,
-    /// Cores this process may use (affinity and cgroup quota seen).
-    pub cores: NonZeroU16,
+    /// What of the host may be used.
+    pub machine: Machine,
     /// The directory that holds the configuration file, absolute: relative paths in it start here.
     pub directory: PathBuf,
 }

@@ -36,6 +36,12 @@ pub fn serve<H: Host>(host: &mut H, settings: Settings, audience: &mut dyn Audie
         let longest = host.now().after(LONGEST_SLEEP);
         let due = [supervisor.deadline(), audience.deadline()].into_iter().flatten().fold(longest, Moment::min);
         let event = host.next_event(Some(due));
-        commands = supervisor.handle(host.now(), event);
+        let now = host.now();
+        supervisor.note(now, event);
+        // All that is known counts before anything is decided: who has shown a sign of life in time, and who else has gone.
+        while let Some(event) = host.queued_event() {
+            supervisor.note(now, event);
+        }
+        commands = supervisor.decide(now);
     }
 }

@@ -14,6 +14,7 @@ pub mod host;
 mod matrix;
 mod observe;
 mod reconcile;
+mod renew;
 #[cfg(test)]
 mod simulation;
 mod upgrade;
@@ -35,6 +36,12 @@ pub const BOOT_ATTEMPTS: u32 = 3;
 pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// How long a worker has between SIGQUIT and SIGKILL.
 pub const QUICK_GRACE: Duration = Duration::from_secs(2);
+/// How long a worker may live after SIGKILL until it counts as stuck.
+pub const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// A worker serves at least this long before it is renewed, however little it may do.
+pub const SHORTEST_SERVICE: Duration = Duration::from_secs(1);
+/// Workers that are tried at the same time when none serves; one, once such an attempt has failed.
+pub const MAX_FIRST_ATTEMPTS: usize = 6;
 /// Beyond this lateness the loop was suspended, not busy: nobody is judged by that time.
 pub const SUSPENDED: Duration = Duration::from_secs(1);
 
@@ -48,6 +55,11 @@ pub enum Outcome {
     /// The application could not be loaded at the start.
     AppNotLoaded {
         /// What the user reads.
+        reason: String,
+    },
+    /// Workers that had served failed too often in a row while none served (`fail-after`).
+    WorkersKeepFailing {
+        /// How the last one ended.
         reason: String,
     },
     /// No worker became ready at the start.
@@ -126,8 +138,13 @@ pub struct Supervisor {
     generations: BTreeMap<Generation, Settings>,
     workers: BTreeMap<WorkerId, Worker>,
     backoff: BTreeMap<Slot, Backoff>,
+    /// What the worker that is about to be reported dead wrote before.
+    last_words: Option<(WorkerId, String)>,
     next_worker: u64,
     boot_failures: u32,
+    /// Attempts that failed in a row while nobody served, and when the next is due.
+    barren: u32,
+    drought: Backoff,
     announced: bool,
     succession: Succession,
     last_turn: Moment,
@@ -152,8 +169,11 @@ impl Supervisor {
             generations: BTreeMap::from([(first, settings)]),
             workers: BTreeMap::new(),
             backoff: BTreeMap::new(),
+            last_words: None,
             next_worker: 1,
             boot_failures: 0,
+            barren: 0,
+            drought: Backoff::default(),
             announced: false,
             succession: Succession::default(),
             last_turn: now,
@@ -164,8 +184,18 @@ impl Supervisor {
 
     /// Takes in one event and says what to do about it.
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Command> {
+        self.note(now, event);
+        self.decide(now)
+    }
+
+    /// Takes in one event of several that are there at the same time.
+    pub fn note(&mut self, now: Moment, event: Event) {
         self.forgive_a_suspended_loop(now);
         self.observe(now, event);
+    }
+
+    /// Says what to do about all that was noted.
+    pub fn decide(&mut self, now: Moment) -> Vec<Command> {
         self.reconcile(now)
     }
 
@@ -177,15 +207,19 @@ impl Supervisor {
             Rollout::Settled | Rollout::Rolling { .. } => None,
         };
         let lives = self.workers.values().filter_map(|worker| worker.deadline(&self.settings_of(worker.generation).timing));
-        let waits = self.backoff.values().map(|record| record.not_before()).filter(|due| *due > self.last_turn);
-        loading.into_iter().chain(lives).chain(waits).chain(self.succession.deadline()).min()
+        let waits = self.backoff.values().chain([&self.drought]).map(|record| record.not_before());
+        let later = waits.chain(self.trial_ends()).chain(self.renewals_due()).filter(|due| *due > self.last_turn);
+        loading.into_iter().chain(lives).chain(later).chain(self.succession.deadline()).min()
     }
 
     /// What to report, once nothing is left to do.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.mode {
-            Mode::Stopping { outcome, .. } if self.workers.is_empty() && !self.succession.is_under_way() => Some(outcome),
+            // Nobody can do anything about those that are stuck.
+            Mode::Stopping { outcome, .. } if self.workers.values().all(Worker::is_stuck) && !self.succession.is_under_way() => {
+                Some(outcome)
+            }
             Mode::Stopping { .. } | Mode::Booting | Mode::Running => None,
         }
     }
@@ -241,6 +275,12 @@ impl Supervisor {
         self.empty_slots()
     }
 
+    /// Whether nobody serves and attempts to change that fail.
+    #[must_use]
+    pub const fn is_barren(&self) -> bool {
+        self.barren > 0
+    }
+
     /// Whether a stop was asked for or decided.
     #[must_use]
     pub const fn is_stopping(&self) -> bool {
@@ -255,6 +295,10 @@ impl Supervisor {
 
     /// A suspended or stopped supervisor hears everything late; nobody else is to blame for it.
     fn forgive_a_suspended_loop(&mut self, now: Moment) {
+        if now == self.last_turn {
+            // The same turn: what was lost is given back once.
+            return;
+        }
         if let Some(lost) = self.deadline().map(|due| now.since(due)).filter(|lost| *lost > SUSPENDED) {
             for worker in self.workers.values_mut() {
                 worker.forgive(now, lost);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{CommandError, gunicorn};
 use crate::config::gunicorn::CommandLine;
-use crate::config::{Colour, Config, Surroundings};
+use crate::config::{Bytes, Colour, Config, Machine, Surroundings};
 use crate::sys::host;
 use crate::sys::linux::Loading;
 
@@ -23,6 +23,8 @@ pub enum Source {
         command: CommandLine,
         /// What it was when the service was started.
         first: Box<Config>,
+        /// What the user should know of it.
+        remarks: Vec<String>,
     },
 }
 
@@ -32,6 +34,14 @@ impl Source {
         match self {
             Self::File(path) => path.clone(),
             Self::Gunicorn { command, .. } => command.directory.join("tuningfork.toml"),
+        }
+    }
+
+    /// What the user should know before the service starts.
+    pub(super) fn remarks(&self) -> &[String] {
+        match self {
+            Self::File(_) => &[],
+            Self::Gunicorn { remarks, .. } => remarks,
         }
     }
 
@@ -63,8 +73,9 @@ impl Source {
 
 /// Sockets stay as they are: all generations share them.
 fn compare(config: &Config, first: &Config) {
-    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
-        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
+    let bound = |config: &Config| (config.listen.clone(), config.metrics.clone(), config.control.clone(), config.log.clone());
+    if bound(config) != bound(first) {
+        tracing::warn!("[listen], [metrics], [control] or [log] has changed: that needs a restart, the sockets stay as they are");
     }
 }
 
@@ -99,7 +110,23 @@ pub(super) fn surroundings(directory: PathBuf) -> Surroundings {
     Surroundings {
         web_concurrency: env::var("WEB_CONCURRENCY").ok(),
         virtual_env: env::var_os("VIRTUAL_ENV").map(PathBuf::from),
-        cores: host::cores().usable,
+        machine: machine(),
         directory,
     }
+}
+
+/// What of this host may be used.
+fn machine() -> Machine {
+    let host::Facts { memory_limit, cores, .. } = host::facts();
+    Machine {
+        cores: cores.usable,
+        online: cores.online,
+        quota_percent: cores.quota.map(percent),
+        memory: Some(Bytes(memory_limit)).filter(|bytes| bytes.0 > 0),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a quota is positive, and a cast saturates")]
+fn percent(quota: f64) -> u32 {
+    (quota * 100.0).round() as u32
 }

@@ -9,7 +9,9 @@ use super::keys::{self, Key};
 use super::problem::{Problems, quote};
 use super::raw::RawConfig;
 use super::reader::NumberOrText;
-use super::{App, CommandApp, Config, Readiness, Surroundings, Timing, app, care, confinement, control, hooks, listen};
+use super::{
+    App, CommandApp, Config, Origin, Readiness, Surroundings, Timing, app, care, confinement, control, hooks, listen, log,
+};
 use crate::units::{Connections, Workers};
 
 const DEFAULT_CONNECTIONS: u32 = 100;
@@ -31,7 +33,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
     let care = care::check(&raw.care, app.as_ref(), problems);
     let confinement = confinement::check(raw.app.as_ref(), &raw.limits, problems);
     let hooks = hooks::check(&raw.hooks, problems);
-    let workers = workers(raw.workers.as_ref(), surroundings, problems);
+    let counted = workers(raw.workers.as_ref(), surroundings, problems);
     let connections = connections(raw.connections.as_ref(), app.as_ref(), problems);
     let listen = listen::check(&raw.listen, surroundings, problems);
     let metrics = match &raw.metrics {
@@ -43,6 +45,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         None => Some(None),
     };
     let metrics_address = metrics.iter().flatten().map(|metrics| &metrics.listen).next();
+    let log = log::check(&raw.log, surroundings, problems);
     let control = match &raw.control {
         Some(raw) => control::check(raw, listen.as_ref(), metrics_address, surroundings, problems).map(Some),
         None => Some(None),
@@ -55,7 +58,8 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
     Some(Config {
         app: app?,
         listen: listen?,
-        workers: workers?,
+        workers: counted?.0,
+        workers_from: counted?.1,
         connections: connections?,
         timing: timing?,
         care,
@@ -64,6 +68,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         pidfile: pidfile?,
         metrics: metrics?,
         control: control?,
+        log: log?,
     })
 }
 
@@ -87,11 +92,15 @@ fn check_agreement(raw: &RawConfig, app: &CommandApp, timing: &Timing, problems:
     }
 }
 
-fn workers(raw: Option<&Spanned<NumberOrText>>, surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<Workers> {
+fn workers(
+    raw: Option<&Spanned<NumberOrText>>,
+    surroundings: &Surroundings,
+    problems: &mut Problems<'_>,
+) -> Option<(Workers, Origin)> {
     if let Some(written) = raw {
         let refusal = match written.get_ref() {
             NumberOrText::Number(number) => match u32::try_from(*number).ok().and_then(Workers::new) {
-                Some(workers) => return Some(workers),
+                Some(workers) => return Some((workers, Origin::File)),
                 None => format!("{number} {OUT_OF_RANGE}"),
             },
             NumberOrText::Text(word) if word == "auto" => return automatic_workers(surroundings, problems),
@@ -104,9 +113,9 @@ fn workers(raw: Option<&Spanned<NumberOrText>>, surroundings: &Surroundings, pro
 }
 
 /// What holds where the file leaves the number open. An empty variable counts as unset.
-fn automatic_workers(surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<Workers> {
+fn automatic_workers(surroundings: &Surroundings, problems: &mut Problems<'_>) -> Option<(Workers, Origin)> {
     let Some(value) = surroundings.web_concurrency.as_deref().map(str::trim).filter(|value| !value.is_empty()) else {
-        return Some(Workers::folk(surroundings.cores));
+        return Some((surroundings.machine.workers(), Origin::Auto(surroundings.machine)));
     };
     let workers = value.parse().ok().and_then(Workers::new);
     if workers.is_none() {
@@ -114,7 +123,7 @@ fn automatic_workers(surroundings: &Surroundings, problems: &mut Problems<'_>) -
         let hint = format!("set it to a whole number from 1 to {}, unset it, or write workers in the file", Workers::MAX);
         problems.in_environment(WEB_CONCURRENCY, message, hint);
     }
-    workers
+    workers.map(|workers| (workers, Origin::WebConcurrency))
 }
 
 fn connections(raw: Option<&Spanned<i64>>, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Connections> {

@@ -23,7 +23,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         web_concurrency: None,
         virtual_env: None,
-        cores: NonZeroU16::new(2).unwrap(),
+        machine: Machine::of_cores(NonZeroU16::new(2).unwrap()),
         directory: PathBuf::from("/srv/shop"),
     }
 }
@@ -71,6 +71,7 @@ fn the_annotated_file_shows_the_defaults() {
                 owner: None,
             },
             workers: Workers::new(5).unwrap(),
+            workers_from: Origin::Auto(surroundings().machine),
             connections: Connections::ONE,
             timing: Timing {
                 graceful_timeout: Duration::from_secs(30),
@@ -83,6 +84,7 @@ fn the_annotated_file_shows_the_defaults() {
             pidfile: None,
             metrics: None,
             control: None,
+            log: Log { format: LogFormat::Plain, file: None, capture: true },
         }
     );
 }
@@ -90,7 +92,7 @@ fn the_annotated_file_shows_the_defaults() {
 #[test]
 fn what_the_annotated_file_has_in_comments_holds_too() {
     let config = parse(&annotated_command()).unwrap();
-    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"").unwrap();
+    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"\n[log]\nfile = \"/var/log/tuningfork/shop.log\"").unwrap();
     let limits = Limits {
         open_files: Some(Limit::At(65_536)),
         processes: Some(Limit::At(4096)),

@@ -30,6 +30,9 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// The last reloads that came to an end, oldest first.
     pub reloads: Vec<Reload>,
+    /// How the log fares.
+    #[serde(default)]
+    pub log: LogStatus,
     /// How many upgrades of this supervisor came to nothing.
     #[serde(default)]
     pub failed_upgrades: u64,
@@ -46,6 +49,21 @@ impl Status {
     pub fn is_ready(&self) -> bool {
         !self.stopping && self.phase != "starting" && self.ready > 0 && self.ready >= self.target
     }
+}
+
+/// How the log fares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Where it goes.
+    pub destination: String,
+    /// How often it was to be opened anew.
+    pub reopened: u64,
+    /// Why that failed the last time, if it did.
+    pub open_failure: Option<String>,
+    /// Why it could not be written the last time, if it could not.
+    pub write_failure: Option<String>,
+    /// How many lines were dropped.
+    pub dropped_lines: u64,
 }
 
 /// A reload that came to an end.
@@ -70,7 +88,7 @@ pub struct Worker {
     pub slot: u16,
     /// Its process id, while it has one.
     pub pid: Option<u32>,
-    /// "starting", "ready", "stopping", or "waiting" where there is none before the next attempt.
+    /// "starting", "ready", "stopping", "stuck" if SIGKILL does not end it, or "waiting" where there is none before the next attempt.
     pub state: String,
     /// Of which loading of code and configuration it is; nothing where there is none.
     pub generation: Option<u32>,
@@ -80,6 +98,9 @@ pub struct Worker {
     pub cpu_seconds: Option<f64>,
     /// Its memory, shared pages divided among their users (PSS), bytes; only where figures were asked for.
     pub memory_bytes: Option<u64>,
+    /// The cores it may use; only where figures were asked for.
+    #[serde(default)]
+    pub cores: Option<Vec<u16>>,
     /// How many workers of this slot went without being asked to.
     pub restarts: u64,
     /// How the last of them went.

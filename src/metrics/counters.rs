@@ -127,6 +127,8 @@ impl Counters {
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
+            | Transition::WorkerStuck { .. }
+            | Transition::NobodyServes
             | Transition::SlotWaits { .. }
             | Transition::ReloadStarted { .. }
             | Transition::TargetChanged { .. }
@@ -164,7 +166,7 @@ const fn cause(exit: Option<Exit>) -> &'static str {
         Some(Exit::Signal(6)) => "signal_6",
         Some(Exit::Signal(7)) => "signal_7",
         Some(Exit::Signal(8)) => "signal_8",
-        Some(Exit::Signal(9)) => "signal_9",
+        Some(Exit::Signal(9) | Exit::OutOfMemory) => "signal_9",
         Some(Exit::Signal(11)) => "signal_11",
         Some(Exit::Signal(13)) => "signal_13",
         Some(Exit::Signal(15)) => "signal_15",
@@ -220,9 +222,11 @@ mod tests {
         }
         record(&counters, &exited(None, Reason::BootFailure));
         let counts: Vec<_> = counters.restarts.iter().map(IntCounter::get).collect();
-        assert_eq!(counts, [1, 2, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(counters.exits.iter().map(IntCounter::get).sum::<u64>(), 9);
-        assert_eq!((counters.exits[11].get(), counters.exits[17].get()), (8, 1));
+        let boot_failures = Reason::ALL.iter().position(|reason| *reason == Reason::BootFailure).unwrap();
+        let expected: Vec<_> = (0..counts.len()).map(|place| if place == boot_failures { 2 } else { 1 }).collect();
+        assert_eq!(counts, expected);
+        assert_eq!(counters.exits.iter().map(IntCounter::get).sum::<u64>(), Reason::ALL.len() as u64 + 1);
+        assert_eq!((counters.exits[11].get(), counters.exits[17].get()), (Reason::ALL.len() as u64, 1));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn wait(failures: u32, salt: u64) -> Duration {
 }
 
 /// A number in 0..1 that looks random and is the same for the same input (the finaliser of SplitMix64; Steele, Lea, Flood, OOPSLA 2014).
-fn spread(input: u64) -> f64 {
+pub(super) fn spread(input: u64) -> f64 {
     let mut z = input.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -42,6 +42,25 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
+    /// A worker serves, and asks to be renewed, or has to be: it has used up what it may.
+    Worn {
+        /// Which one.
+        worker: WorkerId,
+        /// What it has used up.
+        reason: Reason,
+    },
+    /// A worker leaves without having been asked to.
+    Leaving {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// The end of what a worker wrote to its standard error; comes before its `Exited`.
+    LastWords {
+        /// Which one.
+        worker: WorkerId,
+        /// At most some KiB.
+        words: String,
+    },
     /// A worker's process has ended and was reaped.
     Exited {
         /// Which one.
@@ -165,6 +184,8 @@ pub enum Exit {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
+    /// Killed by the kernel because a control group was out of memory (SIGKILL).
+    OutOfMemory,
 }
 
 impl fmt::Display for Exit {
@@ -172,6 +193,7 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(number) => write!(f, "signal {number}"),
+            Self::OutOfMemory => f.write_str("signal 9 (out of memory)"),
         }
     }
 }
@@ -245,13 +267,15 @@ pub enum WorkerState {
     Ready,
     /// It was told to leave.
     Stopping,
+    /// It was killed and does not end: the kernel holds it.
+    Stuck,
     /// Its slot is empty and waits before the next attempt.
     Waiting,
 }
 
 impl WorkerState {
     /// Every state, in the order of a worker's life.
-    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Stopping, Self::Waiting];
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Stopping, Self::Stuck, Self::Waiting];
 
     /// The value of the label `state`.
     #[must_use]
@@ -260,6 +284,7 @@ impl WorkerState {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
+            Self::Stuck => "stuck",
             Self::Waiting => "waiting",
         }
     }
@@ -270,12 +295,22 @@ impl WorkerState {
 pub enum Reason {
     /// It ended by itself.
     Crash,
+    /// The kernel killed it because memory was short.
+    OutOfMemory,
+    /// It said that it leaves, without having been asked to.
+    Left,
     /// It ended, or could not be made, before it was ready.
     BootFailure,
     /// It was not ready in time.
     BootTimeout,
     /// It was silent for longer than `timeout`.
     Timeout,
+    /// It has answered as many requests as it may.
+    MaxRequests,
+    /// It has served as long as it may.
+    MaxAge,
+    /// It has more memory than it may.
+    MaxMemory,
     /// A newer generation takes its place.
     Reload,
     /// Fewer workers are wanted.
@@ -288,17 +323,35 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 8] =
-        [Self::Crash, Self::BootFailure, Self::BootTimeout, Self::Timeout, Self::Reload, Self::Scale, Self::Replace, Self::Stop];
+    pub const ALL: [Self; 13] = [
+        Self::Crash,
+        Self::OutOfMemory,
+        Self::Left,
+        Self::BootFailure,
+        Self::BootTimeout,
+        Self::Timeout,
+        Self::MaxRequests,
+        Self::MaxAge,
+        Self::MaxMemory,
+        Self::Reload,
+        Self::Scale,
+        Self::Replace,
+        Self::Stop,
+    ];
 
     /// The value of the label `reason`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Crash => "crash",
+            Self::OutOfMemory => "oom",
+            Self::Left => "left",
             Self::BootFailure => "boot_failure",
             Self::BootTimeout => "boot_timeout",
             Self::Timeout => "timeout",
+            Self::MaxRequests => "max_requests",
+            Self::MaxAge => "max_age",
+            Self::MaxMemory => "max_memory",
             Self::Reload => "reload",
             Self::Scale => "scale",
             Self::Replace => "replace",
@@ -313,9 +366,14 @@ impl Reason {
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::Crash => "crashed",
+            Self::OutOfMemory => "killed by the kernel, out of memory",
+            Self::Left => "left by itself",
             Self::BootFailure => "did not start",
             Self::BootTimeout => "not ready in time",
             Self::Timeout => "hung",
+            Self::MaxRequests => "max-requests answered",
+            Self::MaxAge => "max-age reached",
+            Self::MaxMemory => "more than max-memory",
             Self::Reload => "reloaded",
             Self::Scale => "not wanted",
             Self::Replace => "replaced",
@@ -361,6 +419,15 @@ pub enum Transition {
         /// The place it filled.
         slot: Slot,
     },
+    /// A worker was killed and has not ended; another takes its place.
+    WorkerStuck {
+        /// Which one.
+        worker: WorkerId,
+        /// The place it filled.
+        slot: Slot,
+    },
+    /// Nobody serves any more, and an attempt to change that has failed: one worker at a time is tried.
+    NobodyServes,
     /// A worker's process is gone.
     WorkerExited {
         /// Which one.

@@ -105,6 +105,8 @@ impl Herald {
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
+            | Transition::WorkerStuck { .. }
+            | Transition::NobodyServes
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
             | Transition::HandedOver
@@ -161,7 +163,8 @@ impl Herald {
             (false, true) => "; the last upgrade failed, the log says why",
             (false, false) => "",
         };
-        format!("{doing}{} of {} workers ready{waiting}{failed}", supervisor.ready(), supervisor.target())
+        let barren = if supervisor.is_barren() { "; they keep failing, one is tried at a time" } else { "" };
+        format!("{doing}{} of {} workers ready{barren}{waiting}{failed}", supervisor.ready(), supervisor.target())
     }
 }
 
@@ -179,13 +182,15 @@ impl Supervisor {
             Life::Starting { give_up_at: until, .. }
             | Life::Stopping { kill_at: until, .. }
             | Life::Quitting { kill_at: until, .. }
-            | Life::Aborting { kill_at: until, .. } => Some(until),
-            Life::Ready { .. } | Life::Killed { .. } => None,
+            | Life::Aborting { kill_at: until, .. }
+            | Life::Killed { stuck_at: until, .. } => Some(until),
+            Life::Ready { .. } | Life::Stuck { .. } => None,
         });
         let patience = self.generations.get(&self.wanted).map_or(Duration::ZERO, |settings| settings.timing.boot_timeout);
         let waits =
             self.empty_slots().filter_map(|slot| self.backoff.get(&slot)).map(|record| record.not_before().after(patience));
-        loading.into_iter().chain(lives).chain(waits).chain(self.succession.deadline()).max()
+        let trial = self.trial_ends();
+        loading.into_iter().chain(lives).chain(waits).chain(trial).chain(self.succession.deadline()).max()
     }
 
     /// Whether the core does what is due. It is asked after a turn, so that only a core that is stuck is behind.

@@ -11,6 +11,9 @@ pub trait Host {
     /// Carries out `command`. Never waits: the result comes back as an event.
     fn perform(&mut self, command: Command);
 
+    /// A fact or wish that is there already.
+    fn queued_event(&mut self) -> Option<Event>;
+
     /// The next fact or wish, waiting for it until `deadline` (for ever if there is none). [`Event::Woke`] when it has passed.
     fn next_event(&mut self, deadline: Option<Moment>) -> Event;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backoff::{Backoff, PROVED, spread};
 use super::event::{Event, Exit, Haste, Reason, Settings, Transition};
 use super::worker::{Life, Worker};
 use super::{BOOT_ATTEMPTS, Mode, Outcome, Rollout, Supervisor};
@@ -19,6 +20,9 @@ impl Supervisor {
             Event::SpawnFailed { worker, reason } => self.gone(now, worker, None, Some(reason)),
             Event::BecameReady { worker } => self.became_ready(now, worker),
             Event::Beat { worker } => self.beat(now, worker),
+            Event::Worn { worker, reason } => self.wear(worker, reason),
+            Event::Leaving { worker } => self.leaving(now, worker),
+            Event::LastWords { worker, words } => self.last_words = Some((worker, words)),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
             Event::SuccessorReady => self.successor_is_ready(),
             Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
@@ -66,6 +70,7 @@ impl Supervisor {
             self.rollout = Rollout::Rolling { fallback: self.wanted, asked: settings.workers.get() };
             // The repair of what kept failing must not wait for the old failures.
             self.backoff.clear();
+            self.drought = Backoff::default();
         }
         self.wanted = generation;
     }
@@ -86,10 +91,15 @@ impl Supervisor {
     }
 
     fn became_ready(&mut self, now: Moment, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get(&id).copied() else { return };
         if let Life::Starting { since, .. } = worker.life {
-            worker.life = Life::Ready { since: now, last_beat: None };
+            // Up to a tenth less, so that workers that started together are not renewed together.
+            let age = |most: Duration| now.after(most.mul_f64(0.9 + 0.1 * spread(id.0)));
+            let old_at = self.settings_of(worker.generation).care.max_age.map(age);
+            self.set_life(id, Life::Ready { since: now, last_beat: None, old_at });
             self.boot_failures = 0;
+            self.barren = 0;
+            self.drought = Backoff::default();
             self.transitions.push(Transition::WorkerReady { worker: id, slot: worker.slot, took: now.since(since) });
         }
     }
@@ -100,18 +110,40 @@ impl Supervisor {
         }
     }
 
+    fn wear(&mut self, id: WorkerId, reason: Reason) {
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_ready()) {
+            worker.worn.get_or_insert(reason);
+        }
+    }
+
+    /// It goes on its own account: that is a failure only if it does so soon.
+    fn leaving(&mut self, now: Moment, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id).copied().filter(Worker::is_ready) else { return };
+        let patience = self.settings_of(worker.generation).timing.graceful_timeout;
+        self.set_life(id, Life::Stopping { reason: Reason::Left, kill_at: now.after(patience) });
+        self.transitions.push(Transition::WorkerStopping { worker: id, slot: worker.slot, reason: Reason::Left });
+        if worker.served(now) < PROVED {
+            self.failed(now, worker, "a worker left soon after it was ready", false);
+        }
+    }
+
     /// A process has ended, or was never made.
     fn gone(&mut self, now: Moment, id: WorkerId, exit: Option<Exit>, detail: Option<String>) {
         let Some(worker) = self.workers.remove(&id) else { return };
         let reason = match worker.life {
             Life::Starting { .. } => Reason::BootFailure,
+            Life::Ready { .. } if exit == Some(Exit::OutOfMemory) => Reason::OutOfMemory,
             Life::Ready { .. } => Reason::Crash,
             Life::Stopping { reason, .. }
             | Life::Quitting { reason, .. }
             | Life::Aborting { reason, .. }
-            | Life::Killed { reason } => reason,
+            | Life::Killed { reason, .. }
+            | Life::Stuck { reason } => reason,
         };
-        let words = failure_in_words(reason, exit, detail.as_deref());
+        let mut words = failure_in_words(reason, exit, detail.as_deref());
+        if let Some((_, last)) = self.last_words.take().filter(|(speaker, _)| *speaker == id) {
+            words = format!("{words}; it wrote last:\n{}", last.trim_end());
+        }
         self.transitions.push(Transition::WorkerExited { worker: id, slot: worker.slot, exit, reason, detail });
         if worker.in_service() {
             self.failed(now, worker, &words, exit == Some(Exit::Code(APP_LOAD_ERROR)));
@@ -132,7 +164,10 @@ impl Supervisor {
             return;
         }
         self.back_off(now, worker);
-        if self.announced || self.ready() > 0 {
+        if self.announced {
+            return self.attempt_failed(now, worker, words);
+        }
+        if self.ready() > 0 {
             return;
         }
         self.boot_failures += 1;
@@ -140,6 +175,25 @@ impl Supervisor {
             self.stop(Haste::Quick, Outcome::AppNotLoaded { reason: words.to_owned() });
         } else if self.boot_failures >= BOOT_ATTEMPTS {
             self.stop(Haste::Quick, Outcome::WorkersNotBooting { reason: words.to_owned() });
+        }
+    }
+
+    /// While nobody serves, failed attempts are counted together: it is not the slot's fault.
+    fn attempt_failed(&mut self, now: Moment, worker: Worker, words: &str) {
+        if self.ready() > 0 || !worker.is_starting() {
+            return;
+        }
+        self.barren += 1;
+        if self.barren == 1 {
+            self.transitions.push(Transition::NobodyServes);
+        }
+        // Those that were tried together count once.
+        if !self.workers.values().any(Worker::is_starting) {
+            self.drought.fail(now, worker.slot, Duration::ZERO);
+        }
+        let most = self.settings_of(self.wanted).care.fail_after;
+        if most.is_some_and(|most| self.barren >= most.get()) {
+            self.stop(Haste::Quick, Outcome::WorkersKeepFailing { reason: words.to_owned() });
         }
     }
 
@@ -160,7 +214,17 @@ impl Supervisor {
 fn failure_in_words(reason: Reason, exit: Option<Exit>, detail: Option<&str>) -> String {
     let when = match reason {
         Reason::BootFailure | Reason::BootTimeout => "before it was ready",
-        Reason::Crash | Reason::Timeout | Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => "while it served",
+        Reason::Crash
+        | Reason::OutOfMemory
+        | Reason::Left
+        | Reason::Timeout
+        | Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => "while it served",
     };
     match (exit, detail) {
         (Some(exit), _) => format!("a worker ended with {exit} {when}"),

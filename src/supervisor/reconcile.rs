@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::event::{Command, Haste, Reason, Transition};
 use super::worker::{Life, Worker};
-use super::{ABORT_GRACE, Mode, QUICK_GRACE, Rollout, Supervisor};
+use super::{ABORT_GRACE, MAX_FIRST_ATTEMPTS, Mode, QUICK_GRACE, Rollout, STUCK_AFTER, Supervisor};
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
 impl Supervisor {
@@ -16,15 +16,7 @@ impl Supervisor {
         self.reopen_logs(&mut orders);
         match self.mode {
             Mode::Booting => {}
-            Mode::Running => {
-                self.finish_reload();
-                self.announce();
-                self.begin_reload(now, &mut orders);
-                self.begin_upgrade(now, &mut orders);
-                self.replace_workers(now, &mut orders);
-                self.dismiss(now, &mut orders);
-                self.fill(now, &mut orders);
-            }
+            Mode::Running => self.run(now, &mut orders),
             Mode::Stopping { haste, .. } => {
                 self.end_successor(now, haste, &mut orders);
                 self.empty(now, haste, &mut orders);
@@ -32,6 +24,24 @@ impl Supervisor {
         }
         self.retire(&mut orders);
         orders
+    }
+
+    /// One order can be what the next has waited for, until there is none.
+    fn run(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        loop {
+            let so_far = orders.len();
+            self.finish_reload(now);
+            self.announce();
+            self.begin_reload(now, orders);
+            self.begin_upgrade(now, orders);
+            self.replace_workers(now, orders);
+            self.dismiss(now, orders);
+            self.fill(now, orders);
+            self.renew(now, orders);
+            if orders.len() == so_far {
+                return;
+            }
+        }
     }
 
     /// Deadlines that have passed.
@@ -59,13 +69,31 @@ impl Supervisor {
         };
         match worker.life {
             Life::Starting { .. } => self.abort(now, id, worker, Reason::BootTimeout, orders),
-            Life::Ready { .. } => self.abort(now, id, worker, Reason::Timeout, orders),
+            Life::Ready { old_at, .. } if worker.is_fresh() && old_at.is_some_and(|due| due <= now) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.worn = Some(Reason::MaxAge);
+                }
+                // It may be silent as well.
+                self.judge_silence(now, id, orders);
+            }
+            Life::Ready { .. } => self.judge_silence(now, id, orders),
             Life::Stopping { reason, .. } | Life::Quitting { reason, .. } | Life::Aborting { reason, .. } => {
-                self.set_life(id, Life::Killed { reason });
+                self.set_life(id, Life::Killed { reason, stuck_at: now.after(STUCK_AFTER) });
                 self.transitions.push(Transition::WorkerKilled { worker: id, slot: worker.slot });
                 orders.push(Command::Kill { worker: id });
             }
-            Life::Killed { .. } => {}
+            Life::Killed { reason, .. } => {
+                self.set_life(id, Life::Stuck { reason });
+                self.transitions.push(Transition::WorkerStuck { worker: id, slot: worker.slot });
+            }
+            Life::Stuck { .. } => {}
+        }
+    }
+
+    fn judge_silence(&mut self, now: Moment, id: WorkerId, orders: &mut Vec<Command>) {
+        let Some(worker) = self.workers.get(&id).copied() else { return };
+        if worker.deadline(&self.settings_of(worker.generation).timing).is_some_and(|due| due <= now) {
+            self.abort(now, id, worker, Reason::Timeout, orders);
         }
     }
 
@@ -78,7 +106,12 @@ impl Supervisor {
             Reason::BootTimeout => "a worker was not ready within boot-timeout",
             Reason::Timeout
             | Reason::Crash
+            | Reason::OutOfMemory
+            | Reason::Left
             | Reason::BootFailure
+            | Reason::MaxRequests
+            | Reason::MaxAge
+            | Reason::MaxMemory
             | Reason::Reload
             | Reason::Scale
             | Reason::Replace
@@ -128,7 +161,7 @@ impl Supervisor {
             .filter(|(_, worker)| worker.in_service())
             .filter_map(|(id, worker)| {
                 if worker.slot.0 < self.target {
-                    return self.is_outdone(worker).then_some((*id, Reason::Reload));
+                    return self.outdone(now, *id, worker).map(|reason| (*id, reason));
                 }
                 let stays = worker.is_ready() && stand_ins > 0;
                 stand_ins -= usize::from(stays);
@@ -140,15 +173,25 @@ impl Supervisor {
         }
     }
 
-    /// Whether its slot would rather be served by another worker that is ready, or it can never serve.
-    fn is_outdone(&self, worker: &Worker) -> bool {
-        let pointless = !worker.is_ready() && !self.generation_is_live(worker.generation);
-        let better =
-            |other: &Worker| other.slot == worker.slot && self.standing(other.generation) > self.standing(worker.generation);
-        pointless || self.ready_workers().any(better)
+    /// Why its slot would rather be served by another worker that is ready, or that it can never serve. A new generation on trial replaces
+    /// nobody.
+    fn outdone(&self, now: Moment, id: WorkerId, worker: &Worker) -> Option<Reason> {
+        if !worker.is_ready() && !self.generation_is_live(worker.generation) {
+            return Some(Reason::Reload);
+        }
+        let on_trial = matches!(self.rollout, Rollout::Rolling { .. }) && !self.proved(now);
+        // Of two that are alike the newer one stays.
+        let better = |other_id: &WorkerId, other: &Worker| {
+            other.slot == worker.slot
+                && other.is_ready()
+                && (self.standing(other), *other_id) > (self.standing(worker), id)
+                && !(on_trial && other.generation == self.wanted && worker.generation != self.wanted)
+        };
+        let reason = worker.worn.filter(|_| worker.generation == self.wanted).unwrap_or(Reason::Reload);
+        self.workers.iter().any(|(other_id, other)| better(other_id, other)).then_some(reason)
     }
 
-    fn ready_workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn ready_workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values().filter(|worker| worker.is_ready())
     }
 
@@ -157,9 +200,10 @@ impl Supervisor {
         generation == self.wanted || matches!(self.rollout, Rollout::Rolling { fallback, .. } if fallback == generation)
     }
 
-    /// Which of two generations a slot would rather be served by.
-    fn standing(&self, generation: Generation) -> (bool, bool, Generation) {
-        (generation == self.wanted, self.generation_is_live(generation), generation)
+    /// By which of two workers a slot would rather be served.
+    fn standing(&self, worker: &Worker) -> (bool, bool, Generation, bool) {
+        let Worker { generation, .. } = *worker;
+        (generation == self.wanted, self.generation_is_live(generation), generation, worker.is_fresh())
     }
 
     fn terminate(&mut self, now: Moment, id: WorkerId, reason: Reason, orders: &mut Vec<Command>) {
@@ -175,7 +219,7 @@ impl Supervisor {
     /// Starts the workers that are lacking.
     fn fill(&mut self, now: Moment, orders: &mut Vec<Command>) {
         self.fill_slots(now, orders);
-        if self.canary_is_out() {
+        if self.canary_is_out(now) {
             // Its own slot, if it was empty, now lacks an old worker.
             self.fill_slots(now, orders);
         }
@@ -184,13 +228,29 @@ impl Supervisor {
     /// Goes over all slots once, as far as the surge allows.
     fn fill_slots(&mut self, now: Moment, orders: &mut Vec<Command>) {
         for slot in (0..self.target).map(Slot) {
-            if self.workers.len() >= usize::from(self.target) + usize::from(self.surge()) {
+            if !self.has_room() || !self.may_try(now) {
                 return;
             }
             if let Some(generation) = self.lacks(now, slot) {
                 self.spawn(now, slot, generation, orders);
             }
         }
+    }
+
+    /// Whether one worker more may live. Those that are stuck do not count, as long as they are not more than all should be.
+    pub(super) fn has_room(&self) -> bool {
+        let stuck = self.workers.values().filter(|worker| worker.is_stuck()).count().min(usize::from(self.target));
+        self.workers.len() - stuck < usize::from(self.target) + usize::from(self.surge())
+    }
+
+    /// Whether one attempt more may be made. When nobody serves, the cause is hardly the one worker: few are tried, and one by one once that
+    /// has failed.
+    fn may_try(&self, now: Moment) -> bool {
+        if !self.announced || self.ready() > 0 {
+            return true;
+        }
+        let trying = self.workers.values().filter(|worker| worker.is_starting()).count();
+        if self.barren == 0 { trying < MAX_FIRST_ATTEMPTS } else { trying == 0 && self.drought.not_before() <= now }
     }
 
     /// The generation of which this slot should get a worker now. While none of a new generation has proved that it can serve, only one
@@ -201,7 +261,7 @@ impl Supervisor {
         };
         let rested = self.backoff_of(slot).not_before() <= now;
         match self.rollout {
-            Rollout::Rolling { fallback, .. } if self.canary_is_out() => {
+            Rollout::Rolling { fallback, .. } if self.canary_is_out(now) => {
                 (!here(&|worker| worker.generation == fallback) && rested).then_some(fallback)
             }
             Rollout::Rolling { .. } | Rollout::Settled | Rollout::Preparing { .. } => {
@@ -211,27 +271,22 @@ impl Supervisor {
         }
     }
 
-    /// Whether a worker of the wanted generation serves.
-    fn proved(&self) -> bool {
-        self.workers.values().any(|worker| worker.generation == self.wanted && worker.is_ready())
+    /// Whether the one worker that tries out a new generation has not proved itself yet.
+    fn canary_is_out(&self, now: Moment) -> bool {
+        !self.proved(now) && self.workers.values().any(|worker| worker.generation == self.wanted && worker.in_service())
     }
 
-    /// Whether the one worker that tries out a new generation has not answered yet.
-    fn canary_is_out(&self) -> bool {
-        !self.proved() && self.workers.values().any(|worker| worker.generation == self.wanted && worker.in_service())
-    }
-
-    fn spawn(&mut self, now: Moment, slot: Slot, generation: Generation, orders: &mut Vec<Command>) {
+    pub(super) fn spawn(&mut self, now: Moment, slot: Slot, generation: Generation, orders: &mut Vec<Command>) {
         let id = WorkerId(self.next_worker);
         self.next_worker += 1;
         let give_up_at = now.after(self.settings_of(generation).timing.boot_timeout);
-        self.workers.insert(id, Worker { slot, generation, life: Life::Starting { since: now, give_up_at } });
+        self.workers.insert(id, Worker { slot, generation, life: Life::Starting { since: now, give_up_at }, worn: None });
         self.transitions.push(Transition::WorkerStarted { worker: id, slot, generation });
         orders.push(Command::Spawn { worker: id, slot, generation });
     }
 
     /// A rollout is over when every slot has a ready worker of the wanted generation; only then its number of workers applies.
-    fn finish_reload(&mut self) {
+    fn finish_reload(&mut self, now: Moment) {
         let Rollout::Rolling { asked, .. } = self.rollout else {
             return;
         };
@@ -241,7 +296,7 @@ impl Supervisor {
         let renewed = (0..self.target).map(Slot).all(|slot| {
             self.workers.values().any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
         });
-        if renewed {
+        if renewed && self.proved(now) {
             self.rollout = Rollout::Settled;
             self.transitions.push(Transition::ReloadFinished { generation: self.wanted });
             self.set_target(asked);
@@ -278,7 +333,14 @@ impl Supervisor {
                     self.quit(now, id, Reason::Stop, orders);
                 }
                 (Haste::Quick, Life::Stopping { reason, .. }) => self.quit(now, id, reason, orders),
-                (_, Life::Stopping { .. } | Life::Quitting { .. } | Life::Aborting { .. } | Life::Killed { .. }) => {}
+                (
+                    _,
+                    Life::Stopping { .. }
+                    | Life::Quitting { .. }
+                    | Life::Aborting { .. }
+                    | Life::Killed { .. }
+                    | Life::Stuck { .. },
+                ) => {}
             }
         }
     }
@@ -301,7 +363,7 @@ impl Supervisor {
         }
     }
 
-    fn set_life(&mut self, id: WorkerId, life: Life) {
+    pub(super) fn set_life(&mut self, id: WorkerId, life: Life) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.life = life;
         }

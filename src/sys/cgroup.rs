@@ -50,6 +50,15 @@ impl Slice {
         unified.chain(self.memory.iter().filter_map(of("memory.limit_in_bytes"))).min()
     }
 
+    /// How many processes of this group the kernel has killed because memory was short.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        let count = |group: Option<&PathBuf>, file| {
+            group.and_then(|group| cgroup::oom_kills(&read(&group.join(file)))).unwrap_or_default()
+        };
+        count(self.unified.first(), "memory.events") + count(self.memory.first(), "memory.oom_control")
+    }
+
     /// How long the group with the tightest quota was held back so far.
     #[must_use]
     pub fn throttled(&self) -> Option<Duration> {
@@ -110,6 +119,7 @@ mod tests {
     fn the_tightest_quota_above_a_process_counts() {
         let folder = tempfile::tempdir().unwrap();
         let files = [
+            ("web/memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
             ("web/cpu.max", "max 100000\n"),
             ("cpu.max", "50000 100000\n"),
             ("cpu.stat", "throttled_usec 7\n"),
@@ -117,7 +127,7 @@ mod tests {
         ];
         let found = slice(folder.path(), "0::/web\n", "cgroup2 cgroup2 rw", &files);
         assert_eq!((found.quota(), found.memory_limit()), (Some(0.5), Some(1000)));
-        assert_eq!(found.throttled(), Some(Duration::from_micros(7)));
+        assert_eq!((found.throttled(), found.oom_kills()), (Some(Duration::from_micros(7)), 2));
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
+use super::clock;
 use super::notify::Said;
 use crate::supervisor::event::Exit;
 use crate::units::{Generation, Moment, WorkerId};
@@ -16,6 +19,8 @@ use crate::units::{Generation, Moment, WorkerId};
 const MAX_UNCLAIMED: usize = 256;
 /// How far up a sender's parents are searched for a worker.
 const MAX_ANCESTORS: usize = 8;
+/// How long SIGKILL may take at the end.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A worker's process.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct Child {
     /// It counts as ready when it is alive then.
     pub(super) ready_at: Option<Moment>,
     pub(super) generation: Generation,
+    /// It was ready once.
+    pub(super) greeted: bool,
 }
 
 impl Child {
@@ -34,7 +41,12 @@ impl Child {
             // Nobody would look after it; it is reaped as a stranger.
             rustix::process::kill_process(pid, Signal::KILL).ok();
         })?;
-        Ok(Self { pid, pidfd, ready_at: None, generation })
+        Ok(Self { pid, pidfd, ready_at: None, generation, greeted: false })
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Sends each signal. One that has ended takes none, and needs none.
@@ -87,6 +99,16 @@ impl Children {
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Child> {
         self.by_worker.get(&worker)
+    }
+
+    /// Whether it is ready for the first time.
+    pub(super) fn greet(&mut self, worker: WorkerId) -> bool {
+        self.by_worker.get_mut(&worker).is_some_and(|child| !std::mem::replace(&mut child.greeted, true))
+    }
+
+    /// Every worker's process.
+    pub(super) fn known(&self) -> impl Iterator<Item = (WorkerId, &Child)> {
+        self.by_worker.iter().map(|(worker, child)| (*worker, child))
     }
 
     /// Every worker's process that is known.
@@ -158,26 +180,31 @@ impl Children {
     }
 
     /// Reaps processes that are not workers: orphans that came to us as the subreaper, and zygotes.
-    pub(super) fn reap_strangers(&self, successor: Option<Pid>) {
+    pub(super) fn reap_strangers(&self, known: &[Pid]) {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Id::All, look) {
-            let known = self.by_worker.values().map(|child| child.pid).chain(successor);
-            if known.into_iter().any(|known| known.as_raw_nonzero().get() == pid.as_raw()) {
+            let mut ours = self.by_worker.values().map(|child| &child.pid).chain(known);
+            if ours.any(|ours| ours.as_raw_nonzero().get() == pid.as_raw()) {
                 return; // its end is told by the next look
             }
             waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
         }
     }
 
-    /// Kills and reaps every process that is still a child of ours, but the successor.
+    /// Kills and reaps every process that is still a child of ours, but the successor. Who does not even end by SIGKILL is left behind.
     pub(super) fn end_all(&mut self, successor: Option<Pid>) {
         for child in self.by_worker.values() {
             child.signal(&[Signal::KILL]);
         }
+        let give_up_at = clock::now().after(KILL_PATIENCE);
         // Killing an orphan can orphan its children to us in turn.
         loop {
             let left: Vec<Pid> = own_children().into_iter().filter(|pid| Some(*pid) != successor).collect();
             if left.is_empty() {
+                break;
+            }
+            if give_up_at <= clock::now() {
+                tracing::error!(pids = ?left.iter().map(|pid| pid.as_raw_nonzero().get()).collect::<Vec<_>>(), "processes that SIGKILL does not end are left behind");
                 break;
             }
             for pid in left.iter().filter(|pid| !self.by_worker.values().any(|child| child.pid == **pid)) {
@@ -185,11 +212,20 @@ impl Children {
                 rustix::process::kill_process(*pid, Signal::KILL).ok();
             }
             for pid in left {
-                waitid(Id::Pid(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())), WaitPidFlag::WEXITED).ok();
+                await_end(pid, give_up_at);
+                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+                waitid(Id::Pid(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())), flags).ok();
             }
         }
         self.by_worker.clear();
     }
+}
+
+/// Waits for the end of a child of ours, until then.
+fn await_end(pid: Pid, give_up_at: Moment) {
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let left = Timespec::try_from(give_up_at.since(clock::now())).ok();
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], left.as_ref()).ok();
 }
 
 /// Ends a process that is our child and no worker we know: its zygote died before it could tell us.

@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use procfs::process::Process;
-use rustix::thread::sched_getaffinity;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::usage::{CoreTime, proc};
 
@@ -48,6 +48,13 @@ pub fn time_with_ended_children(pid: u32) -> Option<Duration> {
     let living = fine.unwrap_or_else(|_| proc::ticks(stat.utime.saturating_add(stat.stime), hertz()));
     let ended = u64::try_from(stat.cutime.saturating_add(stat.cstime)).unwrap_or(0);
     Some(living.saturating_add(proc::ticks(ended, hertz())))
+}
+
+/// The cores a process may use (sched_getaffinity(2)).
+#[must_use]
+pub fn affinity(pid: u32) -> Option<Vec<u16>> {
+    let allowed = sched_getaffinity(rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    Some((0..u16::MAX).take(CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(usize::from(*cpu))).collect())
 }
 
 /// CPU time of this process, all its threads.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listen::{Listener, Listeners};
+use super::log::{Mouth, Speaker};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::standing::{self, Person, Standing, StandingError, Variables};
 use super::zygote::{Birth, LAST_WORDS, News, Occasion, Stage, Zygote};
@@ -98,6 +100,15 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// Pipes for a process of this generation. It may open them by their names (/dev/stderr), whoever it is.
+    pub(super) fn mouth(&self, speaker: Speaker) -> io::Result<Option<Mouth>> {
+        let mouth = self.output.mouth(speaker)?;
+        if let (Some(mouth), Some(uid)) = (&mouth, self.origin.stranger()) {
+            mouth.give_to(uid)?;
+        }
+        Ok(mouth)
+    }
+
     /// Of ours what is passed on, the user's home, then the application's own, then what the contract says.
     fn env(&self, own: &[(String, String)], contract: &[(&str, String)]) -> Vec<(OsString, OsString)> {
         let config = &self.origin.config;
@@ -113,7 +124,8 @@ impl Launch<'_> {
 }
 
 /// Starts a worker of kind `command`.
-pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Result<Process, SpawnError> {
+pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot, worker: WorkerId) -> Result<Process, SpawnError> {
+    let mouth = launch.mouth(Speaker::Worker { slot, worker }).map_err(SpawnError::pipes)?;
     let Config { connections, workers, timing, confinement, .. } = &*launch.origin.config;
     let cores = standing::cores(confinement.cpu_affinity, slot, *workers);
     let names = vec!["http"; launch.listeners.all().len()].join(":");
@@ -130,20 +142,26 @@ pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Resu
         env: launch.env(&app.env, &contract),
         directory: &app.directory,
         fds: passed(launch.listeners),
-        output: launch.output,
+        streams: launch.output.streams(mouth.as_ref()),
         standing: launch.origin.standing().on(cores.as_deref()),
         listen_pid: true,
     })
 }
 
 /// Starts a zygote, which begins to import the application.
-pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp, occasion: Occasion) -> Result<Zygote, SpawnError> {
+pub(super) fn zygote(
+    launch: &Launch<'_>,
+    app: &PythonApp,
+    generation: Generation,
+    occasion: Occasion,
+) -> Result<Zygote, SpawnError> {
+    let mouth = launch.mouth(Speaker::Zygote(generation)).map_err(SpawnError::pipes)?;
     Zygote::start(&Birth {
         config: &launch.origin.config,
         app,
         env: launch.env(&app.env, &[]),
         listeners: passed(launch.listeners),
-        output: launch.output,
+        streams: launch.output.streams(mouth.as_ref()),
         occasion,
         standing: launch.origin.standing(),
     })

@@ -2,7 +2,9 @@
 //!
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
+mod beside;
 mod succeed;
+mod zygotes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -11,22 +13,27 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::children::{Child, Children};
 use super::clock;
+use super::hooks::{HookKind, Hooks};
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
+use super::log::Speaker;
+use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
+use super::reserve::Reserve;
+use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
-use super::zygote::{News, Occasion, Order, Reply, Stage};
-use crate::config::{App, Config, Readiness, gunicorn};
-use crate::supervisor::event::{Command, Event, Settings};
+use super::zygote::{News, Occasion, Order, Stage};
+use crate::config::{App, Config, Readiness};
+use crate::supervisor::event::{Command, Event, Reason, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -78,12 +85,22 @@ pub struct Linux<'a> {
     events: VecDeque<Event>,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
+    /// The place and origin of every worker that was ordered and has not ended.
+    ordered: BTreeMap<WorkerId, (Slot, Generation)>,
+    /// The numbers that workers had of whose end the supervisor is about to hear.
+    ended: BTreeMap<WorkerId, u32>,
+    hooks: Hooks,
+    /// There is one once a configuration has a `max-memory`.
+    memory: Option<MemoryWatch>,
+    shortage: Shortage,
+    reserve: Reserve,
 }
 
 impl<'a> Linux<'a> {
     /// Prepares this process to supervise. Fails only when the system refuses basic things.
     pub fn new(around: Surroundings<'a>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let reserve = Reserve::for_listeners(around.listeners.all().len());
         let events = around.predecessor.map(|_| Event::Preceded).into_iter().collect();
         Ok(Self {
             around,
@@ -95,6 +112,12 @@ impl<'a> Linux<'a> {
             successor: None,
             events,
             adopted: false,
+            ordered: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            hooks: Hooks::default(),
+            memory: None,
+            shortage: Shortage::watch(),
+            reserve,
         })
     }
 
@@ -126,10 +149,14 @@ impl<'a> Linux<'a> {
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
             }
+            if origin.config.care.max_memory.is_some() && self.memory.is_none() {
+                let watch = MemoryWatch::start(clock::now());
+                self.memory = Some(watch.map_err(|error| format!("memory cannot be watched: {error}"))?);
+            }
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&origin), app, occasion)
+                    launch::zygote(&self.launch_of(&origin), app, generation, occasion)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
@@ -157,7 +184,17 @@ impl<'a> Linux<'a> {
         }
     }
 
+    /// Makes a worker, after its hook if there is one.
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+        self.ordered.insert(worker, (slot, generation));
+        match self.run_hook(HookKind::BeforeFork, worker, None, None) {
+            Ok(true) => {}
+            Ok(false) => self.make(worker, slot, generation),
+            Err(error) => self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() }),
+        }
+    }
+
+    fn make(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
         let Some(origin) = self.generations.get(generation).map(|loaded| Arc::clone(&loaded.origin)) else {
             let reason = "its generation is not loaded".to_owned();
             return self.events.push_back(Event::SpawnFailed { worker, reason });
@@ -165,12 +202,13 @@ impl<'a> Linux<'a> {
         let result = match &origin.config.app {
             App::Python(_) => self.fork(worker, slot, generation),
             App::Command(app) => {
-                launch::command(&self.launch_of(&origin), app, slot).map_err(|error| error.to_string()).map(|process| {
+                launch::command(&self.launch_of(&origin), app, slot, worker).map_err(|error| error.to_string()).map(|process| {
                     let ready_at = match app.readiness {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
                     };
-                    self.children.add(worker, Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation });
+                    let child = Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation, greeted: false };
+                    self.children.add(worker, child);
                 })
             }
         };
@@ -186,9 +224,11 @@ impl<'a> Linux<'a> {
         if loaded.zygote_stage() == Some(Stage::Dead) {
             self.replace_zygote(generation)?;
         }
+        let mouth = self.launch_of(&origin).mouth(Speaker::Worker { slot, worker }).map_err(|error| error.to_string())?;
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
         let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
-        zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
+        let order = Order { worker, slot, cores, mouth };
+        zygote.fork(order).map_err(|error| error.to_string())
     }
 
     fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
@@ -197,7 +237,7 @@ impl<'a> Linux<'a> {
         let origin = Arc::clone(&loaded.origin);
         if let App::Python(app) = &origin.config.app {
             let launch = self.launch_of(&origin);
-            let zygote = launch::zygote(&launch, app, Occasion::Replacement).map_err(|error| error.to_string())?;
+            let zygote = launch::zygote(&launch, app, generation, Occasion::Replacement).map_err(|error| error.to_string())?;
             self.generations.replace_zygote(generation, zygote);
         }
         Ok(())
@@ -246,17 +286,19 @@ impl<'a> Linux<'a> {
         self.generations.see_off(now);
         self.hear_inquiries();
         self.hear_zygotes();
+        self.hear_hooks();
         self.hear_workers();
         self.hear_of_succession();
+        self.watch_memory();
+        let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
             self.adopted = false;
-            for ended in self.children.reap() {
-                self.generations.tell(ended.generation, News::Ended { pid: ended.pid.as_raw_nonzero().get() });
-                self.events.push_back(Event::Exited { worker: ended.worker, exit: ended.exit });
-            }
+            self.reap();
             if !self.generations.forks_outstanding() {
-                self.children.reap_strangers(self.successor.as_ref().map(Successor::pid));
+                let mut known = self.hooks.pids();
+                known.extend(self.successor.as_ref().map(Successor::pid));
+                self.children.reap_strangers(&known);
             }
         }
     }
@@ -272,83 +314,6 @@ impl<'a> Linux<'a> {
         }
     }
 
-    fn hear_zygotes(&mut self) {
-        for generation in self.generations.with_zygotes() {
-            while let Some(reply) = self.generations.zygote(generation).and_then(super::zygote::Zygote::hear) {
-                self.take_reply(generation, reply);
-            }
-            if self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead)) {
-                self.zygote_died(generation);
-            }
-        }
-    }
-
-    fn take_reply(&mut self, generation: Generation, reply: Reply) {
-        match reply {
-            Reply::Imported(about) => {
-                tracing::info!(%generation, gunicorn = about.gunicorn, python = about.python, "application loaded");
-                if !about.threads.is_empty() {
-                    tracing::info!(threads = ?about.threads, "the application started threads when it was imported, which are allowed");
-                }
-                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)) {
-                    tracing::warn!("gunicorn: {remark}");
-                }
-                self.imported(generation);
-            }
-            Reply::Failed(failure) => self.import_failed(generation, &failure.message),
-            Reply::Forked { worker, pid } => self.adopt(WorkerId(worker), pid, generation),
-            Reply::ForkFailed { worker, reason } => {
-                self.events.push_back(Event::SpawnFailed { worker: WorkerId(worker), reason });
-            }
-        }
-    }
-
-    fn imported(&mut self, generation: Generation) {
-        if let Some(settings) = self.generations.announce(generation) {
-            self.events.push_back(Event::Prepared { generation, settings });
-        }
-    }
-
-    fn import_failed(&mut self, generation: Generation, reason: &str) {
-        if self.generations.announce(generation).is_some() {
-            self.events.push_back(Event::PrepareFailed { generation, reason: reason.to_owned() });
-            self.generations.remove(generation, clock::now());
-        } else {
-            tracing::error!(%generation, reason, "the application can no longer be loaded");
-        }
-    }
-
-    /// Forks that will not be answered fail; a worker keeps serving without its zygote.
-    fn zygote_died(&mut self, generation: Generation) {
-        if self.generations.is_unannounced(generation) {
-            self.import_failed(generation, "the Python process ended while it imported the application");
-            return;
-        }
-        let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
-        let reason = "the zygote ended before it forked".to_owned();
-        self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
-        // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
-        if self.generations.may_replace_at_once(generation, clock::now()) {
-            self.replace_zygote(generation).ok();
-        }
-    }
-
-    /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
-    fn adopt(&mut self, worker: WorkerId, pid: i32, generation: Generation) {
-        let adopted = Pid::from_raw(pid)
-            .ok_or_else(|| "the zygote told an impossible pid".to_owned())
-            .and_then(|pid| Child::adopt(pid, generation).map_err(|error| error.to_string()));
-        match adopted {
-            Ok(child) => {
-                child.signal(&self.early.remove(&worker).unwrap_or_default());
-                self.children.add(worker, child);
-                // It may have ended before we knew it.
-                self.adopted = true;
-            }
-            Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
-        }
-    }
-
     fn hear_workers(&mut self) {
         for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
             self.children.note(pid, said);
@@ -360,6 +325,12 @@ impl<'a> Linux<'a> {
             if said.beat {
                 self.events.push_back(Event::Beat { worker });
             }
+            if said.worn {
+                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
+            }
+            if said.leaving {
+                self.events.push_back(Event::Leaving { worker });
+            }
         }
     }
 
@@ -367,6 +338,7 @@ impl<'a> Linux<'a> {
     fn wait(&self, until: Option<Moment>) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
+        fds.extend(self.hooks.fds());
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
         fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
@@ -393,7 +365,11 @@ impl Host for Linux<'_> {
                 self.generations.remove(generation, clock::now());
             }
             Command::ReopenLogs => self.reopen_logs(),
-            Command::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Command::Spawn { worker, slot, generation } => {
+                self.reserve.release();
+                self.spawn(worker, slot, generation);
+                self.reserve.refill();
+            }
             // A stopped worker takes SIGTERM only once it runs again.
             Command::Terminate { worker } => self.signal(worker, &[Signal::TERM, Signal::CONT]),
             Command::Quit { worker } => {
@@ -413,6 +389,7 @@ impl Host for Linux<'_> {
                 // It was asked of a zygote that does not answer: without the zygote there is no worker to wait for.
                 None if self.generations.give_up_on(worker) => {}
                 None => {
+                    self.hooks.abandon(worker);
                     let reason = "it was never made".to_owned();
                     self.events.push_back(Event::SpawnFailed { worker, reason });
                 }
@@ -420,12 +397,13 @@ impl Host for Linux<'_> {
         }
     }
 
+    fn queued_event(&mut self) -> Option<Event> {
+        self.events.pop_front().map(|event| self.hand_out(event))
+    }
+
     fn next_event(&mut self, deadline: Option<Moment>) -> Event {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                if let Event::Exited { worker, .. } | Event::SpawnFailed { worker, .. } = &event {
-                    self.early.remove(worker);
-                }
+            if let Some(event) = self.queued_event() {
                 return event;
             }
             if deadline.is_some_and(|deadline| deadline <= clock::now()) {
@@ -436,7 +414,8 @@ impl Host for Linux<'_> {
                 }
                 continue;
             }
-            let timers = self.children.next_timer().into_iter().chain(self.generations.next_timer());
+            let timers =
+                [self.children.next_timer(), self.generations.next_timer(), self.hooks.next_timer()].into_iter().flatten();
             self.wait(deadline.into_iter().chain(timers).min());
             self.look();
         }
@@ -448,6 +427,10 @@ impl Drop for Linux<'_> {
     fn drop(&mut self) {
         self.inquiries.clear();
         self.generations.clear();
+        while !self.hooks.is_empty() {
+            self.wait(self.hooks.next_timer());
+            self.hear_hooks();
+        }
         self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }
 }

@@ -22,11 +22,16 @@ const ENTER: u32 = 0o001;
 
 /// What a worker said that the supervisor cares for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each field of a message is there or not")]
 pub(super) struct Said {
     /// READY=1
     pub(super) ready: bool,
     /// WATCHDOG=1
     pub(super) beat: bool,
+    /// STOPPING=1
+    pub(super) leaving: bool,
+    /// X_TUNINGFORK_RENEW=1: it serves, and wants to be renewed.
+    pub(super) worn: bool,
 }
 
 /// A datagram socket in a folder that only our user can enter: others cannot fill its queue.
@@ -118,6 +123,8 @@ fn said(message: &[u8]) -> Said {
         match field {
             b"READY=1" => said.ready = true,
             b"WATCHDOG=1" => said.beat = true,
+            b"STOPPING=1" => said.leaving = true,
+            b"X_TUNINGFORK_RENEW=1" => said.worn = true,
             _ => {}
         }
     }
@@ -137,8 +144,8 @@ mod tests {
         theirs.send_to(b"STATUS=hello\nREADY=1\n", ours.path()).unwrap();
         theirs.send_to(b"WATCHDOG=1", ours.path()).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(ours.receive(), Some((me, Said { ready: true, beat: false })));
-        assert_eq!(ours.receive(), Some((me, Said { ready: false, beat: true })));
+        assert_eq!(ours.receive(), Some((me, Said { ready: true, ..Said::default() })));
+        assert_eq!(ours.receive(), Some((me, Said { beat: true, ..Said::default() })));
         assert_eq!(ours.receive(), None);
     }
 

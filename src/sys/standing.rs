@@ -138,6 +138,11 @@ impl Standing {
         Self { person, umask: confinement.umask, limits: std::iter::once(files).chain(set).collect(), cpus: None }
     }
 
+    /// What the supervisor itself has.
+    pub(super) fn ours() -> Self {
+        Self { person: None, umask: None, limits: vec![(libc::RLIMIT_NOFILE, limits::at_start())], cpus: None }
+    }
+
     /// The same on these cores.
     pub(super) fn on(mut self, cores: Option<&[usize]>) -> Self {
         self.cpus = cores.map(cpu_set);

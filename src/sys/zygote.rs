@@ -10,12 +10,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use super::log::Mouth;
+use super::pass;
+use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId};
@@ -89,6 +91,8 @@ pub(super) struct Order {
     pub(super) slot: Slot,
     /// The cores it keeps to; all if absent.
     pub(super) cores: Option<Vec<usize>>,
+    /// Its standard output and error, if they are not the zygote's.
+    pub(super) mouth: Option<Mouth>,
 }
 
 /// Why a zygote is started.
@@ -147,7 +151,7 @@ pub(super) struct Birth<'a> {
     pub(super) app: &'a PythonApp,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) listeners: Vec<BorrowedFd<'a>>,
-    pub(super) output: &'a Output,
+    pub(super) streams: Streams<'a>,
     pub(super) occasion: Occasion,
     pub(super) standing: Standing,
 }
@@ -167,16 +171,16 @@ impl Zygote {
             env: birth.env.clone(),
             directory: &birth.app.directory,
             fds,
-            output: birth.output,
+            streams: birth.streams,
             standing: birth.standing.clone(),
             listen_pid: false,
         };
         let process = spawn(&program)?;
         let has_hooks = birth.app.gunicorn.is_some();
         let (queued, asked, news) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let mut zygote =
+        let zygote =
             Self { channel, process, stage: Stage::Importing, has_imported: false, stays: false, queued, asked, news, has_hooks };
-        zygote.send(&settings(birth)).map_err(step("send"))?;
+        send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
     }
 
@@ -240,9 +244,9 @@ impl Zygote {
         while self.stage == Stage::Imported
             && let Some(news) = self.news.front().copied()
         {
-            match self.send(&packet(news)) {
+            match send(&self.channel, &packet(news), &[]) {
                 Ok(()) => self.news.pop_front(),
-                Err(Errno::AGAIN) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.stage = Stage::Dead;
                     None
@@ -250,15 +254,17 @@ impl Zygote {
             };
         }
         while self.stage == Stage::Imported
-            && let Some(Order { worker, slot, cores }) = self.queued.front()
+            && let Some(order) = self.queued.front()
         {
-            let worker = *worker;
-            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}})) {
+            let Order { worker, slot, cores, mouth } = order;
+            let message = json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}});
+            let streams: Vec<_> = mouth.iter().flat_map(|mouth| [mouth.out.as_fd(), mouth.err.as_fd()]).collect();
+            match send(&self.channel, &message, &streams) {
                 Ok(()) => {
+                    self.asked.push(*worker);
                     self.queued.pop_front();
-                    self.asked.push(worker);
                 }
-                Err(Errno::AGAIN) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.stage = Stage::Dead,
             }
         }
@@ -339,11 +345,16 @@ impl Zygote {
     pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
         self.queued.drain(..).map(|order| order.worker).chain(self.asked.drain(..)).collect()
     }
+}
 
-    fn send(&mut self, message: &serde_json::Value) -> rustix::io::Result<()> {
-        let packet = message.to_string();
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.channel, packet.as_bytes(), SendFlags::NOSIGNAL))?;
-        Ok(())
+/// Sends one packet, and descriptors with it.
+fn send(channel: &OwnedFd, message: &serde_json::Value, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let packet = message.to_string();
+    loop {
+        match pass::send(channel.as_fd(), packet.as_bytes(), fds) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(drop),
+        }
     }
 }
 
@@ -370,6 +381,8 @@ fn settings(birth: &Birth<'_>) -> serde_json::Value {
         "workers": birth.config.workers.get(),
         "graceful_timeout": timing.graceful_timeout.as_secs_f64(),
         "timeout": timing.timeout.as_secs_f64(),
+        "max_requests": birth.config.care.max_requests.map_or(0, std::num::NonZeroU32::get),
+        "max_requests_jitter": birth.config.care.max_requests_jitter,
         "listeners": birth.listeners.len(),
         "supervisor": std::process::id(),
     }})

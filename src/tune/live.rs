@@ -112,7 +112,7 @@ impl Testbed for Live<'_> {
         // A candidate that gives up on its own stops too, and the script takes that for an interruption.
         match outcome {
             Outcome::Stopped | Outcome::HandedOver => measured,
-            Outcome::WorkersNotBooting { reason } => Err(fail(reason)),
+            Outcome::WorkersNotBooting { reason } | Outcome::WorkersKeepFailing { reason } => Err(fail(reason)),
             Outcome::AppNotLoaded { reason } => {
                 self.not_loaded = Some(reason.clone());
                 Err(fail(reason))

@@ -103,6 +103,12 @@ pub fn throttled(stat: &str) -> Option<Duration> {
     })
 }
 
+/// The field `oom_kill` of memory.events (version 2) or memory.oom_control (version 1).
+#[must_use]
+pub fn oom_kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

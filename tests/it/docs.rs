@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tuningfork::commands::Ending;
-use tuningfork::config::{Config, Surroundings};
+use tuningfork::config::{Config, Machine, Surroundings};
 
 use crate::support::folder::Folder;
 use crate::support::parts;
@@ -117,8 +117,12 @@ fn docs_links_of_the_readme_lead_somewhere() {
 
 #[test]
 fn docs_configurations_are_valid() {
-    let surroundings =
-        Surroundings { web_concurrency: None, virtual_env: None, cores: NonZeroU16::MIN, directory: PathBuf::from("/srv") };
+    let surroundings = Surroundings {
+        web_concurrency: None,
+        virtual_env: None,
+        machine: Machine::of_cores(NonZeroU16::MIN),
+        directory: PathBuf::from("/srv"),
+    };
     let readme = readme();
     let shown = blocks(&readme, "toml").into_iter().filter(|block| block.contains("[app]"));
     let mut all: Vec<(PathBuf, String)> = shown.map(|block| ("README.md".into(), block.to_owned())).collect();

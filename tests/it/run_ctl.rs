@@ -1,35 +1,14 @@
 //! `tuningfork ctl` against a running service: what it shows, what it has done, and how it tells that it was not.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::control::{ctl, done, said, status};
 use crate::support::process::{End, lives, send};
-use crate::support::service::{Running, Service};
+use crate::support::service::Service;
 use crate::support::turn::Turn;
-
-/// Runs `tuningfork ctl` for this service, as its user would: with its configuration and nothing else.
-fn ctl(running: &Running, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
-    command.env("XDG_RUNTIME_DIR", running.directory()).arg("ctl").arg("-c").arg(running.directory().join("tuningfork.toml"));
-    command.args(arguments.split_whitespace()).output().expect("run ctl")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
-}
-
-/// The same, and it has to succeed.
-fn done(running: &Running, arguments: &str) -> String {
-    let output = ctl(running, arguments);
-    assert_eq!(output.status.code(), Some(0), "ctl {arguments}: {}\n{}", said(&output), running.said());
-    said(&output)
-}
-
-fn status(running: &Running) -> Value {
-    serde_json::from_str(&done(running, "status --json")).expect("JSON")
-}
 
 #[test]
 fn run_ctl_works_out_of_the_box_and_shows_every_worker() {
@@ -172,7 +151,7 @@ fn run_ctl_socket_that_cannot_be_made_does_not_fail_the_start_f55() {
     let config = Service::of_demo_workers(1, 5);
     let directory = config.directory().to_owned();
     std::os::unix::fs::symlink("/dev/null", directory.join("taken.sock")).expect("make a link");
-    let mut running = config.with_more("[control]\nsocket = \"@DIR@/taken.sock\"\n").ready();
+    let mut running = config.extend("[control]\nsocket = \"@DIR@/taken.sock\"\n").ready();
     running.await_log("no control socket");
     assert_eq!(running.get("/ok").status, 200);
     assert_eq!(running.stop(), End::Code(0));

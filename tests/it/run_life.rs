@@ -23,6 +23,7 @@ fn demo_config(extra: &str) -> String {
         r#"
 workers = 3
 connections = 20
+settle = 0
 {extra}
 [app]
 kind = "command"

@@ -84,6 +84,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         for transition in transitions {
             self.premises.counters.record(transition, SystemTime::now());
         }
+        if transitions.contains(&Transition::LogsReopened) {
+            self.premises.log.reopen();
+        }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
@@ -130,6 +133,12 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         Transition::WorkerKilled { worker, slot } => {
             tracing::warn!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker did not leave in time and is killed");
         }
+        Transition::WorkerStuck { worker, slot } => {
+            tracing::error!(id = %worker, worker = %slot, pid = host.pid(*worker), "worker does not end by SIGKILL: the kernel holds it; another takes its place");
+        }
+        Transition::NobodyServes => {
+            tracing::error!("no worker serves, and new ones fail: one at a time is tried until one serves");
+        }
         Transition::WorkerExited { worker, slot, exit, reason, detail } => {
             log_exit(*worker, *slot, *exit, *reason, detail.as_deref());
         }
@@ -168,10 +177,17 @@ fn log_exit(
 ) {
     let exit = exit.map(|exit| exit.to_string());
     match reason {
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => {
+        Reason::Crash | Reason::OutOfMemory | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => {
             tracing::error!(id = %worker, worker = %slot, exit, detail, reason = reason.name(), "worker ended");
         }
-        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => {
+        Reason::Left
+        | Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => {
             tracing::info!(id = %worker, worker = %slot, exit, reason = reason.name(), "worker ended");
         }
     }

@@ -77,6 +77,8 @@ impl Chronicle {
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
+            | Transition::WorkerStuck { .. }
+            | Transition::NobodyServes
             | Transition::LogsReopened
             | Transition::Answered { .. }
             | Transition::BecameReady
@@ -105,8 +107,14 @@ impl Chronicle {
 
 const fn was_unasked(reason: Reason) -> bool {
     match reason {
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => false,
+        Reason::Crash | Reason::OutOfMemory | Reason::Left | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
+        Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => false,
     }
 }
 

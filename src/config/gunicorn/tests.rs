@@ -32,7 +32,7 @@ fn parsed(resolved: &Resolved, command: &CommandLine) -> Config {
     let surroundings = Surroundings {
         web_concurrency: None,
         virtual_env: None,
-        cores: std::num::NonZeroU16::MIN,
+        machine: crate::config::Machine::of_cores(std::num::NonZeroU16::MIN),
         directory: command.directory.clone(),
     };
     let text = equivalent(resolved, command);

@@ -32,6 +32,7 @@ KEEPALIVED_CONNECTIONS = 1000  # Gunicorn's default: what a gthread worker may h
 NOT_FOR_THE_ZYGOTE = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
+control = _socket.socket(fileno=CONTROL)
 
 
 def patch(name):
@@ -89,6 +90,8 @@ def adjust(cfg, settings):
     values = {
         "workers": settings["workers"],
         "timeout": int(settings["timeout"]),
+        "max_requests": settings.get("max_requests", 0),
+        "max_requests_jitter": settings.get("max_requests_jitter", 0),
         "graceful_timeout": max(1, int(settings["graceful_timeout"])),
         "threads": connections if name == "gthread" else 1,
         "worker_connections": limits.get(name, connections),
@@ -241,10 +244,10 @@ class Zygote:
             return
         setproctitle("tuningfork: %s [%s]" % (what, self.server.cfg.settings["proc_name"].get() or self.settings["app"]))
 
-    def obey(self, order):
+    def obey(self, order, streams):
         """One of the supervisor's orders; what it is answered with, if anything."""
         if "fork" in order:
-            return self.fork(order["fork"])
+            return self.fork(order["fork"], streams)
         if "ended" in order:
             self.call(self.server.ended, order["ended"]["pid"])
         elif "scaled" in order:
@@ -269,7 +272,7 @@ class Zygote:
         except Exception:
             self.server.log.exception("Exception in a server hook")
 
-    def fork(self, order):
+    def fork(self, order, streams):
         """Builds the worker here, as Gunicorn does: pre_fork sees it, and what it puts into it the worker has."""
         server, cfg = self.server, self.server.cfg
         worker, pid = None, None
@@ -288,6 +291,7 @@ class Zygote:
             if worker is not None and pid != 0:
                 worker.tmp.close()
         if pid == 0:
+            speak_through(streams)
             self.be_worker(worker, order)
         worker.pid = pid
         if self.settings["gunicorn"] is not None:  # or nobody would tell of its end
@@ -368,7 +372,7 @@ def wait_for_adoption(supervisor):
         sleep(0.0005)
     follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
-    os.close(CONTROL)
+    os.close(control.detach())
 
 
 def fork_orphan():
@@ -423,8 +427,23 @@ def leave(code):
 
 
 def hear():
-    packet = os.read(CONTROL, PACKET_BYTES)
-    return json.loads(packet) if packet else leave(0)
+    """The next order, and the descriptors that came with it."""
+    packet, ancillary, _, _ = control.recvmsg(PACKET_BYTES, _socket.CMSG_SPACE(2 * 4), _socket.MSG_CMSG_CLOEXEC)
+    passed = [data for level, kind, data in ancillary if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)]
+    descriptors = [fd for data in passed for fd in memoryview(data).cast("i")]
+    return (json.loads(packet), descriptors) if packet else leave(0)
+
+
+def speak_through(descriptors):
+    """Makes pipes of the supervisor's the standard output and error."""
+    for ours, theirs in zip((1, 2), descriptors):
+        os.dup2(theirs, ours)
+    close_all(descriptors)
+
+
+def close_all(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def tell(answer):
@@ -434,11 +453,13 @@ def tell(answer):
 def main():
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning, module="__main__")
     ignore_signals(NOT_FOR_THE_ZYGOTE)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe is no terminal, but somebody may read along
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for the supervisor
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        zygote = Zygote(hear()["settings"])
+        zygote = Zygote(hear()[0]["settings"])
     except Unusable as error:
         tell({"failed": {"stage": error.stage, "message": error.message}})
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
@@ -447,7 +468,9 @@ def main():
                        "changed": zygote.changed, "stays": bool(zygote.works_of_hooks)}})
     while True:
         zygote.wait()
-        answer = zygote.obey(hear())
+        order, streams = hear()
+        answer = zygote.obey(order, streams)
+        close_all(streams)
         if answer is not None:
             tell(answer)
 

@@ -6,8 +6,10 @@ its number of connections, and refuses to know where workers come from.
 
 # Only what gevent has no better version of may be imported up here; these names stay the real, blocking ones.
 import _socket
+import faulthandler
 import os
 import signal
+import sys
 from time import monotonic
 
 EXIT_BOOT = 3  # as Gunicorn's workers
@@ -62,12 +64,23 @@ def ignore_signals(signals):
 class Supervised:
     """What all worker classes change: who they report to, and that its death means drain, not exit."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Gunicorn's loops leave when they have served as many, in the middle of whatever comes. Here a worker asks, and serves until
+        # somebody has taken over.
+        self.worn_at, self.max_requests = self.max_requests, sys.maxsize
+
     def init_signals(self):
         super().init_signals()
         ignore_signals((signal.SIGHUP, signal.SIGUSR2))
+        # Written by the signal itself, also when the interpreter hangs, and when it crashes. Then the handler takes effect that was
+        # there before: Gunicorn's, which leaves if it still can.
+        faulthandler.enable(file=2, all_threads=True)
 
     def notify(self):
         self.tmp.notify()
+        if self.nr >= self.worn_at and self.tmp.say(b"X_TUNINGFORK_RENEW=1"):
+            self.worn_at = sys.maxsize
         if self.alive and os.getppid() != self.ppid:
             self.handle_exit(None, None)
 

@@ -104,6 +104,8 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::WorkerReady { .. }
                 | Transition::WorkerStopping { .. }
                 | Transition::WorkerKilled { .. }
+                | Transition::WorkerStuck { .. }
+                | Transition::NobodyServes
                 | Transition::SlotWaits { .. }
                 | Transition::ReloadStarted { .. }
                 | Transition::ReloadFinished { .. }
@@ -122,7 +124,13 @@ impl Audience<Linux<'_>> for Prompter<'_> {
 
 const fn is_crash(reason: Reason) -> bool {
     match reason {
-        Reason::Crash | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
-        Reason::Reload | Reason::Scale | Reason::Replace | Reason::Stop => false,
+        Reason::Crash | Reason::OutOfMemory | Reason::Left | Reason::BootFailure | Reason::BootTimeout | Reason::Timeout => true,
+        Reason::MaxRequests
+        | Reason::MaxAge
+        | Reason::MaxMemory
+        | Reason::Reload
+        | Reason::Scale
+        | Reason::Replace
+        | Reason::Stop => false,
     }
 }

@@ -50,6 +50,7 @@ impl Service {
             r#"
 workers = {workers}
 connections = {connections}
+settle = 0
 [app]
 kind = "command"
 command = ["@PROGRAM@", "demo-worker", "--connections", "{{connections}}", "--faults", "--steer", "@DIR@"]
@@ -87,12 +88,6 @@ address = "@LISTEN@"
     pub(crate) fn filled_file(self, name: &str, content: &str) -> Self {
         let content = filled(self.directory.path(), content, &self.address);
         self.file(name, &content)
-    }
-
-    /// Adds lines at the end of its configuration.
-    pub(crate) fn with_more(mut self, lines: &str) -> Self {
-        self.config.push_str(lines);
-        self
     }
 
     /// Writes another path in its configuration.
@@ -140,6 +135,13 @@ address = "@LISTEN@"
         let mut command = Command::new(program);
         command.args(arguments).arg(env!("CARGO_BIN_EXE_tuningfork"));
         self.start_by(command).until_ready()
+    }
+
+    /// The same without waiting for what it logs: nobody may be there to hear it.
+    pub(crate) fn start_through(self, program: &Path, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_tuningfork"));
+        self.start_by(command)
     }
 
     /// Starts it by a program that becomes it, without waiting.

@@ -16,6 +16,7 @@ pub(crate) fn config(class: &str) -> String {
         r#"
 workers = 2
 connections = {}
+settle = 0
 [app]
 kind = "python"
 app = "{}"
