@@ -31,7 +31,7 @@ use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
 use super::zygote::{News, Occasion, Order, Reply, Stage};
 use crate::config::{App, Config, Readiness, gunicorn};
-use crate::supervisor::event::{Command, Event, Reason, Settings};
+use crate::supervisor::event::{Command, Event, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -384,26 +384,6 @@ impl<'a> Linux<'a> {
                 self.adopted = true;
             }
             Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
-        }
-    }
-
-    fn hear_workers(&mut self) {
-        for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
-            self.children.note(pid, said);
-        }
-        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
-            if said.ready {
-                self.events.push_back(Event::BecameReady { worker });
-            }
-            if said.beat {
-                self.events.push_back(Event::Beat { worker });
-            }
-            if said.worn {
-                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
-            }
-            if said.leaving {
-                self.events.push_back(Event::Leaving { worker });
-            }
         }
     }
 

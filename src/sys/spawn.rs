@@ -176,5 +176,6 @@ fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnEr
     }
     let errno = io::Error::last_os_error();
     drop((env_bytes, failed));
-    Pid::from_raw(pid).filter(|_| pid > 0).ok_or(SpawnError::Step { step: "fork", source: errno })
+    // Asked of −1 it would panic.
+    Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or(SpawnError::Step { step: "fork", source: errno })
 }

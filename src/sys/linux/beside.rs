@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use super::Linux;
+use super::{Linux, MAX_MESSAGES};
 use crate::supervisor::event::{Event, Exit, Reason};
 use crate::sys::children::Ended;
 use crate::sys::clock;
@@ -114,6 +114,26 @@ impl Linux<'_> {
             let by_kernel = exit == Exit::Signal(Signal::KILL.as_raw()) && self.shortage.explains_a_kill();
             self.ended.insert(worker, pid.unsigned_abs());
             self.events.push_back(Event::Exited { worker, exit: if by_kernel { Exit::OutOfMemory } else { exit } });
+        }
+    }
+
+    pub(super) fn hear_workers(&mut self) {
+        for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
+            self.children.note(pid, said);
+        }
+        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
+            if said.ready {
+                self.events.push_back(Event::BecameReady { worker });
+            }
+            if said.beat {
+                self.events.push_back(Event::Beat { worker });
+            }
+            if said.worn {
+                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
+            }
+            if said.leaving {
+                self.events.push_back(Event::Leaving { worker });
+            }
         }
     }
 }
