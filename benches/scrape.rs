@@ -9,6 +9,7 @@ use tuningfork::metrics::{Counters, Exposition, Observation, Pulse, Source, Work
 use tuningfork::supervisor::event::WorkerState;
 use tuningfork::sys::{accounting, cpu, queue};
 use tuningfork::units::{Connections, Generation, Slot, WorkerId};
+use tuningfork::usage::DroppedLines;
 
 const WORKERS: u16 = 64;
 
@@ -32,6 +33,7 @@ impl Source for Host {
             listeners: Vec::new(),
             losses: queue::listen_losses().ok().flatten(),
             cores: cpu::core_times().unwrap_or_default(),
+            dropped: DroppedLines::default(),
             own: accounting::own(),
         }
     }

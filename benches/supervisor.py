@@ -146,10 +146,10 @@ def replacements(server, path, port, options):
 
 
 def summarise(kind, kills):
-    rows = [[f"{kind}, {len(kills)} kills", "p50", "p90", "max"]]
+    rows = [[f"{kind}, {len(kills)} kills", "p50", "p90", "p99", "max"]]
     for name, what in (("process", "process"), ("ready", "ready"), ("answered", "answered"), ("took_ms", "took")):
         spans = [getattr(kill, what) for kill in kills]
-        rows.append([name, *(f"{common.quantile(spans, share):.1f}" for share in (0.5, 0.9, 1.0))])
+        rows.append([name, *(f"{common.quantile(spans, share):.1f}" for share in (0.5, 0.9, 0.99, 1.0))])
     print()
     common.table(rows)
 

@@ -2,7 +2,8 @@
 """How fast a site's gevent workers are all ready, and what memory they need: tuningfork, gunicorn and gunicorn --preload in turn.
 
 The site is the shop of the tests, under `tuningfork run`, or with --site wagtail the Wagtail site of tests/apps/wagtail, under
-`tuningfork gunicorn --preload` with the very command line that gunicorn gets.
+`tuningfork gunicorn --preload` with the very command line that gunicorn gets. --site warm asks whether workers of the Wagtail site should be
+forked from a process that has served already (as Pitchfork does) and not from one that has only imported.
 
 Ready: from the start of the program to the last worker's own word. tuningfork's workers are ready when their loop has begun to accept,
 gunicorn's say so (post_worker_init) right before their loop begins, which favours gunicorn by a trifle.
@@ -125,7 +126,42 @@ def magazine(options):
         }, paths
 
 
-SITES = {"shop": shop, "wagtail": magazine}
+# Stands for a worker that others are forked from when it has served so many requests.
+WARM = """
+import io
+from magazine.wsgi import application as served
+def ask(path):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
+               "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": io.StringIO(),
+               "wsgi.multithread": False, "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.version": (1, 0)}
+    answer = served(environ, lambda status, headers: None)
+    list(answer)
+    answer.close()
+for number in range(%d):
+    ask(PATHS[number %% len(PATHS)])
+application = served
+"""
+
+
+@contextmanager
+def warm(options):
+    """Two zygotes of the Wagtail site: one has served as many requests as it will be asked."""
+    python = wagtail.interpreter()
+    with tempfile.TemporaryDirectory(prefix="tuningfork-bench-") as directory:
+        directory = Path(directory)
+        database = directory / "magazine.sqlite3"
+        paths = wagtail.seeded(python, database)
+        (directory / "warm.py").write_text(f"PATHS = {paths!r}\n" + WARM % options.requests)
+
+        def start(port, app):
+            arguments = ["--interpreter", python, "-k", "gevent", "-w", str(options.workers), "--worker-connections", str(options.connections),
+                         "-b", f"127.0.0.1:{port}", "--chdir", str(wagtail.SITE), "--pythonpath", str(directory), "--preload", app]
+            return common.Server([common.binary(), "gunicorn", *arguments], {"MAGAZINE_DB": str(database)})
+
+        yield {"imported": lambda port: start(port, "magazine.wsgi:application"), "served": lambda port: start(port, "warm:application")}, paths
+
+
+SITES = {"shop": shop, "wagtail": magazine, "warm": warm}
 
 
 def main():

@@ -1,7 +1,7 @@
 //! The command line: arguments → command → exit code.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +27,19 @@ Exit codes:
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met
   130  interrupted; what was finished is reported";
 
+/// What signals do to a service; the README has all 64.
+pub const SIGNALS: &str = "\
+Signals:
+  HUP          reload configuration and code; ends a rest
+  TTIN, TTOU   one worker more, one fewer
+  USR1         open log files anew
+  USR2         upgrade the program
+  WINCH        rest: all workers leave, the sockets stay (not on a terminal)
+  TERM         end: requests in flight are answered
+  INT, QUIT    end at once
+  TSTP, CONT   suspend, resume
+Those that say that the program is broken (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP) and STKFLT kill it; all others do nothing.";
+
 /// Runs web application workers, and finds out how many a host should run.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -38,6 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service: start the workers, keep them alive, reload on HUP
+    #[command(after_help = SIGNALS)]
     Run {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
@@ -75,7 +89,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.command.log_level());
+    // A service begins its log when it has read its configuration.
+    if !matches!(cli.command, Command::Run { .. } | Command::Gunicorn(_)) {
+        log_to_stderr(cli.command.log_level());
+    }
     let result = match cli.command {
         Command::Run { config } => run::run(&Source::File(config)).map(|()| Ending::Success),
         Command::Gunicorn(options) => gunicorn::gunicorn(&options),
@@ -108,9 +125,9 @@ impl Command {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where an error meets the user")]
+/// The one place where an error meets the user. If he has closed his end, nobody is left to tell.
 fn complain(error: &CommandError) {
-    eprintln!("tuningfork: {error}");
+    let _ = writeln!(io::stderr(), "tuningfork: {error}");
 }
 
 /// Log lines go to standard error; TUNINGFORK_LOG filters them (`usual` if unset). journald stamps the time itself.

@@ -124,7 +124,7 @@ pub enum CommandError {
     #[error("the application could not be loaded:\n{0}")]
     AppNotLoaded(String),
     /// No worker became ready.
-    #[error("no worker became ready: {0}; what it wrote stands above")]
+    #[error("no worker became ready: {0}")]
     WorkersNotBooting(String),
     /// Workers that had served failed too often.
     #[error("no worker serves any more, and `fail-after` attempts have failed: {0}; what it wrote stands above")]

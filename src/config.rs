@@ -13,6 +13,7 @@ pub mod gunicorn;
 mod hooks;
 mod keys;
 mod listen;
+mod log;
 mod problem;
 mod python;
 mod raw;
@@ -63,6 +64,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// Where a running service is asked and told, if anywhere.
     pub control: Option<Control>,
+    /// How the log looks, and where it goes.
+    pub log: Log,
 }
 
 impl Config {
@@ -262,6 +265,40 @@ pub struct Metrics {
 pub struct Control {
     /// The unix socket, which only root and the supervisor's user may use; absolute.
     pub socket: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The file that lines are appended to, absolute; standard error if there is none.
+    pub file: Option<PathBuf>,
+    /// Whether what workers write goes through the log.
+    pub capture: bool,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// An object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Json];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// What the configuration depends on beside its file. Gathered by the caller, so that parsing stays a function.

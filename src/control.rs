@@ -20,7 +20,7 @@ use crate::units::{WorkerId, Workers};
 
 pub use client::{Client, ControlError, Lease};
 pub use server::{Server, Source};
-pub use status::{MAX_RELOADS, Reload, Status, Worker};
+pub use status::{LogStatus, MAX_RELOADS, Reload, Status, Worker};
 
 /// The longest line of a request, bytes.
 pub const MAX_REQUEST: usize = 4 << 10;
@@ -50,6 +50,15 @@ pub enum Request {
     },
     /// Open log files anew.
     ReopenLogs,
+    /// What was logged: one [`Excerpt`], or one after the other until either side closes. Changes nothing.
+    Logs {
+        /// Only lines of workers in this slot.
+        #[serde(default)]
+        slot: Option<u16>,
+        /// Go on with what will be logged.
+        #[serde(default)]
+        follow: bool,
+    },
     /// Go on as a newer version of the program.
     Upgrade,
     /// Replace one worker.
@@ -70,7 +79,7 @@ impl Request {
     #[must_use]
     pub const fn wish(self) -> Option<Wish> {
         match self {
-            Self::Status | Self::Progress { .. } | Self::Listeners => None,
+            Self::Status | Self::Progress { .. } | Self::Listeners | Self::Logs { .. } => None,
             Self::Reload => Some(Wish::Reload),
             Self::Scale { workers } => Some(Wish::Scale(workers.0)),
             Self::ReopenLogs => Some(Wish::ReopenLogs),
@@ -151,6 +160,17 @@ pub struct Granted {
     /// How many workers there should be from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<u16>,
+}
+
+/// Lines that were logged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// The lines.
+    pub lines: Vec<String>,
+    /// How many lines before them are forgotten already.
+    pub skipped: u64,
+    /// Whether another excerpt follows at once.
+    pub more: bool,
 }
 
 /// The listening sockets that came with the reply.

@@ -138,6 +138,8 @@ pub struct Supervisor {
     generations: BTreeMap<Generation, Settings>,
     workers: BTreeMap<WorkerId, Worker>,
     backoff: BTreeMap<Slot, Backoff>,
+    /// What the worker that is about to be reported dead wrote before.
+    last_words: Option<(WorkerId, String)>,
     next_worker: u64,
     boot_failures: u32,
     /// Attempts that failed in a row while nobody served, and when the next is due.
@@ -167,6 +169,7 @@ impl Supervisor {
             generations: BTreeMap::from([(first, settings)]),
             workers: BTreeMap::new(),
             backoff: BTreeMap::new(),
+            last_words: None,
             next_worker: 1,
             boot_failures: 0,
             barren: 0,

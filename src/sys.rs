@@ -16,6 +16,7 @@ pub mod launch;
 pub mod limits;
 pub mod linux;
 pub mod listen;
+pub mod log;
 pub mod memory;
 mod memory_watch;
 pub mod network;

@@ -146,6 +146,17 @@ impl Sum for ProcessUse {
     }
 }
 
+/// Lines of the log that were dropped, by whose they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedLines {
+    /// tuningfork's own.
+    pub supervisor: u64,
+    /// Those of processes that Python workers are forked from.
+    pub zygote: u64,
+    /// Those of workers.
+    pub worker: u64,
+}
+
 /// One process's counters, read once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessReading {

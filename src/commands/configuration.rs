@@ -23,6 +23,8 @@ pub enum Source {
         command: CommandLine,
         /// What it was when the service was started.
         first: Box<Config>,
+        /// What the user should know of it.
+        remarks: Vec<String>,
     },
 }
 
@@ -32,6 +34,14 @@ impl Source {
         match self {
             Self::File(path) => path.clone(),
             Self::Gunicorn { command, .. } => command.directory.join("tuningfork.toml"),
+        }
+    }
+
+    /// What the user should know before the service starts.
+    pub(super) fn remarks(&self) -> &[String] {
+        match self {
+            Self::File(_) => &[],
+            Self::Gunicorn { remarks, .. } => remarks,
         }
     }
 
@@ -63,8 +73,9 @@ impl Source {
 
 /// Sockets stay as they are: all generations share them.
 fn compare(config: &Config, first: &Config) {
-    if config.listen != first.listen || config.metrics != first.metrics || config.control != first.control {
-        tracing::warn!("[listen], [metrics] or [control] has changed: that needs a restart, the sockets stay as they are");
+    let bound = |config: &Config| (config.listen.clone(), config.metrics.clone(), config.control.clone(), config.log.clone());
+    if bound(config) != bound(first) {
+        tracing::warn!("[listen], [metrics], [control] or [log] has changed: that needs a restart, the sockets stay as they are");
     }
 }
 

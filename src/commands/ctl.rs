@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::say::{print, say};
+use super::say::{pour, print, say};
 use super::tune_output::Paper;
 use super::{CommandError, socket};
 use crate::control::{Client, ControlError, Count, Granted, Request};
@@ -55,7 +55,16 @@ enum Action {
     /// Go on as the program that is installed now, with the sockets kept open (USR2)
     Upgrade(Waiting),
     /// Open log files anew, after they were moved away (USR1)
-    ReopenLogs,
+    ReopenLogs(Waiting),
+    /// Show what tuningfork and its workers logged last
+    Logs {
+        /// Go on with what comes, until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        /// Only what workers of this slot wrote
+        #[arg(long, value_name = "SLOT")]
+        worker: Option<u16>,
+    },
     /// Act on one worker
     #[command(subcommand)]
     Worker(WorkerAction),
@@ -101,6 +110,9 @@ pub enum CtlError {
     /// The reload failed.
     #[error("the reload failed, the old workers keep serving:\n{0}")]
     ReloadFailed(String),
+    /// The log's file cannot be opened.
+    #[error("the old log file is kept: {0}")]
+    LogNotOpened(String),
     /// The upgrade failed.
     #[error("the upgrade failed, the old program keeps the service:\n{0}")]
     UpgradeFailed(String),
@@ -129,11 +141,16 @@ pub fn ctl(options: &Options) -> Result<(), CommandError> {
         Action::Status { ready } => desk.status(ready),
         Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
+        Action::ReopenLogs(waiting) => desk.reopen_logs(waiting, watch(waiting)),
+        Action::Logs { follow, worker } => desk.logs(worker, follow),
         Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
-        Action::ReopenLogs => desk.tell(Request::ReopenLogs, "log files are opened anew"),
         Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
         Action::Stop { quick, waiting } => desk.stop(quick, waiting, watch(waiting)),
     }
+}
+
+fn json(reply: &impl Serialize) -> String {
+    serde_json::to_string(reply).expect("invariant: replies have string keys") + "\n"
 }
 
 fn connect(options: &Options) -> Result<Client, CtlError> {
@@ -160,10 +177,27 @@ impl Desk {
         }
     }
 
-    /// Has something done that needs no waiting.
-    fn tell(mut self, request: Request, done: &str) -> Result<(), CommandError> {
-        let granted = self.change(request)?;
-        self.finish(&granted, done)
+    /// Lines as they are, or each excerpt as an object.
+    fn logs(mut self, slot: Option<u16>, follow: bool) -> Result<(), CommandError> {
+        self.client.read_log(slot, follow).map_err(CtlError::from)?;
+        loop {
+            let excerpt = match self.client.excerpt() {
+                Ok(excerpt) => excerpt,
+                // The service has ended, and with it its log.
+                Err(ControlError::Broken(_)) if follow => return Ok(()),
+                Err(error) => return Err(CtlError::from(error).into()),
+            };
+            if excerpt.skipped > 0 {
+                say(&format!("{} lines came too fast and are not shown", excerpt.skipped));
+            }
+            let lines = excerpt.lines.iter().map(|line| [line.as_str(), "\n"].concat());
+            let text = if self.json { json(&excerpt) } else { lines.collect() };
+            // Who reads only the beginning, as head does, ends it.
+            let is_read = pour(&text)?;
+            if !is_read || (!follow && !excerpt.more) {
+                return Ok(());
+            }
+        }
     }
 
     fn reload(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
@@ -185,6 +219,17 @@ impl Desk {
                 Err(CtlError::ReloadFailed(reason.clone()).into())
             }
         }
+    }
+
+    fn reopen_logs(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+        let before = self.client.progress(None).map_err(CtlError::from)?.log.reopened;
+        let granted = self.change(Request::ReopenLogs)?;
+        if waiting.wait
+            && let Some(failure) = watch.log(&mut self.client, before)?
+        {
+            return Err(CtlError::LogNotOpened(failure).into());
+        }
+        self.finish(&granted, "log files are opened anew")
     }
 
     fn upgrade(
@@ -237,8 +282,7 @@ impl Desk {
     /// The reply for programs, or a sentence for people.
     fn finish(&self, reply: &impl Serialize, sentence: &str) -> Result<(), CommandError> {
         if self.json {
-            let line = serde_json::to_string(reply).expect("invariant: replies have string keys");
-            return print(&format!("{line}\n"));
+            return print(&json(reply));
         }
         say(sentence);
         Ok(())

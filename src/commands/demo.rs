@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Address, App, Care, CommandApp, Config, Confinement, Hooks, Listen, Origin, Readiness, Timing};
+use crate::config::{
+    Address, App, Care, CommandApp, Config, Confinement, Hooks, Listen, Log, LogFormat, Origin, Readiness, Timing,
+};
 use crate::units::{Connections, Workers};
 
 /// 700 requests of five kinds in JSON Lines. `tests/it/demo_recording.rs` writes it and says what is in it.
@@ -50,5 +52,6 @@ pub fn config(program: &Path, workers: Workers, connections: Connections) -> Con
         pidfile: None,
         metrics: None,
         control: None,
+        log: Log { format: LogFormat::Plain, file: None, capture: true },
     }
 }

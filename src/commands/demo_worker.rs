@@ -6,6 +6,7 @@ mod connection;
 mod event_loop;
 mod fault;
 mod http;
+mod ledger;
 mod route;
 mod steer;
 
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 use self::event_loop::{EventLoop, Supervisor};
 use self::fault::Leaks;
+use self::ledger::Ledger;
 use self::route::Faults;
 use self::steer::{Boot, Steering};
 use crate::sys::inherit::{Inherited, Variables};
@@ -41,7 +43,8 @@ pub struct Options {
     /// Serve paths such as /segv, /hang and /exit/3, which hurt
     #[arg(long)]
     pub faults: bool,
-    /// Directory of files that steer the boot: boot_fail, crash_on_boot, boot_sleep, die_after_ready, never_ready, no_term
+    /// Directory of files that steer the boot: boot_fail, crash_on_boot, boot_sleep, die_after_ready, never_ready, no_term; boots and
+    /// requests with a number (?id=1) are written into files called boots and ledger, if they are there
     #[arg(long, value_name = "DIR")]
     pub steer: Option<PathBuf>,
     /// Megabytes of memory to hold, as an application would
@@ -91,6 +94,7 @@ impl Error {
 
 /// Serves the sockets of LISTEN_FDS until SIGTERM (answer what was accepted), SIGINT or SIGQUIT (leave at once).
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let ledger = options.steer.as_deref().map_or(Ok(Ledger::default()), Ledger::open)?;
     let steering = options.steer.as_deref().map_or(Ok(Steering::default()), Steering::read)?;
     let boot = match steering.boot {
         Boot::Crash => std::process::abort(),
@@ -103,7 +107,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut leaks = Leaks::default();
     leaks.take_memory(usize::from(options.memory));
     let faults = if options.faults { Faults::Served } else { Faults::Unknown };
-    EventLoop::new(listeners, options.connections, faults, Supervisor { systemd, beat: beat() }, steering, leaks)?.run(boot)
+    let supervisor = Supervisor { systemd, beat: beat() };
+    EventLoop::new(listeners, options.connections, faults, supervisor, steering, (leaks, ledger))?.run(boot)
 }
 
 /// The sockets of LISTEN_FDS, non-blocking: another worker may have been faster to accept.

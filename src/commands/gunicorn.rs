@@ -59,8 +59,8 @@ pub fn gunicorn(options: &Options) -> Result<Ending, CommandError> {
     if resolved.is_set("check_config") {
         return Ok(Ending::Success);
     }
-    warn_of(&resolved);
-    run::run(&Source::Gunicorn { command, first: Box::new(first) }).map(|()| Ending::Success)
+    let remarks = resolved.remarks();
+    run::run(&Source::Gunicorn { command, first: Box::new(first), remarks }).map(|()| Ending::Success)
 }
 
 fn warn_of(resolved: &Resolved) {

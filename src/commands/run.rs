@@ -3,6 +3,7 @@
 mod audience;
 mod chronicle;
 mod desks;
+mod logging;
 mod pidfile;
 mod roster;
 mod sockets;
@@ -12,8 +13,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::CommandError;
 use super::configuration::Source;
+use super::{CommandError, socket};
 use crate::config::{App, Config};
 use crate::metrics::{Board, Counters};
 use crate::serve::serve;
@@ -44,6 +45,7 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
     let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
     let predecessor = inherited.predecessor().map(Predecessor::new);
     let outcome = supervise(source, inherited, predecessor.as_ref());
+    socket::leave(&source.path());
     if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
         predecessor.say_failed(&error.to_string());
     }
@@ -53,6 +55,10 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
 fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
     let config = Arc::new(source.read()?);
     launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
+    let log = logging::begin(&config.log)?;
+    for remark in source.remarks() {
+        tracing::warn!("gunicorn: {remark}");
+    }
     let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd = manager(predecessor)?;
@@ -62,6 +68,7 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
         roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
         remote,
+        log: log.clone(),
         pidfile: config.pidfile.clone(),
         by_systemd: desks::is_by_systemd(predecessor.is_some()),
     };
@@ -79,7 +86,7 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
             },
         );
     let env = launch::environment(env::vars_os());
-    let output = Output::Inherit;
+    let output = if config.log.capture { Output::Through(log.clone()) } else { Output::Inherit };
     let estate = estate(&premises, &systemd);
     let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;

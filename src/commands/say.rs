@@ -10,13 +10,17 @@ pub(super) fn say(line: &str) {
     eprintln!("{line}");
 }
 
-/// Writes a report. Who reads only its beginning (`| head`) has what he wanted.
-pub(super) fn print(text: &str) -> Result<(), CommandError> {
+/// Writes a part of something that goes on. Whether anybody reads it.
+pub(super) fn pour(text: &str) -> Result<bool, CommandError> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CommandError::CannotCreate { path: "standard output".into(), source })
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(CommandError::CannotCreate { path: "standard output".into(), source }),
     }
+}
+
+/// Writes a report. Who reads only its beginning (`| head`) has what he wanted.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    pour(text).map(drop)
 }

@@ -46,6 +46,16 @@ pub(super) fn default_place(config: &Path) -> Option<PathBuf> {
     places.into_iter().find(|folder| make(folder)).map(|folder| folder.join(NAME))
 }
 
+/// Takes away the folder that was made for the socket, if nothing else is in it.
+pub(super) fn leave(config: &Path) {
+    let systemds = env::var_os("RUNTIME_DIRECTORY").is_some();
+    let own = places(config, |name| env::var_os(name), pass::own_user()).into_iter().skip(usize::from(systemds));
+    for folder in own {
+        // Most are not there.
+        fs::remove_dir(folder).ok();
+    }
+}
+
 /// What the configuration says, however wrong the rest of it may be: a service whose new configuration is broken still runs.
 fn configured(config: &Path) -> Option<PathBuf> {
     let about = fs::metadata(config).ok().filter(|about| about.is_file() && about.len() <= MAX_CONFIG)?;

@@ -9,7 +9,9 @@ use super::keys::{self, Key};
 use super::problem::{Problems, quote};
 use super::raw::RawConfig;
 use super::reader::NumberOrText;
-use super::{App, CommandApp, Config, Origin, Readiness, Surroundings, Timing, app, care, confinement, control, hooks, listen};
+use super::{
+    App, CommandApp, Config, Origin, Readiness, Surroundings, Timing, app, care, confinement, control, hooks, listen, log,
+};
 use crate::units::{Connections, Workers};
 
 const DEFAULT_CONNECTIONS: u32 = 100;
@@ -43,6 +45,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         None => Some(None),
     };
     let metrics_address = metrics.iter().flatten().map(|metrics| &metrics.listen).next();
+    let log = log::check(&raw.log, surroundings, problems);
     let control = match &raw.control {
         Some(raw) => control::check(raw, listen.as_ref(), metrics_address, surroundings, problems).map(Some),
         None => Some(None),
@@ -65,6 +68,7 @@ pub(super) fn config(raw: &RawConfig, surroundings: &Surroundings, problems: &mu
         pidfile: pidfile?,
         metrics: metrics?,
         control: control?,
+        log: log?,
     })
 }
 

@@ -19,11 +19,14 @@ pub(super) enum Section {
     Metrics,
     /// `[control]`.
     Control,
+    /// `[log]`.
+    Log,
 }
 
 impl Section {
     /// The sections that have a header.
-    pub(super) const NAMED: [Self; 6] = [Self::App, Self::Limits, Self::Hooks, Self::Listen, Self::Metrics, Self::Control];
+    pub(super) const NAMED: [Self; 7] =
+        [Self::App, Self::Limits, Self::Hooks, Self::Listen, Self::Metrics, Self::Control, Self::Log];
 
     /// The name between the brackets; nothing for the top.
     pub(super) const fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Section {
             Self::Listen => "listen",
             Self::Metrics => "metrics",
             Self::Control => "control",
+            Self::Log => "log",
         }
     }
 
@@ -70,7 +74,13 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.section {
             Section::Top => f.write_str(self.name),
-            Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+            Section::App
+            | Section::Limits
+            | Section::Hooks
+            | Section::Listen
+            | Section::Metrics
+            | Section::Control
+            | Section::Log => {
                 write!(f, "{}.{}", self.section.name(), self.name)
             }
         }
@@ -156,9 +166,12 @@ pub(super) static OWNER: Key = Key::new(Section::Listen, "owner", r#""user", "us
 pub(super) static METRICS_LISTEN: Key = Key::new(Section::Metrics, "listen", r#""host:port", "[v6]:port" or "unix:/path""#);
 pub(super) static CONTROL_SOCKET: Key =
     Key::new(Section::Control, "socket", r#"the path of a unix socket to make, such as "/run/tuningfork/shop/control.sock""#);
+pub(super) static LOG_FORMAT: Key = Key::new(Section::Log, "format", r#""plain" or "json""#);
+pub(super) static LOG_FILE: Key = Key::new(Section::Log, "file", r#"the path of a file, such as "/var/log/shop.log""#);
+pub(super) static LOG_CAPTURE: Key = Key::new(Section::Log, "capture", "true or false");
 
 /// Every key, in the order of the annotated file.
-pub(super) static ALL: [&Key; 42] = [
+pub(super) static ALL: [&Key; 45] = [
     &WORKERS,
     &CONNECTIONS,
     &GRACEFUL_TIMEOUT,
@@ -201,6 +214,9 @@ pub(super) static ALL: [&Key; 42] = [
     &OWNER,
     &METRICS_LISTEN,
     &CONTROL_SOCKET,
+    &LOG_FORMAT,
+    &LOG_FILE,
+    &LOG_CAPTURE,
 ];
 
 /// What people write who come from Gunicorn, and our key for it.
@@ -251,7 +267,13 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 fn place(section: Section) -> String {
     match section {
         Section::Top => "above the first [section]".to_owned(),
-        Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+        Section::App
+        | Section::Limits
+        | Section::Hooks
+        | Section::Listen
+        | Section::Metrics
+        | Section::Control
+        | Section::Log => {
             format!("under [{}]", section.name())
         }
     }

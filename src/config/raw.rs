@@ -28,6 +28,7 @@ pub(super) struct RawConfig {
     pub(super) listen: RawListen,
     pub(super) metrics: Option<RawMetrics>,
     pub(super) control: Option<RawControl>,
+    pub(super) log: RawLog,
 }
 
 /// When workers are renewed.
@@ -114,6 +115,14 @@ pub(super) struct RawControl {
     pub(super) has_socket: bool,
 }
 
+/// `[log]`.
+#[derive(Debug, Default)]
+pub(super) struct RawLog {
+    pub(super) format: Option<Text>,
+    pub(super) file: Option<Text>,
+    pub(super) capture: Option<Spanned<bool>>,
+}
+
 /// Reads the file, or says why it is not TOML. Problems inside are added, and what is left is returned.
 pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig> {
     if text.len() > MAX_BYTES {
@@ -133,6 +142,7 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
     let listen = top.section(Section::Listen);
     let metrics = top.section(Section::Metrics);
     let control = top.section(Section::Control);
+    let log = top.section(Section::Log);
     let mut raw = RawConfig {
         workers: top.number_or_text(&keys::WORKERS),
         connections: top.number(&keys::CONNECTIONS),
@@ -147,12 +157,14 @@ pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<RawConfig>
         listen: RawListen::default(),
         metrics: None,
         control: None,
+        log: RawLog::default(),
     };
     raw.app = app.map(|(table, header)| read_app(table, header, problems));
     raw.limits = limits.map(|(table, _)| read_limits(table, problems)).unwrap_or_default();
     raw.hooks = hooks.map(|(table, _)| read_hooks(table, problems)).unwrap_or_default();
     raw.listen = listen.map(|(table, _)| read_listen(table, problems)).unwrap_or_default();
     raw.metrics = metrics.map(|(table, _)| read_metrics(table, problems));
+    raw.log = log.map(|(table, _)| read_log(table, problems)).unwrap_or_default();
     raw.control = control.map(|(table, header)| read_control(table, header, problems));
     if !document.get_ref().contains_key(Section::App.name()) {
         let hint = r#"write [app] and below it kind = "python" and app = "module:callable""#;
@@ -230,6 +242,15 @@ fn read_listen(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawListen {
 fn read_metrics(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawMetrics {
     let mut reader = Reader::new(Section::Metrics, table, problems);
     RawMetrics { listen: reader.text(&keys::METRICS_LISTEN) }
+}
+
+fn read_log(table: &DeTable<'_>, problems: &mut Problems<'_>) -> RawLog {
+    let mut reader = Reader::new(Section::Log, table, problems);
+    RawLog {
+        format: reader.text(&keys::LOG_FORMAT),
+        file: reader.text(&keys::LOG_FILE),
+        capture: reader.boolean(&keys::LOG_CAPTURE),
+    }
 }
 
 fn read_control(table: &DeTable<'_>, header: Range<usize>, problems: &mut Problems<'_>) -> RawControl {

@@ -35,7 +35,13 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
             }
             let path = match section {
                 Section::Top => plain(name.get_ref()),
-                Section::App | Section::Limits | Section::Hooks | Section::Listen | Section::Metrics | Section::Control => {
+                Section::App
+                | Section::Limits
+                | Section::Hooks
+                | Section::Listen
+                | Section::Metrics
+                | Section::Control
+                | Section::Log => {
                     format!("{}.{}", section.name(), plain(name.get_ref()))
                 }
             };
@@ -87,6 +93,15 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
         }
         let text = self.text_at(value, &key.to_string(), &key.hint())?;
         Some(Spanned::new(text.span(), NumberOrText::Text(text.into_inner())))
+    }
+
+    /// A boolean.
+    pub(super) fn boolean(&mut self, key: &'static Key) -> Option<Spanned<bool>> {
+        let value = self.value(key)?;
+        match value.get_ref().as_bool() {
+            Some(truth) => Some(Spanned::new(value.span(), truth)),
+            None => self.refuse_type(value, &key.to_string(), &key.hint()),
+        }
     }
 
     /// An array of strings.

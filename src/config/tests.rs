@@ -84,6 +84,7 @@ fn the_annotated_file_shows_the_defaults() {
             pidfile: None,
             metrics: None,
             control: None,
+            log: Log { format: LogFormat::Plain, file: None, capture: true },
         }
     );
 }
@@ -91,7 +92,7 @@ fn the_annotated_file_shows_the_defaults() {
 #[test]
 fn what_the_annotated_file_has_in_comments_holds_too() {
     let config = parse(&annotated_command()).unwrap();
-    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"").unwrap();
+    let defaults = parse("[app]\nkind = \"command\"\ncommand = [\"node\", \"server.js\", \"--fd={fd}\"]\n[metrics]\n[control]\nsocket = \"/run/tuningfork/shop/control.sock\"\n[log]\nfile = \"/var/log/tuningfork/shop.log\"").unwrap();
     let limits = Limits {
         open_files: Some(Limit::At(65_536)),
         processes: Some(Limit::At(4096)),

@@ -1,6 +1,6 @@
 //! The side of who asks. Blocks, for at most some seconds.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 
-use super::{Granted, Lent, MAX_REPLY, Reply, Request, Status};
+use super::{Excerpt, Granted, Lent, MAX_REPLY, Reply, Request, Status};
 use crate::sys::listen::{ListenError, Listener, Origin};
 use crate::sys::pass;
 use crate::sys::peer::Peer;
@@ -60,6 +60,8 @@ fn list(places: &[PathBuf]) -> String {
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
+    /// What came behind the last line.
+    unread: Vec<u8>,
 }
 
 impl Client {
@@ -70,7 +72,7 @@ impl Client {
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(stream)
         });
-        connected.map(|stream| Self { stream }).map_err(|source| {
+        connected.map(|stream| Self { stream, unread: Vec::new() }).map_err(|source| {
             let hint = if source.kind() == ErrorKind::PermissionDenied {
                 "run this as root or as the user of the service"
             } else {
@@ -97,6 +99,19 @@ impl Client {
         Peer::of(&self.stream)
     }
 
+    /// Asks for the log; the answers are [`Client::excerpt`]s.
+    pub fn read_log(&mut self, slot: Option<u16>, follow: bool) -> Result<(), ControlError> {
+        // What is followed may be silent for as long as it likes.
+        self.stream.set_read_timeout(if follow { None } else { Some(PATIENCE) })?;
+        self.send(Request::Logs { slot, follow })?;
+        Ok(())
+    }
+
+    /// The next part of the log.
+    pub fn excerpt(&mut self) -> Result<Excerpt, ControlError> {
+        self.hear().map(|(excerpt, _)| excerpt)
+    }
+
     /// Asks for a change. What comes back says what will be done.
     pub fn change(&mut self, request: Request) -> Result<Granted, ControlError> {
         self.ask(request).map(|(granted, _)| granted)
@@ -114,38 +129,55 @@ impl Client {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, request: Request) -> Result<(T, Vec<OwnedFd>), ControlError> {
-        let mut line = serde_json::to_vec(&request).map_err(io::Error::from)?;
-        line.push(b'\n');
-        let asked = self.stream.write_all(&line);
+        let asked = self.send(request);
         // Whoever may not ask is told so before it has asked.
         let (line, fds) = match (self.receive_line(), asked) {
             (Err(ControlError::Broken(_)), Err(error)) => return Err(error.into()),
             (received, _) => received?,
         };
-        match serde_json::from_slice(&line) {
-            Ok(Reply::Ok(reply)) => Ok((reply, fds)),
-            Ok(Reply::Error(refusal)) => Err(ControlError::Refused(refusal)),
-            Err(error) => Err(ControlError::Foreign(error.to_string())),
-        }
+        read(&line, fds)
+    }
+
+    fn send(&mut self, request: Request) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        self.stream.write_all(&line)
+    }
+
+    fn hear<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<OwnedFd>), ControlError> {
+        let (line, fds) = self.receive_line()?;
+        read(&line, fds)
     }
 
     fn receive_line(&mut self) -> Result<(Vec<u8>, Vec<OwnedFd>), ControlError> {
         let mut piece = vec![0; 16 << 10];
-        let (mut length, fds) = pass::receive(self.stream.as_fd(), &mut piece)?;
-        let mut line = Vec::new();
+        let mut line = std::mem::take(&mut self.unread);
+        let mut fds = Vec::new();
+        let mut searched = 0;
         loop {
+            if let Some(end) = line[searched..].iter().position(|byte| *byte == b'\n') {
+                self.unread = line.split_off(searched + end + 1);
+                return Ok((line, fds));
+            }
+            searched = line.len();
+            if line.len() > MAX_REPLY {
+                return Err(ControlError::Foreign(format!("longer than {MAX_REPLY} bytes")));
+            }
+            let (length, received) = pass::receive(self.stream.as_fd(), &mut piece)?;
             if length == 0 {
                 return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
             }
             line.extend_from_slice(piece.get(..length).unwrap_or_default());
-            if line.ends_with(b"\n") {
-                return Ok((line, fds));
-            }
-            if line.len() > MAX_REPLY {
-                return Err(ControlError::Foreign(format!("longer than {MAX_REPLY} bytes")));
-            }
-            length = self.stream.read(&mut piece)?;
+            fds.extend(received);
         }
+    }
+}
+
+fn read<T: DeserializeOwned>(line: &[u8], fds: Vec<OwnedFd>) -> Result<(T, Vec<OwnedFd>), ControlError> {
+    match serde_json::from_slice(line) {
+        Ok(Reply::Ok(reply)) => Ok((reply, fds)),
+        Ok(Reply::Error(refusal)) => Err(ControlError::Refused(refusal)),
+        Err(error) => Err(ControlError::Foreign(error.to_string())),
     }
 }
 

@@ -16,17 +16,21 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Granted, Lent, MAX_REQUEST, Reply, Request, Status};
+use super::{Excerpt, Granted, Lent, MAX_REQUEST, Reply, Request, Status};
 use crate::config::{Address, Listen};
 use crate::supervisor::event::{self, Answer, Wish};
 use crate::sys::listen::{ListenError, Listeners, StdListener};
+use crate::sys::log::{self, Log};
 use crate::sys::pass;
+use crate::units::Slot;
 
 /// The thread's name in `ps -L` and its stack.
 const THREAD: &str = "control";
 const STACK_BYTES: usize = 512 << 10;
 /// Connections at a time; others wait.
 const MAX_CONNECTIONS: usize = 8;
+/// How many of them may read the log: others must get through.
+const MAX_FOLLOWERS: usize = 4;
 /// Connections that may wait.
 const BACKLOG: u32 = 16;
 /// Only the owner may connect.
@@ -55,6 +59,8 @@ pub trait Source: Send + 'static {
     fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>>;
     /// Whether the service is about to end. Asked often.
     fn is_stopping(&self) -> bool;
+    /// Its log.
+    fn log(&self) -> &Log;
     /// Its listening sockets.
     fn listeners(&self) -> &Listeners;
 }
@@ -89,7 +95,13 @@ impl Server {
         };
         let (stop, stopped) = watch::channel(());
         let desk = move || {
-            let desk = Rc::new(Desk { source, user: pass::own_user(), lease: Semaphore::new(1), stopped });
+            let desk = Rc::new(Desk {
+                source,
+                user: pass::own_user(),
+                lease: Semaphore::new(1),
+                followers: Semaphore::new(MAX_FOLLOWERS),
+                stopped,
+            });
             LocalSet::new().block_on(&runtime, serve(listener, desk));
         };
         let thread = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_BYTES).spawn(desk).map_err(other)?;
@@ -114,6 +126,8 @@ struct Desk<S> {
     user: u32,
     /// The right to borrow the listening sockets.
     lease: Semaphore,
+    /// Room for who reads the log.
+    followers: Semaphore,
     /// Closed when the server stops.
     stopped: watch::Receiver<()>,
 }
@@ -166,6 +180,14 @@ impl<S: Source> Desk<S> {
                     say(&mut stream, &Reply::Ok(self.source.progress()), &[]).await?;
                 }
                 Ok(Request::Listeners) => self.lend(&mut stream).await?,
+                Ok(Request::Logs { slot, follow }) => {
+                    let Ok(_seat) = self.followers.try_acquire() else {
+                        let refusal = format!("{MAX_FOLLOWERS} others read the log already");
+                        say::<()>(&mut stream, &Reply::Error(refusal), &[]).await?;
+                        continue;
+                    };
+                    self.read_log(&mut stream, slot.map(Slot), follow, &mut stopped).await?;
+                }
                 Ok(request) => say(&mut stream, &self.change(request, &mut stopped).await, &[]).await?,
                 Err(error) => say::<()>(&mut stream, &Reply::Error(format!("not a request: {error}")), &[]).await?,
             }
@@ -177,6 +199,37 @@ impl<S: Source> Desk<S> {
         let deadline = Instant::now() + LONGEST_WATCH;
         while after == Some(self.source.changes()) && Instant::now() < deadline {
             sleep_until(Instant::now() + GLANCE).await;
+        }
+    }
+
+    /// Tells what is remembered of the log, then what comes.
+    async fn read_log(
+        &self,
+        stream: &mut UnixStream,
+        slot: Option<Slot>,
+        follow: bool,
+        stopped: &mut watch::Receiver<()>,
+    ) -> io::Result<()> {
+        let mut newest = self.source.log().newest();
+        let mut after = 0;
+        loop {
+            newest.mark_unchanged();
+            let log::Excerpt { lines, last, skipped, more } = self.source.log().excerpt(after, slot);
+            after = last;
+            if !lines.is_empty() || skipped > 0 || !follow {
+                say(stream, &Reply::Ok(Excerpt { lines, skipped, more }), &[]).await?;
+            }
+            if more {
+                continue;
+            }
+            if !follow {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = stopped.changed() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = closed(stream) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                _ = newest.changed() => {}
+            }
         }
     }
 

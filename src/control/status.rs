@@ -30,6 +30,9 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// The last reloads that came to an end, oldest first.
     pub reloads: Vec<Reload>,
+    /// How the log fares.
+    #[serde(default)]
+    pub log: LogStatus,
     /// How many upgrades of this supervisor came to nothing.
     #[serde(default)]
     pub failed_upgrades: u64,
@@ -46,6 +49,21 @@ impl Status {
     pub fn is_ready(&self) -> bool {
         !self.stopping && self.phase != "starting" && self.ready > 0 && self.ready >= self.target
     }
+}
+
+/// How the log fares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Where it goes.
+    pub destination: String,
+    /// How often it was to be opened anew.
+    pub reopened: u64,
+    /// Why that failed the last time, if it did.
+    pub open_failure: Option<String>,
+    /// Why it could not be written the last time, if it could not.
+    pub write_failure: Option<String>,
+    /// How many lines were dropped.
+    pub dropped_lines: u64,
 }
 
 /// A reload that came to an end.

@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::config::{Address, Listen};
+use crate::config::{Address, Listen, LogFormat};
 use crate::supervisor::event::{self, Answer, Refusal};
 use crate::sys::listen::{Listeners, bind_one};
+use crate::sys::log::{Level, Log, Settings};
 
 struct Service {
     listeners: Listeners,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    log: Log,
 }
 
 fn worker() -> Worker {
@@ -41,6 +43,7 @@ impl Source for Service {
             changes: self.changes(),
             uptime_seconds: 2.5,
             reloads: Vec::new(),
+            log: LogStatus::default(),
             failed_upgrades: 0,
             last_upgrade_failure: None,
             workers: vec![worker()],
@@ -65,6 +68,10 @@ impl Source for Service {
         Some(receiver)
     }
 
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -79,6 +86,7 @@ struct Stage {
     path: PathBuf,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    log: Log,
     _folder: tempfile::TempDir,
 }
 
@@ -91,10 +99,11 @@ fn stage_with(listeners: Listeners) -> Stage {
     let path = folder.path().join("control.sock");
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(Mutex::default());
-    let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked) };
+    let log = Log::start(&Settings { format: LogFormat::Plain, file: Some(folder.path().join("a.log")) }).unwrap();
+    let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked), log: log.clone() };
     let socket = Arc::new(Listeners::bind(&Server::listen(&path)).unwrap());
     let server = Server::start(socket, service).unwrap();
-    Stage { server: Some(server), path, stopping, asked, _folder: folder }
+    Stage { server: Some(server), path, stopping, asked, log, _folder: folder }
 }
 
 #[test]
@@ -243,4 +252,28 @@ fn numbers_of_workers_are_read_as_people_write_them() {
     assert_eq!(request.wish(), Some(Wish::Scale(Scale::Fewer(1))));
     assert!(serde_json::from_str::<Request>(r#"{"do":"scale","workers":"0"}"#).is_err());
     assert_eq!(serde_json::from_str::<Request>(r#"{"do":"stop"}"#).unwrap(), Request::Stop { quick: false });
+}
+
+#[test]
+fn the_log_is_read_and_followed_by_a_few() {
+    let stage = stage();
+    stage.log.say(Level::Info, b"one\n");
+    let mut reader = Client::connect(&stage.path).unwrap();
+    reader.read_log(None, false).unwrap();
+    assert_eq!(reader.excerpt().unwrap(), Excerpt { lines: vec!["one".into()], skipped: 0, more: false });
+    reader.read_log(Some(3), false).unwrap();
+    assert_eq!(reader.excerpt().unwrap(), Excerpt::default());
+    let mut followers: Vec<_> = (0..4).map(|_| Client::connect(&stage.path).unwrap()).collect();
+    for follower in &mut followers {
+        follower.read_log(None, true).unwrap();
+        assert_eq!(follower.excerpt().unwrap().lines, ["one"]);
+    }
+    reader.read_log(None, false).unwrap();
+    assert!(matches!(reader.excerpt(), Err(ControlError::Refused(why)) if why.contains("others read the log")));
+    stage.log.say(Level::Info, b"two\n");
+    for follower in &mut followers {
+        assert_eq!(follower.excerpt().unwrap().lines, ["two"]);
+    }
+    drop(followers);
+    assert_eq!(reader.progress(None).unwrap().target, 2);
 }

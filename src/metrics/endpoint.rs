@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
 use std::net;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net as unix;
 use std::pin::pin;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::{Request, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
@@ -35,6 +37,8 @@ const STACK_BYTES: usize = 1 << 20;
 const HEAD_BYTES: usize = 8 << 10;
 /// How long accepting pauses when the process or the system has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors that clients leave to the supervisor: to start a worker it needs about ten, and the control socket has some.
+const SPARE_DESCRIPTORS: u64 = 32;
 
 /// How much clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -155,12 +159,27 @@ impl Door {
         }
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    /// The next client, and whether it got one of the last descriptors.
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, bool)> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let client = listener.accept().await?.0;
+                let scarce = is_scarce(client.as_fd());
+                (Box::new(client), scarce)
+            }
+            Self::Unix(listener) => {
+                let client = listener.accept().await?.0;
+                let scarce = is_scarce(client.as_fd());
+                (Box::new(client), scarce)
+            }
         })
     }
+}
+
+/// Whether this is one of the last descriptors the process may open: each new one has the lowest free number.
+fn is_scarce(newest: BorrowedFd<'_>) -> bool {
+    let number = u64::try_from(newest.as_raw_fd()).unwrap_or(0);
+    getrlimit(Resource::Nofile).current.is_some_and(|most| number + SPARE_DESCRIPTORS >= most)
 }
 
 async fn serve<S: Source>(limits: Limits, door: Door, desk: Rc<RefCell<Desk<S>>>, stopped: oneshot::Receiver<()>) {
@@ -174,7 +193,10 @@ async fn serve<S: Source>(limits: Limits, door: Door, desk: Rc<RefCell<Desk<S>>>
             accepted = door.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => guests.admit(limits, converse(limits, stream, Rc::clone(&desk), closing.subscribe())),
+            Ok((stream, scarce)) => {
+                let most = if scarce { 0 } else { limits.connections };
+                guests.admit(most, converse(limits, stream, Rc::clone(&desk), closing.subscribe()));
+            }
             // The client was gone before it was let in.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(_) => sleep_until(Instant::now() + ACCEPT_PAUSE).await,
@@ -195,16 +217,18 @@ struct Guests {
 }
 
 impl Guests {
-    /// A request is answered as soon as it is read, so the oldest connection is idle or slow: it makes room.
-    fn admit(&mut self, limits: Limits, conversation: impl Future<Output = ()> + 'static) {
+    /// A request is answered as soon as it is read, so the oldest connection is idle or slow: it makes room where there are `most`.
+    /// Where there is no room and nobody to make any, the newest is closed.
+    fn admit(&mut self, most: usize, conversation: impl Future<Output = ()> + 'static) {
         while self.tasks.try_join_next().is_some() {}
-        if self.by_age.len() >= limits.connections {
+        if self.by_age.len() >= most {
             self.by_age.retain(|task| !task.is_finished());
         }
-        if self.by_age.len() >= limits.connections
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            oldest.abort();
+        if self.by_age.len() >= most {
+            match self.by_age.pop_front() {
+                Some(oldest) => oldest.abort(),
+                None => return,
+            }
         }
         self.by_age.push_back(self.tasks.spawn_local(conversation));
     }

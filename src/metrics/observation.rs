@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::supervisor::event::WorkerState;
 use crate::units::{Connections, Generation, Slot, WorkerId};
-use crate::usage::{CoreTime, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
+use crate::usage::{CoreTime, DroppedLines, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
 
 /// Whom the endpoint asks, on its own thread. Neither method may wait for the supervisor's loop.
 pub trait Source: Send + 'static {
@@ -30,6 +30,8 @@ pub struct Observation {
     pub losses: Option<ListenLosses>,
     /// The machine's cores.
     pub cores: Vec<CoreTime>,
+    /// Lines that the log dropped.
+    pub dropped: DroppedLines,
     /// The supervisor's process, if it can be read.
     pub own: Option<OwnProcess>,
 }

@@ -7,7 +7,7 @@ use prometheus::{CounterVec, GaugeVec, Opts, Registry};
 use super::ledger::Ledger;
 use super::{ListenerRow, Observation, WorkerRow};
 use crate::supervisor::event::WorkerState;
-use crate::usage::{CoreTime, ListenLosses, OwnProcess};
+use crate::usage::{CoreTime, DroppedLines, ListenLosses, OwnProcess};
 
 /// The families of everything that is observed, with the CPU time of workers entered in `ledger`.
 pub(super) fn families(observation: &Observation, ledger: &mut Ledger) -> prometheus::Result<Vec<MetricFamily>> {
@@ -16,6 +16,7 @@ pub(super) fn families(observation: &Observation, ledger: &mut Ledger) -> promet
     page.workers(&observation.workers, ledger)?;
     page.listeners(&observation.listeners)?;
     page.cores(&observation.cores)?;
+    page.dropped(observation.dropped)?;
     observation.losses.as_ref().map_or(Ok(()), |losses| page.losses(losses))?;
     observation.own.as_ref().map_or(Ok(()), |own| page.own(own))?;
     Ok(page.0.gather())
@@ -114,6 +115,15 @@ impl Page {
                 child.reset();
                 child.inc_by(span.as_secs_f64());
             }
+        }
+        Ok(())
+    }
+
+    fn dropped(&self, dropped: DroppedLines) -> prometheus::Result<()> {
+        let help = "Lines of the log that were dropped because it could not be written as fast as they came, by whose they were.";
+        let lines = self.counters("tuningfork_log_dropped_lines_total", help, &["source"])?;
+        for (source, count) in [("supervisor", dropped.supervisor), ("zygote", dropped.zygote), ("worker", dropped.worker)] {
+            lines.get_metric_with_label_values(&[source])?.inc_by(count as f64);
         }
         Ok(())
     }

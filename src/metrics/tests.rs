@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::supervisor::event::{Exit, Reason, Transition, WorkerState};
 use crate::units::{Connections, Generation, Slot, WorkerId};
-use crate::usage::{CoreTime, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
+use crate::usage::{CoreTime, DroppedLines, ListenLosses, ListenQueue, OwnProcess, ProcessReading};
 
 /// A source that always tells the same.
 #[derive(Clone, Debug)]
@@ -53,6 +53,7 @@ pub(super) fn observation() -> Observation {
             .into(),
         losses: Some(ListenLosses { overflows: 5, drops: 7 }),
         cores: vec![core(0), core(1), core(1)],
+        dropped: DroppedLines::default(),
         own: Some(OwnProcess {
             cpu: Duration::from_millis(250),
             rss: 9 << 20,

@@ -54,6 +54,13 @@ pub enum Event {
         /// Which one.
         worker: WorkerId,
     },
+    /// The end of what a worker wrote to its standard error; comes before its `Exited`.
+    LastWords {
+        /// Which one.
+        worker: WorkerId,
+        /// At most some KiB.
+        words: String,
+    },
     /// A worker's process has ended and was reaped.
     Exited {
         /// Which one.

@@ -22,6 +22,7 @@ impl Supervisor {
             Event::Beat { worker } => self.beat(now, worker),
             Event::Worn { worker, reason } => self.wear(worker, reason),
             Event::Leaving { worker } => self.leaving(now, worker),
+            Event::LastWords { worker, words } => self.last_words = Some((worker, words)),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
             Event::SuccessorReady => self.successor_is_ready(),
             Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
@@ -139,7 +140,10 @@ impl Supervisor {
             | Life::Killed { reason, .. }
             | Life::Stuck { reason } => reason,
         };
-        let words = failure_in_words(reason, exit, detail.as_deref());
+        let mut words = failure_in_words(reason, exit, detail.as_deref());
+        if let Some((_, last)) = self.last_words.take().filter(|(speaker, _)| *speaker == id) {
+            words = format!("{words}; it wrote last:\n{}", last.trim_end());
+        }
         self.transitions.push(Transition::WorkerExited { worker: id, slot: worker.slot, exit, reason, detail });
         if worker.in_service() {
             self.failed(now, worker, &words, exit == Some(Exit::Code(APP_LOAD_ERROR)));

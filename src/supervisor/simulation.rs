@@ -52,6 +52,7 @@ impl Witness {
             | Event::Exited { .. }
             | Event::SpawnFailed { .. }
             | Event::PrepareFailed { .. }
+            | Event::LastWords { .. }
             | Event::BecameReady { .. }
             | Event::Beat { .. }
             | Event::Asked(Wish::ReopenLogs | Wish::Upgrade | Wish::Replace(_) | Wish::Stop(_)) => {}

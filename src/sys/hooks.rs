@@ -103,12 +103,13 @@ impl Hooks {
         let (output, theirs) = pipe.map_err(|errno| start(SpawnError::Step { step: "pipe", source: errno.into() }))?;
         // Its own writes may wait for us.
         rustix::io::ioctl_fionbio(&theirs, false).ok();
+        let theirs = Output::To(theirs);
         let process = spawn(&Program {
             argv: argv.to_vec(),
             env: env.iter().cloned().chain(variables(&occasion)).collect(),
             directory,
             fds: Vec::new(),
-            output: &Output::To(theirs),
+            streams: theirs.streams(None),
             standing: Standing::ours(),
             listen_pid: false,
         })

@@ -88,7 +88,7 @@ impl Inquiry {
             env,
             directory: Path::new(&question.directory),
             fds: vec![theirs.as_fd(), script.as_fd()],
-            output,
+            streams: output.streams(None),
             standing: Standing { person: None, umask: None, limits: Vec::new(), cpus: None, keeps_open_files: true },
             listen_pid: false,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listen::{Listener, Listeners};
+use super::log::{Mouth, Speaker};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::standing::{self, Person, Standing, StandingError, Variables};
 use super::zygote::{Birth, LAST_WORDS, News, Occasion, Stage, Zygote};
@@ -98,6 +100,15 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// Pipes for a process of this generation. It may open them by their names (/dev/stderr), whoever it is.
+    pub(super) fn mouth(&self, speaker: Speaker) -> io::Result<Option<Mouth>> {
+        let mouth = self.output.mouth(speaker)?;
+        if let (Some(mouth), Some(uid)) = (&mouth, self.origin.stranger()) {
+            mouth.give_to(uid)?;
+        }
+        Ok(mouth)
+    }
+
     /// Of ours what is passed on, the user's home, then the application's own, then what the contract says.
     fn env(&self, own: &[(String, String)], contract: &[(&str, String)]) -> Vec<(OsString, OsString)> {
         let config = &self.origin.config;
@@ -113,7 +124,8 @@ impl Launch<'_> {
 }
 
 /// Starts a worker of kind `command`.
-pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Result<Process, SpawnError> {
+pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot, worker: WorkerId) -> Result<Process, SpawnError> {
+    let mouth = launch.mouth(Speaker::Worker { slot, worker }).map_err(SpawnError::pipes)?;
     let Config { connections, workers, timing, confinement, .. } = &*launch.origin.config;
     let cores = standing::cores(confinement.cpu_affinity, slot, *workers);
     let names = vec!["http"; launch.listeners.all().len()].join(":");
@@ -130,20 +142,26 @@ pub(super) fn command(launch: &Launch<'_>, app: &CommandApp, slot: Slot) -> Resu
         env: launch.env(&app.env, &contract),
         directory: &app.directory,
         fds: passed(launch.listeners),
-        output: launch.output,
+        streams: launch.output.streams(mouth.as_ref()),
         standing: launch.origin.standing().on(cores.as_deref()),
         listen_pid: true,
     })
 }
 
 /// Starts a zygote, which begins to import the application.
-pub(super) fn zygote(launch: &Launch<'_>, app: &PythonApp, occasion: Occasion) -> Result<Zygote, SpawnError> {
+pub(super) fn zygote(
+    launch: &Launch<'_>,
+    app: &PythonApp,
+    generation: Generation,
+    occasion: Occasion,
+) -> Result<Zygote, SpawnError> {
+    let mouth = launch.mouth(Speaker::Zygote(generation)).map_err(SpawnError::pipes)?;
     Zygote::start(&Birth {
         config: &launch.origin.config,
         app,
         env: launch.env(&app.env, &[]),
         listeners: passed(launch.listeners),
-        output: launch.output,
+        streams: launch.output.streams(mouth.as_ref()),
         occasion,
         standing: launch.origin.standing(),
     })
@@ -170,6 +188,8 @@ pub(super) struct Generations {
     loaded: BTreeMap<Generation, Loaded>,
     /// Zygotes that are not needed any more and may end by themselves until then.
     leaving: Vec<(Zygote, Moment)>,
+    /// Zygotes whose server hooks have started what goes on as long as the service.
+    staying: Vec<Zygote>,
 }
 
 impl Generations {
@@ -187,8 +207,14 @@ impl Generations {
     /// [`Self::clear`].
     pub(super) fn remove(&mut self, generation: Generation, now: Moment) {
         let Some(mut zygote) = self.loaded.remove(&generation).and_then(|loaded| loaded.zygote) else { return };
-        let stays = if self.loaded.is_empty() { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
-        if stays {
+        let is_last = self.loaded.is_empty();
+        if !is_last && zygote.stays() {
+            zygote.tell(News::Leave);
+            self.staying.push(zygote);
+            return;
+        }
+        let speaks = if is_last { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
+        if speaks {
             self.leaving.push((zygote, now.after(LAST_WORDS)));
         }
     }
@@ -199,6 +225,10 @@ impl Generations {
             while zygote.hear().is_some() {}
             zygote.stage() != Stage::Dead && *until > now
         });
+        self.staying.retain_mut(|zygote| {
+            while zygote.hear().is_some() {}
+            zygote.stage() != Stage::Dead
+        });
     }
 
     /// When the next zygote that is leaving has had its time.
@@ -208,6 +238,7 @@ impl Generations {
 
     /// Ends all zygotes; the newest is told that the service ends.
     pub(super) fn clear(&mut self) {
+        self.staying.clear();
         let newest = self.loaded.last_entry().and_then(|mut newest| newest.get_mut().zygote.take());
         self.loaded.clear();
         for mut zygote in self.leaving.drain(..).map(|(zygote, _)| zygote).chain(newest) {
@@ -271,7 +302,7 @@ impl Generations {
     /// Channels of living zygotes.
     pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let zygotes = self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref());
-        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote));
+        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote)).chain(&self.staying);
         zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
     }
 

@@ -4,6 +4,7 @@
 
 mod beside;
 mod succeed;
+mod zygotes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::children::{Child, Children};
 use super::clock;
@@ -20,6 +21,7 @@ use super::hooks::{HookKind, Hooks};
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
+use super::log::Speaker;
 use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
@@ -29,9 +31,9 @@ use super::signals::{Heard, Signals};
 use super::spawn::Output;
 use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
-use super::zygote::{News, Occasion, Order, Reply, Stage};
-use crate::config::{App, Config, Readiness, gunicorn};
-use crate::supervisor::event::{Command, Event, Settings};
+use super::zygote::{News, Occasion, Order, Stage};
+use crate::config::{App, Config, Readiness};
+use crate::supervisor::event::{Command, Event, Reason, Settings};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -154,7 +156,7 @@ impl<'a> Linux<'a> {
             let zygote = match &origin.config.app {
                 App::Command(_) => None,
                 App::Python(app) => Some(
-                    launch::zygote(&self.launch_of(&origin), app, occasion)
+                    launch::zygote(&self.launch_of(&origin), app, generation, occasion)
                         .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
                 ),
             };
@@ -200,7 +202,7 @@ impl<'a> Linux<'a> {
         let result = match &origin.config.app {
             App::Python(_) => self.fork(worker, slot, generation),
             App::Command(app) => {
-                launch::command(&self.launch_of(&origin), app, slot).map_err(|error| error.to_string()).map(|process| {
+                launch::command(&self.launch_of(&origin), app, slot, worker).map_err(|error| error.to_string()).map(|process| {
                     let ready_at = match app.readiness {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
@@ -222,9 +224,11 @@ impl<'a> Linux<'a> {
         if loaded.zygote_stage() == Some(Stage::Dead) {
             self.replace_zygote(generation)?;
         }
+        let mouth = self.launch_of(&origin).mouth(Speaker::Worker { slot, worker }).map_err(|error| error.to_string())?;
         let zygote = self.generations.zygote(generation).ok_or("it has no zygote")?;
         let cores = standing::cores(origin.config.confinement.cpu_affinity, slot, origin.config.workers);
-        zygote.fork(Order { worker, slot, cores }).map_err(|error| error.to_string())
+        let order = Order { worker, slot, cores, mouth };
+        zygote.fork(order).map_err(|error| error.to_string())
     }
 
     fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
@@ -233,7 +237,7 @@ impl<'a> Linux<'a> {
         let origin = Arc::clone(&loaded.origin);
         if let App::Python(app) = &origin.config.app {
             let launch = self.launch_of(&origin);
-            let zygote = launch::zygote(&launch, app, Occasion::Replacement).map_err(|error| error.to_string())?;
+            let zygote = launch::zygote(&launch, app, generation, Occasion::Replacement).map_err(|error| error.to_string())?;
             self.generations.replace_zygote(generation, zygote);
         }
         Ok(())
@@ -310,80 +314,23 @@ impl<'a> Linux<'a> {
         }
     }
 
-    fn hear_zygotes(&mut self) {
-        for generation in self.generations.with_zygotes() {
-            while let Some(reply) = self.generations.zygote(generation).and_then(super::zygote::Zygote::hear) {
-                self.take_reply(generation, reply);
+    fn hear_workers(&mut self) {
+        for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
+            self.children.note(pid, said);
+        }
+        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
+            if said.ready {
+                self.events.push_back(Event::BecameReady { worker });
             }
-            if self.generations.get(generation).is_some_and(|loaded| loaded.zygote_stage() == Some(Stage::Dead)) {
-                self.zygote_died(generation);
+            if said.beat {
+                self.events.push_back(Event::Beat { worker });
             }
-        }
-    }
-
-    fn take_reply(&mut self, generation: Generation, reply: Reply) {
-        match reply {
-            Reply::Imported(about) => {
-                tracing::info!(%generation, gunicorn = about.gunicorn, python = about.python, "application loaded");
-                if !about.threads.is_empty() {
-                    tracing::info!(threads = ?about.threads, "the application started threads when it was imported, which are allowed");
-                }
-                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)) {
-                    tracing::warn!("gunicorn: {remark}");
-                }
-                self.imported(generation);
+            if said.worn {
+                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
             }
-            Reply::Failed(failure) => self.import_failed(generation, &failure.message),
-            Reply::Forked { worker, pid } => self.adopt(WorkerId(worker), pid, generation),
-            Reply::ForkFailed { worker, reason } => {
-                self.events.push_back(Event::SpawnFailed { worker: WorkerId(worker), reason });
+            if said.leaving {
+                self.events.push_back(Event::Leaving { worker });
             }
-        }
-    }
-
-    fn imported(&mut self, generation: Generation) {
-        if let Some(settings) = self.generations.announce(generation) {
-            self.events.push_back(Event::Prepared { generation, settings });
-        }
-    }
-
-    fn import_failed(&mut self, generation: Generation, reason: &str) {
-        if self.generations.announce(generation).is_some() {
-            self.events.push_back(Event::PrepareFailed { generation, reason: reason.to_owned() });
-            self.generations.remove(generation, clock::now());
-        } else {
-            tracing::error!(%generation, reason, "the application can no longer be loaded");
-        }
-    }
-
-    /// Forks that will not be answered fail; a worker keeps serving without its zygote.
-    fn zygote_died(&mut self, generation: Generation) {
-        if self.generations.is_unannounced(generation) {
-            self.import_failed(generation, "the Python process ended while it imported the application");
-            return;
-        }
-        let lost = self.generations.zygote(generation).map(super::zygote::Zygote::unanswered).unwrap_or_default();
-        let reason = "the zygote ended before it forked".to_owned();
-        self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
-        // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
-        if self.generations.may_replace_at_once(generation, clock::now()) {
-            self.replace_zygote(generation).ok();
-        }
-    }
-
-    /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
-    fn adopt(&mut self, worker: WorkerId, pid: i32, generation: Generation) {
-        let adopted = Pid::from_raw(pid)
-            .ok_or_else(|| "the zygote told an impossible pid".to_owned())
-            .and_then(|pid| Child::adopt(pid, generation).map_err(|error| error.to_string()));
-        match adopted {
-            Ok(child) => {
-                child.signal(&self.early.remove(&worker).unwrap_or_default());
-                self.children.add(worker, child);
-                // It may have ended before we knew it.
-                self.adopted = true;
-            }
-            Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
         }
     }
 

@@ -4,12 +4,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+    SIGXCPU, SIGXFSZ,
+};
+use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::supervisor::event::{Haste, Scale, Wish};
+
+/// Real-time signals, but for the two that the C library keeps for itself.
+const FIRST_REAL_TIME: i32 = 34;
+const LAST_REAL_TIME: i32 = 64;
+/// The first of those two (SIGCANCEL). The other (SIGSETXID) has a handler once there are threads.
+const RESERVED: i32 = 32;
 
 /// What a signal means to the main loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +55,7 @@ impl Signals {
     pub fn of_a_service() -> io::Result<Self> {
         end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
+        ignore_others()?;
         let on_terminal = File::open("/dev/tty").is_ok();
         Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
     }
@@ -76,6 +89,29 @@ impl Signals {
         self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
         heard
     }
+}
+
+/// Signals that say nothing to a service and would end it: timers, quotas, power, real-time signals. TSTP, and those that say that the
+/// program is broken, keep their actions; so does STKFLT, which systemd's watchdog may be told to send.
+fn ignore_others() -> io::Result<()> {
+    // A handler and not SIG_IGN, which a worker would inherit.
+    let heard = Arc::new(AtomicBool::new(false));
+    let named = [SIGALRM, SIGVTALRM, SIGPROF, SIGIO, libc::SIGPWR, SIGXCPU, SIGXFSZ];
+    for signal in named.into_iter().chain(FIRST_REAL_TIME..=LAST_REAL_TIME) {
+        flag::register(signal, Arc::clone(&heard))?;
+    }
+    ignore_reserved()
+}
+
+/// The C library keeps the first two real-time signals for itself and handles them only when it needs them; until then they would end us.
+#[expect(unsafe_code, reason = "the C library's own functions refuse these two")]
+fn ignore_reserved() -> io::Result<()> {
+    // struct sigaction as the kernel takes it: handler, flags, restorer, mask.
+    let ignore: [libc::c_ulong; 4] = [libc::SIG_IGN as libc::c_ulong, 0, 0, 0];
+    let nothing = std::ptr::null_mut::<libc::c_ulong>();
+    // SAFETY: the kernel reads as much as `ignore` holds; a handler that the library installs later takes its place.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, RESERVED, ignore.as_ptr(), nothing, size_of::<u64>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Workers ignore the watchdog's signal; a supervisor that a supervisor started would do so too.

@@ -7,7 +7,7 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use thiserror::Error;
 
+use super::log::{Log, Mouth, Speaker};
 use super::standing::Standing;
 use set_up::{STEPS, become_program};
 
@@ -38,14 +39,54 @@ pub(super) enum SpawnError {
     Step { step: &'static str, source: io::Error },
 }
 
+impl SpawnError {
+    /// There are no pipes for it.
+    pub(super) fn pipes(source: io::Error) -> Self {
+        Self::Step { step: "pipes for its output", source }
+    }
+}
+
 /// Where a process writes what it has to say.
 #[derive(Debug)]
 pub enum Output {
     /// To our own standard output and error.
     Inherit,
+    /// Through this log, by pipes of its own.
+    Through(Log),
     /// Both to this file.
     To(OwnedFd),
 }
+
+impl Output {
+    /// Pipes for one process, where it is to have some.
+    pub(super) fn mouth(&self, speaker: Speaker) -> io::Result<Option<Mouth>> {
+        match self {
+            Self::Through(log) => log.mouth(speaker).map(Some),
+            Self::Inherit | Self::To(_) => Ok(None),
+        }
+    }
+
+    /// The end of what a process wrote to its standard error, if that is known.
+    pub(super) fn last_words(&self, speaker: Speaker) -> String {
+        match self {
+            Self::Through(log) => log.last_words(speaker),
+            Self::Inherit | Self::To(_) => String::new(),
+        }
+    }
+
+    /// What becomes a process's standard output and error.
+    pub(super) fn streams<'a>(&'a self, mouth: Option<&'a Mouth>) -> Streams<'a> {
+        match (self, mouth) {
+            (_, Some(Mouth { out, err })) => Streams(Some((out.as_fd(), err.as_fd()))),
+            (Self::To(file), None) => Streams(Some((file.as_fd(), file.as_fd()))),
+            (Self::Inherit | Self::Through(_), None) => Streams(None),
+        }
+    }
+}
+
+/// What becomes a process's standard output and error; ours, if there is nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Streams<'a>(Option<(BorrowedFd<'a>, BorrowedFd<'a>)>);
 
 /// What to run.
 pub(super) struct Program<'a> {
@@ -54,7 +95,7 @@ pub(super) struct Program<'a> {
     pub(super) directory: &'a Path,
     /// Become 3, 4, … in the new process; nothing else from 3 up is open there.
     pub(super) fds: Vec<BorrowedFd<'a>>,
-    pub(super) output: &'a Output,
+    pub(super) streams: Streams<'a>,
     pub(super) standing: Standing,
     /// Sets LISTEN_PID to the new process's own pid.
     pub(super) listen_pid: bool,
@@ -79,7 +120,7 @@ struct Prepared {
     /// The first number that no passed descriptor takes.
     above: RawFd,
     stdin: OwnedFd,
-    output: Option<RawFd>,
+    streams: Option<(RawFd, RawFd)>,
     supervisor: libc::pid_t,
     standing: Standing,
 }
@@ -131,10 +172,7 @@ fn prepare(program: &Program<'_>) -> Result<Prepared, SpawnError> {
         fds: fds.map_err(step("dup"))?,
         above,
         stdin: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(step("open /dev/null"))?,
-        output: match program.output {
-            Output::Inherit => None,
-            Output::To(fd) => Some(fd.as_raw_fd()),
-        },
+        streams: program.streams.0.map(|(out, err)| (out.as_raw_fd(), err.as_raw_fd())),
         supervisor: libc::pid_t::try_from(std::process::id()).unwrap_or(0),
         standing: program.standing.clone(),
     })
@@ -176,6 +214,6 @@ fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnEr
     }
     let errno = io::Error::last_os_error();
     drop((env_bytes, failed));
-    // Asked of −1 it would panic.
+    // Of a negative number a pid must not be made.
     Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or(SpawnError::Step { step: "fork", source: errno })
 }

@@ -118,7 +118,7 @@ impl Successor {
             env,
             directory: &directory,
             fds: sockets.iter().map(|(_, fd)| *fd).collect(),
-            output: &Output::Inherit,
+            streams: Output::Inherit.streams(None),
             standing: Standing::new(&Confinement::default(), None),
             listen_pid: true,
         })?;

@@ -10,12 +10,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use super::log::Mouth;
+use super::pass;
+use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use crate::config::{Config, PythonApp};
 use crate::units::{Slot, WorkerId};
@@ -63,6 +65,9 @@ pub(super) struct Imported {
     /// Gunicorn's settings that are not at their defaults.
     #[serde(default)]
     pub(super) changed: Vec<String>,
+    /// A server hook has started something that Gunicorn's master would go on with to its end.
+    #[serde(default)]
+    pub(super) stays: bool,
 }
 
 /// The application cannot be loaded.
@@ -86,6 +91,8 @@ pub(super) struct Order {
     pub(super) slot: Slot,
     /// The cores it keeps to; all if absent.
     pub(super) cores: Option<Vec<usize>>,
+    /// Its standard output and error, if they are not the zygote's.
+    pub(super) mouth: Option<Mouth>,
 }
 
 /// Why a zygote is started.
@@ -128,6 +135,7 @@ pub(super) struct Zygote {
     process: Process,
     stage: Stage,
     has_imported: bool,
+    stays: bool,
     /// Forks asked for and not sent: the application is being imported, or the channel is full.
     queued: VecDeque<Order>,
     /// Forks asked for and not answered.
@@ -143,7 +151,7 @@ pub(super) struct Birth<'a> {
     pub(super) app: &'a PythonApp,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) listeners: Vec<BorrowedFd<'a>>,
-    pub(super) output: &'a Output,
+    pub(super) streams: Streams<'a>,
     pub(super) occasion: Occasion,
     pub(super) standing: Standing,
 }
@@ -163,15 +171,16 @@ impl Zygote {
             env: birth.env.clone(),
             directory: &birth.app.directory,
             fds,
-            output: birth.output,
+            streams: birth.streams,
             standing: birth.standing.clone(),
             listen_pid: false,
         };
         let process = spawn(&program)?;
         let has_hooks = birth.app.gunicorn.is_some();
         let (queued, asked, news) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let mut zygote = Self { channel, process, stage: Stage::Importing, has_imported: false, queued, asked, news, has_hooks };
-        zygote.send(&settings(birth)).map_err(step("send"))?;
+        let zygote =
+            Self { channel, process, stage: Stage::Importing, has_imported: false, stays: false, queued, asked, news, has_hooks };
+        send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
     }
 
@@ -212,6 +221,11 @@ impl Zygote {
         self.has_hooks()
     }
 
+    /// Whether it goes on, for what its hooks have started, when no worker needs it any more.
+    pub(super) fn stays(&self) -> bool {
+        self.stays && self.stage == Stage::Imported
+    }
+
     /// Whether it has hooks that it can call.
     pub(super) fn has_hooks(&self) -> bool {
         self.has_hooks && self.stage == Stage::Imported
@@ -230,9 +244,9 @@ impl Zygote {
         while self.stage == Stage::Imported
             && let Some(news) = self.news.front().copied()
         {
-            match self.send(&packet(news)) {
+            match send(&self.channel, &packet(news), &[]) {
                 Ok(()) => self.news.pop_front(),
-                Err(Errno::AGAIN) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.stage = Stage::Dead;
                     None
@@ -240,15 +254,17 @@ impl Zygote {
             };
         }
         while self.stage == Stage::Imported
-            && let Some(Order { worker, slot, cores }) = self.queued.front()
+            && let Some(order) = self.queued.front()
         {
-            let worker = *worker;
-            match self.send(&json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}})) {
+            let Order { worker, slot, cores, mouth } = order;
+            let message = json!({"fork": {"worker": worker.0, "slot": slot.0, "cores": cores}});
+            let streams: Vec<_> = mouth.iter().flat_map(|mouth| [mouth.out.as_fd(), mouth.err.as_fd()]).collect();
+            match send(&self.channel, &message, &streams) {
                 Ok(()) => {
+                    self.asked.push(*worker);
                     self.queued.pop_front();
-                    self.asked.push(worker);
                 }
-                Err(Errno::AGAIN) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.stage = Stage::Dead,
             }
         }
@@ -279,7 +295,8 @@ impl Zygote {
 
     fn note(&mut self, reply: Reply) -> Reply {
         match &reply {
-            Reply::Imported(_) => {
+            Reply::Imported(about) => {
+                self.stays = about.stays;
                 self.stage = Stage::Imported;
                 self.has_imported = true;
             }
@@ -328,11 +345,16 @@ impl Zygote {
     pub(super) fn unanswered(&mut self) -> Vec<WorkerId> {
         self.queued.drain(..).map(|order| order.worker).chain(self.asked.drain(..)).collect()
     }
+}
 
-    fn send(&mut self, message: &serde_json::Value) -> rustix::io::Result<()> {
-        let packet = message.to_string();
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.channel, packet.as_bytes(), SendFlags::NOSIGNAL))?;
-        Ok(())
+/// Sends one packet, and descriptors with it.
+fn send(channel: &OwnedFd, message: &serde_json::Value, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let packet = message.to_string();
+    loop {
+        match pass::send(channel.as_fd(), packet.as_bytes(), fds) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(drop),
+        }
     }
 }
 

@@ -1,35 +1,14 @@
 //! `tuningfork ctl` against a running service: what it shows, what it has done, and how it tells that it was not.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::control::{ctl, done, said, status};
 use crate::support::process::{End, lives, send};
-use crate::support::service::{Running, Service};
+use crate::support::service::Service;
 use crate::support::turn::Turn;
-
-/// Runs `tuningfork ctl` for this service, as its user would: with its configuration and nothing else.
-fn ctl(running: &Running, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
-    command.env("XDG_RUNTIME_DIR", running.directory()).arg("ctl").arg("-c").arg(running.directory().join("tuningfork.toml"));
-    command.args(arguments.split_whitespace()).output().expect("run ctl")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
-}
-
-/// The same, and it has to succeed.
-fn done(running: &Running, arguments: &str) -> String {
-    let output = ctl(running, arguments);
-    assert_eq!(output.status.code(), Some(0), "ctl {arguments}: {}\n{}", said(&output), running.said());
-    said(&output)
-}
-
-fn status(running: &Running) -> Value {
-    serde_json::from_str(&done(running, "status --json")).expect("JSON")
-}
 
 #[test]
 fn run_ctl_works_out_of_the_box_and_shows_every_worker() {

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::http::Address;
 use crate::support::parts;
-use crate::support::process::{End, send};
+use crate::support::process::{End, lives, send};
 use crate::support::service::{Running, Service};
 use crate::support::shop;
 
@@ -57,6 +57,24 @@ fn every_worker_class_serves_django_and_reloads_under_load_without_an_error() {
 }
 
 #[test]
+fn an_upgrade_under_load_loses_no_request() {
+    for class in ["sync", "gthread", "gevent", "asgi"] {
+        let mut running = shop_service(class);
+        let load = wrk(running.address(), "/", 4);
+        let old = running.pid();
+        running.signal(Signal::USR2);
+        let line = running.wait("the upgrade", |lines| lines.iter().find(|line| line.contains("upgrade finished")).cloned());
+        let successor = line.split("successor=").nth(1).and_then(|pid| pid.trim().parse().ok()).expect("a pid");
+        assert_no_errors(&load.join().expect("wrk"));
+        assert!(!lives(old), "{class}: the old supervisor stays");
+        send(successor, Signal::TERM);
+        let patience = running.patience;
+        assert!(running.journal.wait(patience, |_| (!lives(successor)).then_some(())).is_some(), "{class}: it does not stop");
+        assert_eq!(running.await_end(), End::Code(0), "{class}");
+    }
+}
+
+#[test]
 fn an_import_error_on_reload_keeps_the_old_workers() {
     let config = format!(
         "workers = 2\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
@@ -100,6 +118,43 @@ fn a_stop_ends_also_when_the_zygote_does_not_answer() {
     send(zygote, Signal::STOP);
     send(workers[0], Signal::KILL);
     running.await_log("worker ended");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// A small application that has two seconds to boot.
+fn impatient() -> Service {
+    let config = format!(
+        "workers = 2\nboot-timeout = 2\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
+        parts::python().display()
+    );
+    let works = "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
+    Service::with_config(&config).file("web.py", works)
+}
+
+#[test]
+fn a_zygote_that_does_not_answer_is_replaced() {
+    let mut running = impatient().ready();
+    let workers = running.workers();
+    let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
+    send(zygote, Signal::STOP);
+    send(workers[0], Signal::KILL);
+    running.await_log("the zygote has ended; starting another");
+    running.await_log_times("worker ready", 3);
+    assert!(running.workers().contains(&workers[1]), "the other worker was not touched");
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn an_import_that_hangs_fails_the_reload() {
+    let mut running = impatient().ready();
+    let before = running.workers();
+    std::fs::write(running.directory().join("web.py"), "import time\ntime.sleep(3600)\n").expect("write the application");
+    running.signal(Signal::HUP);
+    running.await_log("reload failed, the old workers keep serving");
+    running.await_children("the zygote and two workers", |now| now.len() == 3);
+    assert_eq!(running.workers(), before);
+    assert_eq!(running.get("/").text(), "ok");
     assert_eq!(running.stop(), End::Code(0));
 }
 

@@ -220,26 +220,6 @@ fn a_slow_start_and_a_slow_stop_get_the_time_of_the_configuration() {
 }
 
 #[test]
-fn a_stalled_journal_holds_nobody_up() {
-    let Some(boxed) = booted("") else { return };
-    boxed.must(START);
-    let traffic = load(&boxed);
-    let journal: u32 = boxed.must("systemctl show --value -p MainPID systemd-journald").trim().parse().expect("a pid");
-    boxed.kill("STOP", journal);
-    // More than any buffer between us holds.
-    for _ in 0..20 {
-        assert_eq!(get(&boxed, "/spew/300000"), 200);
-    }
-    let old = workers(&boxed);
-    boxed.must("tuningfork ctl --config /etc/tuningfork/shop.toml reload --wait --timeout 30s");
-    let new = workers(&boxed);
-    boxed.kill("CONT", journal);
-    assert!(old.lines().all(|pid| !new.contains(pid)), "{old} {new}");
-    assert_all_ok(&boxed, &traffic.finish());
-    boxed.must("systemctl stop tuningfork@shop");
-}
-
-#[test]
 fn what_a_killed_supervisor_left_in_its_group_is_ended() {
     let config = config(TCP, "graceful-timeout = 1");
     let Some(boxed) = SystemdBox::boot(&config, "[Service]\nKillMode=process\n") else { return };

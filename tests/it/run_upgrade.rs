@@ -120,7 +120,7 @@ fn three_upgrades_hand_every_socket_over_and_lose_no_request() {
 
 #[test]
 fn a_program_that_is_no_good_changes_nothing() {
-    let mut running = Service::with_config(&config("boot-timeout = 1\ngraceful-timeout = 1")).ready_from("tuningfork");
+    let mut running = Service::with_config(&config("boot-timeout = 5\ngraceful-timeout = 1")).ready_from("tuningfork");
     let before = running.children();
     let load = hammer(&running, Reuse::KeepAlive).start();
     let bad = [
@@ -139,18 +139,27 @@ fn a_program_that_is_no_good_changes_nothing() {
     fs::remove_file(running.directory().join("tuningfork")).expect("remove the program");
     running.signal(Signal::USR2);
     running.await_log("is not an executable file");
-    // One whose workers do not boot says so itself.
-    restore(running.directory());
+    let tally = load.finish();
+    assert!(all_ok(&tally), "{tally:?}");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn a_program_that_cannot_serve_says_why_and_changes_nothing() {
+    let mut running = Service::with_config(&config("")).ready();
+    let before = running.children();
+    let load = hammer(&running, Reuse::KeepAlive).start();
     fs::write(running.directory().join("boot_fail"), "").expect("write a file");
     running.signal(Signal::USR2);
-    running.await_log_times("upgrade failed, this supervisor keeps the service", 6);
+    running.await_log_times("upgrade failed, this supervisor keeps the service", 1);
     running.await_log("keeps the service: no worker became ready");
-    // And one whose configuration is wrong.
+    // The configuration is read anew.
     fs::remove_file(running.directory().join("boot_fail")).expect("remove a file");
     let config = running.config();
     fs::write(running.directory().join("tuningfork.toml"), "workers = 0\n").expect("write a file");
     running.signal(Signal::USR2);
-    running.await_log_times("upgrade failed, this supervisor keeps the service", 7);
+    running.await_log_times("upgrade failed, this supervisor keeps the service", 2);
+    running.await_log("tuningfork.toml:1: workers");
     running.await_children("the old workers and nobody else", |now| now == before);
     let tally = load.finish();
     assert!(all_ok(&tally), "{tally:?}");

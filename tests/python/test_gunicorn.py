@@ -6,6 +6,7 @@ import socket
 import textwrap
 import time
 import unittest
+import urllib.request
 
 from case import ZygoteTest
 
@@ -97,6 +98,40 @@ class Settings(ZygoteTest):
             os.kill(pid, number)
             supervisor.exit_code(pid)
             self.assertIn((str(pid), words), self.notes())
+
+    def test_what_a_hook_starts_runs_in_the_zygote_alone_and_outlives_its_generation(self):
+        self.configure("""
+            import os, threading
+            from http.server import BaseHTTPRequestHandler, HTTPServer
+            class Exporter(BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(str(os.getpid()).encode())
+                def log_message(self, *about): pass
+            def when_ready(server):
+                exporter = HTTPServer(("127.0.0.1", 0), Exporter)
+                with open(os.path.join(os.path.dirname(__file__), "notes"), "w") as file:
+                    file.write("0 %d" % exporter.server_port)
+                threading.Thread(target=exporter.serve_forever, daemon=True).start()
+            """)
+        for worker_class in ("gthread", "gevent"):
+            with self.subTest(worker_class):
+                supervisor = self.imported(worker_class, gunicorn=[])
+                self.assertTrue(supervisor.imported["stays"])
+                pids = [supervisor.fork_ready(1), supervisor.fork_ready(2)]
+                for pid in pids:
+                    self.assertEqual(self.get(supervisor)[0], "hello")
+                port = int(self.notes()[0][1])
+                answered = lambda: {int(urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=10).read()) for _ in range(20)}
+                self.assertEqual(answered(), {supervisor.zygote.pid})
+                for pid in pids:
+                    os.kill(pid, signal.SIGTERM)
+                    self.assertEqual(supervisor.exit_code(pid), 0)
+                supervisor.tell({"leave": {"last": False}})
+                self.assertEqual(answered(), {supervisor.zygote.pid})
+                supervisor.tell({"leave": {"last": True}})
+                self.assertEqual(supervisor.zygote.wait(10), 0)
 
     def test_a_hook_that_fails_refuses_the_generation_or_the_fork(self):
         self.configure("def when_ready(server): server.no_such_thing\n")

@@ -6,7 +6,7 @@ use comfy_table::CellAlignment;
 
 use crate::commands::figures::{counted, memory};
 use crate::commands::tune_output::{Paper, plain_table};
-use crate::control::{Reload, Status, Worker};
+use crate::control::{LogStatus, Reload, Status, Worker};
 
 const HEADERS: [&str; 9] = ["id", "slot", "pid", "state", "gen", "age", "CPU time", "memory", "restarts"];
 
@@ -16,6 +16,7 @@ pub(super) fn status(status: &Status, paper: Paper) -> String {
     if let Some(reload) = status.reloads.last() {
         text.push_str(&reload_line(reload));
     }
+    text.push_str(&log_line(&status.log));
     text.push('\n');
     let mut table = plain_table(paper);
     table.set_header(HEADERS.iter().chain(&["last exit"]));
@@ -58,6 +59,17 @@ fn reload_line(reload: &Reload) -> String {
             format!("last reload: generation {generation}, FAILED {ago} ago, the old workers keep serving:\n    {reason}\n")
         }
     }
+}
+
+/// Nothing while all is well.
+fn log_line(log: &LogStatus) -> String {
+    let LogStatus { destination, open_failure, write_failure, dropped_lines, .. } = log;
+    let failures = open_failure.iter().chain(write_failure);
+    let failure: String = failures.map(|failure| [" ", failure.as_str(), ";"].concat()).collect();
+    if failure.is_empty() && *dropped_lines == 0 {
+        return String::new();
+    }
+    format!("log to {destination}:{failure} {} dropped\n", counted(*dropped_lines, "line"))
 }
 
 fn row(worker: &Worker) -> Vec<String> {

@@ -47,6 +47,14 @@ impl Watch {
         })
     }
 
+    /// Until the log was opened anew more often than `before`; why it could not be, if it could not.
+    pub(super) fn log(self, client: &mut Client, before: u64) -> Result<Option<String>, CtlError> {
+        self.until(client, |status| {
+            let log = &status.log;
+            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is opened anew".to_owned()) }
+        })
+    }
+
     /// Until there are as many workers as are wanted.
     pub(super) fn scale(self, client: &mut Client) -> Result<(), CtlError> {
         self.until(client, |status| if is_staffed(status) { Ok(()) } else { Err(workers_in_words(status)) })

@@ -20,6 +20,7 @@ use super::burn::burn;
 use super::connection::{Connection, Progress};
 use super::fault::{Leaks, Outcome};
 use super::http::{self, Head};
+use super::ledger::Ledger;
 use super::route::{self, Faults, Route, Work};
 use super::steer::Steering;
 use crate::sys::clock;
@@ -57,6 +58,7 @@ pub(super) struct EventLoop {
     steering: Steering,
     faults: Faults,
     leaks: Leaks,
+    ledger: Ledger,
     deaf_to_term: bool,
     signals: [UnixStream; 2],
 }
@@ -104,7 +106,7 @@ impl EventLoop {
         faults: Faults,
         supervisor: Supervisor,
         steering: Steering,
-        leaks: Leaks,
+        (leaks, ledger): (Leaks, Ledger),
     ) -> Result<Self, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::errno("make an epoll set"))?;
         let signals = [signal_pipe(&[SIGTERM])?, signal_pipe(&[SIGINT, SIGQUIT])?];
@@ -126,6 +128,7 @@ impl EventLoop {
             steering,
             faults,
             leaks,
+            ledger,
             signals,
         })
     }
@@ -308,6 +311,7 @@ impl EventLoop {
         match route::route(&head.target, self.faults) {
             Route::Refused(status) => self.answer(number, &head, status, b""),
             Route::Work(work) => {
+                self.ledger.read(work.id);
                 burn(work.cpu / 2);
                 if work.wait.is_zero() {
                     self.finish(number, &head, work);
@@ -329,10 +333,12 @@ impl EventLoop {
 
     fn finish(&mut self, number: u64, head: &Head, work: Work) {
         burn(work.cpu / 2);
-        match work.bytes {
-            Some(bytes) => self.answer(number, head, 200, &vec![b'x'; bytes]),
-            None => self.answer(number, head, 200, b"ok\n"),
+        match (work.bytes, work.id) {
+            (Some(bytes), _) => self.answer(number, head, 200, &vec![b'x'; bytes]),
+            (None, Some(id)) => self.answer(number, head, 200, format!("ok {id}\n").as_bytes()),
+            (None, None) => self.answer(number, head, 200, b"ok\n"),
         }
+        self.ledger.answered(work.id);
     }
 
     fn answer(&mut self, number: u64, head: &Head, status: u16, body: &[u8]) {

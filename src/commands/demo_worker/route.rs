@@ -9,7 +9,7 @@ const DESCRIPTORS_MAX: usize = 65_536;
 const MEGABYTES_MAX: usize = 65_536;
 
 /// Compute, wait, compute, answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     /// CPU time, half of it before the wait and half after.
     pub(super) cpu: Duration,
@@ -17,6 +17,8 @@ pub(super) struct Work {
     pub(super) wait: Duration,
     /// Size of the answer; `ok` if absent.
     pub(super) bytes: Option<usize>,
+    /// The number a test gave it.
+    pub(super) id: Option<u64>,
 }
 
 /// What a test can make a worker do.
@@ -74,21 +76,21 @@ pub(super) enum Faults {
 pub(super) fn route(target: &str, faults: Faults) -> Route {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
-        "/ok" => Route::Work(Work { cpu: Duration::ZERO, wait: Duration::ZERO, bytes: None }),
-        "/work" => work(query).map_or(Route::Refused(400), Route::Work),
+        "/ok" | "/work" => work(query).map_or(Route::Refused(400), Route::Work),
         other => match faults {
-            Faults::Served => fault(other),
+            Faults::Served => fault(other, query),
             Faults::Unknown => Route::Refused(404),
         },
     }
 }
 
 fn work(query: &str) -> Option<Work> {
-    let mut work = Work { cpu: Duration::ZERO, wait: Duration::ZERO, bytes: None };
+    let mut work = Work::default();
     for pair in query.split('&') {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("cpu_us", value) => work.cpu = Duration::from_micros(value.parse().ok()?),
             ("wait_ms", value) => work.wait = Duration::from_millis(value.parse().ok()?),
+            ("id", value) => work.id = Some(value.parse().ok()?),
             ("bytes", value) => work.bytes = Some(value.parse().ok().filter(|bytes| *bytes <= BYTES_MAX)?),
             _ => {}
         }
@@ -96,7 +98,7 @@ fn work(query: &str) -> Option<Work> {
     (work.cpu <= CPU_MAX && work.wait <= WAIT_MAX).then_some(work)
 }
 
-fn fault(path: &str) -> Route {
+fn fault(path: &str, query: &str) -> Route {
     let Some(path) = path.strip_prefix('/') else {
         return Route::Refused(404);
     };
@@ -116,7 +118,7 @@ fn fault(path: &str) -> Route {
         "fds" => Some(Fault::Fds),
         "ids" => Some(Fault::Ids),
         "status" => argument.parse().ok().filter(|status| (200..=599).contains(status)).map(Fault::Status),
-        "sleep" => return work(&format!("wait_ms={argument}")).map_or(Route::Refused(400), Route::Work),
+        "sleep" => return work(&format!("wait_ms={argument}&{query}")).map_or(Route::Refused(400), Route::Work),
         _ => return Route::Refused(404),
     };
     found.map_or(Route::Refused(400), Route::Fault)
@@ -131,7 +133,8 @@ mod tests {
     #[test]
     fn work_reads_its_three_numbers_and_passes_over_others() {
         let Route::Work(work) = route("/work?page=cart&cpu_us=1500&wait_ms=200&bytes=12", Faults::Unknown) else { panic!() };
-        assert_eq!(work, Work { cpu: Duration::from_micros(1500), wait: Duration::from_millis(200), bytes: Some(12) });
+        let (cpu, wait) = (Duration::from_micros(1500), Duration::from_millis(200));
+        assert_eq!(work, Work { cpu, wait, bytes: Some(12), id: None });
     }
 
     #[test]

@@ -84,6 +84,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         for transition in transitions {
             self.premises.counters.record(transition, SystemTime::now());
         }
+        if transitions.contains(&Transition::LogsReopened) {
+            self.premises.log.reopen();
+        }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);

@@ -12,6 +12,7 @@ use crate::commands::CommandError;
 use crate::control::Server;
 use crate::metrics::{Board, Counters, Endpoint, Exposition, Listener};
 use crate::sys::listen::StdListener;
+use crate::sys::log::Log;
 use crate::sys::remote::Remote;
 use crate::sys::systemd::Systemd;
 
@@ -22,6 +23,7 @@ pub(super) struct Premises {
     pub(super) roster: Arc<Board<Roster>>,
     /// Passes wishes to the main loop, and answers back.
     pub(super) remote: Remote,
+    pub(super) log: Log,
     /// The file that names who has the service.
     pub(super) pidfile: Option<PathBuf>,
     /// systemd started this service, and hands its sockets to whoever is started next.
@@ -53,7 +55,7 @@ impl Premises {
     }
 
     fn watcher(&self) -> Watcher {
-        Watcher::new(Arc::clone(&self.roster), Arc::clone(&self.sockets.http), self.remote.clone())
+        Watcher::new(Arc::clone(&self.roster), Arc::clone(&self.sockets.http), self.remote.clone(), self.log.clone())
     }
 
     fn endpoint(&self) -> Result<Option<Endpoint>, CommandError> {

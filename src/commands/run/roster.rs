@@ -12,6 +12,7 @@ use crate::supervisor::event::{Answer, Wish, WorkerState};
 use crate::supervisor::{Phase, Supervisor, WorkerView};
 use crate::sys::linux::Linux;
 use crate::sys::listen::Listeners;
+use crate::sys::log::{Health, Log};
 use crate::sys::remote::Remote;
 use crate::sys::{accounting, clock, cpu, queue};
 use crate::units::{Connections, Generation, Moment, Slot};
@@ -97,6 +98,7 @@ impl Roster {
             changes: self.changes,
             uptime_seconds: now.since(self.began).as_secs_f64(),
             reloads: self.chronicle.reloads(now),
+            log: control::LogStatus::default(),
             failed_upgrades: self.chronicle.failed_upgrades,
             last_upgrade_failure: self.chronicle.last_upgrade_failure.as_deref().map(str::to_owned),
             workers,
@@ -140,17 +142,18 @@ pub(super) struct Watcher {
     roster: Arc<Board<Roster>>,
     listeners: Arc<Listeners>,
     remote: Remote,
+    log: Log,
 }
 
 impl Watcher {
-    pub(super) const fn new(roster: Arc<Board<Roster>>, listeners: Arc<Listeners>, remote: Remote) -> Self {
-        Self { roster, listeners, remote }
+    pub(super) const fn new(roster: Arc<Board<Roster>>, listeners: Arc<Listeners>, remote: Remote, log: Log) -> Self {
+        Self { roster, listeners, remote, log }
     }
 }
 
 impl control::Source for Watcher {
     fn status(&self) -> Status {
-        let mut status = self.roster.read().status();
+        let mut status = self.progress();
         for worker in &mut status.workers {
             let reading = worker.pid.and_then(accounting::reading);
             worker.cpu_seconds = reading.as_ref().map(|reading| reading.cpu.as_secs_f64());
@@ -161,7 +164,13 @@ impl control::Source for Watcher {
     }
 
     fn progress(&self) -> Status {
-        self.roster.read().status()
+        let health = self.log.health();
+        let dropped_lines = health.dropped.supervisor + health.dropped.zygote + health.dropped.worker;
+        let Health { destination, reopened, open_failure, write_failure, .. } = health;
+        Status {
+            log: control::LogStatus { destination, reopened, open_failure, write_failure, dropped_lines },
+            ..self.roster.read().status()
+        }
     }
 
     fn changes(&self) -> u64 {
@@ -170,6 +179,10 @@ impl control::Source for Watcher {
 
     fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {
         self.remote.request(wish)
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
     }
 
     fn is_stopping(&self) -> bool {
@@ -208,6 +221,7 @@ impl Source for Watcher {
                 .collect(),
             losses: queue::listen_losses().ok().flatten(),
             cores: cpu::core_times().unwrap_or_default(),
+            dropped: self.log.health().dropped,
             own: accounting::own(),
         }
     }

@@ -47,7 +47,7 @@ listen = \"fd:3\"
     tuningfork.toml:14: listen.mode: is the number 660 (write the permission bits in octal, in quotes: "0660")
     tuningfork.toml:15: listen.backlog: 0 is out of range (write a whole number from 1 to 2147483647)
     tuningfork.toml:16: listen.workers: unknown key (move it above the first [section])
-    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, settle, max-requests, max-requests-jitter, max-age, max-memory, max-unavailable, fail-after, pidfile, app, limits, hooks, listen, metrics, control)
+    tuningfork.toml:18: server: unknown section (known here: workers, connections, graceful-timeout, timeout, boot-timeout, settle, max-requests, max-requests-jitter, max-age, max-memory, max-unavailable, fail-after, pidfile, app, limits, hooks, listen, metrics, control, log)
     tuningfork.toml:22: metrics.listen: "fd:3" cannot be inherited (write "host:port", "[v6]:port" or "unix:/path")
     "#);
 }

@@ -280,6 +280,7 @@ impl World {
             | Event::PrepareFailed { .. }
             | Event::Worn { .. }
             | Event::Leaving { .. }
+            | Event::LastWords { .. }
             | Event::Asked(_)
             | Event::Requested { .. } => {}
         }

@@ -1,14 +1,15 @@
-//! What the host does beside carrying out orders: it runs hooks, watches memory, and says why a worker was killed.
+//! What the host does beside carrying out orders: it runs hooks, watches memory, and says why a worker ended.
 
 use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use super::{Linux, MAX_MESSAGES};
+use super::Linux;
 use crate::supervisor::event::{Event, Exit, Reason};
 use crate::sys::children::Ended;
 use crate::sys::clock;
 use crate::sys::hooks::{HookError, HookKind, Occasion};
+use crate::sys::log::Speaker;
 use crate::sys::memory_watch::Ration;
 use crate::sys::zygote::News;
 use crate::units::WorkerId;
@@ -73,6 +74,7 @@ impl Linux<'_> {
             | Event::Beat { .. }
             | Event::Worn { .. }
             | Event::Leaving { .. }
+            | Event::LastWords { .. }
             | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
             | Event::Preceded
@@ -113,27 +115,17 @@ impl Linux<'_> {
             self.generations.tell(generation, News::Ended { pid });
             let by_kernel = exit == Exit::Signal(Signal::KILL.as_raw()) && self.shortage.explains_a_kill();
             self.ended.insert(worker, pid.unsigned_abs());
+            self.hear_last_words(worker);
             self.events.push_back(Event::Exited { worker, exit: if by_kernel { Exit::OutOfMemory } else { exit } });
         }
     }
 
-    pub(super) fn hear_workers(&mut self) {
-        for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
-            self.children.note(pid, said);
-        }
-        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
-            if said.ready {
-                self.events.push_back(Event::BecameReady { worker });
-            }
-            if said.beat {
-                self.events.push_back(Event::Beat { worker });
-            }
-            if said.worn {
-                self.events.push_back(Event::Worn { worker, reason: Reason::MaxRequests });
-            }
-            if said.leaving {
-                self.events.push_back(Event::Leaving { worker });
-            }
+    /// What a worker wrote before it ended may be why.
+    fn hear_last_words(&mut self, worker: WorkerId) {
+        let Some((slot, _)) = self.ordered.get(&worker).copied() else { return };
+        let words = self.around.output.last_words(Speaker::Worker { slot, worker });
+        if !words.is_empty() {
+            self.events.push_back(Event::LastWords { worker, words });
         }
     }
 }

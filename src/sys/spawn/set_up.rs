@@ -107,8 +107,8 @@ unsafe fn pass_descriptors(prepared: &Prepared, env: &[*mut libc::c_char]) -> u8
         if libc::dup2(prepared.stdin.as_raw_fd(), 0) < 0 {
             return DESCRIPTORS;
         }
-        if let Some(output) = prepared.output
-            && (libc::dup2(output, 1) < 0 || libc::dup2(output, 2) < 0)
+        if let Some((out, err)) = prepared.streams
+            && (libc::dup2(out, 1) < 0 || libc::dup2(err, 2) < 0)
         {
             return DESCRIPTORS;
         }

@@ -32,6 +32,7 @@ KEEPALIVED_CONNECTIONS = 1000  # Gunicorn's default: what a gthread worker may h
 NOT_FOR_THE_ZYGOTE = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
+control = _socket.socket(fileno=CONTROL)
 
 
 def patch(name):
@@ -97,6 +98,7 @@ def adjust(cfg, settings):
         "preload_app": settings["preload"],
         "reuse_port": False,
     }
+    values.update({key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings})
     if os.geteuid() != 0:
         values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
     for key, value in values.items():
@@ -187,6 +189,18 @@ def call_hooks(server, settings):
         raise Unusable("hooks", "a server hook failed:\n" + describe(error)) from None
 
 
+def started_by(hooks):
+    """Threads that server hooks start, such as an exporter of metrics. With gevent these are greenlets, by whose addresses threads are named."""
+    import threading
+    before = set(threading.enumerate())
+    hooks()
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    if not started or "gevent.greenlet" not in sys.modules:
+        return started
+    from gevent import Greenlet
+    return [each for each in gc.get_objects() if issubclass(type(each), Greenlet) and id(each) in {thread.ident for thread in started}]
+
+
 class Zygote:
     """Everything workers have in common, made once."""
 
@@ -209,7 +223,7 @@ class Zygote:
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
         self.threads = import_application(settings, application)
         self.server = Server(settings, application, self.worker_class)
-        call_hooks(self.server, settings)
+        self.works_of_hooks = started_by(lambda: call_hooks(self.server, settings))
         self.engines = find_engines()
         self.close_connections()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
@@ -230,10 +244,10 @@ class Zygote:
             return
         setproctitle("tuningfork: %s [%s]" % (what, self.server.cfg.settings["proc_name"].get() or self.settings["app"]))
 
-    def obey(self, order):
+    def obey(self, order, streams):
         """One of the supervisor's orders; what it is answered with, if anything."""
         if "fork" in order:
-            return self.fork(order["fork"])
+            return self.fork(order["fork"], streams)
         if "ended" in order:
             self.call(self.server.ended, order["ended"]["pid"])
         elif "scaled" in order:
@@ -241,8 +255,16 @@ class Zygote:
         elif "leave" in order:
             if order["leave"]["last"]:
                 self.call(self.server.cfg.on_exit, self.server)
+            elif self.works_of_hooks:
+                return None  # Gunicorn's master would go on with them
             leave(0)
         return None
+
+    def wait(self):
+        """Until there is an order. gevent's loop is run only where something of the user's waits for it."""
+        if self.works_of_hooks and self.settings["worker_class"] == "gevent":
+            from gevent.socket import wait_read
+            wait_read(CONTROL)
 
     def call(self, hook, *arguments):
         try:
@@ -250,7 +272,7 @@ class Zygote:
         except Exception:
             self.server.log.exception("Exception in a server hook")
 
-    def fork(self, order):
+    def fork(self, order, streams):
         """Builds the worker here, as Gunicorn does: pre_fork sees it, and what it puts into it the worker has."""
         server, cfg = self.server, self.server.cfg
         worker, pid = None, None
@@ -269,6 +291,7 @@ class Zygote:
             if worker is not None and pid != 0:
                 worker.tmp.close()
         if pid == 0:
+            speak_through(streams)
             self.be_worker(worker, order)
         worker.pid = pid
         if self.settings["gunicorn"] is not None:  # or nobody would tell of its end
@@ -306,6 +329,8 @@ class Zygote:
         if self.settings["worker_class"] == "gevent":
             from gevent import reinit
             reinit()  # the application's import may have started an event loop
+            for work in self.works_of_hooks:
+                work.kill(block=False)  # or a fork would go on with it too
         if "random" in sys.modules:
             sys.modules["random"].seed()
         if "numpy.random" in sys.modules:
@@ -330,14 +355,24 @@ def follow_into_death(parent):
         os._exit(EXIT_BOOT)
 
 
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a worker of another user asks
+    return True
+
+
 def wait_for_adoption(supervisor):
     """The new process becomes the supervisor's child, of its own group, without what is the zygote's."""
     give_up_at = monotonic() + ADOPTION_SECONDS
-    while os.getppid() != supervisor and monotonic() < give_up_at:
+    while os.getppid() != supervisor and monotonic() < give_up_at and lives(supervisor):
         sleep(0.0005)
     follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
-    os.close(CONTROL)
+    os.close(control.detach())
 
 
 def fork_orphan():
@@ -392,8 +427,23 @@ def leave(code):
 
 
 def hear():
-    packet = os.read(CONTROL, PACKET_BYTES)
-    return json.loads(packet) if packet else leave(0)
+    """The next order, and the descriptors that came with it."""
+    packet, ancillary, _, _ = control.recvmsg(PACKET_BYTES, _socket.CMSG_SPACE(2 * 4), _socket.MSG_CMSG_CLOEXEC)
+    passed = [data for level, kind, data in ancillary if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)]
+    descriptors = [fd for data in passed for fd in memoryview(data).cast("i")]
+    return (json.loads(packet), descriptors) if packet else leave(0)
+
+
+def speak_through(descriptors):
+    """Makes pipes of the supervisor's the standard output and error."""
+    for ours, theirs in zip((1, 2), descriptors):
+        os.dup2(theirs, ours)
+    close_all(descriptors)
+
+
+def close_all(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def tell(answer):
@@ -403,19 +453,24 @@ def tell(answer):
 def main():
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning, module="__main__")
     ignore_signals(NOT_FOR_THE_ZYGOTE)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe is no terminal, but somebody may read along
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for the supervisor
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        zygote = Zygote(hear()["settings"])
+        zygote = Zygote(hear()[0]["settings"])
     except Unusable as error:
         tell({"failed": {"stage": error.stage, "message": error.message}})
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
-                       "changed": zygote.changed}})
+                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks)}})
     while True:
-        answer = zygote.obey(hear())
+        zygote.wait()
+        order, streams = hear()
+        answer = zygote.obey(order, streams)
+        close_all(streams)
         if answer is not None:
             tell(answer)
 

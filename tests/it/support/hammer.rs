@@ -137,7 +137,8 @@ impl Running {
     }
 }
 
-fn classify(error: &io::Error) -> Outcome {
+/// The class of an error.
+pub(crate) fn classify(error: &io::Error) -> Outcome {
     let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
     let before_answer = error.get_ref().is_some_and(|inner| inner.to_string() == "nothing");
     if is(&[ErrorKind::ConnectionRefused, ErrorKind::NotFound]) {

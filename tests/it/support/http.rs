@@ -98,6 +98,12 @@ impl Client {
         Ok(reply)
     }
 
+    /// What else comes until the other side closes.
+    pub(crate) fn rest(&mut self) -> io::Result<usize> {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest)
+    }
+
     /// GET on this connection, kept alive.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Reply> {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;

@@ -1,6 +1,7 @@
 //! What the tests stand on: real parts, the real binary under watch, a plain HTTP client and a small hammer.
 
 pub(crate) mod cgroup;
+pub(crate) mod control;
 pub(crate) mod folder;
 pub(crate) mod hammer;
 pub(crate) mod http;

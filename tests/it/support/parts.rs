@@ -68,6 +68,12 @@ pub(crate) fn wrk() -> &'static Path {
     PART.get_or_init(|| program("wrk", "wrk"))
 }
 
+/// The system call tracer.
+pub(crate) fn strace() -> &'static Path {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    PART.get_or_init(|| program("strace", "strace"))
+}
+
 /// systemd's checker of units.
 pub(crate) fn systemd_analyze() -> PathBuf {
     installed("systemd-analyze").unwrap_or_else(|| panic!("systemd-analyze is missing: apt-get install systemd"))

@@ -91,19 +91,45 @@ impl Watched {
 
     /// Waits for its end, and checks that it left no process behind.
     pub(crate) fn await_end(&mut self) -> End {
+        let end = self.ended();
+        // Who is killed cannot tidy up; the kernel does it for him (PR_SET_PDEATHSIG), in a moment.
+        let patience = if matches!(end, End::Signal(_)) { self.patience } else { Duration::ZERO };
+        let gone = self.journal.wait(patience, |_| self.left().is_empty().then_some(()));
+        assert!(gone.is_some(), "it left processes behind: {:?}\n{}", self.left(), self.said());
+        self.journal.wait_for_the_rest(LAST_WORDS);
+        end
+    }
+
+    /// Waits for its end; what it left behind is the caller's to judge.
+    pub(crate) fn ended(&mut self) -> End {
         let child = &mut self.child;
         let ended = self.journal.wait(self.patience, |_| child.try_wait().expect("wait for the program"));
         let status = ended.unwrap_or_else(|| panic!("it did not end within {:?}\n{}", self.patience, self.said()));
-        let end = match (status.code(), status.signal()) {
+        match (status.code(), status.signal()) {
             (Some(code), _) => End::Code(code),
             (None, signal) => End::Signal(signal.unwrap_or(0)),
-        };
-        // Who is killed cannot tidy up; the kernel does it for him (PR_SET_PDEATHSIG), in a moment.
-        let patience = if matches!(end, End::Signal(_)) { self.patience } else { Duration::ZERO };
-        let gone = self.journal.wait(patience, |_| marked(&self.mark).is_empty().then_some(()));
-        assert!(gone.is_some(), "it left processes behind: {:?}\n{}", marked(&self.mark), self.said());
-        self.journal.wait_for_the_rest(LAST_WORDS);
-        end
+        }
+    }
+
+    /// Whether it lives.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// It and its descendants, as far as they live.
+    pub(crate) fn left(&self) -> Vec<u32> {
+        marked(&self.mark)
+    }
+
+    /// Kills what is left of it: the verdict on that was given.
+    pub(crate) fn clear(&self) {
+        self.journal.wait(PATIENCE, |_| {
+            let left = self.left();
+            for pid in &left {
+                send(*pid, Signal::KILL);
+            }
+            left.is_empty().then_some(())
+        });
     }
 
     /// Everything it said, for a message.

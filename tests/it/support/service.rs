@@ -60,6 +60,12 @@ address = "@LISTEN@"
         ))
     }
 
+    /// The same with another configuration.
+    pub(crate) fn configured(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
     /// A service of `tuningfork gunicorn` with these arguments, started in its directory.
     pub(crate) fn of_gunicorn(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -107,6 +113,11 @@ address = "@LISTEN@"
         self.directory.path()
     }
 
+    /// Where it will listen.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Running {
         self.start_by(Command::new(env!("CARGO_BIN_EXE_tuningfork")))
@@ -132,12 +143,17 @@ address = "@LISTEN@"
         self.start_by(command).until_ready()
     }
 
-    fn start_by(self, mut command: Command) -> Running {
-        let journal = Journal::default();
-        let notify = self.directory.path().join("notify.sock");
-        journal.hear(&notify);
+    /// The same without waiting for what it logs: nobody may be there to hear it.
+    pub(crate) fn start_through(self, program: &Path, arguments: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_tuningfork"));
+        self.start_by(command)
+    }
+
+    /// Starts it by a program that becomes it, without waiting.
+    pub(crate) fn start_by(self, mut command: Command) -> Running {
         let file = write_config(self.directory.path(), &self.config, &self.address);
-        match self.gunicorn {
+        match &self.gunicorn {
             Some(arguments) => {
                 let filled = arguments.iter().map(|argument| filled(self.directory.path(), argument, &self.address));
                 command.arg("gunicorn").args(filled).current_dir(self.directory.path());
@@ -146,6 +162,14 @@ address = "@LISTEN@"
                 command.arg("run").arg("-c").arg(file);
             }
         }
+        self.launch(command)
+    }
+
+    /// Starts another supervisor in its place.
+    pub(crate) fn launch(self, mut command: Command) -> Running {
+        let journal = Journal::default();
+        let notify = self.directory.path().join("notify.sock");
+        journal.hear(&notify);
         command.envs(self.env).env("NOTIFY_SOCKET", notify);
         // Where its control socket is by default, so that tests do not meet.
         command.env("XDG_RUNTIME_DIR", self.directory.path());

@@ -1,0 +1,301 @@
+//! Workers that die, hang, stop, refuse to leave, or leave something behind.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::load::{Load, Mode, Report};
+use super::probe::{now, pause, since, state, verdict};
+use super::subject::{Kind, Live, Subject};
+use crate::support::PATIENCE;
+use crate::support::http::{self, Client};
+use crate::support::process::{End, send};
+
+/// A service whose workers write down what they read, and load on it that has begun.
+fn under_load(subject: Subject, rate: f64) -> (Live, super::load::Offered) {
+    let mut live = subject.file("ledger", "").file("boots", "").ready();
+    let load = Load::new(live.address(), Mode::New, rate).start();
+    await_answers(&mut live, 20);
+    (live, load)
+}
+
+/// Waits until so many more requests were answered.
+fn await_answers(live: &mut Live, more: usize) {
+    let ledger = live.directory().join("ledger");
+    let answers =
+        || std::fs::read_to_string(&ledger).unwrap_or_default().lines().filter(|line| line.starts_with("answered")).count();
+    let before = answers();
+    live.wait("answers", |_| (answers() >= before + more).then_some(()));
+}
+
+/// Fails where a worker that lived on lost a request, or one was read twice.
+fn assert_only_the_dead_lost(fault: &str, live: &Live, report: &Report, dead: &[u32], found: &str) {
+    let places = report.places(&live.text("ledger"), dead);
+    let held = places.never_read + places.with_the_dead;
+    let found =
+        format!("{found}; {held} of {} requests lost with the worker, {} by others", report.sent, places.with_the_living.len());
+    verdict(fault, places.with_the_living.is_empty() && places.twice.is_empty(), &found);
+}
+
+/// A worker ends by itself or is ended; others go on, and it is replaced.
+fn dies_and_is_replaced(fault: &str, kind: Kind, kill: impl FnOnce(&Live), told: &str) {
+    let (mut live, load) = under_load(Subject::of(kind).workers(4), 200.0);
+    let before = live.serving();
+    let begun = now();
+    kill(&live);
+    let after = live.await_ready_workers("a replacement", |now| now.len() == 4 && now != before);
+    let took = since(begun);
+    let dead: Vec<u32> = before.iter().copied().filter(|pid| !after.contains(pid)).collect();
+    assert_eq!(dead.len(), 1, "one worker died: {before:?}, {after:?}");
+    if kind != Kind::Gunicorn {
+        live.await_log(told);
+    }
+    await_answers(&mut live, 20);
+    let report = load.finish();
+    assert_only_the_dead_lost(fault, &live, &report, &dead, &format!("serves again after {} ms", took.as_millis()));
+    live.audit();
+}
+
+/// The worker that gets this request dies of it.
+fn ask(path: &'static str) -> impl FnOnce(&Live) {
+    move |live| {
+        let mut client = Client::connect(live.address(), PATIENCE).expect("connect");
+        assert!(client.get(path).is_err(), "{path} was answered");
+    }
+}
+
+#[test]
+fn f01_segv() {
+    dies_and_is_replaced("F01", Kind::under_test(), ask("/segv"), "signal 11");
+}
+
+#[test]
+fn f01z_segv() {
+    dies_and_is_replaced("F01z", Kind::Python, ask("/segv"), "signal 11");
+}
+
+#[test]
+fn f02_abort() {
+    dies_and_is_replaced("F02", Kind::under_test(), ask("/abort"), "signal 6");
+}
+
+#[test]
+fn f02z_abort() {
+    dies_and_is_replaced("F02z", Kind::Python, ask("/abort"), "signal 6");
+}
+
+#[test]
+fn f03_exit_0() {
+    dies_and_is_replaced("F03", Kind::under_test(), ask("/exit/0"), "exit code 0");
+}
+
+#[test]
+fn f03z_exit_0() {
+    dies_and_is_replaced("F03z", Kind::Python, ask("/exit/0"), "exit code 0");
+}
+
+#[test]
+fn f04_exit_1() {
+    dies_and_is_replaced("F04", Kind::under_test(), ask("/exit/1"), "exit code 1");
+}
+
+#[test]
+fn f04z_exit_1() {
+    dies_and_is_replaced("F04z", Kind::Python, ask("/exit/1"), "exit code 1");
+}
+
+fn kill_the_first(live: &Live) {
+    send(live.serving()[0], Signal::KILL);
+}
+
+#[test]
+fn f05_kill_of_one() {
+    dies_and_is_replaced("F05", Kind::under_test(), kill_the_first, "signal 9");
+}
+
+#[test]
+fn f05z_kill_of_one() {
+    dies_and_is_replaced("F05z", Kind::Python, kill_the_first, "signal 9");
+}
+
+fn all_at_once(fault: &str, kind: Kind) {
+    let mut live = Subject::of(kind).workers(32).ready();
+    let before = live.serving();
+    let begun = now();
+    for pid in &before {
+        send(*pid, Signal::KILL);
+    }
+    let after = live.await_ready_workers("32 new workers", |now| now.len() == 32 && now.iter().all(|pid| !before.contains(pid)));
+    let took = since(begun);
+    let zombies = || before.iter().filter(|pid| state(**pid) == Some('Z')).count();
+    live.wait("no zombies", |_| (zombies() == 0).then_some(()));
+    verdict(fault, after.len() == 32, &format!("32 of 32 serve again after {} ms, no zombies", took.as_millis()));
+    live.audit();
+}
+
+#[test]
+fn f06_kill_of_all_at_once() {
+    all_at_once("F06", Kind::under_test());
+}
+
+#[test]
+fn f06z_kill_of_all_at_once() {
+    all_at_once("F06z", Kind::Python);
+}
+
+fn exits_soon_after_ready(fault: &str, kind: Kind) {
+    let (live, load) = under_load(Subject::of(kind), 100.0);
+    live.put("die_after_ready", "20");
+    let victim = live.serving()[0];
+    send(victim, Signal::KILL);
+    pause(Duration::from_secs(10));
+    let by_then = live.boots();
+    pause(Duration::from_secs(10));
+    let later = live.boots() - by_then;
+    live.take("die_after_ready");
+    let report = load.finish();
+    let survivor = live.serving()[0];
+    let dead: Vec<u32> = live.text("boots").lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != survivor).collect();
+    let lost = report.places(&live.text("ledger"), &dead).with_the_living.len();
+    let found = format!("{later} forks from second 10 to 20, the survivor lost {lost} of {} requests", report.sent);
+    verdict(fault, later <= 10 && lost == 0, &found);
+    live.audit();
+}
+
+#[test]
+fn f09_exits_soon_after_ready() {
+    exits_soon_after_ready("F09", Kind::under_test());
+}
+
+#[test]
+fn f09z_exits_soon_after_ready() {
+    exits_soon_after_ready("F09z", Kind::Python);
+}
+
+/// A worker stops to give signs of life; `timeout` is 2 seconds.
+fn hangs(fault: &str, kind: Kind, hang: impl FnOnce(&Live)) {
+    let (mut live, load) = under_load(Subject::of(kind).workers(4).timeout(2), 50.0);
+    let before = live.serving();
+    let begun = now();
+    hang(&live);
+    let dies = |now: &[u32]| before.iter().any(|pid| !now.contains(pid));
+    let after = live.await_ready_workers("the end of the hung worker", dies);
+    let dead_after = since(begun);
+    let dead: Vec<u32> = before.iter().copied().filter(|pid| !after.contains(pid)).collect();
+    live.await_ready_workers("a replacement", |now| now.len() == 4 && !now.contains(&dead[0]));
+    let report = load.finish();
+    let found = format!("dead after {:.2} s of silence at timeout 2 s", dead_after.as_secs_f64());
+    assert_only_the_dead_lost(fault, &live, &report, &dead, &found);
+    live.audit();
+}
+
+fn ask_to_hang(live: &Live) {
+    let address = live.address().clone();
+    // Nobody waits for the answer: there is none.
+    std::thread::spawn(move || http::get(&address, "/hang"));
+}
+
+#[test]
+fn f14_hung() {
+    hangs("F14", Kind::under_test(), ask_to_hang);
+}
+
+#[test]
+fn f14z_hung() {
+    hangs("F14z", Kind::Python, ask_to_hang);
+}
+
+fn stop_the_first(live: &Live) {
+    send(live.serving()[0], Signal::STOP);
+}
+
+#[test]
+fn f15_stopped() {
+    hangs("F15", Kind::under_test(), stop_the_first);
+}
+
+#[test]
+fn f15z_stopped() {
+    hangs("F15z", Kind::Python, stop_the_first);
+}
+
+fn ignores_term(fault: &str, kind: Kind) {
+    let mut live = Subject::of(kind).graceful_timeout(1).ready();
+    assert_eq!(live.get("/ignore-term").status, 200);
+    let reloaded = live.reload(PATIENCE);
+    let gone = live.see_ready_workers(Duration::from_secs(10), |now| now.len() == 2).is_some();
+    assert_eq!(live.get("/ignore-term").status, 200);
+    let begun = now();
+    live.signal(Signal::TERM);
+    let end = live.ended();
+    let took = since(begun).as_secs_f64();
+    let left = live.left().len();
+    live.clear();
+    let found = format!(
+        "after the reload it was {}; stop: {end:?} after {took:.2} s at graceful-timeout 1 s, {left} left",
+        if gone { "gone" } else { "still there after 10 s" }
+    );
+    verdict(fault, reloaded.is_ok() && gone && end == End::Code(0) && left == 0, &found);
+}
+
+#[test]
+fn f16_ignores_term() {
+    ignores_term("F16", Kind::under_test());
+}
+
+#[test]
+fn f16z_ignores_term() {
+    ignores_term("F16z", Kind::Python);
+}
+
+fn leaves_orphans(fault: &str, kind: Kind) {
+    const ORPHANS: usize = 100;
+    let mut live = Subject::of(kind).ready();
+    let workers = live.serving();
+    for _ in 0..ORPHANS {
+        assert_eq!(live.get("/orphan").status, 200);
+    }
+    assert_eq!(live.serving(), workers, "an orphan is no worker");
+    live.signal(Signal::TERM);
+    let end = live.ended();
+    let left = live.left().len();
+    live.clear();
+    verdict(fault, left == 0 && end == End::Code(0), &format!("{left} of {ORPHANS} left after the stop"));
+}
+
+#[test]
+fn f19_orphans() {
+    leaves_orphans("F19", Kind::under_test());
+}
+
+#[test]
+fn f19z_orphans() {
+    leaves_orphans("F19z", Kind::Python);
+}
+
+fn dies_while_it_accepts(fault: &str, kind: Kind) {
+    let (mut live, load) = under_load(Subject::of(kind).workers(4), 200.0);
+    let (mut dead, mut slowest) = (Vec::new(), Duration::ZERO);
+    for _ in 0..4 {
+        let victim = *live.serving().iter().find(|pid| !dead.contains(*pid)).expect("a worker");
+        send(victim, Signal::KILL);
+        dead.push(victim);
+        let begun = now();
+        assert_eq!(live.get("/ok").status, 200);
+        slowest = slowest.max(since(begun));
+    }
+    live.await_ready_workers("all replaced", |now| now.len() == 4);
+    let report = load.finish();
+    assert_only_the_dead_lost(fault, &live, &report, &dead, &format!("next answer after {} ms at most", slowest.as_millis()));
+    live.audit();
+}
+
+#[test]
+fn f49_dies_while_it_accepts() {
+    dies_while_it_accepts("F49", Kind::under_test());
+}
+
+#[test]
+fn f49z_dies_while_it_accepts() {
+    dies_while_it_accepts("F49z", Kind::Python);
+}

@@ -1,0 +1,293 @@
+//! The supervisor itself is killed, stopped, or refused what it asks of the kernel.
+
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
+
+use super::load::{Load, Mode};
+use super::probe::{self, cpu, descriptors, now, pause, since, state, threads, verdict};
+use super::subject::{Kind, Subject};
+use crate::support::PATIENCE;
+use crate::support::http::{self, Address, Client};
+use crate::support::process::{End, lives, send};
+use crate::support::service::free_port;
+
+/// With a slow request in flight. Who drains leaves after it.
+fn killed(fault: &str, kind: Kind) {
+    let mut live = Subject::of(kind).on_tcp().file("ledger", "").ready();
+    let (address, ledger) = (live.address().clone(), live.directory().join("ledger"));
+    let slow = std::thread::spawn(move || http::get(&address, "/sleep/1500?id=1").map(|reply| reply.status));
+    live.wait("a request in flight", |_| std::fs::read_to_string(&ledger).is_ok_and(|text| !text.is_empty()).then_some(()));
+    let begun = now();
+    live.signal(Signal::KILL);
+    live.ended();
+    let gone = live.journal.wait(Duration::from_secs(10), |_| live.left().is_empty().then(|| since(begun)));
+    let (left, refused) = (live.left().len(), Client::connect(live.address(), PATIENCE).is_err());
+    live.clear();
+    let answered = slow.join().expect("the client").is_ok_and(|status| status == 200);
+    let when = gone.map_or_else(|| "10 s".to_owned(), |took| format!("{:.2} s", took.as_secs_f64()));
+    let found = format!(
+        "{left} processes left after {when}, the port is {}, a request of 1.5 s was {}",
+        if refused { "free" } else { "held" },
+        if answered { "answered" } else { "lost" }
+    );
+    verdict(fault, gone.is_some() && refused && answered, &found);
+}
+
+#[test]
+fn f21_killed() {
+    killed("F21", Kind::under_test());
+}
+
+#[test]
+fn f21z_killed() {
+    killed("F21z", Kind::Python);
+}
+
+#[test]
+fn f23_workers_do_not_hang_on_a_thread_that_may_end() {
+    for kind in [Kind::Command, Kind::Python] {
+        let mut live = Subject::of(kind).workers(4).ready();
+        assert_eq!(live.reload(PATIENCE), Ok(()));
+        let workers = live.await_ready_workers("four workers", |now| now.len() == 4);
+        let of_main = probe::children_of_main_thread(live.pid());
+        assert!(
+            workers.iter().all(|pid| of_main.contains(pid)),
+            "{kind:?}: {workers:?} are not children of the main thread: {of_main:?}"
+        );
+        live.audit();
+    }
+    let manifest = include_str!("../../../Cargo.toml");
+    let release = manifest.split("[profile.release]").nth(1).expect("a release profile");
+    let aborts = release.split("\n[").next().is_some_and(|profile| profile.contains("panic = \"abort\""));
+    verdict("F23", aborts, "all workers are children of the main thread; a panic ends the whole process");
+}
+
+/// The supervisor dies at any moment of its start, also between fork and prctl.
+fn dies_while_it_starts(fault: &str, kind: Kind, rounds: u64, longest: u64) {
+    let mut most = Duration::ZERO;
+    for round in 0..rounds {
+        let mut live = Subject::of(kind).workers(8).start();
+        pause(Duration::from_micros(longest * 1000 * round / rounds));
+        let begun = now();
+        live.signal(Signal::KILL);
+        live.ended();
+        let gone = live.journal.wait(PATIENCE, |_| live.left().is_empty().then_some(()));
+        if gone.is_none() {
+            let left = live.left().len();
+            live.clear();
+            verdict(fault, false, &format!("round {round}: {left} processes survived"));
+        }
+        most = most.max(since(begun));
+    }
+    let found = format!("{rounds} kills: nobody survived for longer than {} ms", most.as_millis());
+    // A worker that waits for a supervisor that is dead waited for five seconds.
+    verdict(fault, most < Duration::from_secs(5), &found);
+}
+
+#[test]
+fn f24_dies_while_it_starts() {
+    dies_while_it_starts("F24", Kind::under_test(), 60, 60);
+}
+
+#[test]
+fn f24z_dies_while_it_starts() {
+    dies_while_it_starts("F24z", Kind::Python, 15, 600);
+}
+
+/// With a control socket and a metrics endpoint.
+fn with_doors(subject: Subject) -> (Subject, Address) {
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let sections = format!("[metrics]\nlisten = \"{metrics}\"\n[control]\nsocket = \"@DIR@/control.sock\"\n");
+    (subject.sections(&sections), Address::Tcp(metrics))
+}
+
+#[test]
+fn f30_no_thread_is_made_after_the_start() {
+    let (subject, metrics) = with_doors(Subject::of(Kind::Command));
+    let mut live = subject.ready();
+    let before = threads(live.pid());
+    for _ in 0..20 {
+        assert_eq!(http::get(&metrics, "/metrics").expect("a page").status, 200);
+        drop(UnixStream::connect(live.directory().join("control.sock")).expect("connect to the control socket"));
+    }
+    assert_eq!(live.reload(PATIENCE), Ok(()));
+    let after = threads(live.pid());
+    verdict("F30", before == after, &format!("at the start {}, later {}", before.join(" "), after.join(" ")));
+    live.audit();
+}
+
+#[test]
+fn f31_descriptors_exhausted() {
+    let (subject, metrics) = with_doors(Subject::of(Kind::Command));
+    let mut live = subject.ready();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(live.pid()).expect("a pid")).expect("a pid");
+    let Rlimit { current: usual, maximum } = getrlimit(Resource::Nofile);
+    let limit = |current| Rlimit { current, maximum };
+    let known = descriptors(live.pid()) as u64;
+    prlimit(Some(pid), Resource::Nofile, limit(Some(known + 48))).expect("prlimit");
+    let Address::Tcp(metrics_address) = &metrics else { panic!("invariant: on TCP") };
+    let scrapes: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(metrics_address).expect("connect")).collect();
+    // More than fit into the control socket's queue would wait there.
+    let control = live.directory().join("control.sock");
+    let orders: Vec<_> = (0..8).map(|_| UnixStream::connect(&control).expect("connect")).collect();
+    let used = cpu(live.pid());
+    pause(Duration::from_secs(2));
+    let share = cpu(live.pid()).saturating_sub(used).as_secs_f64() / 2.0;
+    let victim = live.serving()[0];
+    let begun = now();
+    send(victim, Signal::KILL);
+    let replaced = live.see_ready_workers(Duration::from_secs(20), |now| now.len() == 2 && !now.contains(&victim));
+    let took = since(begun);
+    drop((scrapes, orders));
+    let good = replaced.is_some() && share < 0.5;
+    let found = format!(
+        "{:.0} % of a core at the limit; a killed worker was {} after {} ms",
+        share * 100.0,
+        if replaced.is_some() { "replaced" } else { "not replaced" },
+        took.as_millis()
+    );
+    verdict("F31", good, &found);
+    prlimit(Some(pid), Resource::Nofile, limit(usual)).expect("prlimit");
+    live.wait("a page", |_| http::get(&metrics, "/metrics").is_ok_and(|reply| reply.status == 200).then_some(()));
+    live.audit();
+}
+
+/// fork(2) fails for a while.
+fn fork_fails(fault: &str, kind: Kind, error: &str) {
+    let mut live = Subject::of(kind).workers(4).file("ledger", "").ready();
+    let workers = live.serving();
+    let zygote = live.children().into_iter().find(|pid| !workers.contains(pid)).filter(|_| kind == Kind::Python);
+    let forker = zygote.unwrap_or(live.pid());
+    let load = Load::new(live.address(), Mode::New, 50.0).start();
+    let mut strace = probe::failing(forker, "clone,clone3,fork,vfork", error);
+    send(workers[0], Signal::KILL);
+    let told = if kind == Kind::Gunicorn { "" } else { "waiting before the next attempt" };
+    let noticed = live.journal.wait(PATIENCE, |lines| lines.iter().any(|line| line.contains(told)).then_some(()));
+    pause(Duration::from_secs(3));
+    let alive = live.is_alive();
+    let served = live.serving().len();
+    strace.signal(Signal::TERM);
+    strace.ended();
+    let healed = live.see_ready_workers(PATIENCE, |now| now.len() == 4 && !now.contains(&workers[0])).is_some();
+    let report = load.finish();
+    let places = report.places(&live.text("ledger"), &[workers[0]]);
+    let good = alive && noticed.is_some() && served == 3 && healed && places.with_the_living.is_empty();
+    let found = format!(
+        "supervisor {}, {served} of 3 survivors serve, {}; {} of {} requests lost by survivors",
+        if alive { "alive" } else { "dead" },
+        if healed { "healed by itself" } else { "not healed" },
+        places.with_the_living.len(),
+        report.sent
+    );
+    if !good {
+        live.clear();
+    }
+    verdict(fault, good, &found);
+    live.audit();
+}
+
+#[test]
+fn f34_fork_lacks_memory() {
+    fork_fails("F34", Kind::under_test(), "ENOMEM");
+}
+
+#[test]
+fn f34z_fork_lacks_memory() {
+    fork_fails("F34z", Kind::Python, "ENOMEM");
+}
+
+#[test]
+fn f35_clock_of_its_own() {
+    // Monotonic time begins elsewhere, as after another boot.
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::getuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--time", "--monotonic", "100000", "--boottime", "100000"]);
+    let mut live = Subject::of(Kind::Command).timeout(2).ready_through(unshare);
+    let workers = live.serving();
+    pause(Duration::from_secs(3));
+    let same = live.serving() == workers;
+    assert_eq!(live.reload(PATIENCE), Ok(()));
+    verdict("F35", same, "with a monotonic clock 100,000 s ahead nobody was killed within a timeout and a half");
+    live.audit();
+}
+
+fn loop_does_not_run(fault: &str, kind: Kind) {
+    let live = Subject::of(kind).timeout(2).ready();
+    let workers = live.serving();
+    live.signal(Signal::STOP);
+    pause(Duration::from_secs(6));
+    live.signal(Signal::CONT);
+    // Longer than `timeout`: a wrong judgement would have been made by then.
+    pause(Duration::from_secs(4));
+    let same = live.serving() == workers;
+    verdict(
+        fault,
+        same,
+        &format!("stopped for three timeouts, then healthy workers were {}", if same { "kept" } else { "killed" }),
+    );
+    live.audit();
+}
+
+#[test]
+fn f36_loop_does_not_run_for_a_while() {
+    loop_does_not_run("F36", Kind::under_test());
+}
+
+#[test]
+fn f36z_loop_does_not_run_for_a_while() {
+    loop_does_not_run("F36z", Kind::Python);
+}
+
+/// Makes the next process of this namespace get a number.
+fn next_pid(pid: u32) {
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("write ns_last_pid");
+}
+
+/// Starts a process that wants this number; `None` if it got another one.
+fn innocent(pid: u32) -> Option<std::process::Child> {
+    next_pid(pid);
+    let mut child = Command::new("sleep").arg("60").spawn().expect("start sleep");
+    if child.id() == pid {
+        return Some(child);
+    }
+    child.kill().and_then(|()| child.wait()).expect("end sleep");
+    None
+}
+
+/// In a process namespace of its own, whose next number can be chosen.
+fn pid_reused(fault: &str, kind: Kind, test: &str) {
+    if !probe::is_inside(test) {
+        return;
+    }
+    let mut live = Subject::of(kind).ready();
+    let victim = live.serving()[0];
+    live.signal(Signal::STOP);
+    send(victim, Signal::KILL);
+    live.wait("a zombie", |_| (state(victim) == Some('Z')).then_some(()));
+    assert!((0..20).all(|_| innocent(victim).is_none()), "the number was free while nobody had reaped the worker");
+    live.signal(Signal::CONT);
+    live.wait("the worker is reaped", |_| state(victim).is_none().then_some(()));
+    let mut bystander = live.wait("an innocent with its number", |_| innocent(victim));
+    live.await_ready_workers("two workers", |now| now.iter().filter(|pid| **pid != victim).count() == 2);
+    assert_eq!(live.reload(PATIENCE), Ok(()));
+    live.signal(Signal::TERM);
+    let end = live.ended();
+    let unharmed = lives(victim) && bystander.try_wait().expect("ask for it").is_none();
+    bystander.kill().and_then(|()| bystander.wait()).expect("end sleep");
+    verdict(fault, unharmed && end == End::Code(0), "the innocent process with a dead worker's number lives on");
+}
+
+#[test]
+fn f18_pid_reused() {
+    pid_reused("F18", Kind::under_test(), "faults::supervisor::f18_pid_reused");
+}
+
+#[test]
+fn f18z_pid_reused() {
+    pid_reused("F18z", Kind::Python, "faults::supervisor::f18z_pid_reused");
+}
