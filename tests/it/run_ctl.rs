@@ -151,7 +151,7 @@ fn run_ctl_socket_that_cannot_be_made_does_not_fail_the_start_f55() {
     let config = Service::of_demo_workers(1, 5);
     let directory = config.directory().to_owned();
     std::os::unix::fs::symlink("/dev/null", directory.join("taken.sock")).expect("make a link");
-    let mut running = config.with_more("[control]\nsocket = \"@DIR@/taken.sock\"\n").ready();
+    let mut running = config.extend("[control]\nsocket = \"@DIR@/taken.sock\"\n").ready();
     running.await_log("no control socket");
     assert_eq!(running.get("/ok").status, 200);
     assert_eq!(running.stop(), End::Code(0));

@@ -76,7 +76,7 @@ fn f39_nobody_waits_for_standard_error_that_nobody_reads() {
 fn f39_a_flood_is_drained_dropped_and_counted() {
     let script = "yes 'a line of no interest' | head -c 3000000 >&2; touch @DIR@/flooded; exec sleep 1000";
     let service =
-        of_shells(1, script).with_more("[log]\nfile = \"@DIR@/stalled\"\n[metrics]\nlisten = \"unix:@DIR@/metrics.sock\"\n");
+        of_shells(1, script).extend("[log]\nfile = \"@DIR@/stalled\"\n[metrics]\nlisten = \"unix:@DIR@/metrics.sock\"\n");
     let path = service.directory().join("stalled");
     fifo(&path);
     let held = reader(&path);
@@ -125,7 +125,7 @@ fn f40_a_log_whose_reader_went_away_is_back_when_there_is_another() {
 
 #[test]
 fn f37_a_full_disk_costs_lines_and_nothing_else() {
-    let mut running = Service::of_demo_workers(2, 10).with_more("[log]\nfile = \"/dev/full\"\n").start();
+    let mut running = Service::of_demo_workers(2, 10).extend("[log]\nfile = \"/dev/full\"\n").start();
     running.await_notice("READY=1");
     send(running.children()[0], Signal::KILL);
     done(&running, "reload --wait");
@@ -138,7 +138,7 @@ fn f37_a_full_disk_costs_lines_and_nothing_else() {
 
 #[test]
 fn f38_a_log_whose_folder_was_removed_is_healed_by_reopening() {
-    let service = Service::of_demo_workers(2, 10).with_more("[log]\nfile = \"@DIR@/logs/a.log\"\n");
+    let service = Service::of_demo_workers(2, 10).extend("[log]\nfile = \"@DIR@/logs/a.log\"\n");
     let folder = service.directory().join("logs");
     fs::create_dir(&folder).expect("make the folder");
     let file = folder.join("a.log");
@@ -167,7 +167,7 @@ fn f38_a_log_whose_folder_was_removed_is_healed_by_reopening() {
 
 #[test]
 fn a_log_file_that_cannot_be_made_ends_the_start() {
-    let mut running = Service::of_demo_workers(1, 5).with_more("[log]\nfile = \"@DIR@/nowhere/a.log\"\n").start();
+    let mut running = Service::of_demo_workers(1, 5).extend("[log]\nfile = \"@DIR@/nowhere/a.log\"\n").start();
     assert_eq!(running.await_end(), End::Code(73));
     assert!(running.said().contains("nowhere/a.log: No such file"), "{}", running.said());
 }
@@ -180,7 +180,7 @@ fn f41_no_worker_can_forge_a_record() {
     nasty.extend(b"nul \0 csi \x9b31m bad \xff\xfe utf-8, half \xc3\nworker=8 id=8 stderr: forged\n<3>forged\n");
     nasty.extend(vec![b'm'; 1 << 20]);
     nasty.extend(b"\nlast line");
-    let service = of_shells(2, script).with_more("[log]\nfile = \"@DIR@/a.log\"\n");
+    let service = of_shells(2, script).extend("[log]\nfile = \"@DIR@/a.log\"\n");
     fs::write(service.directory().join("nasty"), &nasty).expect("write a file");
     let file = service.directory().join("a.log");
     let mut running = service.start();
@@ -207,7 +207,7 @@ fn f41_no_worker_can_forge_a_record() {
 #[test]
 fn f42_every_line_keeps_the_name_of_who_wrote_it() {
     let script = "while :; do i=0; while [ $i -lt 200 ]; do echo \"mine $$ $i\"; i=$((i+1)); done; sleep 0.02; done";
-    let service = of_shells(3, script).with_more("[log]\nfile = \"@DIR@/a.log\"\n");
+    let service = of_shells(3, script).extend("[log]\nfile = \"@DIR@/a.log\"\n");
     let file = service.directory().join("a.log");
     let mut running = service.start();
     running.await_notice("READY=1");
@@ -269,7 +269,7 @@ fn ctl_logs_follows_everybody_or_one_worker() {
 #[test]
 fn json_is_an_object_a_line_whoever_speaks() {
     let script = "printf 'a \"quote\"\\033[1m\\n'; echo broken >&2; exec sleep 1000";
-    let service = of_shells(1, script).with_more("[log]\nformat = \"json\"\nfile = \"@DIR@/a.log\"\n");
+    let service = of_shells(1, script).extend("[log]\nformat = \"json\"\nfile = \"@DIR@/a.log\"\n");
     let file = service.directory().join("a.log");
     let mut running = service.start();
     running.await_notice("READY=1");
@@ -285,7 +285,7 @@ fn json_is_an_object_a_line_whoever_speaks() {
 #[test]
 fn what_is_not_captured_is_inherited() {
     let mut running = of_shells(1, "echo as it is; exec sleep 1000 2>&1")
-        .with_more("[log]\ncapture = false\n")
+        .extend("[log]\ncapture = false\n")
         .ready_through(Path::new("sh"), &["-c", "exec \"$@\" 1>&2", "sh"]);
     running.wait("the line", |lines| lines.iter().any(|line| line == "as it is").then_some(()));
     assert_eq!(running.stop(), End::Code(0));

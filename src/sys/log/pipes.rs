@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::lines::Splitter;
 use super::record::Stream;
@@ -16,6 +17,8 @@ use super::{MAX_LAST_WORDS, Mouth, Shared, Speaker};
 
 /// Read from one pipe at a time, bytes: a flood must not keep others waiting.
 const MAX_TURN: usize = 64 << 10;
+/// What a pipe holds, bytes: what workers of a killed supervisor may log before one of them waits.
+const PIPE_SIZE: usize = 256 << 10;
 const PIECE: usize = 16 << 10;
 /// Pipes looked at in one turn.
 const MAX_EVENTS: usize = 64;
@@ -75,7 +78,9 @@ impl Pipes {
         epoll::add(&self.epoll, &ours, EventData::new_u64(self.next), EventFlags::IN)?;
         self.open.insert(self.next, Pipe { fd: ours, speaker, stream, lines: Splitter::default() });
         self.next += 1;
-        Ok(theirs)
+        // Where it cannot be had, they live no worse than with any pipe.
+        fcntl_setpipe_size(&theirs, PIPE_SIZE).ok();
+        Ok(both_ways(&theirs).unwrap_or(theirs))
     }
 
     /// Reads all that a process has written by now, and gives the end of its standard error.
@@ -88,6 +93,11 @@ impl Pipes {
         let words = self.last_words.remove(&speaker).unwrap_or_default();
         let (front, back) = words.as_slices();
         String::from_utf8_lossy(&[front, back].concat()).into_owned()
+    }
+
+    #[cfg(test)]
+    pub(super) fn close_all(&mut self) {
+        self.open.clear();
     }
 
     #[cfg(test)]
@@ -115,6 +125,12 @@ impl Pipes {
             self.last_words.pop_first();
         }
     }
+}
+
+/// A descriptor of the same pipe that reads too. Who writes to it is its own reader: should the supervisor be killed, its workers finish
+/// what they have, and what they log meanwhile neither fails nor ends them (SIGPIPE, pipe(7)).
+fn both_ways(pipe: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(open(format!("/proc/self/fd/{}", pipe.as_raw_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 impl Pipe {

@@ -103,3 +103,13 @@ fn thousands_of_processes_leave_no_descriptor_behind() {
     log.finish(PATIENCE);
     assert_eq!(fs::read_to_string(folder.path().join("a.log")).unwrap().lines().count(), 2000);
 }
+
+#[test]
+fn f21_who_writes_when_nobody_reads_any_more_is_not_harmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_to(&folder.path().join("a.log"));
+    let mouth = log.mouth(WORKER).unwrap();
+    // As when the supervisor is killed.
+    log.0.pipes().close_all();
+    File::from(mouth.out).write_all(&[b'x'; 60 << 10]).unwrap();
+}

@@ -90,12 +90,6 @@ address = "@LISTEN@"
         self.file(name, &content)
     }
 
-    /// Adds lines at the end of its configuration.
-    pub(crate) fn with_more(mut self, lines: &str) -> Self {
-        self.config.push_str(lines);
-        self
-    }
-
     /// Writes another path in its configuration.
     pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
         self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
