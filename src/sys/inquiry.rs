@@ -89,7 +89,7 @@ impl Inquiry {
             directory: Path::new(&question.directory),
             fds: vec![theirs.as_fd(), script.as_fd()],
             streams: output.streams(None),
-            standing: Standing { person: None, umask: None, limits: Vec::new(), cpus: None },
+            standing: Standing { person: None, umask: None, limits: Vec::new(), cpus: None, keeps_open_files: true },
             listen_pid: false,
         };
         let process = spawn(&program).map_err(|error| InquiryError::Spawn(error.to_string()))?;

@@ -40,6 +40,8 @@ pub(super) struct Standing {
     pub(super) umask: Option<libc::mode_t>,
     pub(super) limits: Vec<(libc::__rlimit_resource_t, libc::rlimit)>,
     pub(super) cpus: Option<libc::cpu_set_t>,
+    /// The limit of open files is the one we were started with, not one that was asked for.
+    pub(super) keeps_open_files: bool,
 }
 
 /// Names and values.
@@ -135,12 +137,24 @@ impl Standing {
         ];
         let files = (libc::RLIMIT_NOFILE, configured.open_files.map_or_else(limits::at_start, both));
         let set = others.into_iter().filter_map(|(resource, limit)| Some((resource, both(limit?))));
-        Self { person, umask: confinement.umask, limits: std::iter::once(files).chain(set).collect(), cpus: None }
+        Self {
+            person,
+            umask: confinement.umask,
+            limits: std::iter::once(files).chain(set).collect(),
+            cpus: None,
+            keeps_open_files: configured.open_files.is_none(),
+        }
     }
 
     /// What the supervisor itself has.
     pub(super) fn ours() -> Self {
-        Self { person: None, umask: None, limits: vec![(libc::RLIMIT_NOFILE, limits::at_start())], cpus: None }
+        Self {
+            person: None,
+            umask: None,
+            limits: vec![(libc::RLIMIT_NOFILE, limits::at_start())],
+            cpus: None,
+            keeps_open_files: true,
+        }
     }
 
     /// The same on these cores.

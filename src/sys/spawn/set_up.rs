@@ -133,7 +133,9 @@ unsafe fn take_standing(standing: &Standing) -> u8 {
     // SAFETY: as in `become_program`.
     unsafe {
         for (resource, limit) in &standing.limits {
-            if libc::setrlimit(*resource, &raw const *limit) != 0 {
+            // That of our start may be more than we still may give.
+            let as_at_start = *resource == libc::RLIMIT_NOFILE && standing.keeps_open_files;
+            if libc::setrlimit(*resource, &raw const *limit) != 0 && !as_at_start {
                 return LIMIT;
             }
         }
