@@ -111,5 +111,5 @@ fn f21_who_writes_when_nobody_reads_any_more_is_not_harmed() {
     let mouth = log.mouth(WORKER).unwrap();
     // As when the supervisor is killed.
     log.0.pipes().close_all();
-    File::from(mouth.out).write_all(&[b'x'; 60 << 10]).unwrap();
+    File::from(mouth.out).write_all(&vec![b'x'; 60 << 10]).unwrap();
 }
