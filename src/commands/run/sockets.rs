@@ -29,6 +29,14 @@ impl Sockets {
         let control = control(path, config, &mut inherited);
         Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
     }
+
+    /// The files of unix sockets that a predecessor passed are ours with the service.
+    pub(super) fn own_files(&self) {
+        [Some(&self.http), self.metrics.as_ref(), self.control.as_ref()]
+            .into_iter()
+            .flatten()
+            .for_each(|sockets| sockets.own_files());
+    }
 }
 
 /// A service that cannot be told anything at its socket can still serve, and be told by signals.
