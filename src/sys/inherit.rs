@@ -16,9 +16,9 @@ const OURS: &str = "tuningfork-";
 
 /// The name of the service's sockets.
 pub const HTTP: &str = "tuningfork-http";
-/// The name of the socket of [metrics].
+/// The name of the socket of `[metrics]`.
 pub const METRICS: &str = "tuningfork-metrics";
-/// The name of the socket of [control].
+/// The name of the socket of `[control]`.
 pub const CONTROL: &str = "tuningfork-control";
 /// The name of the connection to the supervisor whose place is taken.
 pub const PREDECESSOR: &str = "tuningfork-predecessor";
@@ -143,7 +143,7 @@ impl Inherited {
         Ok(listeners)
     }
 
-    /// The socket of [metrics] or [control], by its name: kept, or bound as `listen` says.
+    /// The socket of `[metrics]` or `[control]`, by its name: kept, or bound as `listen` says.
     pub fn one(&mut self, name: &str, listen: &Listen) -> Result<Listeners, ListenError> {
         let mut listeners = self.none_yet();
         for address in &listen.addresses {

@@ -41,9 +41,9 @@ pub struct Estate<'a> {
     pub env: Vec<(OsString, OsString)>,
     /// What the workers accept on.
     pub http: &'a Listeners,
-    /// Of [metrics].
+    /// Of `[metrics]`.
     pub metrics: Option<&'a Listeners>,
-    /// Of [control].
+    /// Of `[control]`.
     pub control: Option<&'a Listeners>,
     /// Who is told which process is the main one.
     pub systemd: &'a Systemd,

@@ -13,9 +13,9 @@ use crate::sys::listen::{ListenError, Listeners};
 pub(super) struct Sockets {
     /// What the workers accept on.
     pub(super) http: Arc<Listeners>,
-    /// Of [metrics].
+    /// Of `[metrics]`.
     pub(super) metrics: Option<Arc<Listeners>>,
-    /// Of [control].
+    /// Of `[control]`.
     pub(super) control: Option<Arc<Listeners>>,
     /// Names under which the service manager's store keeps what nobody needs.
     pub(super) lapsed: Vec<String>,
