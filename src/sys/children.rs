@@ -35,12 +35,14 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// A process that was re-parented to us. Its pid cannot be another's: only we can reap it.
-    pub(super) fn adopt(pid: Pid, generation: Generation) -> io::Result<Self> {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-            // Nobody would look after it; it is reaped as a stranger.
-            rustix::process::kill_process(pid, Signal::KILL).ok();
-        })?;
+    /// A process that was re-parented to us. Refuses what is no child of ours: the number comes from a process that has fewer rights than we.
+    pub(super) fn adopt(pid: i32, generation: Generation) -> io::Result<Self> {
+        let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
+        let pid = pid.ok_or_else(|| io::Error::other("the zygote told an impossible pid"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::PIDFd(pidfd.as_fd()), look)
+            .map_err(|_| io::Error::other("the zygote told the pid of a process that is not ours"))?;
         Ok(Self { pid, pidfd, ready_at: None, generation, greeted: false })
     }
 
@@ -252,4 +254,21 @@ fn own_children() -> Vec<Pid> {
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>())
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_children_are_adopted() {
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        for pid in [i32::MIN, -1, 0, 1, parent] {
+            Child::adopt(pid, Generation::FIRST).unwrap_err();
+        }
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        Child::adopt(i32::try_from(child.id()).unwrap(), Generation::FIRST).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

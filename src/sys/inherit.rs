@@ -16,9 +16,9 @@ const OURS: &str = "tuningfork-";
 
 /// The name of the service's sockets.
 pub const HTTP: &str = "tuningfork-http";
-/// The name of the socket of [metrics].
+/// The name of the socket of `[metrics]`.
 pub const METRICS: &str = "tuningfork-metrics";
-/// The name of the socket of [control].
+/// The name of the socket of `[control]`.
 pub const CONTROL: &str = "tuningfork-control";
 /// The name of the connection to the supervisor whose place is taken.
 pub const PREDECESSOR: &str = "tuningfork-predecessor";
@@ -128,7 +128,7 @@ impl Inherited {
     /// The sockets of the service. Those of a socket unit take the place of all configured ones; else each address gets the socket that
     /// was kept for it, or is bound. Either all succeed, or none stays bound.
     pub fn listeners(&mut self, listen: &Listen) -> Result<Listeners, ListenError> {
-        let mut listeners = Listeners::default();
+        let mut listeners = self.none_yet();
         if (0..self.sockets.len()).any(|at| self.is_theirs(at)) {
             while let Some(at) = (0..self.sockets.len()).find(|at| self.is_theirs(*at)) {
                 self.names.remove(at);
@@ -143,9 +143,9 @@ impl Inherited {
         Ok(listeners)
     }
 
-    /// The socket of [metrics] or [control], by its name: kept, or bound as `listen` says.
+    /// The socket of `[metrics]` or `[control]`, by its name: kept, or bound as `listen` says.
     pub fn one(&mut self, name: &str, listen: &Listen) -> Result<Listeners, ListenError> {
-        let mut listeners = Listeners::default();
+        let mut listeners = self.none_yet();
         for address in &listen.addresses {
             listeners.add(self.listener(address, listen, |other| other == name)?);
         }
@@ -156,6 +156,14 @@ impl Inherited {
     /// The same for an address of our own.
     pub fn private(&mut self, name: &str, address: &Address) -> Result<Listeners, ListenError> {
         self.one(name, &private(address))
+    }
+
+    fn none_yet(&self) -> Listeners {
+        let listeners = Listeners::default();
+        if self.succeeds {
+            listeners.lend();
+        }
+        listeners
     }
 
     fn listener(&mut self, address: &Address, listen: &Listen, fits: impl Fn(&str) -> bool) -> Result<Listener, ListenError> {
@@ -268,6 +276,25 @@ mod tests {
         assert_eq!(inherited.into_lapsed(), ["tuningfork-shop", HTTP]);
         drop(listeners);
         assert!(!folder.path().join("web.sock").exists(), "a socket file of ours is removed at the end");
+    }
+
+    #[test]
+    fn a_successor_removes_a_file_of_its_predecessor_only_once_the_service_is_its() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let (socket, address) = unix(&path);
+        let (listen, bound) = (listen(&[address, Address::Unix(folder.path().join("new.sock"))]), folder.path().join("new.sock"));
+        for (takes_over, stays) in [(false, true), (true, false)] {
+            let mut inherited = passed(vec![(HTTP, socket.try_clone().unwrap().into())]).unwrap();
+            inherited.succeeds = true;
+            let listeners = inherited.listeners(&listen).unwrap();
+            assert!(bound.exists());
+            if takes_over {
+                listeners.own_files();
+            }
+            drop(listeners);
+            assert_eq!((path.exists(), bound.exists()), (stays, false));
+        }
     }
 
     #[test]

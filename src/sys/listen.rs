@@ -177,6 +177,10 @@ pub struct Listeners {
     sockets: Vec<Listener>,
     /// Socket files of ours, and which file each is: another's in its place stays.
     files: Vec<(PathBuf, Identity)>,
+    /// The same of what was passed to us.
+    passed: Vec<(PathBuf, Identity)>,
+    /// A predecessor has the service, so the files of what it passed are its.
+    lent: AtomicBool,
     /// Somebody else goes on listening: the files stay.
     files_stay: AtomicBool,
 }
@@ -193,8 +197,12 @@ impl Listeners {
 
     /// One more.
     pub(super) fn add(&mut self, listener: Listener) {
-        if let (Address::Unix(path), Origin::Ours | Origin::Stored) = (&listener.address, &listener.origin) {
-            self.files.push((path.clone(), bind::identity(path)));
+        if let Address::Unix(path) = &listener.address {
+            match listener.origin {
+                Origin::Ours => self.files.push((path.clone(), bind::identity(path))),
+                Origin::Stored => self.passed.push((path.clone(), bind::identity(path))),
+                Origin::Descriptor(_) | Origin::Theirs(_) => {}
+            }
         }
         self.sockets.push(listener);
     }
@@ -205,6 +213,16 @@ impl Listeners {
         &self.sockets
     }
 
+    /// What was passed is a predecessor's until [`Self::own_files`].
+    pub(super) fn lend(&self) {
+        self.lent.store(true, Ordering::Relaxed);
+    }
+
+    /// The predecessor has handed the service over, and its files with it.
+    pub fn own_files(&self) {
+        self.lent.store(false, Ordering::Relaxed);
+    }
+
     /// The service manager or a successor keeps the sockets, so clients go on finding their files.
     pub fn leave_files(&self) {
         self.files_stay.store(true, Ordering::Relaxed);
@@ -213,10 +231,12 @@ impl Listeners {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        if !self.files_stay.load(Ordering::Relaxed) {
-            for (path, ours) in &self.files {
-                bind::remove_own(path, *ours);
-            }
+        if self.files_stay.load(Ordering::Relaxed) {
+            return;
+        }
+        let passed = if self.lent.load(Ordering::Relaxed) { &[][..] } else { &self.passed };
+        for (path, ours) in self.files.iter().chain(passed) {
+            bind::remove_own(path, *ours);
         }
     }
 }

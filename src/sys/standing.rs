@@ -53,6 +53,8 @@ pub struct Person {
     pub(super) uid: libc::uid_t,
     pub(super) gid: libc::gid_t,
     pub(super) groups: Vec<libc::gid_t>,
+    /// Whether its groups are others than ours. Only root can take them.
+    pub(super) regroups: bool,
     /// Whether it is somebody else than us, and less than root.
     pub(super) drops: bool,
 }
@@ -91,7 +93,7 @@ impl Person {
         });
         // A root that stays root keeps what root has; only its groups change.
         let drops = geteuid().is_root() && !uid.is_root();
-        Ok(Some((Self { uid: uid.as_raw(), gid: gid.as_raw(), groups, drops }, home.unwrap_or_default())))
+        Ok(Some((Self { uid: uid.as_raw(), gid: gid.as_raw(), groups, regroups: !is_us, drops }, home.unwrap_or_default())))
     }
 }
 

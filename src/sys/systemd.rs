@@ -117,7 +117,7 @@ impl Systemd {
         }
     }
 
-    /// Waits until everything said so far was taken in (BARRIER=1), for at most [`PATIENCE`]. Whether it was.
+    /// Waits until everything said so far was taken in (BARRIER=1), for at most `PATIENCE`. Whether it was.
     pub fn barrier(&self) -> bool {
         if self.socket.is_none() || self.silent.get() {
             return true;

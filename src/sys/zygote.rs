@@ -280,7 +280,8 @@ impl Zygote {
                     return None;
                 }
                 Ok((length, _)) => match serde_json::from_slice::<Reply>(packet.get(..length).unwrap_or_default()) {
-                    Ok(reply) => return Some(self.note(reply)),
+                    Ok(reply) if self.is_about_what_was_asked(&reply) => return Some(self.note(reply)),
+                    Ok(reply) => tracing::warn!(?reply, "the zygote answered what it was not asked"),
                     Err(error) => tracing::warn!(%error, "the zygote said something unknown"),
                 },
                 Err(Errno::INTR) => {}
@@ -290,6 +291,14 @@ impl Zygote {
                     return None;
                 }
             }
+        }
+    }
+
+    /// The application can write to the channel too: an answer about any other worker would take over that worker.
+    fn is_about_what_was_asked(&self, reply: &Reply) -> bool {
+        match reply {
+            Reply::Imported(_) | Reply::Failed(_) => self.stage == Stage::Importing,
+            Reply::Forked { worker, .. } | Reply::ForkFailed { worker, .. } => self.asked.contains(&WorkerId(*worker)),
         }
     }
 

@@ -131,6 +131,36 @@ fn a_group_beside_the_users_own_is_taken() {
 }
 
 #[test]
+fn a_root_that_stays_root_takes_a_group() {
+    if root::is_missing() {
+        return;
+    }
+    let mut running = command("group = \"4\"").ready();
+    let status = status(running.children()[0]);
+    assert_eq!((status["Uid"].as_str(), status["Gid"].as_str()), ("0 0 0 0", "4 4 4 4"));
+    assert!(status["Groups"].split(' ').any(|group| group == "4"), "{}", status["Groups"]);
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// What the application writes on the zygote's channel must not make a root signal others.
+#[test]
+fn a_zygote_cannot_name_a_process_that_is_not_a_worker() {
+    let mut bystander = std::process::Command::new("sleep").arg("600").spawn().expect("start a bystander");
+    let forged = format!(
+        "import os\nfor worker in range(9):\n    os.write(3, b'{{\"forked\": {{\"worker\": %d, \"pid\": {}}}}}' % worker)\n{WEB}",
+        bystander.id()
+    );
+    let mut running = python("").file("web.py", &forged).ready();
+    assert_eq!(running.get("/").status, 200);
+    assert_eq!(running.children().len(), 3);
+    assert_eq!(running.stop(), End::Code(0));
+    assert!(running.said().contains("the zygote answered what it was not asked"), "{}", running.said());
+    assert_eq!(bystander.try_wait().expect("look at the bystander"), None);
+    bystander.kill().expect("end the bystander");
+    bystander.wait().expect("reap the bystander");
+}
+
+#[test]
 fn a_user_that_is_not_there_is_named_at_the_start() {
     let mut running = command("user = \"no-such-user\"").start();
     assert_eq!(running.await_end(), End::Code(78));

@@ -236,3 +236,23 @@ fn what_a_killed_supervisor_left_in_its_group_is_ended() {
     assert_eq!(get(&boxed, "/ok"), 200);
     boxed.must("systemctl stop tuningfork@shop");
 }
+
+#[test]
+fn a_stalled_journal_holds_nobody_up() {
+    let Some(boxed) = booted("") else { return };
+    boxed.must(START);
+    let traffic = load(&boxed);
+    let journal: u32 = boxed.must("systemctl show --value -p MainPID systemd-journald").trim().parse().expect("a pid");
+    boxed.kill("STOP", journal);
+    // 30 MB: more than the buffer of a stream to the journal holds, which systemd makes 8 MiB (double of it in the kernel's count).
+    for _ in 0..100 {
+        assert_eq!(get(&boxed, "/spew/300000"), 200);
+    }
+    let old = workers(&boxed);
+    boxed.must("tuningfork ctl --config /etc/tuningfork/shop.toml reload --wait --timeout 30s");
+    let new = workers(&boxed);
+    boxed.kill("CONT", journal);
+    assert!(old.lines().all(|pid| !new.contains(pid)), "{old} {new}");
+    assert_all_ok(&boxed, &traffic.finish());
+    boxed.must("systemctl stop tuningfork@shop");
+}

@@ -163,6 +163,10 @@ fn a_program_that_cannot_serve_says_why_and_changes_nothing() {
     running.await_children("the old workers and nobody else", |now| now == before);
     let tally = load.finish();
     assert!(all_ok(&tally), "{tally:?}");
+    // Who comes now finds the service and its control socket where they were.
+    assert_eq!(running.get("/ok").status, 200);
+    let mut client = Client::connect(&running.directory().join("control.sock")).expect("the control socket");
+    assert_eq!(client.status().expect("the status").pid, running.pid());
     fs::write(running.directory().join("tuningfork.toml"), config).expect("write a file");
     let old = running.pid();
     running.signal(Signal::USR2);

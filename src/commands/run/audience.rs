@@ -44,7 +44,11 @@ impl<'a> RunAudience<'a> {
         if supervisor.serves_in_full() {
             predecessor.say_ready();
         }
-        if !predecessor.charge().is_ours() || self.desks.is_some() || supervisor.is_stopping() {
+        if !predecessor.charge().is_ours() || self.desks.is_some() {
+            return;
+        }
+        self.premises.sockets.own_files();
+        if supervisor.is_stopping() {
             return;
         }
         tracing::info!("the service is ours now");

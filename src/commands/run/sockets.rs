@@ -13,9 +13,9 @@ use crate::sys::listen::{ListenError, Listeners};
 pub(super) struct Sockets {
     /// What the workers accept on.
     pub(super) http: Arc<Listeners>,
-    /// Of [metrics].
+    /// Of `[metrics]`.
     pub(super) metrics: Option<Arc<Listeners>>,
-    /// Of [control].
+    /// Of `[control]`.
     pub(super) control: Option<Arc<Listeners>>,
     /// Names under which the service manager's store keeps what nobody needs.
     pub(super) lapsed: Vec<String>,
@@ -28,6 +28,14 @@ impl Sockets {
         let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
         let control = control(path, config, &mut inherited);
         Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
+    }
+
+    /// The files of unix sockets that a predecessor passed are ours with the service.
+    pub(super) fn own_files(&self) {
+        [Some(&self.http), self.metrics.as_ref(), self.control.as_ref()]
+            .into_iter()
+            .flatten()
+            .for_each(|sockets| sockets.own_files());
     }
 }
 

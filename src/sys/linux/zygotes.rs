@@ -1,13 +1,12 @@
 //! What zygotes say: that the application is loaded or cannot be, which workers they forked, and that they have ended.
 
-use rustix::process::Pid;
-
 use super::Linux;
 use crate::config::gunicorn;
 use crate::supervisor::event::Event;
 use crate::sys::children::Child;
 use crate::sys::clock;
 use crate::sys::log::Speaker;
+use crate::sys::succession::Successor;
 use crate::sys::zygote::{Reply, Stage, Zygote};
 use crate::units::{Generation, WorkerId};
 
@@ -77,9 +76,14 @@ impl Linux<'_> {
 
     /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
     fn adopt(&mut self, worker: WorkerId, pid: i32, generation: Generation) {
-        let adopted = Pid::from_raw(pid)
-            .ok_or_else(|| "the zygote told an impossible pid".to_owned())
-            .and_then(|pid| Child::adopt(pid, generation).map_err(|error| error.to_string()));
+        let mut taken = self.hooks.pids();
+        taken.extend(self.successor.as_ref().map(Successor::pid));
+        taken.extend(self.children.all().map(|child| child.pid));
+        let adopted = if taken.iter().any(|taken| taken.as_raw_nonzero().get() == pid) {
+            Err("the zygote told the pid of another process of ours".to_owned())
+        } else {
+            Child::adopt(pid, generation).map_err(|error| error.to_string())
+        };
         match adopted {
             Ok(child) => {
                 child.signal(&self.early.remove(&worker).unwrap_or_default());

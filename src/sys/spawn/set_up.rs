@@ -150,15 +150,16 @@ unsafe fn take_standing(standing: &Standing) -> u8 {
 /// Raw system calls: glibc's would tell threads that are not there.
 #[expect(unsafe_code, reason = "system calls between fork and execve")]
 unsafe fn become_person(person: &Person) -> u8 {
-    let Person { uid, gid, groups, drops } = person;
+    let Person { uid, gid, groups, regroups, drops } = person;
     // SAFETY: as in `become_program`.
     unsafe {
+        if *regroups
+            && (libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) != 0
+                || libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) != 0)
+        {
+            return PERSON;
+        }
         if *drops {
-            if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) != 0
-                || libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) != 0
-            {
-                return PERSON;
-            }
             for capability in 0..CAPABILITIES_MAX {
                 if libc::prctl(libc::PR_CAPBSET_READ, capability) == 1 && libc::prctl(libc::PR_CAPBSET_DROP, capability) != 0 {
                     return CAPABILITIES;
@@ -200,12 +201,10 @@ unsafe fn is_person(person: &Person) -> bool {
         let bound = (0..CAPABILITIES_MAX).any(|capability| libc::prctl(libc::PR_CAPBSET_READ, capability) == 1);
         *libc::__errno_location() = libc::EPERM;
         let is_user = users == [person.uid; 3] && groups == [person.gid; 3];
-        if !person.drops {
-            return is_user;
-        }
         let Some(others) = usize::try_from(count).ok().and_then(|count| others.get(..count)) else { return false };
         let same = others.len() == person.groups.len() && others.iter().all(|group| person.groups.contains(group));
-        is_user && same && told && capabilities == [[0; 3]; 2] && !bound
+        let is_powerless = told && capabilities == [[0; 3]; 2] && !bound;
+        is_user && (same || !person.regroups) && (is_powerless || !person.drops)
     }
 }
 
