@@ -77,6 +77,8 @@ pub enum Event {
         /// What the user reads.
         reason: String,
     },
+    /// The supervisor that is to take our place was told that it has the service.
+    HandedOver,
     /// The supervisor whose place we are to take is there.
     Preceded,
     /// It has left.
@@ -244,7 +246,7 @@ pub enum Command {
     },
     /// Start a supervisor that is to take our place; answered by `SuccessorReady` or `SuccessorEnded`.
     StartSuccessor,
-    /// The service is the successor's: tell whoever has to know, and it.
+    /// The service is to be the successor's: tell whoever has to know, and it; answered by `HandedOver` or `SuccessorEnded`.
     HandOver {
         /// It is to load configuration and code once more: somebody wished for that after it had begun.
         then_reload: bool,

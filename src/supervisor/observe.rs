@@ -26,6 +26,7 @@ impl Supervisor {
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
             Event::SuccessorReady => self.successor_is_ready(),
             Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
+            Event::HandedOver => self.handed_over(),
             Event::Preceded => self.succession.preceded = true,
             Event::PredecessorLeft => self.succession.preceded = false,
             Event::Asked(wish) => {

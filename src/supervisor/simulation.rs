@@ -46,6 +46,7 @@ impl Witness {
             Event::Worn { .. } | Event::Leaving { .. } | Event::Requested { .. } => self.renewals.push_back(now),
             Event::SuccessorReady
             | Event::SuccessorEnded { .. }
+            | Event::HandedOver
             | Event::Preceded
             | Event::PredecessorLeft
             | Event::Woke

@@ -24,8 +24,10 @@ pub(super) enum Upgrade {
     Idle,
     /// The successor boots.
     Starting { give_up_at: Moment },
-    /// It serves: the service is its.
+    /// It serves: the service is to be its.
     Proven,
+    /// It is being told so.
+    Offered,
     /// It was told to leave.
     Ending { haste: Haste, kill_at: Moment },
     /// It did not leave in time.
@@ -48,7 +50,7 @@ impl Succession {
     pub(super) const fn deadline(&self) -> Option<Moment> {
         match self.upgrade {
             Upgrade::Starting { give_up_at: due } | Upgrade::Ending { kill_at: due, .. } => Some(due),
-            Upgrade::Idle | Upgrade::Proven | Upgrade::Killed | Upgrade::Done => None,
+            Upgrade::Idle | Upgrade::Proven | Upgrade::Offered | Upgrade::Killed | Upgrade::Done => None,
         }
     }
 
@@ -62,7 +64,7 @@ impl Succession {
     /// Whether a successor is there that is ours to end.
     pub(super) const fn is_under_way(&self) -> bool {
         match self.upgrade {
-            Upgrade::Starting { .. } | Upgrade::Proven | Upgrade::Ending { .. } | Upgrade::Killed => true,
+            Upgrade::Starting { .. } | Upgrade::Proven | Upgrade::Offered | Upgrade::Ending { .. } | Upgrade::Killed => true,
             Upgrade::Idle | Upgrade::Done => false,
         }
     }
@@ -85,7 +87,7 @@ impl Supervisor {
     /// The successor has ended, or could not be started.
     pub(super) fn successor_has_ended(&mut self, reason: String) {
         match self.succession.upgrade {
-            Upgrade::Starting { .. } | Upgrade::Proven => {
+            Upgrade::Starting { .. } | Upgrade::Proven | Upgrade::Offered => {
                 self.succession.upgrade = Upgrade::Idle;
                 self.transitions.push(Transition::UpgradeFailed { reason });
             }
@@ -110,7 +112,7 @@ impl Supervisor {
                 self.succession.upgrade = Upgrade::Killed;
                 orders.push(Command::KillSuccessor);
             }
-            Upgrade::Idle | Upgrade::Proven | Upgrade::Killed | Upgrade::Done => {}
+            Upgrade::Idle | Upgrade::Proven | Upgrade::Offered | Upgrade::Killed | Upgrade::Done => {}
         }
     }
 
@@ -124,15 +126,22 @@ impl Supervisor {
         orders.push(Command::EndSuccessor { haste });
     }
 
-    /// One that serves gets the service, and we stop.
+    /// One that serves gets the service. Nobody leaves before it has heard that: it may have died meanwhile.
     pub(super) fn hand_over(&mut self, orders: &mut Vec<Command>) {
         if self.succession.upgrade != Upgrade::Proven || self.is_stopping() {
             return;
         }
-        self.succession.upgrade = Upgrade::Done;
-        self.transitions.push(Transition::HandedOver);
+        self.succession.upgrade = Upgrade::Offered;
         orders.push(Command::HandOver { then_reload: self.reload_wanted });
-        self.stop(Haste::Graceful, Outcome::HandedOver);
+    }
+
+    /// The successor has the service, and we stop.
+    pub(super) fn handed_over(&mut self) {
+        if self.succession.upgrade == Upgrade::Offered {
+            self.succession.upgrade = Upgrade::Done;
+            self.transitions.push(Transition::HandedOver);
+            self.stop(Haste::Graceful, Outcome::HandedOver);
+        }
     }
 
     /// A wished upgrade begins when nothing else is under way.
@@ -159,7 +168,7 @@ impl Supervisor {
             Upgrade::Ending { haste: Haste::Graceful, .. } if haste == Haste::Quick => {
                 self.tell_successor_to_leave(now, haste, orders);
             }
-            Upgrade::Idle | Upgrade::Ending { .. } | Upgrade::Killed | Upgrade::Done => {}
+            Upgrade::Idle | Upgrade::Offered | Upgrade::Ending { .. } | Upgrade::Killed | Upgrade::Done => {}
         }
     }
 }
@@ -205,9 +214,10 @@ mod tests {
     #[test]
     fn a_successor_that_serves_gets_the_service_and_we_stop() {
         let mut supervisor = serving();
-        let ordered = play(&mut supervisor, vec![(2, wish(Wish::Upgrade)), (3, wish(Wish::Upgrade)), (9, Event::SuccessorReady)]);
-        let over = vec![Command::HandOver { then_reload: false }, Command::Terminate { worker: WorkerId(1) }];
-        assert_eq!(ordered, [vec![Command::StartSuccessor], vec![], over]);
+        let told = vec![(9, Event::SuccessorReady), (9, Event::HandedOver)];
+        let ordered = play(&mut supervisor, [vec![(2, wish(Wish::Upgrade)), (3, wish(Wish::Upgrade))], told].concat());
+        let (over, leave) = (Command::HandOver { then_reload: false }, Command::Terminate { worker: WorkerId(1) });
+        assert_eq!(ordered, [vec![Command::StartSuccessor], vec![], vec![over], vec![leave]]);
         assert!(supervisor.take_transitions().contains(&Transition::HandedOver));
         assert_eq!(supervisor.outcome(), None);
         // Its end is no matter of ours any more.
@@ -230,6 +240,19 @@ mod tests {
         let failures = supervisor.take_transitions();
         let failed = failures.iter().filter(|transition| matches!(transition, Transition::UpgradeFailed { .. })).count();
         assert_eq!((failed, supervisor.ready()), (2, 1));
+    }
+
+    #[test]
+    fn one_that_dies_when_it_is_to_get_the_service_changes_nothing() {
+        let mut supervisor = serving();
+        let ordered = play(&mut supervisor, vec![(2, wish(Wish::Upgrade)), (9, Event::SuccessorReady), (9, ended())]);
+        assert_eq!(ordered[1..], [vec![Command::HandOver { then_reload: false }], vec![]]);
+        let failed = |transition: &Transition| matches!(transition, Transition::UpgradeFailed { .. });
+        assert!(supervisor.take_transitions().iter().any(failed));
+        assert!(!supervisor.is_stopping());
+        // Nobody is there who could have it.
+        play(&mut supervisor, vec![(10, Event::HandedOver)]);
+        assert_eq!((supervisor.ready(), supervisor.is_stopping()), (1, false));
     }
 
     #[test]

@@ -143,25 +143,25 @@ impl Successor {
                 other => self.failed = other.strip_prefix(FAILED).map(|reason| String::from_utf8_lossy(reason).into_owned()),
             }
         }
-        self.reap().map(|end| Tidings::Ended(self.failed.take().unwrap_or(end)))
+        self.reap().map(|end| Tidings::Ended(self.failed.take().unwrap_or_else(|| format!("{end} before it was ready"))))
     }
 
     /// How it ended, if it has.
-    fn reap(&self) -> Option<String> {
+    pub(super) fn reap(&self) -> Option<String> {
         let end = match waitid(Id::PIDFd(self.process.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
             Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {}", signal as i32),
             Ok(_) => return None,
             Err(_) => "an unknown exit code".to_owned(),
         };
-        Some(format!("the new program ended with {end} before it was ready"))
+        Some(format!("the new program ended with {end}"))
     }
 
-    /// The service is its.
-    pub(super) fn go(&self) {
-        if let Err(error) = send(&self.channel, GO, SendFlags::NOSIGNAL) {
-            tracing::error!(%error, "the successor cannot be told that it has the service");
-        }
+    /// The service is its, unless it has ended: then the reason.
+    pub(super) fn go(&self) -> Result<(), String> {
+        send(&self.channel, GO, SendFlags::NOSIGNAL).map(drop).map_err(|error| {
+            self.reap().unwrap_or_else(|| format!("the new program cannot be told that it has the service: {error}"))
+        })
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -58,6 +58,8 @@ pub(super) struct World {
     /// No more faults and wishes.
     pub(super) kind: bool,
     agenda: BTreeMap<(Moment, u64), Event>,
+    /// What a command has led to before anything else can happen.
+    at_once: Option<Event>,
     sequence: u64,
     pub(super) processes: BTreeMap<WorkerId, Process>,
     dead: BTreeSet<WorkerId>,
@@ -83,6 +85,7 @@ impl World {
             chance: Chance::new(seed),
             kind: false,
             agenda: BTreeMap::new(),
+            at_once: None,
             sequence: 0,
             processes: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -273,7 +276,8 @@ impl World {
                 None => return Some(Event::Woke),
             },
             Event::SuccessorEnded { .. } => self.successor = None,
-            Event::Preceded
+            Event::HandedOver
+            | Event::Preceded
             | Event::PredecessorLeft
             | Event::Woke
             | Event::Prepared { .. }
@@ -312,9 +316,17 @@ impl Host for World {
             Command::ReopenLogs => {}
             Command::StartSuccessor => self.start_successor(),
             Command::HandOver { .. } => {
+                let dies = self.fault(20);
                 let successor = self.successor.as_mut().expect("somebody takes over");
                 assert!(successor.ready, "it was not ready");
-                successor.in_charge = true;
+                // The end of one that is doomed is planned already.
+                let hears = successor.doomed || !dies;
+                successor.in_charge = hears;
+                let reason = "it had died".to_owned();
+                self.at_once = Some(if hears { Event::HandedOver } else { Event::SuccessorEnded { reason } });
+                if !hears {
+                    self.successor = None;
+                }
             }
             Command::EndSuccessor { .. } => {
                 let obeys = !self.fault(30);
@@ -326,6 +338,9 @@ impl Host for World {
 
     /// What comes at the same moment.
     fn queued_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.at_once.take() {
+            return Some(event);
+        }
         let due = self.agenda.first_key_value().is_some_and(|((at, _), _)| *at <= self.now);
         if due { self.take() } else { None }
     }
@@ -333,6 +348,9 @@ impl Host for World {
     fn next_event(&mut self, deadline: Option<Moment>) -> Event {
         if !self.kind {
             self.disturb();
+        }
+        if let Some(event) = self.at_once.take() {
+            return event;
         }
         let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
         if let Some(deadline) = deadline.filter(|deadline| due.is_none_or(|due| *deadline < due)) {

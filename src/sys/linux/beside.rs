@@ -77,6 +77,7 @@ impl Linux<'_> {
             | Event::LastWords { .. }
             | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
+            | Event::HandedOver
             | Event::Preceded
             | Event::PredecessorLeft
             | Event::Asked(_)

@@ -47,19 +47,33 @@ impl Linux<'_> {
         }
     }
 
-    pub(super) fn hand_over(&self, then_reload: bool) {
-        let (Some(successor), Ok(estate)) = (&self.successor, &self.around.estate) else { return };
-        estate.systemd.main_pid(successor.pid().as_raw_nonzero().get().unsigned_abs());
+    /// Nothing that may take long stands between the look at the successor and the word to it. Our message to systemd comes before any of
+    /// the successor's, so that these are a main process's.
+    pub(super) fn hand_over(&mut self, then_reload: bool) {
+        let (Some(successor), Ok(estate)) = (&self.successor, &self.around.estate) else {
+            let reason = "there is no new program".to_owned();
+            return self.events.push_back(Event::SuccessorEnded { reason });
+        };
+        let told = successor.reap().map_or(Ok(()), Err).and_then(|()| {
+            estate.systemd.main_pid(successor.pid().as_raw_nonzero().get().unsigned_abs());
+            successor.go().inspect_err(|_| estate.systemd.main_pid(std::process::id()))
+        });
+        if let Err(reason) = told {
+            successor.signal(Signal::KILL);
+            self.successor = None;
+            self.events.push_back(Event::SuccessorEnded { reason });
+            return;
+        }
+        if then_reload {
+            successor.signal(Signal::HUP);
+        }
         if !estate.systemd.barrier() {
             tracing::warn!("systemd does not confirm the new main process");
         }
         // Whatever we say from now on would be taken for another's.
         estate.systemd.fall_silent();
         estate.leave();
-        if then_reload {
-            successor.signal(Signal::HUP);
-        }
-        successor.go();
+        self.events.push_back(Event::HandedOver);
     }
 
     pub(super) fn signal_successor(&self, signals: &[Signal]) {
