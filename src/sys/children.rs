@@ -216,7 +216,9 @@ impl Children {
                 tracing::warn!(pid = pid.as_raw_nonzero().get(), "a process left behind by a worker is killed");
                 rustix::process::kill_process(*pid, Signal::KILL).ok();
             }
-            left.into_iter().for_each(|pid| await_end(pid, give_up_at));
+            for pid in left {
+                await_end(pid, give_up_at);
+            }
         }
         self.by_worker.clear();
     }
