@@ -66,10 +66,11 @@ fn an_upgrade_under_load_loses_no_request() {
         let line = running.wait("the upgrade", |lines| lines.iter().find(|line| line.contains("upgrade finished")).cloned());
         let successor = line.split("successor=").nth(1).and_then(|pid| pid.trim().parse().ok()).expect("a pid");
         assert_no_errors(&load.join().expect("wrk"));
-        assert!(!lives(old), "{class}: the old supervisor stays");
-        send(successor, Signal::TERM);
         let patience = running.patience;
-        assert!(running.journal.wait(patience, |_| (!lives(successor)).then_some(())).is_some(), "{class}: it does not stop");
+        let ends = |pid| running.journal.wait(patience, |_| (!lives(pid)).then_some(())).is_some();
+        assert!(ends(old), "{class}: the old supervisor stays");
+        send(successor, Signal::TERM);
+        assert!(ends(successor), "{class}: it does not stop");
         assert_eq!(running.await_end(), End::Code(0), "{class}");
     }
 }
