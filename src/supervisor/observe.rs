@@ -1,5 +1,6 @@
 //! The first half of a turn: records a fact, or edits what is wished for. Orders nothing.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::backoff::{Backoff, PROVED, spread};
@@ -218,6 +219,16 @@ impl Supervisor {
         let failures = record.failures();
         if wait > Duration::ZERO {
             self.transitions.push(Transition::SlotWaits { slot: worker.slot, wait, failures });
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+            Self::OutOfMemory => f.write_str("signal 9 (out of memory)"),
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
 
     fn settings(workers: u16) -> Settings {
         let timing =
-            Timing { graceful_timeout: Duration::from_secs(30), timeout: Duration::ZERO, boot_timeout: Duration::from_secs(600) };
+            Timing { graceful_timeout: Duration::from_secs(30), timeout: Duration::ZERO, boot_timeout: Duration::from_mins(10) };
         Settings { workers: Workers::new(workers.into()).unwrap(), timing, care: Care::default() }
     }
 
@@ -150,11 +150,11 @@ mod tests {
     }
 
     /// What becomes of an order where all goes well.
-    fn answer(order: Command) -> Option<Event> {
-        if let Command::Spawn { worker, .. } = order {
+    fn answer(order: &Command) -> Option<Event> {
+        if let Command::Spawn { worker, .. } = *order {
             return Some(Event::BecameReady { worker });
         }
-        let Command::Terminate { worker } = order else { return None };
+        let Command::Terminate { worker } = *order else { return None };
         Some(Event::Exited { worker, exit: Exit::Code(0) })
     }
 
@@ -174,10 +174,10 @@ mod tests {
             let mut supervisor = serving();
             let wishes = wishes.into_iter().map(scale);
             let ordered = play(&mut supervisor, [Event::Asked(Wish::Reload)].into_iter().chain(wishes));
-            let mut answers: Vec<_> = ordered.into_iter().filter_map(answer).chain([loaded(2, 3)]).collect();
+            let mut answers: Vec<_> = ordered.into_iter().filter_map(|order| answer(&order)).chain([loaded(2, 3)]).collect();
             for second in 100..400 {
                 let event = answers.pop().unwrap_or(Event::Woke);
-                answers.extend(supervisor.handle(at(second), event).into_iter().filter_map(answer));
+                answers.extend(supervisor.handle(at(second), event).into_iter().filter_map(|order| answer(&order)));
             }
             assert_eq!((supervisor.phase(), supervisor.target()), (Phase::Running, then));
         }
