@@ -238,9 +238,9 @@ impl CommandError {
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,
-            Self::Ctl(ctl::CtlError::Control(ControlError::NotFound { .. } | ControlError::Unreachable { .. })) => {
-                Ending::Unreachable
-            }
+            Self::Ctl(ctl::CtlError::Control(
+                ControlError::NotFound { .. } | ControlError::Unreachable { .. } | ControlError::Stranger { .. },
+            )) => Ending::Unreachable,
             Self::Replay(error) => error.ending(),
             Self::Tune(error) => error.ending(),
             Self::DemoWorker(_)

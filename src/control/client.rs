@@ -1,9 +1,10 @@
-//! The side of who asks. Blocks, for at most some seconds.
+//! The side of who asks. Blocks, for at most some seconds. Refuses to ask strangers.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use super::{Excerpt, Granted, Lent, MAX_REPLY, Reply, Request, Status};
 use crate::sys::listen::{ListenError, Listener, Origin};
 use crate::sys::pass;
-use crate::sys::peer::Peer;
+use crate::sys::peer::{self, Peer};
 
 /// How long the supervisor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +30,14 @@ pub enum ControlError {
         source: io::Error,
         /// What to do.
         hint: &'static str,
+    },
+    /// Who listens there is not who may be asked.
+    #[error("{path}: user {user} listens there, who is neither root nor the user of the service: whoever made this socket, do not trust it", path = path.display())]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Whose it is.
+        user: u32,
     },
     /// Nobody is where a service of that configuration would be.
     #[error("no running service of {config} is found: nobody listens at {places}; name its control socket with --socket", config = config.display(), places = list(places))]
@@ -52,6 +61,11 @@ pub enum ControlError {
     Listen(#[from] ListenError),
 }
 
+/// Whether `us` may believe `user`. Only root asks about others' services, and only where nobody but the service's user may put a socket.
+pub(super) fn is_trusted(user: u32, us: u32, owner_of_folder: Option<u32>) -> bool {
+    user == 0 || user == us || us == 0 && owner_of_folder == Some(user)
+}
+
 fn list(places: &[PathBuf]) -> String {
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -65,21 +79,28 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a control socket.
+    /// Connects to a control socket, if root or our own user listens there; for root also if the owner of its folder does.
     pub fn connect(path: &Path) -> Result<Self, ControlError> {
         let connected = UnixStream::connect(path).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(stream)
+            let user = peer::user(&stream)?;
+            Ok((stream, user))
         });
-        connected.map(|stream| Self { stream, unread: Vec::new() }).map_err(|source| {
+        let (stream, user) = connected.map_err(|source| {
             let hint = if source.kind() == ErrorKind::PermissionDenied {
                 "run this as root or as the user of the service"
             } else {
                 "is the service running, with this socket under [control]?"
             };
             ControlError::Unreachable { path: path.to_owned(), source, hint }
-        })
+        })?;
+        let place = path::absolute(path).unwrap_or_default();
+        let folder = place.parent().and_then(|folder| folder.metadata().ok()).map(|about| about.uid());
+        if !is_trusted(user, pass::own_user(), folder) {
+            return Err(ControlError::Stranger { path: path.to_owned(), user });
+        }
+        Ok(Self { stream, unread: Vec::new() })
     }
 
     /// How the service is.

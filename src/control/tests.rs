@@ -277,3 +277,14 @@ fn the_log_is_read_and_followed_by_a_few() {
     drop(followers);
     assert_eq!(reader.progress(None).unwrap().target, 2);
 }
+
+#[test]
+fn only_root_the_own_user_and_for_root_who_owns_the_folder_are_believed() {
+    let [me, other] = [1000, 1001];
+    assert!(client::is_trusted(0, me, None) && client::is_trusted(me, me, Some(0)) && client::is_trusted(other, 0, Some(other)));
+    assert!(
+        !client::is_trusted(other, me, Some(other))
+            && !client::is_trusted(other, 0, Some(0))
+            && !client::is_trusted(other, 0, None)
+    );
+}

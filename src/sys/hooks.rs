@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
@@ -24,6 +25,8 @@ const MAX_RUNNING: usize = 64;
 /// How much of what one hook writes is logged, bytes; the rest is dropped.
 const MAX_OUTPUT: usize = 16 * 1024;
 const PIECE: usize = 4096;
+/// Pieces read of one hook in one look, together what a pipe holds (pipe(7)): a flood must not keep the main loop.
+const MAX_PIECES: usize = 16;
 
 /// What a hook is about.
 #[derive(Clone, Debug)]
@@ -74,11 +77,18 @@ pub(super) type Finished = (Occasion, Result<(), HookError>);
 struct Running {
     occasion: Occasion,
     process: Process,
-    output: OwnedFd,
-    unlogged: Vec<u8>,
-    heard: usize,
+    output: Words,
     kill_at: Moment,
     killed: bool,
+}
+
+/// What a hook writes.
+#[derive(Debug)]
+struct Words {
+    /// Until nobody can write any more: an end that is polled still would wake us for ever.
+    fd: Option<OwnedFd>,
+    unlogged: Vec<u8>,
+    heard: usize,
 }
 
 /// All hooks that run now.
@@ -115,7 +125,7 @@ impl Hooks {
         })
         .map_err(start)?;
         let kill_at = clock::now().after(PATIENCE);
-        self.0.push(Running { occasion, process, output, unlogged: Vec::new(), heard: 0, kill_at, killed: false });
+        self.0.push(Running { occasion, process, output: Words::from(output), kill_at, killed: false });
         Ok(())
     }
 
@@ -125,13 +135,14 @@ impl Hooks {
         let mut finished = Vec::new();
         for place in (0..self.0.len()).rev() {
             let running = &mut self.0[place];
-            running.listen();
             if !running.killed && running.kill_at <= now {
                 running.kill();
             }
-            if let Some(result) = running.ended() {
-                running.listen();
-                running.log(true);
+            // Asked first: what it wrote before it ended is there then.
+            let ended = running.ended();
+            running.output.listen();
+            running.log(ended.is_some());
+            if let Some(result) = ended {
                 finished.push((self.0.swap_remove(place).occasion, result));
             }
         }
@@ -148,7 +159,8 @@ impl Hooks {
 
     /// What to wake up for: words, ends and the next one's patience.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().flat_map(|running| [running.output.as_fd(), running.process.pidfd.as_fd()])
+        let words = self.0.iter().filter_map(|running| running.output.fd.as_ref());
+        words.map(OwnedFd::as_fd).chain(self.0.iter().map(|running| running.process.pidfd.as_fd()))
     }
 
     pub(super) fn next_timer(&self) -> Option<Moment> {
@@ -165,31 +177,50 @@ impl Hooks {
     }
 }
 
-impl Running {
+impl From<OwnedFd> for Words {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd: Some(fd), unlogged: Vec::new(), heard: 0 }
+    }
+}
+
+impl Words {
     fn listen(&mut self) {
         let mut piece = [0_u8; PIECE];
-        while let Ok(length @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(&self.output, &mut piece)) {
-            let room = MAX_OUTPUT.saturating_sub(self.heard).min(length);
-            self.heard += length;
-            self.unlogged.extend_from_slice(piece.get(..room).unwrap_or_default());
-            self.log(false);
+        for _ in 0..MAX_PIECES {
+            let Some(fd) = &self.fd else { return };
+            match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut piece)) {
+                Ok(length @ 1..) => {
+                    let room = MAX_OUTPUT.saturating_sub(self.heard).min(length);
+                    self.heard += length;
+                    self.unlogged.extend_from_slice(piece.get(..room).unwrap_or_default());
+                }
+                Err(Errno::AGAIN) => return,
+                Ok(0) | Err(_) => self.fd = None,
+            }
         }
     }
 
+    /// Takes whole lines; at the end also what is no whole line.
+    fn take(&mut self, at_end: bool) -> Vec<u8> {
+        let whole = match memchr::memrchr(b'\n', &self.unlogged) {
+            _ if at_end => self.unlogged.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        self.unlogged.drain(..whole).collect()
+    }
+}
+
+impl Running {
     /// Logs whole lines; at the end also what is no whole line.
     fn log(&mut self, at_end: bool) {
-        let whole = match memchr::memrchr(b'\n', &self.unlogged) {
-            Some(last) if !at_end => last + 1,
-            None if !at_end => return,
-            Some(_) | None => self.unlogged.len(),
-        };
         let hook = self.occasion.hook.name();
-        for line in self.unlogged.drain(..whole).collect::<Vec<u8>>().split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
-        {
+        for line in self.output.take(at_end).split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             tracing::info!(hook, worker = %self.occasion.slot, said = ?String::from_utf8_lossy(line), "hook");
         }
-        if at_end && self.heard > MAX_OUTPUT {
-            tracing::warn!(hook, worker = %self.occasion.slot, dropped_bytes = self.heard - MAX_OUTPUT, "the hook wrote too much");
+        let heard = self.output.heard;
+        if at_end && heard > MAX_OUTPUT {
+            tracing::warn!(hook, worker = %self.occasion.slot, dropped_bytes = heard - MAX_OUTPUT, "the hook wrote too much");
         }
     }
 
@@ -223,4 +254,34 @@ fn variables(occasion: &Occasion) -> impl Iterator<Item = (OsString, OsString)> 
     told.extend(occasion.pid.map(|pid| ("TUNINGFORK_WORKER_PID", pid.to_string())));
     told.extend(occasion.exit.clone().map(|exit| ("TUNINGFORK_EXIT", exit)));
     told.into_iter().map(|(name, value)| (name.into(), value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_hook_that_never_stops_writing_is_heard_a_piece_at_a_time() {
+        let mut words = Words::from(OwnedFd::from(File::open("/dev/zero").unwrap()));
+        words.listen();
+        assert_eq!((words.heard, words.unlogged.len()), (MAX_PIECES * PIECE, MAX_OUTPUT));
+        words.listen();
+        assert_eq!((words.heard, words.unlogged.len()), (2 * MAX_PIECES * PIECE, MAX_OUTPUT));
+        assert_eq!((words.take(false).len(), words.take(true).len()), (0, MAX_OUTPUT));
+    }
+
+    #[test]
+    fn a_hook_that_has_closed_its_output_wakes_nobody() {
+        let (output, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let mut words = Words::from(output);
+        words.listen();
+        assert!(words.fd.is_some());
+        rustix::io::write(&theirs, b"one\ntwo").unwrap();
+        drop(theirs);
+        words.listen();
+        assert!(words.fd.is_none());
+        assert_eq!((words.take(false), words.take(true)), (b"one\n".to_vec(), b"two".to_vec()));
+    }
 }

@@ -342,14 +342,19 @@ impl<'a> Linux<'a> {
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
         fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
-        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let timeout = until.map(|until| {
-            let left = until.since(clock::now());
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) }
-        });
-        // An error here (EINTR, ENOMEM) only means that we look sooner.
-        poll(&mut polled, timeout.as_ref()).ok();
+        sleep(&fds, until);
     }
+}
+
+/// Sleeps until one of `fds` can be read or `until` has come.
+fn sleep(fds: &[BorrowedFd<'_>], until: Option<Moment>) {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout = until.map(|until| {
+        let left = until.since(clock::now());
+        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) }
+    });
+    // An error here (EINTR, ENOMEM) only means that we look sooner.
+    poll(&mut polled, timeout.as_ref()).ok();
 }
 
 impl Host for Linux<'_> {
@@ -428,7 +433,8 @@ impl Drop for Linux<'_> {
         self.inquiries.clear();
         self.generations.clear();
         while !self.hooks.is_empty() {
-            self.wait(self.hooks.next_timer());
+            // Nobody hears signals any more: one that waits would wake us for ever.
+            sleep(&self.hooks.fds().collect::<Vec<_>>(), self.hooks.next_timer());
             self.hear_hooks();
         }
         self.children.end_all(self.successor.as_ref().map(Successor::pid));

@@ -1,5 +1,6 @@
 //! The process at the other end of a unix socket.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -7,6 +8,11 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// The user that the socket at the other end was made by (SO_PEERCRED, unix(7)).
+pub fn user(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
+}
 
 /// A process by its pidfd: never another one of the same number.
 #[derive(Debug)]

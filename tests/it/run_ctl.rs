@@ -1,12 +1,17 @@
 //! `tuningfork ctl` against a running service: what it shows, what it has done, and how it tells that it was not.
 
-use std::process::Output;
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::control::{ctl, done, said, status};
+use crate::support::parts;
 use crate::support::process::{End, lives, send};
+use crate::support::root;
 use crate::support::service::Service;
 use crate::support::turn::Turn;
 
@@ -156,4 +161,26 @@ fn run_ctl_socket_that_cannot_be_made_does_not_fail_the_start_f55() {
     assert_eq!(running.get("/ok").status, 200);
     assert_eq!(running.stop(), End::Code(0));
     assert!(directory.join("taken.sock").is_symlink() || !directory.exists(), "what was in the way stays");
+}
+
+#[test]
+fn run_ctl_does_not_believe_a_stranger() {
+    if root::is_missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("make a folder");
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("open the folder");
+    let path = folder.path().join("control.sock");
+    let listens = "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True); sys.stdin.read()";
+    let mut stranger = Command::new(parts::python());
+    stranger.args(["-c", listens]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut stranger = stranger.spawn().expect("start Python");
+    let mut line = String::new();
+    BufReader::new(stranger.stdout.take().expect("its output")).read_line(&mut line).expect("hear Python");
+    let asked = Command::new(env!("CARGO_BIN_EXE_tuningfork")).args(["ctl", "status", "--socket"]).arg(&path).output();
+    let asked = asked.expect("run ctl");
+    drop(stranger.stdin.take());
+    stranger.wait().expect("wait for Python");
+    assert_eq!(asked.status.code(), Some(69), "{}", said(&asked));
+    assert!(said(&asked).contains("user 65534 listens there"), "{}", said(&asked));
 }

@@ -1,5 +1,6 @@
 //! Those who hear of transitions: the log, Prometheus' counters, systemd, and the roster that scrapes read.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::chronicle::Chronicle;
@@ -20,7 +21,8 @@ pub(super) struct RunAudience<'a> {
     systemd: &'a Systemd,
     premises: &'a Premises,
     herald: Herald,
-    chronicle: Chronicle,
+    /// Shared with the roster; another one is made only when something has happened.
+    chronicle: Arc<Chronicle>,
     predecessor: Option<&'a Predecessor>,
     /// Open while the service is ours.
     desks: Option<Desks>,
@@ -35,7 +37,7 @@ impl<'a> RunAudience<'a> {
         predecessor: Option<&'a Predecessor>,
     ) -> Result<Self, CommandError> {
         let desks = if predecessor.is_none() { Some(premises.open()?) } else { None };
-        Ok(Self { systemd, premises, herald, chronicle: Chronicle::default(), predecessor, desks })
+        Ok(Self { systemd, premises, herald, chronicle: Arc::default(), predecessor, desks })
     }
 
     /// Tells a predecessor when it may leave, and takes the service over when it says so.
@@ -80,11 +82,11 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
     fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         let now = clock::now();
         for transition in transitions {
-            self.chronicle.note(now, transition);
+            Arc::make_mut(&mut self.chronicle).note(now, transition);
         }
         let roster = &self.premises.roster;
         let before = roster.read();
-        roster.publish(before.next(now, host, supervisor, self.chronicle.clone()));
+        roster.publish(before.next(now, host, supervisor, Arc::clone(&self.chronicle)));
         for transition in transitions {
             self.premises.counters.record(transition, SystemTime::now());
         }

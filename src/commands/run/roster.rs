@@ -28,7 +28,7 @@ pub(super) struct Roster {
     connections: Connections,
     workers: Vec<(WorkerView, Option<u32>)>,
     waiting: Vec<Slot>,
-    chronicle: Chronicle,
+    chronicle: Arc<Chronicle>,
 }
 
 impl Roster {
@@ -44,12 +44,12 @@ impl Roster {
             connections: config.connections,
             workers: Vec::new(),
             waiting: Vec::new(),
-            chronicle: Chronicle::default(),
+            chronicle: Arc::default(),
         }
     }
 
     /// What follows it.
-    pub(super) fn next(&self, now: Moment, host: &Linux<'_>, supervisor: &Supervisor, chronicle: Chronicle) -> Self {
+    pub(super) fn next(&self, now: Moment, host: &Linux<'_>, supervisor: &Supervisor, chronicle: Arc<Chronicle>) -> Self {
         let newest = supervisor.workers().map(|view| view.generation).max();
         let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
         Self {

@@ -20,6 +20,8 @@ const MAX_TURN: usize = 64 << 10;
 /// What a pipe holds, bytes: what workers of a killed supervisor may log before one of them waits.
 const PIPE_SIZE: usize = 256 << 10;
 const PIECE: usize = 16 << 10;
+/// Turns that empty a pipe which was full, unless somebody writes still.
+const MAX_TURNS: usize = PIPE_SIZE / MAX_TURN + 1;
 /// Pipes looked at in one turn.
 const MAX_EVENTS: usize = 64;
 /// Last words kept of processes that nobody has asked for.
@@ -87,8 +89,7 @@ impl Pipes {
     pub(super) fn last_words(&mut self, speaker: Speaker, shared: &Shared) -> String {
         let its: Vec<u64> = self.open.iter().filter(|(_, pipe)| pipe.speaker == speaker).map(|(token, _)| *token).collect();
         for token in its {
-            // It holds no more than a pipe does, unless somebody writes still.
-            self.turn(token, shared);
+            self.empty(token, shared);
         }
         let words = self.last_words.remove(&speaker).unwrap_or_default();
         let (front, back) = words.as_slices();
@@ -109,21 +110,32 @@ impl Pipes {
     pub(super) fn drain_all(&mut self, shared: &Shared) {
         let all: Vec<u64> = self.open.keys().copied().collect();
         for token in all {
-            self.turn(token, shared);
+            self.empty(token, shared);
+        }
+    }
+
+    /// Reads what a pipe holds. Who writes still does not keep us.
+    fn empty(&mut self, token: u64, shared: &Shared) {
+        for _ in 0..MAX_TURNS {
+            if self.turn(token, shared) != Rest::Now {
+                return;
+            }
         }
     }
 
     /// Reads one pipe, but not for long.
-    fn turn(&mut self, token: u64, shared: &Shared) {
-        let Some(pipe) = self.open.get_mut(&token) else { return };
+    fn turn(&mut self, token: u64, shared: &Shared) -> Rest {
+        let Some(pipe) = self.open.get_mut(&token) else { return Rest::Never };
         let words = (pipe.stream == Stream::Err).then(|| self.last_words.entry(pipe.speaker).or_default());
-        if pipe.read(words, shared) == Rest::Never {
+        let rest = pipe.read(words, shared);
+        if rest == Rest::Never {
             // Closing it takes it out of the epoll set too.
             self.open.remove(&token);
         }
         if self.last_words.len() > MAX_MEMORIES {
             self.last_words.pop_first();
         }
+        rest
     }
 }
 

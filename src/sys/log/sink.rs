@@ -1,20 +1,23 @@
-//! Where lines go: standard error, journald or a file. Every call may hang; only the writer's thread makes them.
+//! Where lines go: standard error, journald or a file. Every call may hang; only the writer's thread makes them. As root it refuses to
+//! follow links to a file that others may have laid.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::stdio::stderr;
 
 use super::{Level, journal};
 use crate::sys::clock;
+use crate::sys::pass::own_user;
 use crate::units::Moment;
 
 /// Who may read a log file that is made.
@@ -181,8 +184,25 @@ impl fmt::Display for Sink {
 
 /// A FIFO that nobody reads is refused instead of waited for.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(flags).open(path)
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = path::absolute(path)?;
+    // Root is not led to another file by who may lay a link on the way: workers may write where their log is.
+    let links = if own_user() == 0 && others_may_link(&path) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    match rustix::fs::openat2(CWD, &path, flags, Mode::from_raw_mode(MODE), links) {
+        Ok(file) => Ok(File::from(file)),
+        Err(Errno::LOOP) => Err(io::Error::other(
+            "it, or a folder above it, is a symbolic link where others than root may write: name the file itself, or make the folders root's",
+        )),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether others than root may change what a path leads to: as it is written, or as it is without links.
+fn others_may_link(path: &Path) -> bool {
+    let is_roots = |folder: &Path| folder.metadata().is_ok_and(|about| about.uid() == 0 && about.mode() & 0o022 == 0);
+    let real = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let written = path.ancestors().skip(1);
+    !written.chain(real.iter().flat_map(|folder| folder.ancestors())).all(is_roots)
 }
 
 /// Where the last line ends that was written whole.
@@ -215,6 +235,29 @@ mod tests {
         sink.reopen().unwrap();
         sink.write(b"three\n").unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), sink.is_lost()), ("three\n", false));
+    }
+
+    #[test]
+    fn root_follows_no_link_that_others_may_have_laid() {
+        let folder = tempfile::tempdir().unwrap();
+        let [target, path] = ["precious", "a.log"].map(|name| folder.path().join(name));
+        fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        // Others may write to /tmp, so that they could have.
+        assert!(others_may_link(&path) && !others_may_link(Path::new("/dev/stderr")));
+        let is_root = own_user() == 0;
+        let opened = open(&path);
+        assert_eq!(opened.is_err(), is_root, "{opened:?}");
+        if is_root {
+            assert!(opened.unwrap_err().to_string().contains("symbolic link"));
+            fs::remove_file(&path).unwrap();
+            let mut sink = file(&path);
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&target, &path).unwrap();
+            sink.write(b"one\n").unwrap();
+            assert!(sink.is_lost() && sink.reopen().is_err());
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "");
     }
 
     #[test]

@@ -34,6 +34,25 @@ fn what_a_process_writes_is_in_the_file_with_its_name_and_its_last_words_are_kno
 }
 
 #[test]
+fn all_that_a_full_pipe_holds_is_read_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_to(&folder.path().join("a.log"));
+    let full = |word: &[u8]| [&b"x\n".repeat(100 << 10)[..], word].concat();
+    let Mouth { out, err } = log.mouth(WORKER).unwrap();
+    // The reader's thread waits meanwhile.
+    let mut pipes = log.0.pipes();
+    let [mut out, mut err] = [out, err].map(File::from);
+    err.write_all(&full(b"last\n")).unwrap();
+    assert!(pipes.last_words(WORKER, &log.0).ends_with("x\nlast\n"));
+    out.write_all(&full(b"end\n")).unwrap();
+    pipes.drain_all(&log.0);
+    let newest = log.excerpt(*log.newest().borrow() - 1, None).lines;
+    assert!(newest[0].ends_with(" stdout: end"), "{newest:?}");
+    drop(pipes);
+    log.finish(PATIENCE);
+}
+
+#[test]
 fn f39_nobody_waits_for_a_log_that_hangs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fifo");
