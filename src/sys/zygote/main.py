@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import warnings
+from functools import partial
 from os import fork, waitpid
 from time import monotonic, sleep
 
@@ -74,7 +75,9 @@ def load_worker_class(name, cfg, log):
 
 def open_log(cfg):
     try:
-        return cfg.logger_class(cfg)
+        log = cfg.logger_class(cfg)
+        log.reopen_files = partial(reopen_log_files, log.reopen_files)
+        return log
     except Exception as error:
         raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
 
@@ -228,7 +231,7 @@ class Zygote:
         self.close_connections()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
         ignore_signals(NOT_FOR_THE_ZYGOTE)
-        signal.signal(signal.SIGUSR1, lambda *_: self.reopen_logs())
+        signal.signal(signal.SIGUSR1, lambda *_: self.server.log.reopen_files())
         self.title("zygote")
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
@@ -339,13 +342,7 @@ class Zygote:
             sys.modules["_ssl"].RAND_add(os.urandom(32), 0.0)
         close_database_connections()
         dispose(self.engines, close=False)
-        self.reopen_logs()
-
-    def reopen_logs(self):
-        try:
-            self.server.log.reopen_files()
-        except OSError as error:
-            self.server.log.warning("a log file cannot be opened again: %s", error)
+        self.server.log.reopen_files()
 
 
 def follow_into_death(parent):
