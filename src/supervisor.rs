@@ -28,6 +28,7 @@ use crate::units::{Generation, Moment, Slot, WorkerId};
 use backoff::Backoff;
 use event::{Command, Event, Haste, Settings, Transition, WorkerState};
 use upgrade::Succession;
+use wishes::Edit;
 use worker::Worker;
 
 /// How often workers may fail before any was ready, until the start is given up.
@@ -85,8 +86,8 @@ enum Mode {
 enum Rollout {
     /// None.
     Settled,
-    /// The host loads `next`.
-    Preparing { next: Generation, give_up_at: Moment },
+    /// The host loads `next`, whose number of workers was edited meanwhile.
+    Preparing { next: Generation, give_up_at: Moment, edit: Edit },
     /// Workers of `wanted` replace those of `fallback`, which comes back if one of them fails.
     Rolling { fallback: Generation, asked: u16 },
 }
@@ -158,7 +159,11 @@ impl Supervisor {
         let first = Generation::FIRST;
         let supervisor = Self {
             mode: Mode::Booting,
-            rollout: Rollout::Preparing { next: first, give_up_at: now.after(settings.timing.boot_timeout) },
+            rollout: Rollout::Preparing {
+                next: first,
+                give_up_at: now.after(settings.timing.boot_timeout),
+                edit: Edit::default(),
+            },
             reload_wanted: false,
             reopen_wanted: false,
             replaced: BTreeSet::new(),

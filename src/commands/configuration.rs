@@ -73,9 +73,14 @@ impl Source {
 
 /// Sockets stay as they are: all generations share them.
 fn compare(config: &Config, first: &Config) {
-    let bound = |config: &Config| (config.listen.clone(), config.metrics.clone(), config.control.clone(), config.log.clone());
+    let bound = |config: &Config| {
+        let desks = (config.metrics.clone(), config.control.clone(), config.pidfile.clone());
+        (config.listen.clone(), desks, config.log.clone())
+    };
     if bound(config) != bound(first) {
-        tracing::warn!("[listen], [metrics], [control] or [log] has changed: that needs a restart, the sockets stay as they are");
+        tracing::warn!(
+            "[listen], [metrics], [control], [log] or pidfile has changed: that needs a restart, they stay as they are"
+        );
     }
 }
 

@@ -43,7 +43,7 @@ enum Action {
     },
     /// Load configuration and code anew, and replace the workers one by one (HUP)
     Reload(Waiting),
-    /// Run another number of workers: 4, +1, -1 (TTIN, TTOU); until the next reload, which takes it from the configuration
+    /// Run another number of workers: 4, +1, -1 (TTIN, TTOU); until the next reload or upgrade, which takes it from the configuration
     #[command(allow_negative_numbers = true)]
     Scale {
         /// How many, or how many more or fewer

@@ -63,6 +63,11 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
     limits::raise_open_files();
     let systemd = manager(predecessor)?;
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
+    let by_systemd = desks::is_by_systemd(predecessor.is_some());
+    if predecessor.is_none() {
+        // What is left behind may hold the addresses.
+        clear_up(&config, by_systemd, &systemd);
+    }
     let premises = Premises {
         sockets: Sockets::open(&source.path(), &config, inherited)?,
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
@@ -70,11 +75,10 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
         remote,
         log: log.clone(),
         pidfile: config.pidfile.clone(),
-        by_systemd: desks::is_by_systemd(predecessor.is_some()),
+        by_systemd,
     };
     if predecessor.is_none() {
         premises.keep(&systemd);
-        clear_up(&config, &premises, &systemd);
     }
     let listeners = &premises.sockets.http;
     say_what_runs(&config, listeners);
@@ -120,9 +124,9 @@ fn herald(predecessor: Option<&Predecessor>) -> Herald {
 
 /// Ends what a killed supervisor left in our control group. Anywhere else the group is shared with others, a terminal's shell for example:
 /// there, who still listens at our address is named, and nobody is signalled.
-fn clear_up(config: &Config, premises: &Premises, systemd: &Systemd) {
+fn clear_up(config: &Config, by_systemd: bool, systemd: &Systemd) {
     let patience = config.timing.graceful_timeout;
-    if premises.by_systemd {
+    if by_systemd {
         sweep(patience, || systemd.extend(patience.saturating_add(SWEEP_MARGIN)));
     }
 }

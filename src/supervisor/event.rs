@@ -1,6 +1,5 @@
 //! What the supervisor hears (facts, in the past tense, and wishes), what it orders, and what it tells.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::config::{Care, Config, Timing};
@@ -188,16 +187,6 @@ pub enum Exit {
     Signal(i32),
     /// Killed by the kernel because a control group was out of memory (SIGKILL).
     OutOfMemory,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(number) => write!(f, "signal {number}"),
-            Self::OutOfMemory => f.write_str("signal 9 (out of memory)"),
-        }
-    }
 }
 
 /// An order to the host.

@@ -1,9 +1,11 @@
 //! The first half of a turn: records a fact, or edits what is wished for. Orders nothing.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::backoff::{Backoff, PROVED, spread};
 use super::event::{Event, Exit, Haste, Reason, Settings, Transition};
+use super::wishes::NOBODY_TRIES;
 use super::worker::{Life, Worker};
 use super::{BOOT_ATTEMPTS, Mode, Outcome, Rollout, Supervisor};
 use crate::units::{Generation, Moment, WorkerId};
@@ -56,19 +58,25 @@ impl Supervisor {
     }
 
     fn prepared(&mut self, generation: Generation, settings: Settings) {
-        let Rollout::Preparing { next, .. } = self.rollout else {
+        let Rollout::Preparing { next, edit, .. } = self.rollout else {
             return;
         };
         if next != generation || self.is_stopping() {
             return;
         }
         self.generations.insert(generation, settings);
+        let workers = edit.of(settings.workers.get());
         if self.mode == Mode::Booting {
             self.mode = Mode::Running;
             self.rollout = Rollout::Settled;
-            self.set_target(settings.workers.get());
+            match &mut self.resting {
+                Some(before) => *before = workers,
+                None => self.set_target(workers),
+            }
+        } else if self.resting.is_some() {
+            return self.prepare_failed(generation, NOBODY_TRIES.to_owned());
         } else {
-            self.rollout = Rollout::Rolling { fallback: self.wanted, asked: settings.workers.get() };
+            self.rollout = Rollout::Rolling { fallback: self.wanted, asked: workers };
             // The repair of what kept failing must not wait for the old failures.
             self.backoff.clear();
             self.drought = Backoff::default();
@@ -156,12 +164,7 @@ impl Supervisor {
         if self.is_stopping() {
             return;
         }
-        if let Rollout::Rolling { fallback, .. } = self.rollout
-            && worker.generation == self.wanted
-        {
-            self.transitions.push(Transition::ReloadFailed { generation: self.wanted, reason: words.to_owned() });
-            self.wanted = fallback;
-            self.rollout = Rollout::Settled;
+        if worker.generation == self.wanted && self.take_back(words) {
             return;
         }
         self.back_off(now, worker);
@@ -177,6 +180,15 @@ impl Supervisor {
         } else if self.boot_failures >= BOOT_ATTEMPTS {
             self.stop(Haste::Quick, Outcome::WorkersNotBooting { reason: words.to_owned() });
         }
+    }
+
+    /// The old generation is wanted again if a new one is being rolled out. Whether it was.
+    pub(super) fn take_back(&mut self, reason: &str) -> bool {
+        let Rollout::Rolling { fallback, .. } = self.rollout else { return false };
+        self.transitions.push(Transition::ReloadFailed { generation: self.wanted, reason: reason.to_owned() });
+        self.wanted = fallback;
+        self.rollout = Rollout::Settled;
+        true
     }
 
     /// While nobody serves, failed attempts are counted together: it is not the slot's fault.
@@ -207,6 +219,16 @@ impl Supervisor {
         let failures = record.failures();
         if wait > Duration::ZERO {
             self.transitions.push(Transition::SlotWaits { slot: worker.slot, wait, failures });
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+            Self::OutOfMemory => f.write_str("signal 9 (out of memory)"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Command, Haste, Reason, Transition};
+use super::wishes::Edit;
 use super::worker::{Life, Worker};
 use super::{ABORT_GRACE, MAX_FIRST_ATTEMPTS, Mode, QUICK_GRACE, Rollout, STUCK_AFTER, Supervisor};
 use crate::units::{Generation, Moment, Slot, WorkerId};
@@ -46,7 +47,7 @@ impl Supervisor {
 
     /// Deadlines that have passed.
     fn judge_the_late(&mut self, now: Moment, orders: &mut Vec<Command>) {
-        if let Rollout::Preparing { next, give_up_at } = self.rollout
+        if let Rollout::Preparing { next, give_up_at, .. } = self.rollout
             && now >= give_up_at
         {
             orders.push(Command::Retire { generation: next });
@@ -129,7 +130,7 @@ impl Supervisor {
         let next = self.newest.next();
         self.newest = next;
         let patience = self.settings_of(self.wanted).timing.boot_timeout;
-        self.rollout = Rollout::Preparing { next, give_up_at: now.after(patience) };
+        self.rollout = Rollout::Preparing { next, give_up_at: now.after(patience), edit: Edit::default() };
         self.transitions.push(Transition::ReloadStarted { generation: next });
         orders.push(Command::Prepare { generation: next });
     }
@@ -290,9 +291,6 @@ impl Supervisor {
         let Rollout::Rolling { asked, .. } = self.rollout else {
             return;
         };
-        if self.resting.is_some() {
-            return;
-        }
         let renewed = (0..self.target).map(Slot).all(|slot| {
             self.workers.values().any(|worker| worker.slot == slot && worker.generation == self.wanted && worker.is_ready())
         });

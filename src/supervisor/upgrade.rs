@@ -2,7 +2,7 @@
 //! the service, and we stop as if we were told to. Decides when one is started, how long it may take and when it is ended; whatever goes
 //! wrong before that, we stay in charge with all our workers.
 //!
-//! One at a time, and none while a reload is under way or our own predecessor has not left. A reload wished for meanwhile is made
+//! One at a time, and none while the service rests, a reload is under way or our own predecessor has not left. A reload wished for meanwhile is made
 //! afterwards, by whoever is in charge then. While both are there, both sets of workers are in memory.
 
 use std::time::Duration;
@@ -15,6 +15,10 @@ use crate::units::Moment;
 const PATIENCE: u32 = 2;
 /// What a successor that has to go gets beside the time of its workers.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why there is no upgrade while the service rests.
+const RESTS: &str =
+    "the service rests, and the new program would start workers; end the rest first (HUP, or `tuningfork ctl scale`)";
 
 /// Where an upgrade stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +101,12 @@ impl Supervisor {
         }
     }
 
-    /// A successor that is late.
+    /// A successor that is late, or would end a rest of which it does not know.
     pub(super) fn judge_successor(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        if self.resting.is_some() && matches!(self.succession.upgrade, Upgrade::Starting { .. } | Upgrade::Proven) {
+            self.transitions.push(Transition::UpgradeFailed { reason: RESTS.to_owned() });
+            return self.tell_successor_to_leave(now, Haste::Graceful, orders);
+        }
         if self.succession.deadline().is_none_or(|due| due > now) {
             return;
         }
@@ -146,6 +154,10 @@ impl Supervisor {
 
     /// A wished upgrade begins when nothing else is under way.
     pub(super) fn begin_upgrade(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        if self.succession.wanted && self.resting.is_some() {
+            self.succession.wanted = false;
+            self.transitions.push(Transition::UpgradeFailed { reason: RESTS.to_owned() });
+        }
         let free = self.succession.upgrade == Upgrade::Idle && !self.succession.preceded;
         let settled = self.announced && self.rollout == Rollout::Settled && !self.reload_wanted;
         if !self.succession.wanted || !free || !settled {

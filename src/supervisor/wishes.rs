@@ -4,6 +4,34 @@ use super::event::{Answer, Granted, Refusal, Scale, Transition, Wish};
 use super::{Outcome, Rollout, Supervisor};
 use crate::units::{WorkerId, Workers};
 
+/// Why a reload comes to nothing while the service rests.
+pub(super) const NOBODY_TRIES: &str =
+    "the service rests, so no worker can try the new generation; reload once more, which ends the rest";
+
+/// What was asked for while a configuration is loaded that says another number of workers: so many instead, and so many more or fewer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Edit {
+    to: Option<u16>,
+    by: i32,
+}
+
+impl Edit {
+    /// One wish more.
+    const fn and(self, scale: Scale) -> Self {
+        match scale {
+            Scale::To(workers) => Self { to: Some(workers.get()), by: 0 },
+            Scale::More(count) => Self { by: self.by.saturating_add(count as i32), ..self },
+            Scale::Fewer(count) => Self { by: self.by.saturating_sub(count as i32), ..self },
+        }
+    }
+
+    /// What becomes of a number of workers.
+    pub(super) fn of(self, workers: u16) -> u16 {
+        let wished = i32::from(self.to.unwrap_or(workers)).saturating_add(self.by).clamp(1, i32::from(Workers::MAX));
+        u16::try_from(wished).unwrap_or(Workers::MAX)
+    }
+}
+
 impl Supervisor {
     pub(super) fn wish(&mut self, wish: Wish) -> Answer {
         if self.is_stopping() && !matches!(wish, Wish::Stop(_) | Wish::ReopenLogs) {
@@ -33,28 +61,26 @@ impl Supervisor {
         }
     }
 
-    /// Edits the wished number: while a new generation is rolled out also the one that will apply when it has finished.
+    /// Edits the wished number: during a reload also the one that will apply when it has finished.
     fn scale(&mut self, scale: Scale) -> Granted {
-        let edit = |target: u16| match scale {
-            Scale::To(workers) => workers.get(),
-            Scale::More(count) => target.saturating_add(count).min(Workers::MAX),
-            Scale::Fewer(count) => target.saturating_sub(count).max(1),
-        };
-        let rests = self.resting.is_some();
-        if rests && matches!(scale, Scale::Fewer(_)) {
+        if self.resting.is_some() && matches!(scale, Scale::Fewer(_)) {
             return Granted::Target(self.target);
         }
         self.resting = None;
-        if let Rollout::Rolling { asked, .. } = &mut self.rollout {
-            *asked = if rests { edit(0) } else { edit(*asked) };
+        let one = Edit::default().and(scale);
+        match &mut self.rollout {
+            Rollout::Settled => {}
+            Rollout::Preparing { edit, .. } => *edit = edit.and(scale),
+            Rollout::Rolling { asked, .. } => *asked = one.of(*asked),
         }
-        self.set_target(edit(self.target));
+        self.set_target(one.of(self.target));
         Granted::Target(self.target)
     }
 
-    /// No worker is wanted until somebody asks for some. A rollout waits meanwhile: nobody could prove its generation.
+    /// No worker is wanted until somebody asks for some. A reload ends: nobody could prove its generation.
     fn rest(&mut self) -> Granted {
         if self.resting.is_none() {
+            self.take_back(NOBODY_TRIES);
             self.resting = Some(self.target);
             self.set_target(0);
         }
@@ -81,6 +107,114 @@ impl Supervisor {
             self.target = target;
             self.backoff.retain(|slot, _| slot.0 < target);
             self.transitions.push(Transition::TargetChanged { target });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Phase;
+    use super::super::event::{Command, Event, Exit, Settings};
+    use super::*;
+    use crate::config::{Care, Timing};
+    use crate::units::{Generation, Moment};
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn settings(workers: u16) -> Settings {
+        let timing =
+            Timing { graceful_timeout: Duration::from_secs(30), timeout: Duration::ZERO, boot_timeout: Duration::from_mins(10) };
+        Settings { workers: Workers::new(workers.into()).unwrap(), timing, care: Care::default() }
+    }
+
+    fn loaded(generation: u32, workers: u16) -> Event {
+        Event::Prepared { generation: Generation(generation), settings: settings(workers) }
+    }
+
+    fn scale(scale: Scale) -> Event {
+        Event::Asked(Wish::Scale(scale))
+    }
+
+    fn play(supervisor: &mut Supervisor, events: impl IntoIterator<Item = Event>) -> Vec<Command> {
+        (1..).zip(events).flat_map(|(second, event)| supervisor.handle(at(second), event)).collect()
+    }
+
+    fn serving() -> Supervisor {
+        let (mut supervisor, _) = Supervisor::start(at(0), settings(1));
+        play(&mut supervisor, [loaded(1, 1), Event::BecameReady { worker: WorkerId(1) }]);
+        supervisor
+    }
+
+    /// What becomes of an order where all goes well.
+    fn answer(order: &Command) -> Option<Event> {
+        if let Command::Spawn { worker, .. } = *order {
+            return Some(Event::BecameReady { worker });
+        }
+        let Command::Terminate { worker } = *order else { return None };
+        Some(Event::Exited { worker, exit: Exit::Code(0) })
+    }
+
+    fn failures(supervisor: &mut Supervisor) -> usize {
+        let told = supervisor.take_transitions();
+        told.iter().filter(|told| matches!(told, Transition::ReloadFailed { .. } | Transition::UpgradeFailed { .. })).count()
+    }
+
+    #[test]
+    fn what_is_asked_for_while_a_reload_loads_holds_when_it_has_finished() {
+        for (wishes, then) in [
+            (vec![Scale::More(1), Scale::More(1)], 5),
+            (vec![Scale::To(Workers::new(2).unwrap()), Scale::More(2)], 4),
+            (vec![Scale::Fewer(9)], 1),
+            (vec![], 3),
+        ] {
+            let mut supervisor = serving();
+            let wishes = wishes.into_iter().map(scale);
+            let ordered = play(&mut supervisor, [Event::Asked(Wish::Reload)].into_iter().chain(wishes));
+            let mut answers: Vec<_> = ordered.into_iter().filter_map(|order| answer(&order)).chain([loaded(2, 3)]).collect();
+            for second in 100..400 {
+                let event = answers.pop().unwrap_or(Event::Woke);
+                answers.extend(supervisor.handle(at(second), event).into_iter().filter_map(|order| answer(&order)));
+            }
+            assert_eq!((supervisor.phase(), supervisor.target()), (Phase::Running, then));
+        }
+        let (mut supervisor, _) = Supervisor::start(at(0), settings(1));
+        play(&mut supervisor, [scale(Scale::More(3)), loaded(1, 2)]);
+        assert_eq!(supervisor.target(), 5);
+    }
+
+    #[test]
+    fn a_rest_ends_a_reload() {
+        let (reload, rest) = (Event::Asked(Wish::Reload), Event::Asked(Wish::Rest));
+        for events in [[reload.clone(), loaded(2, 1), rest.clone()], [reload.clone(), rest.clone(), loaded(2, 1)]] {
+            let mut supervisor = serving();
+            play(&mut supervisor, events);
+            assert_eq!((failures(&mut supervisor), supervisor.phase()), (1, Phase::Resting));
+            assert_eq!(supervisor.generation(), Generation(1));
+            play(&mut supervisor, [reload.clone(), loaded(3, 1)]);
+            assert_eq!((supervisor.target(), supervisor.generation()), (1, Generation(3)));
+        }
+    }
+
+    #[test]
+    fn a_rest_during_the_start_lasts() {
+        let (mut supervisor, _) = Supervisor::start(at(0), settings(1));
+        play(&mut supervisor, [Event::Asked(Wish::Rest), loaded(1, 2)]);
+        assert_eq!((supervisor.target(), supervisor.workers().count()), (0, 0));
+        play(&mut supervisor, [Event::Asked(Wish::Reload)]);
+        assert_eq!(supervisor.target(), 2);
+    }
+
+    #[test]
+    fn an_upgrade_does_not_end_a_rest() {
+        let (upgrade, rest) = (Event::Asked(Wish::Upgrade), Event::Asked(Wish::Rest));
+        for events in [[rest.clone(), upgrade.clone(), Event::Woke], [upgrade, rest, Event::SuccessorReady]] {
+            let mut supervisor = serving();
+            play(&mut supervisor, events);
+            assert_eq!((failures(&mut supervisor), supervisor.phase()), (1, Phase::Resting));
         }
     }
 }

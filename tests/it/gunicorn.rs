@@ -230,6 +230,23 @@ fn threads_of_the_import_fail_a_reload_by_their_names() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_opened_again_ends_nobody() {
+    let mut running = small(&["--error-logfile", "@DIR@/error.log", "--access-logfile", "@DIR@/access.log"]).ready();
+    let workers = running.workers();
+    let log = running.directory().join("error.log");
+    std::fs::rename(&log, log.with_extension("1")).expect("move the log away");
+    std::fs::create_dir(&log).expect("make a directory in its place");
+    running.signal(Signal::USR1);
+    // Both workers and the zygote.
+    running.await_log_times("log files are not opened again, the old ones are kept", 3);
+    send(workers[0], Signal::KILL);
+    running.await_log_times("worker ready", 3);
+    assert_eq!(running.get("/").text(), "ok");
+    assert!(running.workers().contains(&workers[1]));
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn a_dead_zygote_is_replaced_before_a_fork_needs_it() {
     let mut running = small(&["--preload"]).ready();
     let workers = running.workers();

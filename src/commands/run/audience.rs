@@ -36,7 +36,7 @@ impl<'a> RunAudience<'a> {
         herald: Herald,
         predecessor: Option<&'a Predecessor>,
     ) -> Result<Self, CommandError> {
-        let desks = if predecessor.is_none() { Some(premises.open()?) } else { None };
+        let desks = if predecessor.is_none() { Some(premises.open(premises.write_pidfile()?)?) } else { None };
         Ok(Self { systemd, premises, herald, chronicle: Arc::default(), predecessor, desks })
     }
 
@@ -57,7 +57,11 @@ impl<'a> RunAudience<'a> {
         self.systemd.speak();
         self.herald.begin_anew();
         self.premises.keep(self.systemd);
-        self.desks = Some(self.premises.open().unwrap_or_else(|error| {
+        let pidfile = self.premises.write_pidfile().unwrap_or_else(|error| {
+            tracing::warn!("no pid file: {error}");
+            None
+        });
+        self.desks = Some(self.premises.open(pidfile).unwrap_or_else(|error| {
             // Workers serve; to end for this would be worse.
             tracing::error!("metrics and control are not served: {error}");
             Desks::default()

@@ -39,9 +39,13 @@ pub(super) struct Desks {
 }
 
 impl Premises {
+    /// Says who has the service, if the configuration names a place for that.
+    pub(super) fn write_pidfile(&self) -> Result<Option<Pidfile>, CommandError> {
+        self.pidfile.as_deref().map(Pidfile::write).transpose()
+    }
+
     /// Begins to answer.
-    pub(super) fn open(&self) -> Result<Desks, CommandError> {
-        let pidfile = self.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    pub(super) fn open(&self, pidfile: Option<Pidfile>) -> Result<Desks, CommandError> {
         Ok(Desks { _endpoint: self.endpoint()?, _control: self.control(), _pidfile: pidfile })
     }
 

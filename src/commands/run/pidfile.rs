@@ -22,7 +22,12 @@ impl Pidfile {
             writeln!(file, "{us}")?;
             fs::rename(&draft, path)
         };
-        put().map_err(|source| CommandError::CannotCreate { path: path.to_owned(), source })?;
+        // One of ours is there if an earlier process of the same number could not write it, as in a container.
+        fs::remove_file(&draft).ok();
+        put().map_err(|source| {
+            fs::remove_file(&draft).ok();
+            CommandError::CannotCreate { path: path.to_owned(), source }
+        })?;
         Ok(Self(path.to_owned()))
     }
 }
@@ -30,10 +35,17 @@ impl Pidfile {
 impl Drop for Pidfile {
     /// A successor's stays.
     fn drop(&mut self) {
-        let names_us = fs::read_to_string(&self.0).is_ok_and(|text| text.trim() == std::process::id().to_string());
-        if names_us {
-            fs::remove_file(&self.0).ok();
+        let names_us = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string());
+        let mut aside = self.0.as_os_str().to_owned();
+        aside.push(format!(".{}", std::process::id()));
+        if !names_us(&self.0) || fs::rename(&self.0, &aside).is_err() {
+            return;
         }
+        if !names_us(Path::new(&aside)) {
+            // A successor wrote it between the look and the rename.
+            fs::hard_link(&aside, &self.0).ok();
+        }
+        fs::remove_file(&aside).ok();
     }
 }
 
@@ -50,7 +62,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(ours);
         assert!(!path.exists());
+        // What a process of our number left half written.
+        let draft = folder.path().join(format!("web.pid.{}", std::process::id()));
+        fs::write(&draft, "").unwrap();
         let ours = Pidfile::write(&path).unwrap();
+        assert!(!draft.exists());
         fs::write(&path, "1\n").unwrap();
         drop(ours);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");

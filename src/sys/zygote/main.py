@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import warnings
+from functools import partial
 from os import fork, waitpid
 from time import monotonic, sleep
 
@@ -74,7 +75,9 @@ def load_worker_class(name, cfg, log):
 
 def open_log(cfg):
     try:
-        return cfg.logger_class(cfg)
+        log = cfg.logger_class(cfg)
+        log.reopen_files = partial(reopen_log_files, log.reopen_files)
+        return log
     except Exception as error:
         raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
 
@@ -227,7 +230,7 @@ class Zygote:
         # Whatever the import made of them. systemd may send SIGTERM to the whole control group: the last hooks are still to be called.
         ignore_signals((*NOT_FOR_THE_ZYGOTE, signal.SIGTERM))
         follow_into_death(settings["supervisor"], signal.SIGKILL)
-        signal.signal(signal.SIGUSR1, lambda *_: self.reopen_logs())
+        signal.signal(signal.SIGUSR1, lambda *_: self.server.log.reopen_files())
         self.title("zygote")
         gc.collect()
         gc.freeze()  # a collection in a worker would write to, and so copy, every page of the import
@@ -338,13 +341,7 @@ class Zygote:
             sys.modules["_ssl"].RAND_add(os.urandom(32), 0.0)
         close_database_connections()
         dispose(self.engines, close=False)
-        self.reopen_logs()
-
-    def reopen_logs(self):
-        try:
-            self.server.log.reopen_files()
-        except OSError as error:
-            self.server.log.warning("a log file cannot be opened again: %s", error)
+        self.server.log.reopen_files()
 
 
 def follow_into_death(parent, number):

@@ -61,6 +61,20 @@ def ignore_signals(signals):
         signal.signal(number, signal.SIG_IGN)  # with a handler, reading the terminal would never end
 
 
+def reopen_log_files(by_gunicorn):
+    """Gunicorn closes each file before it opens it again. Where that cannot be done all stay as they are, and it is told: a process
+    whose log is closed would end with the next line."""
+    from gunicorn.glogging import loggers
+    handlers = [handler for logger in loggers() for handler in logger.handlers]
+    try:
+        for path in {handler.baseFilename for handler in handlers if hasattr(handler, "baseFilename")}:
+            open(path, "a").close()
+    except OSError as error:
+        os.write(2, b"log files are not opened again, the old ones are kept: %s\n" % str(error).encode(errors="replace"))
+        return
+    by_gunicorn()
+
+
 class Supervised:
     """What all worker classes change: who they report to, and that its death means drain, not exit."""
 
