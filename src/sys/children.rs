@@ -19,6 +19,8 @@ use crate::units::{Generation, Moment, WorkerId};
 const MAX_UNCLAIMED: usize = 256;
 /// How far up a sender's parents are searched for a worker.
 const MAX_ANCESTORS: usize = 8;
+/// How long those that were killed a moment ago may take before they count as left behind.
+const LAST_BREATH: Duration = Duration::from_millis(200);
 /// How long SIGKILL may take at the end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -198,7 +200,8 @@ impl Children {
         for child in self.by_worker.values() {
             child.signal(&[Signal::KILL]);
         }
-        let give_up_at = clock::now().after(KILL_PATIENCE);
+        let (breathes_until, give_up_at) = (clock::now().after(LAST_BREATH), clock::now().after(KILL_PATIENCE));
+        own_children().into_iter().filter(|pid| Some(*pid) != successor).for_each(|pid| await_end(pid, breathes_until));
         // Killing an orphan can orphan its children to us in turn.
         loop {
             let left: Vec<Pid> = own_children().into_iter().filter(|pid| Some(*pid) != successor).collect();
@@ -215,19 +218,20 @@ impl Children {
             }
             for pid in left {
                 await_end(pid, give_up_at);
-                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-                waitid(Id::Pid(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())), flags).ok();
             }
         }
         self.by_worker.clear();
     }
 }
 
-/// Waits for the end of a child of ours, until then.
+/// Waits for the end of a child of ours, until then, and reaps it.
 fn await_end(pid: Pid, give_up_at: Moment) {
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    let left = Timespec::try_from(give_up_at.since(clock::now())).ok();
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], left.as_ref()).ok();
+    if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
+        let left = Timespec::try_from(give_up_at.since(clock::now())).ok();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], left.as_ref()).ok();
+    }
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    waitid(Id::Pid(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())), flags).ok();
 }
 
 /// Ends a process that is our child and no worker we know: its zygote died before it could tell us.

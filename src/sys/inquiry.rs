@@ -89,7 +89,7 @@ impl Inquiry {
             directory: Path::new(&question.directory),
             fds: vec![theirs.as_fd(), script.as_fd()],
             streams: output.streams(None),
-            standing: Standing { person: None, umask: None, limits: Vec::new(), cpus: None, keeps_open_files: true },
+            standing: Standing::ours(),
             listen_pid: false,
         };
         let process = spawn(&program).map_err(|error| InquiryError::Spawn(error.to_string()))?;
@@ -124,9 +124,20 @@ impl Inquiry {
     pub fn wait(mut self) -> Result<String, InquiryError> {
         loop {
             if let Some(answer) = self.read() {
+                self.end();
+                rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
                 return answer;
             }
         }
+    }
+
+    fn end(&self) {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        // Once it is reaped, its number may be another group's.
+        if waitid(WaitId::PidFd(self.process.pidfd.as_fd()), look).is_ok() {
+            kill_process_group(self.process.pid, Signal::KILL).ok();
+        }
+        pidfd_send_signal(&self.process.pidfd, Signal::KILL).ok();
     }
 
     /// Reads on; gives the answer when it has ended.
@@ -146,14 +157,8 @@ impl Inquiry {
 }
 
 impl Drop for Inquiry {
-    /// The answer has come, or nobody waits for it any more.
+    /// The answer has come, or nobody waits for it any more. It is reaped as a stranger: the kernel may take long to end it.
     fn drop(&mut self) {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        // Once it is reaped, its number may be another group's.
-        if waitid(WaitId::PidFd(self.process.pidfd.as_fd()), look).is_ok() {
-            kill_process_group(self.process.pid, Signal::KILL).ok();
-        }
-        pidfd_send_signal(&self.process.pidfd, Signal::KILL).ok();
-        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.process.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
+        self.end();
     }
 }

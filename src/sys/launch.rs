@@ -47,6 +47,9 @@ const ONLY_BY_NAME: [&str; 10] = [
 /// A zygote is replaced before a fork is asked for at most this often.
 const REPLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 
+/// Old zygotes kept for what their server hooks have started: that of the start, and that of the last reload. Each has the whole application.
+const MAX_STAYING: usize = 2;
+
 /// Whether a variable is one of those that workers inherit.
 fn is_passed(key: &OsStr, patterns: &[String]) -> bool {
     patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
@@ -74,8 +77,12 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Looks up the names in `config`.
-    pub(super) fn of(config: Arc<Config>) -> Result<Self, StandingError> {
+    /// Whom `before` found for the same names is not looked up again: that may wait for a directory server, and workers with it.
+    pub(super) fn of(config: Arc<Config>, before: Option<&Self>) -> Result<Self, StandingError> {
+        let names = |config: &Config| (config.confinement.user.clone(), config.confinement.group.clone());
+        if let Some(before) = before.filter(|before| names(&before.config) == names(&config)) {
+            return Ok(Self { config, person: before.person.clone(), home: before.home.clone() });
+        }
         let (person, home) = Person::of(&config.confinement)?.unzip();
         Ok(Self { config, person, home: home.unwrap_or_default() })
     }
@@ -199,6 +206,11 @@ impl Generations {
         self.loaded.insert(generation, Loaded { origin, zygote, announced, replaced: None });
     }
 
+    /// What the newest was loaded from.
+    pub(super) fn newest(&self) -> Option<&Origin> {
+        self.loaded.values().next_back().map(|loaded| &*loaded.origin)
+    }
+
     pub(super) fn get(&self, generation: Generation) -> Option<&Loaded> {
         self.loaded.get(&generation)
     }
@@ -211,9 +223,15 @@ impl Generations {
         if !is_last && zygote.stays() {
             zygote.tell(News::Leave);
             self.staying.push(zygote);
+            if self.staying.len() > MAX_STAYING {
+                self.staying.remove(1);
+                tracing::warn!(
+                    "what Gunicorn's hook on_reload started at an earlier reload is ended: each reload starts it again"
+                );
+            }
             return;
         }
-        let speaks = if is_last { zygote.has_hooks() } else { zygote.dismiss(News::Leave) };
+        let speaks = if is_last { zygote.calls_hooks() } else { zygote.dismiss(News::Leave) };
         if speaks {
             self.leaving.push((zygote, now.after(LAST_WORDS)));
         }
@@ -326,4 +344,30 @@ impl Generations {
 /// The listening sockets in the order in which they are passed on.
 fn passed(listeners: &Listeners) -> Vec<BorrowedFd<'_>> {
     listeners.all().iter().map(Listener::fd).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::{Machine, Surroundings};
+
+    fn config(user: &str, workers: u8) -> Arc<Config> {
+        let text = format!("workers = {workers}\n[app]\nkind = \"command\"\ncommand = [\"true\"]\nuser = \"{user}\"\n");
+        let machine = Machine::of_cores(NonZeroU16::MIN);
+        let surroundings =
+            Surroundings { web_concurrency: None, virtual_env: None, machine, directory: PathBuf::from("/srv/shop") };
+        Arc::new(Config::parse(&text, Path::new("t"), &surroundings).unwrap())
+    }
+
+    #[test]
+    fn a_user_is_looked_up_again_only_under_another_name() {
+        let us = rustix::process::geteuid().as_raw().to_string();
+        let mut before = Origin::of(config(&us, 1), None).unwrap();
+        before.home = vec![("HOME".into(), "/as/found/before".into())];
+        assert_eq!(Origin::of(config(&us, 2), Some(&before)).unwrap().home, before.home);
+        assert!(Origin::of(config("no-such-user", 1), Some(&before)).is_err());
+    }
 }

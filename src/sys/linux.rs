@@ -33,7 +33,7 @@ use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
 use super::zygote::{News, Occasion, Order, Stage};
 use crate::config::{App, Config, Readiness};
-use crate::supervisor::event::{Command, Event, Reason, Settings};
+use crate::supervisor::event::{Command, Event, Reason, Settings, Wish};
 use crate::supervisor::host::Host;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -83,6 +83,8 @@ pub struct Linux<'a> {
     early: BTreeMap<WorkerId, Vec<Signal>>,
     successor: Option<Successor>,
     events: VecDeque<Event>,
+    /// Somebody asked for the end of the service.
+    ends: bool,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
     /// The place and origin of every worker that was ordered and has not ended.
@@ -111,6 +113,7 @@ impl<'a> Linux<'a> {
             early: BTreeMap::new(),
             successor: None,
             events,
+            ends: false,
             adopted: false,
             ordered: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -145,7 +148,7 @@ impl<'a> Linux<'a> {
     fn loaded(&mut self, generation: Generation, loaded: Result<Arc<Config>, String>) {
         let occasion = if generation == Generation::FIRST { Occasion::Start } else { Occasion::Reload };
         let result = loaded.and_then(|config| {
-            let origin = Origin::of(config).map_err(|error| error.to_string())?;
+            let origin = Origin::of(config, self.generations.newest()).map_err(|error| error.to_string())?;
             if let Some(uid) = origin.stranger() {
                 self.notify.give_to(uid).map_err(|error| error.to_string())?;
             }
@@ -282,6 +285,7 @@ impl<'a> Linux<'a> {
             Heard::ChildEnded => None,
         }));
         self.events.extend(self.around.inbox.take());
+        self.ends |= self.events.iter().any(asks_for_the_end);
         let now = clock::now();
         self.generations.see_off(now);
         self.hear_inquiries();
@@ -344,6 +348,10 @@ impl<'a> Linux<'a> {
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         sleep(&fds, until);
     }
+}
+
+const fn asks_for_the_end(event: &Event) -> bool {
+    matches!(event, Event::Asked(Wish::Stop(_)) | Event::Requested { wish: Wish::Stop(_), .. })
 }
 
 /// Sleeps until one of `fds` can be read or `until` has come.

@@ -142,7 +142,8 @@ pub(super) struct Zygote {
     asked: Vec<WorkerId>,
     /// What its hooks are to be called for.
     news: VecDeque<News>,
-    has_hooks: bool,
+    /// Gunicorn's own settings, with which server hooks may come.
+    has_gunicorn_settings: bool,
 }
 
 /// What a zygote is started with.
@@ -176,10 +177,19 @@ impl Zygote {
             listen_pid: false,
         };
         let process = spawn(&program)?;
-        let has_hooks = birth.app.gunicorn.is_some();
+        let has_gunicorn_settings = birth.app.gunicorn.is_some();
         let (queued, asked, news) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let zygote =
-            Self { channel, process, stage: Stage::Importing, has_imported: false, stays: false, queued, asked, news, has_hooks };
+        let zygote = Self {
+            channel,
+            process,
+            stage: Stage::Importing,
+            has_imported: false,
+            stays: false,
+            queued,
+            asked,
+            news,
+            has_gunicorn_settings,
+        };
         send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
     }
@@ -207,9 +217,9 @@ impl Zygote {
         Ok(())
     }
 
-    /// Tells what its hooks are called for. One that has none is told nothing.
+    /// Tells what its hooks are called for. One without Gunicorn's settings has none and is told nothing.
     pub(super) fn tell(&mut self, news: News) {
-        if self.has_hooks && self.stage != Stage::Dead && self.news.len() < MAX_NEWS {
+        if self.has_gunicorn_settings && self.stage != Stage::Dead && self.news.len() < MAX_NEWS {
             self.news.push_back(news);
             self.flush();
         }
@@ -218,7 +228,7 @@ impl Zygote {
     /// Asks it to leave by itself, for the sake of its hooks. Returns whether it will, so that it is worth waiting for.
     pub(super) fn dismiss(&mut self, news: News) -> bool {
         self.tell(news);
-        self.has_hooks()
+        self.calls_hooks()
     }
 
     /// Whether it goes on, for what its hooks have started, when no worker needs it any more.
@@ -226,9 +236,9 @@ impl Zygote {
         self.stays && self.stage == Stage::Imported
     }
 
-    /// Whether it has hooks that it can call.
-    pub(super) fn has_hooks(&self) -> bool {
-        self.has_hooks && self.stage == Stage::Imported
+    /// Whether it can call Gunicorn's server hooks, if there are any.
+    pub(super) fn calls_hooks(&self) -> bool {
+        self.has_gunicorn_settings && self.stage == Stage::Imported
     }
 
     /// Whether it has ended within this time.
@@ -368,11 +378,9 @@ fn send(channel: &OwnedFd, message: &serde_json::Value, fds: &[BorrowedFd<'_>]) 
 }
 
 impl Drop for Zygote {
-    /// Nobody needs it any more. Its workers do not: they are our children.
+    /// Nobody needs it any more. Its workers do not: they are our children. It is reaped as a stranger: the kernel may take long to end it.
     fn drop(&mut self) {
         self.end();
-        // By its pidfd: the pid may be another's if it was reaped already.
-        rustix::io::retry_on_intr(|| waitid(self.by_pidfd(), WaitIdOptions::EXITED)).ok();
     }
 }
 

@@ -260,6 +260,42 @@ fn a_dead_zygote_is_replaced_before_a_fork_needs_it() {
     assert_eq!(running.stop(), End::Code(0));
 }
 
+/// Server hooks that note the end, and start a thread at the start and at each reload.
+const THREADED: &str = r#"
+import threading
+def when_ready(server):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+def on_reload(server):
+    when_ready(server)
+def on_exit(server):
+    open("ended", "w").close()
+"#;
+
+/// As systemd does it: SIGTERM for the whole control group.
+#[test]
+fn last_hooks_are_called_when_the_zygote_is_told_to_stop_too() {
+    let mut running = small(&["-c", "conf.py"]).file("conf.py", THREADED).ready();
+    let workers = running.workers();
+    let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
+    send(zygote, Signal::TERM);
+    assert_eq!(running.stop(), End::Code(0));
+    assert!(running.directory().join("ended").exists(), "{}", running.said());
+    assert!(!running.said().contains("starting another"), "{}", running.said());
+    assert!(!running.said().contains("left behind"), "{}", running.said());
+}
+
+#[test]
+fn threads_of_reload_hooks_keep_only_the_first_and_the_last_zygote() {
+    let mut running = small(&["-c", "conf.py"]).file("conf.py", THREADED).ready();
+    for reload in 1..=4 {
+        running.signal(Signal::HUP);
+        running.await_log_times("reload finished", reload);
+    }
+    running.await_log_times("an earlier reload is ended", 2);
+    running.await_children("three zygotes", |children| children.len() == 2 + 3);
+    assert_eq!(running.stop(), End::Code(0));
+}
+
 fn site() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/wagtail")
 }

@@ -142,6 +142,23 @@ fn a_root_that_stays_root_takes_a_group() {
     assert_eq!(running.stop(), End::Code(0));
 }
 
+#[test]
+fn a_hook_that_may_not_signal_the_supervisor_is_told_so() {
+    if root::is_missing() {
+        return;
+    }
+    let app = format!(
+        "user = \"nobody\"\nenv = {{ PYTHONPATH = \"{}\" }}\ngunicorn = [\"-c\", \"conf.py\"]",
+        parts::packages().display()
+    );
+    let hook = "def when_ready(server):\n    server.reload()\n";
+    let service = python(&app).file("conf.py", hook).replacing(parts::python(), Path::new("/usr/bin/python3"));
+    let mut running = service.start();
+    running.await_end();
+    let told = format!("server.reload(): this process runs as user {NOBODY} and may not signal the supervisor");
+    assert!(running.said().contains(&told), "{}", running.said());
+}
+
 /// What the application writes on the zygote's channel must not make a root signal others.
 #[test]
 fn a_zygote_cannot_name_a_process_that_is_not_a_worker() {

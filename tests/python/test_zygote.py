@@ -198,13 +198,15 @@ class Life(ZygoteTest):
                     supervisor.listen_to_workers(2.0)
                 self.assertEqual(self.get(supervisor)[0], "hello")
 
-    def test_the_zygote_is_not_for_the_terminal_but_for_sigterm(self):
+    def test_the_zygote_takes_no_signals_and_leaves_with_the_supervisor(self):
         supervisor = self.imported(app="rude:application")
-        for name in ("INT", "QUIT", "HUP", "WINCH", "USR1", "USR2", "TTIN", "TTOU"):
+        for name in ("INT", "QUIT", "HUP", "TERM", "WINCH", "USR1", "USR2", "TTIN", "TTOU"):
             supervisor.zygote.send_signal(getattr(signal, "SIG" + name))
-        supervisor.fork_ready(1)
-        supervisor.zygote.terminate()
-        self.assertEqual(supervisor.zygote.wait(5), -signal.SIGTERM)
+        pid = supervisor.fork_ready(1)
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(supervisor.exit_code(pid), 0)
+        supervisor.control.close()
+        self.assertEqual(supervisor.zygote.wait(5), 0)
 
     def test_workers_ignore_what_is_not_for_them(self):
         for worker_class in CLASSES:

@@ -69,7 +69,7 @@ impl Linux<'_> {
         let reason = "the zygote ended before it forked".to_owned();
         self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
         // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
-        if self.generations.may_replace_at_once(generation, clock::now()) {
+        if !self.ends && self.generations.may_replace_at_once(generation, clock::now()) {
             self.replace_zygote(generation).ok();
         }
     }

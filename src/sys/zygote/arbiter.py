@@ -59,11 +59,18 @@ class Server:
         for pid in list(self.WORKERS):
             os.kill(pid, number)
 
+    def ask(self, number, command):
+        try:
+            os.kill(self.pid, number)
+        except PermissionError:
+            told = "server.%s(): this process runs as user %d and may not signal the supervisor, which is another's; use tuningfork ctl %s"
+            raise PermissionError(told % (command, os.geteuid(), command)) from None
+
     def reload(self):
-        os.kill(self.pid, signal.SIGHUP)
+        self.ask(signal.SIGHUP, "reload")
 
     def stop(self, graceful=True):
-        os.kill(self.pid, signal.SIGTERM if graceful else signal.SIGQUIT)
+        self.ask(signal.SIGTERM if graceful else signal.SIGQUIT, "stop")
 
     halt = stop
 

@@ -93,15 +93,13 @@ def adjust(cfg, settings):
     values = {
         "workers": settings["workers"],
         "timeout": int(settings["timeout"]),
-        "max_requests": settings.get("max_requests", 0),
-        "max_requests_jitter": settings.get("max_requests_jitter", 0),
+        **{key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings},
         "graceful_timeout": max(1, int(settings["graceful_timeout"])),
         "threads": connections if name == "gthread" else 1,
         "worker_connections": limits.get(name, connections),
         "preload_app": settings["preload"],
         "reuse_port": False,
     }
-    values.update({key: settings[key] for key in ("max_requests", "max_requests_jitter") if key in settings})
     if os.geteuid() != 0:
         values["initgroups"] = False  # that needs root, and a supervisor that was told so has done it
     for key, value in values.items():
@@ -208,7 +206,7 @@ class Zygote:
     """Everything workers have in common, made once."""
 
     def __init__(self, settings):
-        follow_into_death(settings["supervisor"])
+        follow_into_death(settings["supervisor"], signal.SIGTERM)
         self.settings = settings
         settings["sockets"] = range(FIRST_LISTENER, FIRST_LISTENER + settings["listeners"])
         for descriptor in (CONTROL, *settings["sockets"]):
@@ -229,8 +227,9 @@ class Zygote:
         self.works_of_hooks = started_by(lambda: call_hooks(self.server, settings))
         self.engines = find_engines()
         self.close_connections()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the import made of them
-        ignore_signals(NOT_FOR_THE_ZYGOTE)
+        # Whatever the import made of them. systemd may send SIGTERM to the whole control group: the last hooks are still to be called.
+        ignore_signals((*NOT_FOR_THE_ZYGOTE, signal.SIGTERM))
+        follow_into_death(settings["supervisor"], signal.SIGKILL)
         signal.signal(signal.SIGUSR1, lambda *_: self.server.log.reopen_files())
         self.title("zygote")
         gc.collect()
@@ -345,9 +344,9 @@ class Zygote:
         self.server.log.reopen_files()
 
 
-def follow_into_death(parent):
-    """Asks for SIGTERM when the parent dies, and leaves if it is dead already."""
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def follow_into_death(parent, number):
+    """Asks for this signal when the parent dies, and leaves if it is dead already."""
+    libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(EXIT_BOOT)
 
@@ -367,7 +366,7 @@ def wait_for_adoption(supervisor):
     give_up_at = monotonic() + ADOPTION_SECONDS
     while os.getppid() != supervisor and monotonic() < give_up_at and lives(supervisor):
         sleep(0.0005)
-    follow_into_death(supervisor)  # asked for earlier, it would come when the process in between exits
+    follow_into_death(supervisor, signal.SIGTERM)  # asked for earlier, it would come when the process in between exits
     os.setpgid(0, 0)
     os.close(control.detach())
 
@@ -379,6 +378,7 @@ def fork_orphan():
     """
     flush()  # or each worker would write it again
     reader, writer = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the zygote's way with it is not a worker's
     try:
         between = fork()
         if between == 0:
@@ -388,6 +388,7 @@ def fork_orphan():
                 told = -error.errno
             if told == 0:
                 os.close(writer)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 return 0
             os.write(writer, b"%d" % told)
             os._exit(0)
@@ -396,6 +397,7 @@ def fork_orphan():
         told = int(os.read(reader, 32) or b"-%d" % errno.ECHILD)
     finally:
         os.close(reader)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if told < 0:
         raise OSError(-told, os.strerror(-told))
     return told

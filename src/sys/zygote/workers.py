@@ -291,8 +291,6 @@ def asgi_class():
 def of_the_user(theirs, name):
     """A class that Gunicorn's settings name. Where it extends one of Gunicorn's, what it changes comes before what we change."""
     family = family_of(theirs)
-    if dotted(theirs) in FAMILIES:
-        return WORKER_CLASSES[name]()
     if hasattr(theirs, "setup"):
         theirs.setup()
     if family is None:
