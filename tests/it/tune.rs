@@ -84,7 +84,7 @@ fn the_demo_recommends_something_better_than_the_rule_of_thumb_and_can_be_resume
     let folder = Folder::new();
     let said = folder.run_alone("tune --demo --json result.json --journal journal.jsonl");
     said.assert_code(0);
-    said.assert_out(&["# workers conns req/s p50 p90 p99 errors CPU low memory", " baseline ", "Recommended: "]);
+    said.assert_out(&["# workers conns req/s p50 p90 p99 errors CPU low memory", " baseline ", "Recommended"]);
     let report = json(&folder, "result.json");
     assert_demo_report(&report, &said);
     let found: Vec<_> = trials(&report)
