@@ -165,7 +165,8 @@ fn kill(folder: &Folder, arguments: &str, after: usize) -> Said {
 fn a_study_killed_again_and_again_goes_on_to_its_end_and_leaves_no_worker() {
     let folder = folder(["/work?cpu_us=200&wait_ms=20"; 200]);
     let mut before = Vec::new();
-    for kills in 1..=3 {
+    // A study may be at its end after three trials.
+    for kills in 1..=2 {
         let arguments = format!("{TUNE} --budget 300s{}", if kills == 1 { "" } else { " --resume" });
         let said = kill(&folder, &arguments, kills);
         assert_eq!(said.end, End::Signal(9), "{said}");
