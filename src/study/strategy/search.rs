@@ -1,7 +1,8 @@
-//! What to try after the opening: where the best is predicted, then a race of the best so far against its neighbours, then the best once more.
+//! What to try after the opening: where the best is predicted, other ways to keep workers to cores, then a race of the best so far against its neighbours, then the best once more.
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
+use crate::study::strategy::arms::arms;
 use crate::study::strategy::{again, at_rate, has_room};
 use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
@@ -40,7 +41,7 @@ impl<'a> Search<'a> {
     /// A candidate that may be better than the best so far.
     pub(super) fn promising(&self) -> Option<Suggestion> {
         match self.study.objective {
-            Objective::Capacity => self.jump().or_else(|| self.race()),
+            Objective::Capacity => self.jump().or_else(|| self.arm()).or_else(|| self.race()),
             Objective::Latency { .. } | Objective::Cost { .. } => at_rate::suggest(self.study),
         }
     }
@@ -56,7 +57,10 @@ impl<'a> Search<'a> {
             |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
         let good = predicted.iter().filter(|(_, capacity)| *capacity >= AS_GOOD * best);
         let chosen = good.min_by(|one, other| size(one.0).total_cmp(&size(other.0)))?;
-        (!self.is_near_a_trial(chosen.0)).then(|| self.measure(*chosen, Purpose::Jump))
+        // Which cores workers keep to is not predicted.
+        let affinity = self.standing.leader().map_or(self.study.space.affinity, |leader| leader.candidate.affinity);
+        let jump = (Candidate { affinity, ..chosen.0 }, chosen.1);
+        (!self.is_near_a_trial(jump.0)).then(|| self.measure(jump, Purpose::Jump))
     }
 
     /// A step that is not more than this many times away is no jump: the race sees to it.
@@ -87,13 +91,24 @@ impl<'a> Search<'a> {
             let best = predicted.iter().map(|(_, predicted)| *predicted).max_by(f64::total_cmp)?;
             let promising = predicted.into_iter().filter(|(_, predicted)| *predicted >= HOPELESS * best.max(capacity));
             let chosen = promising.rev().max_by(|one, other| promise(one).total_cmp(&promise(other)))?;
-            let held = self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
-            if held {
-                return Some(self.measure(chosen, Purpose::Neighbour));
-            }
-            let task = Task::Challenge { rate: RAISE * capacity };
-            Some(Suggestion { task, ..self.measure(chosen, Purpose::Challenge) })
+            Some(self.pursue(chosen, capacity))
         })
+    }
+
+    /// Another way to keep workers to cores that was not settled yet. Nothing predicts what it does.
+    pub(super) fn arm(&self) -> Option<Suggestion> {
+        let leader = self.standing.leader()?;
+        let mut open = arms(self.study, leader.candidate).into_iter().filter(|arm| self.fits(*arm) && !self.is_done(*arm));
+        open.next().map(|arm| self.pursue((arm, leader.capacity()), leader.capacity()))
+    }
+
+    /// A challenge to hold a little more than `capacity`, or the measurement of what held one.
+    fn pursue(&self, chosen: (Candidate, f64), capacity: f64) -> Suggestion {
+        if self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds)) {
+            return self.measure(chosen, Purpose::Neighbour);
+        }
+        let task = Task::Challenge { rate: RAISE * capacity };
+        Suggestion { task, ..self.measure(chosen, Purpose::Challenge) }
     }
 
     fn fits(&self, candidate: Candidate) -> bool {
@@ -146,7 +161,7 @@ pub(super) fn neighbours(centre: Candidate, factor: f64) -> Vec<Candidate> {
         [(1.0, factor), (factor, 1.0 / factor), (1.0, 1.0 / factor), (1.0 / factor, factor), (factor, 1.0), (1.0 / factor, 1.0)];
     let around = moves.into_iter().filter_map(|(up, along)| {
         let workers = Workers::new(scaled(u32::from(centre.workers.get()), up))?;
-        Some(Candidate { workers, connections: Connections::new(scaled(centre.connections.get(), along))? })
+        Some(Candidate { workers, connections: Connections::new(scaled(centre.connections.get(), along))?, ..centre })
     });
     around.filter(|candidate| *candidate != centre).collect()
 }
