@@ -35,15 +35,15 @@ fn cores_of(pid: u32) -> String {
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default().trim().to_owned()
 }
 
-/// Waits until the study runs workers on one core each, of which they have at least two.
+/// Waits until the study runs workers that keep to different parts of the cores that we may use.
 fn await_bound_workers(study: &mut Working) {
-    let pid = study.pid();
+    let (pid, all) = (study.pid(), cores_of(std::process::id()));
     study.wait("workers on cores of their own", |_| {
-        let mut single: Vec<String> = children(pid).into_iter().map(cores_of).collect();
-        single.retain(|cores| cores.parse::<u32>().is_ok());
-        single.sort();
-        single.dedup();
-        (single.len() > 1).then_some(())
+        let mut parts: Vec<String> = children(pid).into_iter().map(cores_of).collect();
+        parts.retain(|cores| !cores.is_empty() && *cores != all);
+        parts.sort();
+        parts.dedup();
+        (parts.len() > 1).then_some(())
     });
 }
 

@@ -184,7 +184,9 @@ fn beside_the_rule(report: &Report) -> Option<String> {
     let (name, what) = (short(rule.candidate), goal::name(report.objective, &report.slo));
     Some(match (rule.amount, rule.ratio) {
         (None, _) => format!("Gunicorn's rule of thumb, {name}, does not meet the objective."),
-        (Some(_), None) => format!("Gunicorn's rule of thumb, {name}, was measured only while something disturbed it."),
+        (Some(_), None) => format!(
+            "Gunicorn's rule of thumb, {name}, cannot be compared: something disturbed every trial of it or of what is recommended."
+        ),
         (Some(_), Some(ratio)) => {
             let seen = if ratio.contains(1.0) { "No difference seen beside" } else { "Beside" };
             format!(

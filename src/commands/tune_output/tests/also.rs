@@ -68,7 +68,7 @@ fn the_rule_of_thumb_is_told_beside_what_is_recommended() {
         @r"
     Beside Gunicorn's rule of thumb, 5 × 10: 1.32 (1.20 to 1.45) times its req/s, by trials that were not made in turn.
     No difference seen beside Gunicorn's rule of thumb, 5 × 10: 1.02 (0.93 to 1.12) times its req/s, by trials that were not made in turn.
-    Gunicorn's rule of thumb, 5 × 10, was measured only while something disturbed it.
+    Gunicorn's rule of thumb, 5 × 10, cannot be compared: something disturbed every trial of it or of what is recommended.
     Gunicorn's rule of thumb, 5 × 10, does not meet the objective.
     "
     );
