@@ -81,7 +81,7 @@ mod tests {
         let app = &APPS[1];
         assert_eq!(studied(app, 5, 1, |_, _| ()).rule, None, "it is the baseline");
         let only_the_rule = studied(app, 1, 1, |purpose, found| {
-            if purpose != Purpose::Folk && purpose != Purpose::Baseline && purpose != Purpose::Confirm {
+            if matches!(purpose, Purpose::Jump | Purpose::Neighbour) {
                 found.capacity = 0.0;
             }
         });

@@ -1,8 +1,6 @@
 //! Which ways of keeping workers to cores are tried beside the best so far, where that varies: each that makes a difference, once, with as many
 //! workers on every core. What follows from one that wins is the race's.
 
-use std::iter;
-
 use crate::config::Affinity;
 use crate::study::{Candidate, Dimensions, Space, Study};
 use crate::units::{Connections, Workers};
@@ -30,14 +28,19 @@ fn layout(affinity: Affinity, workers: Workers, space: &Space) -> Affinity {
     if affinity == Affinity::Spread && enough { Affinity::Pin } else { affinity }
 }
 
-/// `leader` with its workers on cores so, and with no core that has a worker more than another: that one would bind. As many connections in all,
-/// or a little fewer.
+/// Whether no core has a worker more than another, where workers keep to cores: that core would bind.
+pub(super) fn is_even(space: &Space, candidate: Candidate) -> bool {
+    let (workers, cores) = (candidate.workers.get(), space.cores.get());
+    matches!(candidate.affinity, None | Some(Affinity::None)) || workers <= cores || workers.is_multiple_of(cores)
+}
+
+/// `leader` with its workers on cores so, evenly. As many connections in all, or a little fewer.
 fn evenly(space: &Space, leader: Candidate, affinity: Affinity) -> Option<Candidate> {
     let (workers, cores) = (leader.workers.get(), space.cores.get());
     let even = |count: u16| count / cores * cores;
     let counts =
         if affinity == Affinity::None || workers <= cores { [workers; 2] } else { [even(workers + cores / 2), even(workers)] };
-    let sized = counts.into_iter().filter_map(|count| {
+    let mut sized = counts.into_iter().filter_map(|count| {
         let each = match space.dimensions {
             Dimensions::WorkersOnly => Connections::ONE,
             Dimensions::WorkersAndConnections => {
@@ -47,7 +50,7 @@ fn evenly(space: &Space, leader: Candidate, affinity: Affinity) -> Option<Candid
         };
         Some(Candidate { workers: Workers::new(count.into())?, connections: each, affinity: Some(affinity) })
     });
-    sized.chain(iter::once(Candidate { affinity: Some(affinity), ..leader })).find(|candidate| space.allows(*candidate))
+    sized.find(|candidate| space.allows(*candidate))
 }
 
 #[cfg(test)]
@@ -92,22 +95,23 @@ mod tests {
 
     #[test]
     fn where_it_gains_nothing_it_costs_a_trial_or_two() {
+        let mut cheap = 0;
         for app in &APPS {
-            let mut spent = 0;
             for seed in 0..10 {
                 let (study, report) = studied(app, Affinity::None, 1.0, seed);
-                spent += tried(&study, Affinity::Spread) + tried(&study, Affinity::Pin);
+                cheap += usize::from(tried(&study, Affinity::Spread) + tried(&study, Affinity::Pin) <= 2);
                 assert!(
                     study.trials().len() <= study.pace.effort().trials + 2 * study.pace.effort().most_pairs,
                     "{:?}",
                     report.stop
                 );
                 assert!(tried(&study, Affinity::Spread) > 0 || report.stop == Stop::Budget, "{}: {:?}", app.name, report.stop);
+                assert!(study.trials().iter().all(|trial| is_even(&study.space, trial.suggestion.candidate)));
                 let short = app.regret(report.recommended.map(|chosen| Candidate { affinity: None, ..chosen }));
                 assert!(short < 0.15, "{}: {short}", app.name);
             }
-            assert!(spent < 60, "{}: {spent} trials in 10 studies", app.name);
         }
+        assert!(cheap > 50, "{cheap} of 80");
     }
 
     #[test]

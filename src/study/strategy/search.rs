@@ -2,7 +2,7 @@
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
-use crate::study::strategy::arms::arms;
+use crate::study::strategy::arms::{arms, is_even};
 use crate::study::strategy::{again, at_rate, has_room};
 use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
@@ -49,18 +49,19 @@ impl<'a> Search<'a> {
     /// Among those predicted best, the one with the fewest slots and workers near cores + 1.
     fn jump(&self) -> Option<Suggestion> {
         let model = self.model.as_ref().filter(|_| self.study.count(Purpose::Jump) < self.study.pace.effort().jumps)?;
-        let fitting = self.study.space.candidates().into_iter().filter(|candidate| model.fits(&self.study.space, *candidate));
+        let space = &self.study.space;
+        // Which cores workers keep to is not predicted.
+        let affinity = self.standing.leader().map_or(space.affinity, |leader| leader.candidate.affinity);
+        let candidates = space.candidates().into_iter().map(|candidate| Candidate { affinity, ..candidate });
+        let fitting = candidates.filter(|candidate| model.fits(space, *candidate) && is_even(space, *candidate));
         let predicted: Vec<(Candidate, f64)> = fitting.map(|candidate| (candidate, model.capacity(candidate))).collect();
         let best = predicted.iter().map(|(_, capacity)| *capacity).max_by(f64::total_cmp)?;
-        let near = self.study.space.cpu() + 1.0;
+        let near = space.cpu() + 1.0;
         let size =
             |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
         let good = predicted.iter().filter(|(_, capacity)| *capacity >= AS_GOOD * best);
         let chosen = good.min_by(|one, other| size(one.0).total_cmp(&size(other.0)))?;
-        // Which cores workers keep to is not predicted.
-        let affinity = self.standing.leader().map_or(self.study.space.affinity, |leader| leader.candidate.affinity);
-        let jump = (Candidate { affinity, ..chosen.0 }, chosen.1);
-        (!self.is_near_a_trial(jump.0)).then(|| self.measure(jump, Purpose::Jump))
+        (!self.is_near_a_trial(chosen.0)).then(|| self.measure(*chosen, Purpose::Jump))
     }
 
     /// A step that is not more than this many times away is no jump: the race sees to it.
@@ -84,7 +85,8 @@ impl<'a> Search<'a> {
             let near = neighbours(leader.candidate, factor);
             let open = near
                 .into_iter()
-                .filter(|candidate| self.study.space.allows(*candidate) && self.fits(*candidate) && !self.is_done(*candidate));
+                .filter(|candidate| self.study.space.allows(*candidate) && is_even(&self.study.space, *candidate))
+                .filter(|candidate| self.fits(*candidate) && !self.is_done(*candidate));
             // A testbed that tells nothing but capacities allows no prediction: then all are as promising.
             let predict = |candidate| self.model.as_ref().map_or(capacity, |model| model.capacity(candidate));
             let predicted: Vec<(Candidate, f64)> = open.map(|candidate| (candidate, predict(candidate))).collect();
