@@ -11,7 +11,7 @@ use crate::support::shop;
 
 const CONFIG: &str = r#"
 workers = "auto"
-connections = 10
+connections = 1
 [app]
 kind = "command"
 command = ["@PROGRAM@", "demo-worker", "--connections", "{connections}"]
@@ -19,7 +19,10 @@ command = ["@PROGRAM@", "demo-worker", "--connections", "{connections}"]
 address = "unix:@DIR@/web.sock"
 "#;
 
-const TUNE: &str = "tune --traffic traffic.jsonl --quick --also affinity --budget 300s --json result.json";
+const TUNE: &str = "tune --traffic traffic.jsonl --quick --also affinity --max-workers 4 --budget 300s --json result.json";
+
+/// What mostly waits is held however busy the cores are, so that there is something to find.
+const WAITS: &str = "/work?wait_ms=20";
 
 fn recording(target: &str) -> String {
     let line = |number: u32| {
@@ -61,8 +64,8 @@ fn commands_are_tried_on_cores_of_their_own_and_the_word_is_written() {
     if is_on_one_core() {
         return;
     }
-    let folder = Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording("/work?cpu_us=2000"));
-    let mut study = folder.start(&format!("{TUNE} --write"));
+    let folder = Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording(WAITS));
+    let mut study = folder.start_alone(&format!("{TUNE} --max-connections 2 --write"));
     await_bound_workers(&mut study);
     let said = study.finish();
     said.assert_code(0);
@@ -85,7 +88,7 @@ fn python_workers_are_tried_on_cores_of_their_own() {
     let config = shop::config("sync").replace("workers = 2", "workers = \"auto\"").replace("@LISTEN@", "127.0.0.1:0");
     let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording("/"));
     shop::seed(folder.directory());
-    let mut study = folder.start(TUNE);
+    let mut study = folder.start_alone(TUNE);
     await_bound_workers(&mut study);
     study.signal(Signal::INT);
     study.finish().assert_code(130);
