@@ -57,7 +57,8 @@ fn evenly(space: &Space, leader: Candidate, affinity: Affinity) -> Option<Candid
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, App, run};
-    use crate::study::{ChallengeRace, Outcome, Pace, Purpose, Report, Stop};
+    use crate::study::{ChallengeRace, Objective, Outcome, Pace, Purpose, Report, Stop};
+    use crate::units::Rate;
 
     /// A study of `app` where workers on cores of their own do `gain` times as much.
     fn studied(app: &App, configured: Affinity, gain: f64, seed: u64) -> (Study, Report) {
@@ -112,6 +113,22 @@ mod tests {
             }
         }
         assert!(cheap > 50, "{cheap} of 80");
+    }
+
+    #[test]
+    fn a_lower_latency_is_looked_for_on_other_cores_too() {
+        let (app, faster) = (&APPS[4], APPS[4].faster(2.0));
+        let (mut study, mut host, mut bound_host) =
+            (app.study(Pace::Normal), app.host(Pace::Normal, 3), faster.host(Pace::Normal, 3));
+        study.space.affinity = Some(Affinity::None);
+        study.objective = Objective::Latency { at: Rate::new(0.5 * app.best()).unwrap() };
+        let stop = run(&ChallengeRace, &mut study, |suggestion| match suggestion.candidate.affinity {
+            Some(Affinity::None) | None => host.run(suggestion),
+            Some(Affinity::Spread | Affinity::Pin) => bound_host.run(suggestion),
+        });
+        let chosen = Report::new(&study, stop).recommended.unwrap();
+        assert!(chosen.affinity != Some(Affinity::None), "{chosen:?}");
+        assert_eq!(study.count(Purpose::Challenge), 0);
     }
 
     #[test]
