@@ -250,7 +250,7 @@ fn record_live_passes_on_what_it_does_not_understand() {
         assert!(said.contains(reason), "{reason}: {said}");
     }
     // Which connections go through the tap is the kernel's choice: perhaps none of those that can be recorded.
-    let written = std::fs::read_to_string(running.directory().join("live.jsonl")).expect("read the recording");
+    let written = std::fs::read_to_string(running.directory().join("live.jsonl")).unwrap_or_default();
     assert!(written.lines().skip(1).all(|line| line.contains(r#""u":"/ok""#)), "{written}");
     assert_eq!(running.stop(), End::Code(0));
 }
@@ -386,10 +386,87 @@ fn record_live_refuses_a_service_of_another_network() {
         let mut tap = Watched::start(command, Journal::default());
         assert_eq!(tap.await_end(), End::Code(code), "{}", tap.said());
         assert_eq!(tap.said().contains("is in another network namespace"), on_tcp, "{}", tap.said());
-        assert_eq!(running.directory().join("live.jsonl").exists(), !on_tcp);
+        assert!(!running.directory().join("live.jsonl").exists());
+        assert_eq!(tap.said().contains("no request was recorded"), !on_tcp, "{}", tap.said());
         assert_eq!(running.get("/ok").status, 200);
         assert_eq!(running.stop(), End::Code(0));
     }
+}
+
+#[test]
+fn record_live_refuses_a_path_that_leads_elsewhere() {
+    let may_mount = Command::new("unshare").args(["--mount", "--", "true"]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        // A test's own output is shown only where it fails, so this goes past it.
+        let _ = writeln!(std::io::stderr(), "record_live: NOT TESTED: no new mount namespace is allowed here");
+        return;
+    }
+    let mut running = Service::with_config(&demo(20)).ready();
+    let (directory, Address::Unix(path)) = (running.directory().to_owned(), running.address().clone()) else {
+        panic!("invariant: a unix socket")
+    };
+    let (nothing, other) = (directory.join("nothing"), directory.join("other.sock"));
+    std::fs::write(&nothing, "").expect("write a file");
+    let _other = std::os::unix::net::UnixListener::bind(&other).expect("bind");
+    for (there, reason) in [(nothing, "cannot be connected to from here"), (other, "is not the service's socket here")] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-c", "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"", "sh"]);
+        command.arg(there).arg(&path).arg(env!("CARGO_BIN_EXE_tuningfork"));
+        command.args(["record", "live", "--duration", "100ms", "-c"]).arg(directory.join("tuningfork.toml"));
+        command.arg("-o").arg(directory.join("live.jsonl"));
+        let mut tap = Watched::start(command, Journal::default());
+        assert_eq!(tap.await_end(), End::Code(1), "{}", tap.said());
+        assert!(tap.said().contains(reason), "{}", tap.said());
+        assert!(!directory.join("live.jsonl").exists());
+        assert_eq!(running.get("/ok").status, 200);
+    }
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn record_live_ends_when_its_path_is_gone() {
+    let mut running = Service::with_config(&demo(20)).ready();
+    let Address::Unix(path) = running.address().clone() else { panic!("invariant: a unix socket") };
+    let mut tap = tap(&running, "--share 1");
+    // By another name the clients still find it.
+    let moved = path.with_extension("moved");
+    std::fs::rename(&path, &moved).expect("rename the socket");
+    let clients = Hammer {
+        address: Address::Unix(moved.clone()),
+        path: "/ok".to_owned(),
+        clients: 2,
+        requests: usize::MAX,
+        reuse: Reuse::Never,
+    };
+    let clients = clients.start();
+    assert_eq!(tap.await_end(), End::Code(0), "{}", tap.said());
+    let tally = clients.finish();
+    let lost: usize = tally.iter().filter(|(outcome, _)| **outcome != Outcome::Ok).map(|(_, count)| count).sum();
+    assert_eq!(lost, 1, "{tally:?}");
+    assert!(tap.said().contains("cannot be connected to any more"), "{}", tap.said());
+    std::fs::rename(&moved, &path).expect("rename the socket");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn record_live_loses_no_answer_to_a_request_that_nobody_reads() {
+    let mut running = shop_service("sync").ready();
+    let mut tap = tap(&running, "--share 1");
+    let head = "POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 2000000\r\n\r\n";
+    let body = vec![b'x'; 2_000_000];
+    for request in 0..60 {
+        let mut client = Client::connect(running.address(), ANSWER_WITHIN).expect("connect");
+        client.send(head.as_bytes()).expect("send");
+        // The worker closes the connection before it has read this.
+        let _ = client.send(&body);
+        let reply = client.receive().unwrap_or_else(|error| panic!("request {request}: {error}\n{}", tap.said()));
+        assert_eq!(reply.status, 404, "{}", reply.text());
+    }
+    let said = end(&mut tap);
+    let through =
+        said.lines().find_map(|line| line.trim().strip_prefix("unix sockets: ")?.split(';').next()?.parse::<u32>().ok());
+    assert!(through.is_some_and(|through| through > 0), "{said}");
+    assert_eq!(running.stop(), End::Code(0));
 }
 
 #[test]

@@ -119,7 +119,13 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
         let _ = fs::remove_file(&options.output);
         LiveError::from(error)
     })?;
-    let told = format!("{}: {account}", options.output.display());
+    let told = if account.recorded == 0 {
+        // No command reads a file without a request, and the name should be free for another attempt.
+        let _ = fs::remove_file(&options.output);
+        format!("no request was recorded, so there is no {}: {account}", options.output.display())
+    } else {
+        format!("{}: {account}", options.output.display())
+    };
     match written {
         Ok(()) => Ok(told),
         Err(error) => {
