@@ -142,6 +142,8 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
     for (sampler, listener) in samplers.iter().zip(&listeners) {
         sampler.try_out(listener).await?;
     }
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
+    tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     drop(listeners);
     let (began, before) = (clock::now(), tcp_accepted());
     let mut tasks = JoinSet::new();
