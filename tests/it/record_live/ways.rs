@@ -116,7 +116,8 @@ fn a_path_that_is_gone_ends_it() {
     assert_eq!(tap.await_end(), End::Code(0), "{}", tap.said());
     let tally = clients.finish();
     let lost: usize = tally.iter().filter(|(outcome, _)| **outcome != Outcome::Ok).map(|(_, count)| count).sum();
-    assert_eq!(lost, 1, "{tally:?}");
+    // None, if the connection by which the tap tried the way out came back to it first.
+    assert!(lost <= 1, "{tally:?}");
     assert!(tap.said().contains("cannot be connected to any more"), "{}", tap.said());
     std::fs::rename(&moved, &path).expect("rename the socket");
     assert_eq!(running.stop(), End::Code(0));
