@@ -16,8 +16,11 @@ use super::{CommandError, socket};
 use crate::control::{Client, ControlError, Count, Granted, Request};
 use wait::{Patience, Watch};
 
-/// What to do.
+/// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Debug, clap::Args)]
+/// What to do.
 pub struct Options {
     /// The configuration of the running service
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", global = true)]
@@ -54,7 +57,7 @@ enum Action {
     },
     /// Go on as the program that is installed now, with the sockets kept open (USR2)
     Upgrade(Waiting),
-    /// Open log files anew, after they were moved away (USR1)
+    /// Open log files anew, after they were moved away (USR1); exit with 1 if that of tuningfork cannot be
     ReopenLogs(Waiting),
     /// Show what tuningfork and its workers logged last
     Logs {
@@ -101,8 +104,15 @@ struct Waiting {
     timeout: Option<Duration>,
 }
 
-/// Why it was not done.
+impl Waiting {
+    /// Who did not ask to wait waits for so long all the same.
+    const fn at_least(self, patience: Duration) -> Self {
+        if self.wait { self } else { Self { wait: true, timeout: Some(patience) } }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
+/// Why it was not done.
 pub enum CtlError {
     /// The service cannot be asked, or says no.
     #[error(transparent)]
@@ -141,7 +151,7 @@ pub fn ctl(options: &Options) -> Result<(), CommandError> {
         Action::Status { ready } => desk.status(ready),
         Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
-        Action::ReopenLogs(waiting) => desk.reopen_logs(waiting, watch(waiting)),
+        Action::ReopenLogs(waiting) => desk.reopen_logs(watch(waiting.at_least(LOG_PATIENCE))),
         Action::Logs { follow, worker } => desk.logs(worker, follow),
         Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
         Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
@@ -221,12 +231,10 @@ impl Desk {
         }
     }
 
-    fn reopen_logs(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn reopen_logs(mut self, watch: Watch) -> Result<(), CommandError> {
         let before = self.client.progress(None).map_err(CtlError::from)?.log.reopened;
         let granted = self.change(Request::ReopenLogs)?;
-        if waiting.wait
-            && let Some(failure) = watch.log(&mut self.client, before)?
-        {
+        if let Some(failure) = watch.log(&mut self.client, before)? {
             return Err(CtlError::LogNotOpened(failure).into());
         }
         self.finish(&granted, "log files are opened anew")

@@ -5,6 +5,7 @@
 //! nobody reads, a stalled journald, a dead disk) without anybody else noticing.
 
 mod escape;
+pub(super) mod file;
 mod journal;
 mod lines;
 mod pipes;

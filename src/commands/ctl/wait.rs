@@ -51,7 +51,7 @@ impl Watch {
     pub(super) fn log(self, client: &mut Client, before: u64) -> Result<Option<String>, CtlError> {
         self.until(client, |status| {
             let log = &status.log;
-            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is opened anew".to_owned()) }
+            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is being opened".to_owned()) }
         })
     }
 
