@@ -124,7 +124,10 @@ fn a_program_that_is_no_good_changes_nothing() {
     let before = running.children();
     let load = hammer(&running, Reuse::KeepAlive).start();
     let bad = [
-        ("#!/bin/sh\nexit 9\n", "ended with exit code 9 before it was ready"),
+        (
+            "#!/bin/sh\nsleep 1000 &\necho 'no libfork.so' >&2\nexit 9\n",
+            "ended with exit code 9 before it was ready; it wrote last:",
+        ),
         ("#!/bin/sh\nkill -SEGV $$\n", "ended with signal 11 before it was ready"),
         ("#!/bin/sh\nexec sleep 1000\n", "was not ready within twice boot-timeout"),
         ("no program at all", "could not be started: execve"),
@@ -139,6 +142,8 @@ fn a_program_that_is_no_good_changes_nothing() {
     fs::remove_file(running.directory().join("tuningfork")).expect("remove the program");
     running.signal(Signal::USR2);
     running.await_log("is not an executable file");
+    running.await_log("  | no libfork.so");
+    running.await_log("new program stderr: no libfork.so");
     let tally = load.finish();
     assert!(all_ok(&tally), "{tally:?}");
     assert_eq!(running.stop(), End::Code(0));

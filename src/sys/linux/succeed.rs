@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use super::Linux;
-use crate::supervisor::event::{Event, Haste, Wish};
+use crate::supervisor::event::{Event, Haste};
+use crate::sys::log::Speaker;
 use crate::sys::succession::{Charge, Successor, Tidings};
 
 impl Linux<'_> {
@@ -19,6 +20,7 @@ impl Linux<'_> {
                 Tidings::Ready => self.events.push_back(Event::SuccessorReady),
                 Tidings::Ended(reason) => {
                     self.successor = None;
+                    let reason = self.with_last_words(reason);
                     self.events.push_back(Event::SuccessorEnded { reason });
                 }
             }
@@ -33,7 +35,15 @@ impl Linux<'_> {
                 Charge::Alone => Event::PredecessorLeft,
                 Charge::InCharge | Charge::Waiting => Event::Woke,
             });
+    /// What a program wrote that is none of ours, or that has not even found out that it is a successor.
+    fn with_last_words(&self, reason: String) -> String {
+        let words = self.around.log.as_ref().map(|log| log.last_words(Speaker::Successor)).unwrap_or_default();
+        if words.trim().is_empty() { reason } else { format!("{reason}; it wrote last:\n{}", words.trim_end()) }
+    }
+
         }
+        // Without a pipe it speaks to our standard error.
+        let mouth = self.around.log.as_ref().and_then(|log| log.mouth(Speaker::Successor).ok());
     }
 
     pub(super) fn start_successor(&mut self) {
