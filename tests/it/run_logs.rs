@@ -300,6 +300,14 @@ fn f10_f11_the_last_words_of_a_worker_that_does_not_start_are_told() {
     let error = said_last.split_once("tuningfork: no worker became ready").expect("the error").1;
     assert!(error.contains("cannot reach the database"), "{said_last}");
 
+    let service = of_shells(2, script).extend("[log]\nfile = \"@DIR@/a.log\"\n");
+    let file = service.directory().join("a.log");
+    let mut failed = service.start();
+    assert_eq!(failed.await_end(), End::Code(3));
+    let logged = fs::read_to_string(file).expect("read the log");
+    let error = logged.split_once("no worker became ready").expect("the error in the log too").1;
+    assert!(error.contains("cannot reach the database") && failed.said().contains("no worker became ready"), "{logged}");
+
     let mut running = of_shells(2, script).file("fine", "").ready();
     fs::remove_file(running.directory().join("fine")).expect("remove a file");
     let refused = ctl(&running, "reload --wait");
