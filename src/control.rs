@@ -178,6 +178,9 @@ pub struct Excerpt {
 pub struct Lent {
     /// Their addresses, in the order of the descriptors.
     pub listeners: Vec<String>,
+    /// That number is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
 }
 
 #[cfg(test)]

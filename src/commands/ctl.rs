@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::figures::counted;
 use super::say::{pour, print, say};
 use super::tune_output::Paper;
 use super::{CommandError, socket};
@@ -261,7 +262,14 @@ impl Desk {
         if waiting.wait {
             watch.scale(&mut self.client)?;
         }
-        self.finish(&granted, &format!("{target} workers"))
+        let limit = if !granted.limited {
+            ""
+        } else if target == 1 {
+            ", as few as there can be (WINCH lets all leave)"
+        } else {
+            ", as many as there can be"
+        };
+        self.finish(&granted, &format!("{}{limit}", counted(u64::from(target), "worker")))
     }
 
     fn kill(mut self, worker: u64, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {

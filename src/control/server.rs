@@ -301,8 +301,9 @@ impl From<event::Granted> for Granted {
     fn from(granted: event::Granted) -> Self {
         match granted {
             event::Granted::Now => Self::default(),
-            event::Granted::By(generation) => Self { generation: Some(generation.0), target: None },
-            event::Granted::Target(target) => Self { generation: None, target: Some(target) },
+            event::Granted::By(generation) => Self { generation: Some(generation.0), ..Self::default() },
+            event::Granted::Target(target) => Self { target: Some(target), ..Self::default() },
+            event::Granted::Limited(target) => Self { target: Some(target), limited: true, ..Self::default() },
         }
     }
 }

@@ -215,9 +215,9 @@ fn who_is_not_there_is_named_with_a_hint() {
 fn a_wish_is_passed_on_and_its_answer_comes_back() {
     let stage = stage();
     let mut client = Client::connect(&stage.path).unwrap();
-    assert_eq!(client.change(Request::Reload).unwrap(), Granted { generation: Some(3), target: None });
+    assert_eq!(client.change(Request::Reload).unwrap(), Granted { generation: Some(3), ..Granted::default() });
     let workers = "+2".parse().unwrap();
-    assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { generation: None, target: Some(4) });
+    assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { target: Some(4), ..Granted::default() });
     assert_eq!(client.change(Request::Stop { quick: false }).unwrap(), Granted::default());
     let refusal = client.change(Request::Upgrade).unwrap_err();
     assert!(matches!(refusal, ControlError::Refused(why) if why.contains("the service is stopping")));

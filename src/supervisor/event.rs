@@ -155,6 +155,8 @@ pub enum Granted {
     Target(u16),
 }
 
+    /// The same, and it is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
+    Limited(u16),
 /// Why nothing will be done about a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
