@@ -239,7 +239,7 @@ impl<S: Source> Desk<S> {
         let Some(answer) = request.wish().and_then(|wish| self.source.ask(wish)) else {
             return busy();
         };
-        tracing::info!(?request, "asked at the control socket");
+        tracing::info!("asked at the control socket: {request}");
         let answer = tokio::select! {
             _ = stopped.changed() => return Reply::Error(event::Refusal::Stopping.to_string()),
             answer = timeout(PATIENCE, answer) => answer,

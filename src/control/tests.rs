@@ -288,3 +288,19 @@ fn only_root_the_own_user_and_for_root_who_owns_the_folder_are_believed() {
             && !client::is_trusted(other, 0, None)
     );
 }
+
+#[test]
+fn a_request_is_logged_as_it_is_typed() {
+    for typed in ["reload", "scale +2", "scale 7", "reopen-logs", "upgrade", "worker kill 12", "stop", "stop --quick"] {
+        let word = |at: usize| typed.split(' ').nth(at).unwrap_or_default();
+        let request = match word(0) {
+            "reload" => Request::Reload,
+            "scale" => Request::Scale { workers: word(1).parse().unwrap() },
+            "reopen-logs" => Request::ReopenLogs,
+            "upgrade" => Request::Upgrade,
+            "worker" => Request::KillWorker { worker: word(2).parse().unwrap() },
+            _ => Request::Stop { quick: word(1) == "--quick" },
+        };
+        assert_eq!(request.to_string(), typed);
+    }
+}

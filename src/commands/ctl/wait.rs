@@ -179,10 +179,5 @@ fn workers_in_words(status: &Status) -> String {
     let failure = status.workers.iter().filter(|worker| worker.state == "waiting").find_map(|worker| worker.last_exit.as_deref());
     let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
     let ready = counted(u64::from(status.ready), "worker");
-    format!(
-        "{ready} ready of {} wanted{}{}{failure}",
-        status.target,
-        if others.is_empty() { "" } else { ", " },
-        others.join(", ")
-    )
+    format!("{ready} ready, {} wanted{}{}{failure}", status.target, if others.is_empty() { "" } else { ", " }, others.join(", "))
 }
