@@ -178,6 +178,9 @@ pub struct Granted {
     /// How many workers there should be from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<u16>,
+    /// That number is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
 }
 
 /// Lines that were logged.
@@ -196,9 +199,6 @@ pub struct Excerpt {
 pub struct Lent {
     /// Their addresses, in the order of the descriptors.
     pub listeners: Vec<String>,
-    /// That number is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub limited: bool,
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use wait::{Patience, Watch};
 /// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug, clap::Args)]
 /// What to do.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The configuration of the running service
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", global = true)]
@@ -112,8 +112,8 @@ impl Waiting {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
 /// Why it was not done.
+#[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     /// The service cannot be asked, or says no.
     #[error(transparent)]
@@ -150,7 +150,7 @@ pub fn ctl(options: &Options) -> Result<(), CommandError> {
     let desk = Desk { client, json: options.json };
     match options.action {
         Action::Status { ready } => desk.status(ready),
-        Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
+        Action::Reload(waiting) => desk.reload(waiting, watch(waiting), || connect(options)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
         Action::ReopenLogs(waiting) => desk.reopen_logs(watch(waiting.at_least(LOG_PATIENCE))),
         Action::Logs { follow, worker } => desk.logs(worker, follow),
@@ -211,15 +211,22 @@ impl Desk {
         }
     }
 
-    fn reload(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn reload(
+        mut self,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
+        let supervisor = self.client.progress(None).map_err(CtlError::from)?.pid;
         let granted = self.change(Request::Reload)?;
         let generation = granted.generation.unwrap_or_default();
         if !waiting.wait {
             return self.finish(&granted, &format!("asked for generation {generation}"));
         }
-        let ended = watch.reload(&mut self.client, generation)?;
+        let ended = watch.reload(&mut self.client, generation, supervisor, again)?;
         match &ended.failure {
             None => {
+                let generation = ended.generation;
                 let took = table::span(ended.took_seconds);
                 self.finish(&ended, &format!("reloaded: generation {generation} serves, after {took}"))
             }

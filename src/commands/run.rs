@@ -108,7 +108,9 @@ fn supervise_with(
     let env = launch::environment(env::vars_os());
     let output = if config.log.capture { Output::Through(log.clone()) } else { Output::Inherit };
     let estate = estate(&premises, &systemd);
-    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env, estate, predecessor };
+    let own = Some(log.clone());
+    let around =
+        Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, log: own, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let mut audience = RunAudience::new(&systemd, &premises, herald(predecessor), predecessor)?;
     let outcome = serve(&mut host, Settings::of(config), &mut audience);

@@ -110,6 +110,7 @@ impl Herald {
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
             | Transition::HandedOver
+            | Transition::Orphaned
             | Transition::LogsReopened
             | Transition::Answered { .. }
             | Transition::TargetChanged { .. } => None,
@@ -309,7 +310,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn more_workers_than_are_wanted_are_told_as_such() {
         let mut stage = Stage::ready();
         stage.hear(5_000, Event::Asked(Wish::Reload));
@@ -318,6 +318,7 @@ mod tests {
         assert!(told.contains(&status("reloading, 2 workers ready, 1 wanted")), "{told:?}");
     }
 
+    #[test]
     fn a_stop_is_given_its_graceful_timeout() {
         let mut stage = Stage::ready();
         let told = stage.hear(5_000, Event::Asked(Wish::Stop(Haste::Graceful)));

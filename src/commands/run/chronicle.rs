@@ -74,6 +74,7 @@ impl Chronicle {
             }
             Transition::UpgradeStarted
             | Transition::HandedOver
+            | Transition::Orphaned
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
@@ -118,6 +119,7 @@ const fn was_unasked(reason: Reason) -> bool {
     }
 }
 
+/// Its beginning, up to a whole word.
 fn shortened(text: &str) -> String {
     if text.len() <= MAX_REASON {
         return text.to_owned();
