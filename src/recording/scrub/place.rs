@@ -40,8 +40,6 @@ const SCHEMES: [&[u8]; 12] = [
     b"apikey",
     b"aws4-hmac-sha256",
 ];
-/// How names of headers begin that are words of the protocol too.
-const PREFIXES: [&[u8]; 3] = [b"accept-", b"if-", b"sec-fetch-"];
 /// The longest name of a header that is kept.
 const LONGEST_NAME: usize = 32;
 
@@ -60,6 +58,20 @@ fn policy(name: &str) -> Policy {
         b"host"
         | b"user-agent"
         | b"accept"
+        | b"accept-charset"
+        | b"accept-datetime"
+        | b"accept-encoding"
+        | b"accept-language"
+        | b"accept-ranges"
+        | b"if-match"
+        | b"if-none-match"
+        | b"if-modified-since"
+        | b"if-unmodified-since"
+        | b"if-range"
+        | b"sec-fetch-dest"
+        | b"sec-fetch-mode"
+        | b"sec-fetch-site"
+        | b"sec-fetch-user"
         | b"connection"
         | b"content-type"
         | b"content-length"
@@ -78,7 +90,6 @@ fn policy(name: &str) -> Policy {
         | b"te"
         | b"expect"
         | b"keep-alive" => Policy::Keep,
-        known if PREFIXES.iter().any(|prefix| known.starts_with(prefix)) => Policy::Keep,
         _ => Policy::Hide,
     }
 }
@@ -192,6 +203,9 @@ mod tests {
         assert_eq!(secrets(&"Accept".repeat(20), "a"), [(Secret::Header, "a")]);
         assert_eq!(secrets("Acceptor", "a"), [(Secret::Header, "a")]);
         assert_eq!(secrets("X-Empty", " ,"), []);
+        for name in ["Accept-Token", "If-Secret", "If", "Sec-Fetch-Key"] {
+            assert_eq!(secrets(name, "hunter2"), [(Secret::Header, "hunter2")], "{name}");
+        }
         for (name, value) in [
             ("HOST", "10.0.0.1:8000"),
             ("Accept-Language", "de-DE,de;q=0.9"),
