@@ -11,6 +11,7 @@ mod place;
 mod replace;
 mod secret;
 mod url;
+mod user;
 
 use siphasher::sip::SipHasher24;
 

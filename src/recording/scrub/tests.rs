@@ -10,7 +10,7 @@ use super::super::{Audit, Method, Recording, UnixNanos, audit, read, write};
 use super::secret::Coding;
 use super::*;
 
-const PLANTED: u64 = 500;
+const PLANTED: u64 = 600;
 /// Kinds of secrets that are planted.
 const KINDS: u64 = 9;
 /// A field of a query, at its end.
@@ -109,7 +109,9 @@ fn planted(n: u64) -> Request {
     let (in_query, in_path) = (secret.replace('+', "%2B"), encoded(&secret).replace("%2F", "-"));
     let form = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")];
     let json = [("Content-Type", "application/json")];
-    match n / KINDS % 22 {
+    // What the name of a cookie or a header cannot hold, or ends it.
+    let as_name = encoded(&secret);
+    match n / KINDS % 25 {
         0 => request(&format!("/search?page=1&q={in_query}"), &[], ""),
         1 => request(&format!("/search?q={}&page=1", encoded(&secret)), &[], ""),
         2 => request(&format!("/a?password={in_query}"), &[], ""),
@@ -132,6 +134,9 @@ fn planted(n: u64) -> Request {
         18 => request("/a", &[("X-FORWARDED-FOR", &format!("{secret}, 10.0.0.1"))], ""),
         19 => request(&format!("/?{in_query}"), &[], ""),
         20 => request(&format!("/a?f={}", encoded(&format!(r#"{{"x":["{secret}"]}}"#))), &[], ""),
+        21 => request("/a", &[("Cookie", &format!("theme=dark; {as_name}=1"))], ""),
+        22 => request(&format!("/search?page=1&{as_name}=1&a=b"), &[], ""),
+        23 => request("/a", &form, &format!("page=1&{as_name}=on")),
         _ => request("/a", &[("Set-Cookie", &format!("id={secret}"))], ""),
     }
 }
@@ -162,7 +167,7 @@ fn lengths(request: &Request) -> Vec<usize> {
 }
 
 #[test]
-fn none_of_500_planted_secrets_survives() {
+fn none_of_600_planted_secrets_survives() {
     let survives = |n: u64, request: &Request| {
         let secret = secret(n);
         [secret.replace('/', "-"), secret].iter().any(|secret| decoded(request).contains(secret))
