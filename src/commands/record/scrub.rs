@@ -83,7 +83,7 @@ enum Failure {
 fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, output: &Path) -> Result<u64, Failure> {
     let (mut requests, mut unreadable) = (0, None);
     let written = files::write(output, |file| {
-        let mut writer = Writer::new(file, &reader.meta().clone().scrubbed(scrub.bodies()))?;
+        let mut writer = Writer::new(file, &scrub.meta(reader.meta().clone()))?;
         let mut next = Some(first);
         while let Some(mut request) = next {
             scrub.request(&mut request);

@@ -8,7 +8,7 @@ use super::super::request::{Header, Request};
 use super::detect::{TextKind, detect};
 use super::json::json;
 use super::secret::{Coding, Found, Secret};
-use super::url::{field_name, form, parts, url};
+use super::url::{field_name, form, parts, url, value};
 
 /// How a header is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +174,11 @@ pub(in crate::recording) fn connection(name: &[u8], found: &mut Vec<Found>) {
     found.retain(|one| matches!(one.secret, Secret::Email | Secret::Address));
 }
 
+/// Appends every secret in what a recording says about itself.
+pub(in crate::recording) fn words(text: &[u8], found: &mut Vec<Found>) {
+    value(text, 0, found);
+}
+
 /// Appends every secret in a request target.
 pub(in crate::recording) fn target(text: &[u8], found: &mut Vec<Found>) {
     url(text, found);
@@ -218,13 +223,13 @@ mod tests {
     fn names_of_cookies_and_schemes_are_kept() {
         let cookies = secrets("Cookie", "sid=abc; theme=dark==;flag; e=");
         assert_eq!(cookies, ["abc", "dark==", "flag"].map(|value| (Secret::Cookie, value)));
-        let named = secrets("Cookie", "user_ann@example.org=1; AKIAIOSFODNN7EXAMPLE=2; ann%40example.org=");
+        let cookies = secrets("Cookie", "user_ann@example.org=1; AKIAIOSFODNN7EXAMPLE=2; ann%40example.org=");
         let names = [
             (Secret::Email, "user_ann@example.org"),
             (Secret::Key, "AKIAIOSFODNN7EXAMPLE"),
             (Secret::Email, "ann%40example.org"),
         ];
-        assert!(names.iter().all(|name| named.contains(name)) && named.len() == 5, "{named:?}");
+        assert!(names.iter().all(|name| cookies.contains(name)) && cookies.len() == 5, "{cookies:?}");
         assert_eq!(secrets("authorization", "Bearer a b"), [(Secret::Credentials, "a b")]);
         assert_eq!(secrets("Authorization", "s3cret a"), [(Secret::Credentials, "s3cret a")]);
         assert_eq!(secrets("Authorization", "Basic"), [(Secret::Credentials, "Basic")]);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::chance::mix;
 use super::super::text::percent::push_encoded;
-use super::super::{Audit, Method, Recording, UnixNanos, audit, read, write};
+use super::super::{Audit, Fidelity, Method, Recording, UnixNanos, audit, read, write};
 use super::secret::Coding;
 use super::*;
 
@@ -262,6 +262,30 @@ fn a_client_that_is_an_address_is_found() {
     assert_eq!(found.secrets[&Secret::Address].lines, [2, 3]);
     request.connection = Some(scrub().client(b"203.0.113.7:51234"));
     assert!(audited(vec![request]).is_clean());
+}
+
+#[test]
+fn what_a_recording_says_of_itself_is_scrubbed_and_audited() {
+    let said = ["secret=hunter2hunter2 203.0.113.7", "made for ann@example.org", "about 10.0.0.1"];
+    let meta = |words: &str| Meta {
+        source: Some(words.to_owned()),
+        notes: vec![words.to_owned()],
+        fidelity: Some(Fidelity { bodies: None, responses: Some(words.to_owned()), ..Fidelity::default() }),
+        ..Meta::default()
+    };
+    for words in said {
+        let audited = |meta: Meta| {
+            let mut lines = Vec::new();
+            write(&Recording { meta, requests: vec![request("/", &[], "")], ..Recording::default() }, &mut lines).unwrap();
+            audit(lines.as_slice()).unwrap()
+        };
+        let before = audited(meta(words));
+        assert!(before.secrets.values().all(|seen| seen.lines == [1] && seen.count == 3) && !before.is_clean(), "{before:?}");
+        let after = scrub().meta(meta(words));
+        let (source, notes) = (after.source.clone().unwrap(), after.notes.clone());
+        assert!(source != words && source.len() == words.len() && notes == [source], "{after:?}");
+        assert!(audited(after).is_clean());
+    }
 }
 
 #[test]
