@@ -20,7 +20,6 @@ use super::listen::{Listener, Listeners};
 use super::spawn::{Output, Process, Program, SpawnError, spawn};
 use super::standing::Standing;
 use super::systemd::Systemd;
-use crate::config::Confinement;
 
 /// Longest packet, bytes; a longer reason is cut.
 const MAX_PACKET: usize = 16 * 1024;
@@ -119,7 +118,7 @@ impl Successor {
             directory: &directory,
             fds: sockets.iter().map(|(_, fd)| *fd).collect(),
             streams: Output::Inherit.streams(None),
-            standing: Standing::new(&Confinement::default(), None),
+            standing: Standing::ours(),
             listen_pid: true,
         })?;
         Ok(Self { process, channel, failed: None, silent: false })
