@@ -17,7 +17,7 @@ use serde_json::json;
 
 use self::chaos::Chaos;
 use super::live::Live;
-use super::load::{Load, Mode, Report};
+use super::load::{Load, Mode, Offered, Report};
 use super::probe::{descriptors, now, pause, since, status, verdict};
 use super::reloads::Dice;
 use super::subject::{Kind, PROGRAM, Subject};
@@ -35,7 +35,8 @@ const SEED: u64 = 1;
 const RELOADS_EVERY: Duration = Duration::from_secs(3);
 const UPGRADES_EVERY: Duration = Duration::from_secs(6);
 const FAULTS_EVERY: Duration = Duration::from_millis(500);
-/// Most that the supervisor's memory may grow from when every fault has happened once to the end, KiB.
+/// Most that the supervisor's own memory (RssAnon: not the pages of the program, which come and go with the kernel's need) may grow from when
+/// every fault has happened once to the end, KiB.
 const GROWTH: u64 = 1024;
 /// Connections of a worker: as many requests may be lost with each that is killed.
 const CONNECTIONS: u16 = 16;
@@ -108,8 +109,8 @@ impl Soak {
         Self { live, metrics: Address::Tcp(metrics), disk, begun: now(), reloads, upgrades, sent: 0, lost }
     }
 
-    /// Load in one mode while something is done again and again.
-    fn phase(&mut self, span: Duration, mode: Mode, every: Duration, mut act: impl FnMut(&mut Self, usize)) -> Report {
+    /// Load in one mode while something is done again and again. It goes on until its report is asked for.
+    fn phase(&mut self, span: Duration, mode: Mode, every: Duration, mut act: impl FnMut(&mut Self, usize)) -> Offered {
         let rate = if cfg!(debug_assertions) { 200.0 } else { 2_000.0 };
         let load = Load { clients: 32, ..Load::new(self.live.address(), mode, rate) }.start();
         let begun = now();
@@ -121,14 +122,22 @@ impl Soak {
             let next = (every * u32::try_from(number + 1).expect("few")).min(span);
             pause(next.saturating_sub(since(begun)));
         }
-        load.finish()
+        load
     }
 
-    /// Counts a phase in, and says where its losses were. Numbers begin again in the next.
-    fn account(&mut self, name: &str, report: &Report, dead: &[u32]) {
-        let places = report.places(&self.live.text("ledger"), dead);
+    /// Ends the load of a phase, counts it in, and says where its losses were. Numbers begin again in the next.
+    fn account(&mut self, name: &str, load: Offered, dead: impl FnOnce(&Live) -> Vec<u32>) -> Report {
+        let report = load.finish();
+        let dead = dead(&self.live);
+        let places = report.places(&self.live.text("ledger"), &dead);
         assert!(places.twice.is_empty(), "{name}: read twice: {:?}", places.twice);
-        assert!(places.with_the_living.is_empty(), "{name}: lost by workers that lived on: {:?}", places.with_the_living);
+        assert!(
+            places.with_the_living.is_empty(),
+            "{name}: lost by workers that lived on: {:?}, {}; dead: {dead:?}\n{}",
+            places.with_the_living,
+            report.classes(),
+            self.live.said()
+        );
         let held = places.never_read + places.with_the_dead;
         assert!(
             held <= dead.len() * usize::from(CONNECTIONS),
@@ -142,7 +151,8 @@ impl Soak {
         for outcome in report.lost.values() {
             *self.lost.entry(*outcome).or_default() += 1;
         }
-        self.tell(name, report);
+        self.tell(name, &report);
+        report
     }
 
     #[expect(clippy::print_stdout, reason = "a soak is watched with --nocapture")]
@@ -188,9 +198,11 @@ impl Soak {
         self.upgrades[usize::from(bad)] += 1;
     }
 
-    fn measure(&mut self) -> (usize, u64) {
+    /// Descriptors, the memory that is its own, and all that is resident, KiB.
+    fn measure(&mut self) -> (usize, [u64; 2]) {
         self.live.await_ready_workers("four workers", |now| now.len() == 4);
-        (descriptors(self.live.pid()), status(self.live.pid(), "VmRSS").expect("its memory"))
+        let memory = ["RssAnon", "VmRSS"].map(|field| status(self.live.pid(), field).expect("its memory"));
+        (descriptors(self.live.pid()), memory)
     }
 }
 
@@ -200,42 +212,43 @@ fn soak() {
         std::env::var("FAULT_SOAK_SECONDS").map_or(60.0, |seconds| seconds.parse().expect("FAULT_SOAK_SECONDS is a number"));
     let [quiet, reloading, upgrading, chaotic, killing, after] = PARTS.map(|part| Duration::from_secs_f64(part * seconds / 60.0));
     let mut soak = Soak::start();
-    let first = soak.phase(quiet, Mode::New, quiet, |_, _| ());
-    soak.account("quiet", &first, &[]);
+    let nobody = |_: &Live| Vec::new();
+    let load = soak.phase(quiet, Mode::New, quiet, |_, _| ());
+    let first = soak.account("quiet", load, nobody);
     let (mut all_reloads, every) = (0, UPGRADES_EVERY.min(upgrading / 3));
     for mode in [Mode::New, Mode::KeepAlive, Mode::Post16k] {
-        let report = soak.phase(reloading / 3, mode, RELOADS_EVERY, |soak, _| {
+        let load = soak.phase(reloading / 3, mode, RELOADS_EVERY, |soak, _| {
             soak.reload(all_reloads);
             all_reloads += 1;
         });
-        soak.account("reloads", &report, &[]);
+        soak.account("reloads", load, nobody);
     }
     for mode in [Mode::New, Mode::KeepAlive, Mode::Post16k] {
-        let report = soak.phase(upgrading / 3, mode, every, |soak, _| soak.upgrade());
-        soak.account("upgrades", &report, &[]);
+        let load = soak.phase(upgrading / 3, mode, every, |soak, _| soak.upgrade());
+        soak.account("upgrades", load, nobody);
     }
     let mut chaos = Chaos::begin(&soak.live, Dice::of(SEED));
-    let each = soak.phase(FAULTS_EVERY * chaos::FAULTS, Mode::New, FAULTS_EVERY, |soak, fault| chaos.cause(soak, fault));
+    let load = soak.phase(FAULTS_EVERY * chaos::FAULTS, Mode::New, FAULTS_EVERY, |soak, fault| chaos.cause(soak, fault));
     chaos.end(&mut soak);
-    let dead_before = chaos::dead(&soak.live);
-    soak.account("each fault", &each, &dead_before);
+    soak.account("each fault", load, chaos::dead);
+    let dead_before = chaos::dead(&soak.live).len();
     let (open, memory) = soak.measure();
-    let wild = soak.phase(chaotic, Mode::New, FAULTS_EVERY, |soak, _| chaos.cause_one(soak));
+    let load = soak.phase(chaotic, Mode::New, FAULTS_EVERY, |soak, _| chaos.cause_one(soak));
     chaos.end(&mut soak);
-    soak.account("chaos", &wild, &chaos::dead(&soak.live)[dead_before.len()..]);
+    soak.account("chaos", load, |live| chaos::dead(live).split_off(dead_before));
     let killed = under_systemd::kill_again_and_again(killing);
-    let last = soak.phase(after, Mode::New, after, |_, _| ());
-    soak.account("quiet again", &last, &[]);
+    let load = soak.phase(after, Mode::New, after, |_, _| ());
+    let last = soak.account("quiet again", load, nobody);
     let pid = soak.live.pid();
     soak.live.wait("no more descriptors than before", |_| (descriptors(pid) <= open).then_some(()));
     let (descriptors, later) = soak.measure();
-    let grown = later.saturating_sub(memory);
+    let grown = later[0].saturating_sub(memory[0]);
     let classes: BTreeMap<String, usize> = soak.lost.iter().map(|(class, count)| (format!("{class:?}"), *count)).collect();
     let millis = |report: &Report| [0.5, 0.99, 1.0].map(|share| (report.span(share).as_secs_f64() * 1e4).round() / 10.0);
     let found = json!({
         "seconds": seconds, "seed": SEED, "sent": soak.sent, "lost_with_killed_workers": classes, "reloads": soak.reloads, "upgrades": soak.upgrades,
         "faults": chaos.counts(), "under_systemd": killed, "ms_p50_p99_max_at_first": millis(&first), "ms_p50_p99_max_at_last": millis(&last),
-        "descriptors": [open, descriptors], "rss_kib": [memory, later],
+        "descriptors": [open, descriptors], "kib_own_and_resident_before": memory, "kib_own_and_resident_after": later,
     });
     verdict("soak", grown < GROWTH, &found.to_string());
     drop(soak.disk.take());
