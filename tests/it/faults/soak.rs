@@ -1,7 +1,7 @@
 //! Everything one after the other: a minute in CI; `FAULT_SOAK_SECONDS=720` in the release build is the soak that precedes a release. Same
 //! seed, same faults.
 //!
-//! A quiet phase; reloads, some of them broken; upgrades, some of them to bad programs; each fault of the chaos once, then by chance; SIGKILL of
+//! A quiet phase; reloads, some of them broken; upgrades, some of them to bad programs; each fault of the chaos twice, then by chance; SIGKILL of
 //! a supervisor under systemd; a quiet phase again. Nothing may be lost but what killed workers held, and the supervisor ends with the descriptors and the memory it had.
 
 mod chaos;
@@ -36,7 +36,7 @@ const RELOADS_EVERY: Duration = Duration::from_secs(3);
 const UPGRADES_EVERY: Duration = Duration::from_secs(6);
 const FAULTS_EVERY: Duration = Duration::from_millis(500);
 /// Most that the supervisor's own memory (RssAnon: not the pages of the program, which come and go with the kernel's need) may grow from when
-/// every fault has happened once to the end, KiB.
+/// every fault has happened twice to the end, KiB.
 const GROWTH: u64 = 1024;
 /// Connections of a worker: as many requests may be lost with each that is killed.
 const CONNECTIONS: u16 = 16;
@@ -228,7 +228,8 @@ fn soak() {
         soak.account("upgrades", load, nobody);
     }
     let mut chaos = Chaos::begin(&soak.live, Dice::of(SEED));
-    let load = soak.phase(FAULTS_EVERY * chaos::FAULTS, Mode::New, FAULTS_EVERY, |soak, fault| chaos.cause(soak, fault));
+    // Twice: memory for the worst of each is taken when two come together.
+    let load = soak.phase(FAULTS_EVERY * 2 * chaos::FAULTS, Mode::New, FAULTS_EVERY, |soak, number| chaos.cause(soak, number));
     chaos.end(&mut soak);
     soak.account("each fault", load, chaos::dead);
     let dead_before = chaos::dead(&soak.live).len();

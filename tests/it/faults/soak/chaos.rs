@@ -71,15 +71,15 @@ impl Chaos {
         self.cause(soak, usize::try_from(fault).expect("small"));
     }
 
-    /// Ends what has lasted for long enough, and causes the fault of this number.
-    pub(super) fn cause(&mut self, soak: &mut Soak, fault: usize) {
+    /// Ends what has lasted for long enough, and causes the fault of this number; there are [`FAULTS`], and then the first again.
+    pub(super) fn cause(&mut self, soak: &mut Soak, number: usize) {
         let over: Vec<Lasting> = self.lasting.iter().filter(|(_, until)| **until <= now()).map(|(what, _)| *what).collect();
         for what in over {
             self.stop(soak, what);
         }
         let victim = usize::try_from(self.dice.roll(4)).expect("small");
         let victim = soak.live.serving().get(victim).copied();
-        let name = match fault {
+        let name = match number % FAULTS as usize {
             0 => strike(victim, Signal::SEGV, "SEGV"),
             1 => strike(victim, Signal::KILL, "KILL"),
             2 => strike(victim, Signal::STOP, "STOP"),
@@ -155,7 +155,7 @@ impl Chaos {
                 let usual = self.usual_descriptors.take().expect("invariant: it began");
                 prlimit(process(soak.live.pid()), Resource::Nofile, usual).expect("prlimit");
             }
-            Lasting::NoReader => soak.live.journal.release(),
+            Lasting::NoReader => read_on(&mut soak.live),
             Lasting::NoSpace => soak.disk.iter().for_each(Disk::clear),
             Lasting::SlowClients => self.slow.clear(),
         }
@@ -205,6 +205,15 @@ fn strike(victim: Option<u32>, signal: Signal, name: &'static str) -> &'static s
         send(pid, signal);
     }
     name
+}
+
+/// Reads the log again, up to what is said from now on.
+fn read_on(live: &mut Live) {
+    let heard = |lines: &[String]| lines.iter().filter(|line| line.contains("log files are opened anew")).count();
+    let before = heard(&live.journal.lines());
+    live.journal.release();
+    live.signal(Signal::USR1);
+    live.wait("the rest of the log", |lines| (heard(lines) > before).then_some(()));
 }
 
 /// Some worker hangs. Nobody waits for its answer: there is none.
