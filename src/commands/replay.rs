@@ -65,18 +65,24 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     }
     aim.knock()?;
     introduce(&plan, &aim, &course);
+    if let Some(bodies) = options.bodies_not_recorded(&meta) {
+        say(&format!("Warning: {bodies}"));
+    }
     let needs = Needs { priority: options.priority(), processors: aim.processors() };
     let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
+    if played.unsettled && !interrupted {
+        return Err(ReplayError::OnlyWarmUp.into());
+    }
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
         load: course.words.clone(),
         timing: course.timing,
-        choices: options.choices(),
+        choices: options.choices(&meta),
         planned: plan.requests().len() as u64,
         dropped: dropped(&plan, filtered),
         started,
-        settled: options.warm_up,
+        settled: if played.unsettled { Duration::ZERO } else { options.warm_up },
         priority,
     };
     // Who breaks off has not let it be answered.

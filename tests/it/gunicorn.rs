@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tuningfork::config::gunicorn::fate;
 
+use crate::support::http;
 use crate::support::parts;
 use crate::support::process::{End, send};
+use crate::support::root;
 use crate::support::service::{Running, Service};
 
 const WORKS: &str =
@@ -243,6 +246,38 @@ fn a_log_file_that_cannot_be_opened_again_ends_nobody() {
     running.await_log_times("worker ready", 3);
     assert_eq!(running.get("/").text(), "ok");
     assert!(running.workers().contains(&workers[1]));
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// As Gunicorn's master makes them at its start.
+#[test]
+fn log_files_that_workers_may_not_make_are_made_for_them() {
+    if root::is_missing() {
+        return;
+    }
+    let (nobody, packages) = (65_534, parts::packages().display().to_string());
+    // The parts' own interpreter may lie where other users cannot go.
+    let arguments = ["--interpreter", "/usr/bin/python3", "-b", "@LISTEN@", "--user", "65534", "--group", "65534"];
+    let logs = ["--error-logfile", "@DIR@/error.log", "--access-logfile", "@DIR@/access.log", "web"];
+    let service = Service::of_gunicorn(&[&arguments[..], &logs].concat()).file("web.py", WORKS).env("PYTHONPATH", &packages);
+    std::fs::set_permissions(service.directory(), std::fs::Permissions::from_mode(0o755)).expect("open the directory");
+    let mut running = service.ready();
+    let files = ["error.log", "access.log"].map(|name| running.directory().join(name));
+    for file in &files {
+        std::fs::rename(file, file.with_extension("1")).expect("move a log away");
+    }
+    running.signal(Signal::USR1);
+    running.await_log("log files are opened anew");
+    let address = running.address().clone();
+    running.wait("a line in the new file", |_| {
+        http::get(&address, "/visit").expect("an answer");
+        std::fs::read_to_string(&files[1]).is_ok_and(|text| text.contains("/visit")).then_some(())
+    });
+    for file in &files {
+        let about = file.metadata().expect("the new file");
+        assert_eq!((about.uid(), about.gid()), (nobody, nobody));
+    }
+    assert!(!running.said().contains("not opened again"), "{}", running.said());
     assert_eq!(running.stop(), End::Code(0));
 }
 

@@ -84,6 +84,9 @@ fn record_tools_filter_by_what_requests_are() {
     said.assert_code(66);
     said.assert_err(&["none of its 4 requests is meant"]);
     assert!(!folder.path("none.jsonl").exists());
+    let said = folder.run("record filter in.jsonl --status 302");
+    said.assert_code(66);
+    assert_eq!(said.out, "", "not even what it says of itself");
 }
 
 #[test]
@@ -165,6 +168,20 @@ fn record_tools_tell_what_a_recording_holds() {
     let lines: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!((&lines[0]["requests"], &lines[0]["statuses"]["503"]), (&Value::from(4), &Value::from(1)));
     assert_eq!((&lines[1]["requests"], &lines[1]["seconds"]), (&Value::from(1), &Value::Null));
+}
+
+#[test]
+fn record_tools_show_nothing_that_a_terminal_obeys() {
+    let escape = r"\u001b]0;title\u0007\u009b2J";
+    let meta =
+        format!(r#"{{"meta":{{"source":"a{escape}","ts_meaning":"b{escape}","scrub":"c{escape}","notes":["d{escape}"]}}}}"#);
+    let line = r#"{"t":1,"m":"GET","u":"/a\u009b2J"}"#;
+    let folder = Folder::new().file("in.jsonl", &format!("{meta}\n{line}\n"));
+    for arguments in ["info in.jsonl", "audit in.jsonl", "import in.jsonl -o out.jsonl", "export in.jsonl --to vegeta"] {
+        let said = folder.run(&format!("record {arguments}"));
+        let obeyed = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+        assert!(!obeyed(&said.out) && !obeyed(&said.err), "{arguments}: {said:?}");
+    }
 }
 
 #[test]
