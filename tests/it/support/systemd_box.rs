@@ -206,7 +206,9 @@ impl Drop for SystemdBox {
 fn install(root: &Path, config: &str, drop_in: &str) {
     if let Some(folder) = std::env::var_os(PACKAGES) {
         for package in fs::read_dir(folder).expect("list the packages").flatten() {
-            run(Command::new("dpkg-deb").arg("--extract").arg(package.path()).arg(root));
+            // Where this machine has a link to a folder (/lib), the folder's files go where it leads.
+            let unpack = "dpkg-deb --fsys-tarfile \"$0\" | tar -x --keep-directory-symlink -C \"$1\"";
+            run(Command::new("sh").args(["-c", unpack]).arg(package.path()).arg(root));
         }
     }
     let write = |path: &str, text: &str| {
