@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::request::{Request, UnixNanos};
 use super::text::civil::parse_unix;
+use crate::units;
 
 /// An end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl FromStr for Edge {
     /// `2026-11-22T10:00:00Z` (RFC 3339, with any offset), `1795341600.5` (Unix seconds) or `+10m`.
     fn from_str(text: &str) -> Result<Self, EdgeError> {
         if let Some(span) = text.strip_prefix('+') {
-            return humantime::parse_duration(span).map(Self::After).map_err(|_| EdgeError);
+            return units::span(span).map(Self::After).map_err(|_| EdgeError);
         }
         if let Some(at) = parse_unix(text.as_bytes()) {
             return Ok(Self::At(at));
