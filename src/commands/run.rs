@@ -69,7 +69,7 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
         clear_up(&config, by_systemd, &systemd);
     }
     let premises = Premises {
-        sockets: Sockets::open(&source.path(), &config, inherited)?,
+        sockets: Sockets::open(source, &config, inherited)?,
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
         roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
         remote,
