@@ -67,6 +67,9 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     introduce(&plan, &aim, &course);
     let needs = Needs { priority: options.priority(), processors: aim.processors() };
     let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
+    if played.unsettled && !interrupted {
+        return Err(ReplayError::OnlyWarmUp.into());
+    }
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),
@@ -76,7 +79,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         planned: plan.requests().len() as u64,
         dropped: dropped(&plan, filtered),
         started,
-        settled: options.warm_up,
+        settled: if played.unsettled { Duration::ZERO } else { options.warm_up },
         priority,
     };
     // Who breaks off has not let it be answered.

@@ -108,6 +108,16 @@ pub struct Invalid {
 }
 
 impl Replayed {
+    /// What a reader must know first, if the user ended it.
+    #[must_use]
+    pub fn partial(&self) -> Option<&'static str> {
+        match (self.interrupted, self.played.unsettled) {
+            (false, _) => None,
+            (true, false) => Some("PARTIAL: the replay was interrupted."),
+            (true, true) => Some("PARTIAL: the replay was interrupted within its warm-up: all figures are of the warm-up."),
+        }
+    }
+
     /// Seconds that cannot be trusted. Those that are not left out stay in every number of the report, which says so.
     #[must_use]
     pub fn invalid(&self) -> Vec<Invalid> {

@@ -210,4 +210,6 @@ pub struct Played {
     pub bodies: Vec<u64>,
     /// Whether the watcher ended the run.
     pub stopped_early: bool,
+    /// Whether it ended before its settling time was over: then everything here is of that time.
+    pub unsettled: bool,
 }

@@ -189,8 +189,9 @@ impl<'a> Reactor<'a> {
         let unsent = self.queue.len() + self.sessions.waiting();
         let unfinished = Unfinished { outstanding: self.pool.busy() as u64, unsent: unsent as u64 };
         let stopped_early = ending == Ending::Stopped;
+        let unsettled = self.after_settling.is_some();
         let (elapsed, sending) = (now.since(self.start), self.sending(now));
-        Played { unfinished, stopped_early, ..self.tally.played(now, elapsed, sending, cpu) }
+        Played { unfinished, stopped_early, unsettled, ..self.tally.played(now, elapsed, sending, cpu) }
     }
 
     /// A timetable that is played out was sent in its own time, and answered by the last answer.

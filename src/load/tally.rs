@@ -327,7 +327,7 @@ impl<'a> Tally<'a> {
         self.last_end
     }
 
-    /// The result. `unfinished` and `stopped_early` are the caller's to fill in.
+    /// The result. `unfinished`, `stopped_early` and `unsettled` are the caller's to fill in.
     pub(super) fn played(mut self, now: Moment, elapsed: Duration, sending: Sending, cpu: Duration) -> Played {
         self.turn(now);
         if !self.seconds.is_empty() {
@@ -371,6 +371,7 @@ impl<'a> Tally<'a> {
             bytes: self.bytes,
             bodies: self.bodies.into_hashes(),
             stopped_early: false,
+            unsettled: false,
         }
     }
 }

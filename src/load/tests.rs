@@ -364,6 +364,16 @@ fn what_ended_while_settling_is_forgotten_and_the_rest_is_counted_at_its_rate() 
 }
 
 #[test]
+fn a_run_that_ends_before_it_has_settled_says_so() {
+    let plan = plan(Reuse::KeepAlive);
+    let (settle, duration) = (Duration::from_mins(1), Duration::from_mins(2));
+    let run = Run { settle, duration, turns: Turns::Once, ..run(&plan, serve(ok), clients(1)) };
+    let all = played(&run);
+    assert!(all.unsettled && all.completed == plan.requests().len() as u64, "{all:?}");
+    assert!(!played(&Run { settle: Duration::ZERO, ..run }).unsettled);
+}
+
+#[test]
 fn more_clients_than_may_wait_do_not_keep_a_run_from_its_end() {
     let plan = plan(Reuse::KeepAlive);
     let count = u32::try_from(QUEUE_LIMIT).unwrap() + 100;

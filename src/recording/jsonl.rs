@@ -118,8 +118,9 @@ impl<R: BufRead> Reader<R> {
             if line.text.is_some() && text.trim_ascii().is_empty() {
                 continue;
             }
+            // Nothing is known of a line that is too long to be kept.
             if position == Position::First {
-                self.begins_an_object = is_json(text);
+                self.begins_an_object = line.text.is_none_or(is_json);
             }
             match parse(text, position) {
                 Some(entry) => {
@@ -138,34 +139,40 @@ impl<R: BufRead> Reader<R> {
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     output: W,
-    /// The line that is being written.
-    line: Vec<u8>,
+    /// What is to be written next.
+    lines: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the meta line.
-    pub fn new(mut output: W, meta: &Meta) -> io::Result<Self> {
-        serde_json::to_writer(&mut output, &MetaLine { meta })?;
-        output.write_all(b"\n")?;
-        Ok(Self { output, line: Vec::new() })
+    /// Begins with the meta line. It is written with the first request: who finds none has written nothing.
+    pub fn new(output: W, meta: &Meta) -> io::Result<Self> {
+        let mut lines = serde_json::to_vec(&MetaLine { meta })?;
+        lines.push(b'\n');
+        Ok(Self { output, lines })
     }
 
     /// Writes one request.
     pub fn write(&mut self, request: &Request) -> io::Result<()> {
-        self.line.clear();
-        push_line(&mut self.line, request)?;
-        self.output.write_all(&self.line)
+        push_line(&mut self.lines, request)?;
+        self.hand_over()
     }
 
     /// Gives everything to the system.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()?;
         self.output.flush()
     }
 
     /// Flushes, and gives the output back.
     pub fn finish(mut self) -> io::Result<W> {
-        self.output.flush()?;
+        self.flush()?;
         Ok(self.output)
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.output.write_all(&self.lines)?;
+        self.lines.clear();
+        Ok(())
     }
 }
 
@@ -333,6 +340,15 @@ mod tests {
         assert_eq!(full.body, b"x");
         assert_eq!((full.status, full.response_bytes), (Some(200), Some(512)));
         assert_eq!(full.duration, Some(Duration::from_micros(12_300)));
+    }
+
+    #[test]
+    fn a_first_line_that_is_too_long_is_a_broken_one() {
+        let long = "x".repeat(crate::recording::MAX_LINE + 1);
+        let alone = read(text(&[&long]).as_slice()).unwrap_err();
+        assert!(matches!(alone, RecordingError::NothingUsable { lines: 1 }), "{alone}");
+        let recording = read(text(&[&long, SHORT]).as_slice()).unwrap();
+        assert_eq!((recording.requests.len(), recording.broken.count), (1, 1));
     }
 
     #[test]

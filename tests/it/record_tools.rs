@@ -84,6 +84,9 @@ fn record_tools_filter_by_what_requests_are() {
     said.assert_code(66);
     said.assert_err(&["none of its 4 requests is meant"]);
     assert!(!folder.path("none.jsonl").exists());
+    let said = folder.run("record filter in.jsonl --status 302");
+    said.assert_code(66);
+    assert_eq!(said.out, "", "not even what it says of itself");
 }
 
 #[test]

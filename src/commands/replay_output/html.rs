@@ -47,9 +47,7 @@ fn began(replayed: &Replayed) -> String {
 /// What a reader must know before any number.
 fn notes(replayed: &Replayed) -> String {
     let mut notes = Vec::new();
-    if replayed.interrupted {
-        notes.push((Mood::Warn, "PARTIAL: the replay was interrupted.".to_owned()));
-    }
+    notes.extend(replayed.partial().map(|partial| (Mood::Warn, partial.to_owned())));
     if let Some(verdict) = &replayed.verdict {
         notes.push((if verdict.met == Some(true) { Mood::Good } else { Mood::Bad }, objective(verdict)));
     }

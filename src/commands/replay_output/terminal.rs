@@ -27,9 +27,7 @@ pub fn terminal(replayed: &Replayed, paper: Paper) -> String {
             text.push_str("\n\n");
         }
     };
-    if replayed.interrupted {
-        part(paper.strong("PARTIAL: the replay was interrupted."));
-    }
+    part(replayed.partial().map_or_else(String::new, |partial| paper.strong(partial)));
     part(summary(replayed, paper));
     part(times(replayed, paper));
     part(losses(replayed, paper));

@@ -71,6 +71,7 @@ fn played() -> Played {
         bytes: 1_234_567,
         bodies: Vec::new(),
         stopped_early: false,
+        unsettled: false,
     }
 }
 
