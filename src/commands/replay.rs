@@ -65,6 +65,9 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     }
     aim.knock()?;
     introduce(&plan, &aim, &course);
+    if let Some(bodies) = options.bodies_not_recorded(&meta) {
+        say(&format!("Warning: {bodies}"));
+    }
     let needs = Needs { priority: options.priority(), processors: aim.processors() };
     let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
     if played.unsettled && !interrupted {
@@ -75,7 +78,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
         target: aim.name.clone(),
         load: course.words.clone(),
         timing: course.timing,
-        choices: options.choices(),
+        choices: options.choices(&meta),
         planned: plan.requests().len() as u64,
         dropped: dropped(&plan, filtered),
         started,

@@ -163,7 +163,7 @@ impl Replayed {
     /// The share of its core that the generator computed.
     #[must_use]
     pub fn generator_busy(&self) -> f64 {
-        self.played.cpu.as_secs_f64() / self.played.elapsed.as_secs_f64().max(1e-9)
+        self.played.cpu.as_secs_f64() / self.played.elapsed.saturating_sub(self.setting.settled).as_secs_f64().max(1e-9)
     }
 
     /// The share of all cores that other guests of the host took, over the whole run; `None` if it could not be read.

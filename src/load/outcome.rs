@@ -201,7 +201,7 @@ pub struct Played {
     pub connections: u64,
     /// From the first to the last moment, draining included.
     pub elapsed: Duration,
-    /// CPU time of the engine's thread.
+    /// CPU time of the engine's thread, from the end of settling.
     pub cpu: Duration,
     /// Bytes received, heads and framing included.
     pub bytes: u64,

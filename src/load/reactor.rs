@@ -77,12 +77,15 @@ pub(super) struct Reactor<'a> {
     start: Moment,
     /// What ended before this is forgotten.
     counted_from: Moment,
+    /// CPU time of this thread until then.
+    cpu_before: Duration,
     /// When sending stops.
     end: Moment,
 }
 
 impl<'a> Reactor<'a> {
     pub(super) fn new(run: &'a Run<'a>) -> Result<Self, LoadError> {
+        let cpu_before = clock::thread_cpu();
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let address = Address::new(&run.target)?;
         let schedule = match run.load {
@@ -118,6 +121,7 @@ impl<'a> Reactor<'a> {
             after_settling,
             start,
             counted_from: start.after(run.settle.min(run.duration)),
+            cpu_before,
             end: start.after(run.duration),
         })
     }
@@ -136,6 +140,7 @@ impl<'a> Reactor<'a> {
             if let Some(tally) = self.after_settling.take_if(|_| now >= self.counted_from) {
                 self.tally = tally.begin(now);
                 self.counted_from = now;
+                self.cpu_before = clock::thread_cpu();
                 next_batch = now;
             }
             if now >= next_batch {
@@ -184,8 +189,9 @@ impl<'a> Reactor<'a> {
         now >= self.end || (self.pace.is_played_out() && nothing_waits)
     }
 
-    pub(super) fn played(self, ending: Ending, cpu: Duration) -> Played {
+    pub(super) fn played(self, ending: Ending) -> Played {
         let now = clock::now();
+        let cpu = clock::thread_cpu().saturating_sub(self.cpu_before);
         let unsent = self.queue.len() + self.sessions.waiting();
         let unfinished = Unfinished { outstanding: self.pool.busy() as u64, unsent: unsent as u64 };
         let stopped_early = ending == Ending::Stopped;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -53,6 +53,23 @@ impl fmt::Display for Breakage {
             Self::Closed => f.write_str("the target closed the connection before a request was sent"),
         }
     }
+}
+
+/// Tries for at most `within` whether somebody listens at `target`. Who is slow to take the connection does, as does a unix socket
+/// whose backlog is full.
+pub fn knock(target: &Target, within: Duration) -> io::Result<()> {
+    let knocked = match target {
+        Target::Tcp(address) => TcpStream::connect_timeout(address, within).map(drop),
+        Target::Unix(path) => {
+            let address = Address::Unix(SocketAddrUnix::new(path)?);
+            match open(&address) {
+                Err(Refusal::Unreachable(Breakage::System(errno))) => Err(errno.into()),
+                Err(Refusal::Exhausted) => Err(io::Error::from(Errno::MFILE)),
+                Err(Refusal::Busy | Refusal::Unreachable(Breakage::Tls(_) | Breakage::Closed)) | Ok(_) => Ok(()),
+            }
+        }
+    };
+    knocked.or_else(|error| if error.kind() == io::ErrorKind::TimedOut { Ok(()) } else { Err(error) })
 }
 
 /// Why there is no connection.

@@ -10,7 +10,6 @@ use super::options::PlanOptions;
 use super::planned::PlannedRequest;
 use super::wire::{Reuse, cookie};
 use crate::recording::{Method, Recording};
-use crate::units::Rate;
 
 /// How often a plan repeats whose requests all have one time.
 const LONE_TURN: Duration = Duration::from_secs(1);
@@ -205,13 +204,6 @@ impl Plan {
         let span = self.span().as_nanos();
         let turn = if span == 0 { LONE_TURN.as_nanos() } else { self.period().as_nanos().max(span + 1) };
         u64::try_from(turn).unwrap_or(u64::MAX)
-    }
-
-    /// Requests a second over the period; zero if all were made at one moment.
-    #[must_use]
-    pub fn recorded_rate(&self) -> Rate {
-        let seconds = self.period().as_secs_f64();
-        if seconds > 0.0 { Rate::new(self.requests.len() as f64 / seconds).unwrap_or_default() } else { Rate::default() }
     }
 }
 

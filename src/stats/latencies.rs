@@ -1,5 +1,6 @@
 //! A histogram of latencies in bounded memory: a microsecond to an hour at three significant digits. Longer ones count as an hour.
 
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -8,8 +9,15 @@ const LONGEST_MICROS: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 
 /// Latencies of many requests.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Latencies(Histogram<u64>);
+
+/// Without the thousands of its buckets.
+impl fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} latencies, p50 {} s, max {} s", self.count(), self.quantile(0.5), self.max())
+    }
+}
 
 impl Default for Latencies {
     fn default() -> Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
 
@@ -182,7 +183,12 @@ fn replay_changes_requests_as_told_and_sends_only_what_is_allowed() {
     let said = site.replay("--host shop.test --header X-Mark:7 --not-target /c");
     said.assert_code(0);
     said.assert_out(&["Not replayed: 1 with a method that --allow does not name, 1 that the filters leave out."]);
-    site.replay("--allow POST --only-target /a").assert_code(0);
+    let said = site.replay("--allow POST --only-target /a");
+    said.assert_code(0);
+    said.assert_err(&[
+        "Warning: Bodies in the recording: unknown. Requests whose body was not recorded are sent with an empty one",
+    ]);
+    said.assert_out(&["Bodies in the recording: unknown."]);
     let port = site.port;
     let mut asked: Vec<String> = site.asked().iter().map(|words| words[2..].join(" ")).collect();
     asked.sort();
@@ -350,6 +356,18 @@ fn replay_ends_with_69_where_nothing_listens() {
         said.assert_err(&[target.as_str(), reason, "is the server running"]);
         assert!(!folder.path("a.json").exists() && said.out.is_empty(), "{said}");
     }
+}
+
+#[test]
+fn replay_does_not_wait_for_a_backlog_that_is_full() {
+    let folder = Folder::new().file("traffic.jsonl", &requests(["/"; 2]));
+    let path = folder.path("web.sock");
+    let listener = UnixListener::bind(&path).expect("listen");
+    rustix::net::listen(&listener, 0).expect("shorten the backlog");
+    let _waits = UnixStream::connect(&path).expect("the one that fits");
+    let said = folder.run("replay traffic.jsonl --target unix:web.sock --timeout 200ms --json a.json");
+    said.assert_code(1);
+    assert_eq!(json(&folder, "a.json")["completed"], 0, "{said}");
 }
 
 #[test]

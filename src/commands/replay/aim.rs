@@ -2,16 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Options, ReplayError};
-use crate::load::{Processors, Target, Tls, Trust};
+use crate::load::{Processors, Target, Tls, Trust, knock};
 use crate::replay::HostRule;
 
-/// How long each address of a name that has several is tried.
+/// How long the target, and each address of a name that has several, is tried.
 const TRIED_FOR: Duration = Duration::from_secs(2);
 
 /// Where to go, as it was written.
@@ -129,16 +128,7 @@ impl Aim {
 
     /// Refuses a target that takes no connection, before anything is sent. One that is slow to take it is played against.
     pub(super) fn knock(&self) -> Result<(), ReplayError> {
-        let knocked = match &self.target {
-            Target::Unix(path) => UnixStream::connect(path).map(drop),
-            Target::Tcp(address) => TcpStream::connect_timeout(address, TRIED_FOR).map(drop),
-        };
-        match knocked {
-            Err(source) if !matches!(source.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
-                Err(ReplayError::Deaf { name: self.name.clone(), source })
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        knock(&self.target, TRIED_FOR).map_err(|source| ReplayError::Deaf { name: self.name.clone(), source })
     }
 
     pub(super) fn host_rule(&self, options: &Options) -> HostRule {

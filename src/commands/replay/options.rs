@@ -10,7 +10,7 @@ use super::aim::Place;
 use crate::commands::record::Which;
 use crate::commands::replay_output::{Objective, Priority};
 use crate::load;
-use crate::recording::Header;
+use crate::recording::{Header, Meta};
 use crate::replay::{Copies, Methods, PlanError, Profile, Rewrite, Speed, Think};
 use crate::units::{self, Rate};
 
@@ -206,11 +206,21 @@ impl Options {
         Rewrite { set: self.header.clone(), remove: self.remove_header.clone() }
     }
 
+    /// What to know of bodies, if requests that should have one may be sent without.
+    pub(super) fn bodies_not_recorded(&self, meta: &Meta) -> Option<String> {
+        let recorded = meta.fidelity.as_ref().and_then(|fidelity| fidelity.bodies.as_deref()).unwrap_or("unknown");
+        (!self.allow.is_empty() && recorded != "all").then(|| {
+            format!("Bodies in the recording: {recorded}. Requests whose body was not recorded are sent with an empty one")
+        })
+    }
+
     /// What was chosen, in sentences. Values of headers stay out: they may be secrets.
-    pub(super) fn choices(&self) -> Vec<String> {
+    pub(super) fn choices(&self, meta: &Meta) -> Vec<String> {
         let mut choices = vec![format!("Requests time out after {}", humantime::format_duration(self.timeout))];
         let mut add = |chosen: bool, words: String| choices.extend(chosen.then_some(words));
         add(!self.allow.is_empty(), format!("Methods allowed beside the safe ones: {}", self.allow.join(", ")));
+        let bodies = self.bodies_not_recorded(meta);
+        add(bodies.is_some(), bodies.unwrap_or_default());
         let host = self.new_host.as_deref();
         add(host.is_some(), format!("Host header: {}", host.unwrap_or_default()));
         let names: Vec<&str> = self.header.iter().map(Header::name).collect();

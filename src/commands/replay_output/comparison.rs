@@ -33,7 +33,7 @@ pub struct Comparison {
     pub same: u64,
     /// Requests answered otherwise.
     pub different: u64,
-    /// Requests whose contents varied within a run or among the earlier ones: not compared.
+    /// Requests whose contents varied within an earlier run or among them: not compared.
     pub noise: u64,
     /// Requests that were not answered now, or never before.
     pub unanswered: u64,

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::super::pool::{Attempt, State};
 use super::super::sessions::Admission;
 use super::*;
-use crate::load::{Basis, Check, Cookies, Reach, Target, USUAL_BATCH, USUAL_DRAIN, server};
+use crate::load::{Basis, Check, Cookies, Reach, Target, USUAL_BATCH, server};
 use crate::recording;
 use crate::replay::{Arrivals as Spacing, Load, Plan, PlanOptions, Reuse, SessionId, Turns};
 use crate::units::Rate;
@@ -39,7 +39,7 @@ fn run(plan: &Plan, target: Target) -> Run<'_> {
         turns: Turns::Endless,
         settle: Duration::ZERO,
         duration: Duration::from_mins(1),
-        drain: USUAL_DRAIN,
+        drain: Duration::from_secs(5),
         timeout: Duration::from_mins(1),
         max_connections: NonZeroU32::new(2).unwrap(),
         max_body: 1 << 20,

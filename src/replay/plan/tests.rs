@@ -61,7 +61,6 @@ fn only_harmless_requests_are_planned() {
     let plan = compile(&lines, Reuse::KeepAlive).unwrap();
     assert_eq!(plan.requests().len(), 1);
     assert_eq!(plan.dropped(), Dropped { unsafe_method: 2, upgrade: 2 });
-    assert_eq!(plan.recorded_rate(), Rate::default());
 
     let dropped = Dropped { unsafe_method: 1, upgrade: 0 };
     let refused = vec![Method::new("POST").unwrap()];
