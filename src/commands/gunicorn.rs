@@ -36,8 +36,8 @@ pub struct Options {
     /// Make a control socket there, for `tuningfork ctl`
     #[arg(long, value_name = "PATH")]
     control: Option<String>,
-    /// Gunicorn's command line as it is
-    #[arg(value_name = "GUNICORN ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    /// Gunicorn's command line as it is; nothing, if its gunicorn.conf.py says all
+    #[arg(value_name = "GUNICORN ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 

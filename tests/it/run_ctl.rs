@@ -270,7 +270,7 @@ fn run_ctl_finds_a_service_whose_configuration_was_replaced_by_turning_a_link() 
     let config = Service::of_demo_workers(1, 10);
     let directory = config.directory().to_owned();
     let text = format!(
-        "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"{}\", \"demo-worker\"]\n[listen]\naddress = \"@LISTEN@\"\n",
+        "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"{}\", \"demo-worker\", \"--connections\", \"5\"]\n[listen]\naddress = \"@LISTEN@\"\n",
         env!("CARGO_BIN_EXE_tuningfork")
     );
     for release in ["one", "two"] {

@@ -18,7 +18,7 @@ struct Habit {
 const HABIT: Habit = Habit { of: "", settings: "", env: &[], arguments: &["web"], becomes: &[] };
 
 /// As documentation, tutorials and well-known applications have them.
-const HABITS: [Habit; 13] = [
+const HABITS: [Habit; 14] = [
     Habit {
         of: "Django's documentation",
         becomes: &["workers = 1", "preload = false", "address = [\"127.0.0.1:8000\"]", "worker-class = \"sync\""],
@@ -122,6 +122,13 @@ const HABITS: [Habit; 13] = [
         of: "Cloud Run's documentation",
         arguments: &["--bind", ":8080", "--workers", "1", "--threads", "8", "--timeout", "0", "web:app"],
         becomes: &["address = [\"0.0.0.0:8080\"]", "timeout = 0", "boot-timeout = 600", "connections = 8"],
+        ..HABIT
+    },
+    Habit {
+        of: "those who write everything into gunicorn.conf.py",
+        settings: "wsgi_app = 'web:application'\nworkers = 2\n",
+        arguments: &[],
+        becomes: &["app = \"web:application\"", "workers = 2"],
         ..HABIT
     },
     Habit {
