@@ -86,13 +86,17 @@ fn name_of_address(address: &str) -> String {
     format!("{PREFIX}{}{SUFFIX}", plain[begin..].trim_start_matches('_'))
 }
 
-/// Takes away the folders that were made for the socket, if nothing else is in them.
-pub(super) fn leave(config: &Path) {
+/// The folders that may be made for the socket of a service that starts now; systemd's own is not among them.
+pub(super) fn to_leave(config: &Path) -> Vec<PathBuf> {
     let systemds = env::var_os("RUNTIME_DIRECTORY").is_some();
-    let own = paths(config).into_iter().flat_map(|path| own_folders(&path).into_iter().skip(usize::from(systemds)));
-    for folder in own {
+    paths(config).into_iter().flat_map(|path| own_folders(&path).into_iter().skip(usize::from(systemds))).collect()
+}
+
+/// Takes away folders that were made for the socket, if nothing else is in them.
+pub(super) fn leave(folders: &[PathBuf]) {
+    for folder in folders {
         // Most are not there.
-        entries(&folder).filter(|entry| entry.is_symlink() && !entry.exists()).for_each(|link| drop(fs::remove_file(link)));
+        entries(folder).filter(|entry| entry.is_symlink() && !entry.exists()).for_each(|link| drop(fs::remove_file(link)));
         fs::remove_dir(folder).ok();
     }
 }
