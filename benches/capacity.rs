@@ -81,7 +81,7 @@ impl Options {
 fn candidate(text: &str) -> Result<Candidate, String> {
     let numbers = text.split_once(['x', '×']).and_then(|(workers, connections)| {
         let workers = Workers::new(workers.parse().ok()?)?;
-        Some(Candidate { workers, connections: Connections::new(connections.parse().ok()?)? })
+        Some(Candidate::new(workers, Connections::new(connections.parse().ok()?)?))
     });
     numbers.ok_or_else(|| "write workers and connections as 5x10".to_owned())
 }

@@ -73,11 +73,12 @@ def main():
     parser.add_argument("program", help="the bench's program")
     parser.add_argument("--sampler", choices=["tpe", "gp"], default="tpe")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=30)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     applications = Applications(options.program)
-    runs = [search(applications, options.sampler, seed, options.trials) for seed in range(options.seeds)]
+    runs = [search(applications, options.sampler, seed, options.trials) for seed in range(options.first_seed, options.first_seed + options.seeds)]
     cells = "".join(f"{100 * statistics.fmean(regrets[min(after, len(regrets)) - 1] for regrets, _ in runs):6.1f}" for after in AFTER if after <= options.trials)
     stops = sorted(100 * regrets[-1] for regrets, _ in runs)
     minutes = statistics.fmean(seconds for _, seconds in runs) / 60

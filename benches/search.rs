@@ -31,12 +31,21 @@ struct Options {
     /// How many applications, each drawn by a seed
     #[arg(long, value_name = "N", default_value = "500")]
     seeds: u64,
+    /// The first of them; those from 100000 on were never looked at while the search was adjusted
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    first_seed: u64,
     /// What to do
     #[arg(value_enum, default_value = "strategies")]
     what: What,
     /// Cargo's own
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Options {
+    fn seeds(&self) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed.saturating_add(self.seeds)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,13 +68,13 @@ fn main() -> std::io::Result<()> {
     match options.what {
         What::Serve => return serve::serve(),
         What::List => {
-            (0..options.seeds).for_each(list);
+            options.seeds().for_each(list);
             return Ok(());
         }
         What::Strategies | What::Kinds => {}
     }
     let mut table = Table::default();
-    for seed in 0..options.seeds {
+    for seed in options.seeds() {
         let app = of_seed(seed);
         let best = app.best();
         let run = race(&app, seed, best);

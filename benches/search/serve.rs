@@ -37,7 +37,7 @@ pub(crate) fn serve() -> io::Result<()> {
             let workers = number("workers").and_then(Workers::new);
             let candidate = workers.zip(number("connections").and_then(Connections::new));
             let Some((workers, connections)) = candidate else { return Err(io::Error::other(format!("no candidate: {line}"))) };
-            answer(&trial(&app, &mut host, Candidate { workers, connections }, best))?;
+            answer(&trial(&app, &mut host, Candidate::new(workers, connections), best))?;
         }
     }
     Ok(())

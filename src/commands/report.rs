@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the trials as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the trials as a journal that Optuna opens (`JournalFileBackend`)
+    /// Write the trials as a journal that Optuna opens (`JournalFileBackend`); of --objective cost, cores and memory are two goals there
     #[arg(long, value_name = "FILE")]
     optuna: Option<PathBuf>,
     /// Say how many hosts this many requests a second need

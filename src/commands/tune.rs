@@ -126,6 +126,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut study = header.study();
     let mut journal = open(&mut study, &places, &header, options.resume)?;
     question.introduce(&facts, &places);
+    options.wanted.introduce();
     let (stopped, not_loaded) = answer(&question, &mut study, &mut journal, &mut signals, &places)?;
     // What cannot be written down any more is reported all the same.
     let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
@@ -193,7 +194,7 @@ fn manuscript(options: &Options, question: &Question) -> Result<Manuscript, Comm
         Some(app) => app.collapses_connections(),
         None => configuration::read(&options.config)?.app.collapses_connections(),
     };
-    Ok(Manuscript::open(&options.config, !collapses).map_err(TuneError::from)?)
+    Ok(Manuscript::open(&options.config, !collapses, question.space.baseline()).map_err(TuneError::from)?)
 }
 
 /// Writes what is recommended, if that may be.

@@ -49,7 +49,9 @@ pub fn report(report: &Report, paper: Paper) -> String {
 #[must_use]
 pub fn fragment(report: &Report) -> String {
     report.recommended.map_or_else(String::new, |chosen| {
-        format!("# tuningfork.toml\nworkers = {}\nconnections = {}\n", chosen.workers, chosen.connections)
+        let cores =
+            chosen.affinity.map_or_else(String::new, |affinity| format!("\n[app]\ncpu-affinity = \"{}\"\n", affinity.name()));
+        format!("# tuningfork.toml\nworkers = {}\nconnections = {}\n{cores}", chosen.workers, chosen.connections)
     })
 }
 

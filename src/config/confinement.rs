@@ -1,6 +1,7 @@
 //! Checks who workers are and what the kernel grants them: user, group, file mode mask, cores, limits, and what they see of our environment.
 //! Looks nobody up: whether a user exists is the host's to know.
 
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::care::bytes;
@@ -45,7 +46,8 @@ impl Default for Confinement {
 }
 
 /// Which of the cores that the supervisor may use a worker may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Affinity {
     /// All.
     #[default]
@@ -57,7 +59,8 @@ pub enum Affinity {
 }
 
 impl Affinity {
-    const ALL: [Self; 3] = [Self::None, Self::Spread, Self::Pin];
+    /// Every way there is.
+    pub const ALL: [Self; 3] = [Self::None, Self::Spread, Self::Pin];
 
     /// The name the configuration uses.
     #[must_use]

@@ -1,11 +1,12 @@
-//! Changes the two numbers `tune` finds in the text of a configuration file, and no other byte: comments, order, blank space, line ends and
+//! Changes the numbers and the word `tune` finds in the text of a configuration file, and no other byte: comments, order, blank space, line ends and
 //! byte order mark stay (toml_edit 0.25 loses the last two). Refuses a text in which they cannot be changed without changing more.
 
 use toml::de::{DeTable, DeValue};
 
+use super::Affinity;
 use crate::units::{Connections, Workers};
 
-/// Why the numbers cannot be changed in a text.
+/// Why they cannot be changed in a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// It is not TOML.
@@ -14,7 +15,12 @@ pub enum EditError {
     /// The key is there, but no plain value.
     #[error("`{0}` is neither a number nor a word: change it by hand")]
     NotAValue(&'static str),
+    /// There is no place for the word that a line could be put to.
+    #[error("`app` is no section with a line for each key: set {CPU_AFFINITY} in it by hand")]
+    NoSection,
 }
+
+const CPU_AFFINITY: &str = "cpu-affinity";
 
 const MARK: char = '\u{feff}';
 
@@ -28,10 +34,42 @@ pub fn with_counts(text: &str, workers: Workers, connections: Option<Connections
     }
 }
 
+/// `text` with this `cpu-affinity` in `[app]`, in the place of what it says or below the last line of the section's first value.
+pub fn with_affinity(text: &str, affinity: Affinity) -> Result<String, EditError> {
+    let document = parsed(text)?;
+    let app = document.get("app").map(toml::Spanned::get_ref);
+    let Some(DeValue::Table(app)) = app else { return Err(EditError::NoSection) };
+    let changed = match app.get(CPU_AFFINITY) {
+        Some(value) => format!("{}\"{}\"{}", &text[..value.span().start], affinity.name(), &text[value.span().end..]),
+        None if affinity == Affinity::default() => text.to_owned(),
+        None => {
+            let first = app.iter().map(|(_, value)| value.span().end).min().ok_or(EditError::NoSection)?;
+            let rest = text[first..].find('\n').map_or(text.len(), |found| first + found + 1);
+            let end = line_end(text);
+            let open = if text[..rest].ends_with('\n') { "" } else { end };
+            format!("{}{open}{CPU_AFFINITY} = \"{}\"{end}{}", &text[..rest], affinity.name(), &text[rest..])
+        }
+    };
+    // An inline table, dotted keys and a section that goes on elsewhere have no such line.
+    let is = |document: &DeTable<'_>| match document.get("app").map(toml::Spanned::get_ref) {
+        Some(DeValue::Table(app)) => app.get(CPU_AFFINITY).and_then(|value| value.get_ref().as_str()) == Some(affinity.name()),
+        Some(_) | None => false,
+    };
+    let unchanged = changed == text;
+    parsed(&changed).is_ok_and(|document| unchanged || is(&document)).then_some(changed).ok_or(EditError::NoSection)
+}
+
+fn parsed(text: &str) -> Result<DeTable<'_>, EditError> {
+    DeTable::parse(text).map(toml::Spanned::into_inner).map_err(|error| EditError::Syntax(error.to_string()))
+}
+
+fn line_end(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
+}
+
 /// Sets `key`; if there is none, below the line of `other`.
 fn set(text: &str, key: &'static str, number: u32, other: &str) -> Result<String, EditError> {
-    let document = DeTable::parse(text).map_err(|error| EditError::Syntax(error.to_string()))?;
-    let document = document.get_ref();
+    let document = parsed(text)?;
     if let Some(value) = document.get(key) {
         return match value.get_ref() {
             DeValue::Integer(_) | DeValue::String(_) | DeValue::Float(_) => {
@@ -41,7 +79,7 @@ fn set(text: &str, key: &'static str, number: u32, other: &str) -> Result<String
             DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => Err(EditError::NotAValue(key)),
         };
     }
-    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let end = line_end(text);
     let (above, below) = match document.get(other) {
         Some(value) => {
             text.split_at(text[value.span().end..].find('\n').map_or(text.len(), |found| value.span().end + found + 1))
@@ -89,6 +127,22 @@ mod tests {
         assert_eq!(refused("workers = [1]"), EditError::NotAValue("workers"));
         assert_eq!(refused("[workers]\na = 1"), EditError::NotAValue("workers"));
         assert!(matches!(refused("workers ="), EditError::Syntax(_)));
+    }
+
+    #[test]
+    fn the_word_goes_into_its_section_and_all_else_stays() {
+        let edited = |text: &str| with_affinity(text, Affinity::Spread);
+        let text = "workers = 1\r\n[app] # ours\r\nkind = \"command\" # why\r\ncommand = [\r\n  \"a\",\r\n]\r\n[log]\r\n";
+        let line = "kind = \"command\" # why\r\n";
+        assert_eq!(edited(text).unwrap(), text.replace(line, &format!("{line}cpu-affinity = \"spread\"\r\n")));
+        assert_eq!(edited("[app]\ncpu-affinity='none' # so\n").unwrap(), "[app]\ncpu-affinity=\"spread\" # so\n");
+        assert_eq!(edited("[app]\nkind = 'python'").unwrap(), "[app]\nkind = 'python'\ncpu-affinity = \"spread\"\n");
+        assert_eq!(with_affinity("[app]\nkind = 'python'", Affinity::None).unwrap(), "[app]\nkind = 'python'");
+        let annotated = include_str!("../../config/tuningfork.toml");
+        assert_eq!(edited(annotated).unwrap(), annotated.replace("cpu-affinity = \"none\"\n", "cpu-affinity = \"spread\"\n"));
+        for text in ["workers = 1", "app = 1", "[app]", "app = {kind = 'python'}\n", "app.kind = 'python'\n"] {
+            assert_eq!(edited(text).unwrap_err(), EditError::NoSection, "{text}");
+        }
     }
 
     proptest::proptest! {

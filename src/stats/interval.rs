@@ -20,6 +20,15 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
+    /// This quantity over another that was measured independently. Both intervals are symmetric in the logarithm, and their halves add as independent
+    /// errors do.
+    #[must_use]
+    pub fn over(&self, other: Self) -> Self {
+        let half = |interval: &Self| (interval.high / interval.low).ln() / 2.0;
+        let (value, half) = (self.value / other.value, half(self).hypot(half(&other)));
+        Self { value, low: value * (-half).exp(), high: value * half.exp() }
+    }
+
     /// Half the width, as a share of the estimate.
     #[must_use]
     pub fn half_width(&self) -> f64 {

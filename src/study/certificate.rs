@@ -126,20 +126,22 @@ fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Me
     study.measured().filter(move |(tried, found)| *tried == candidate && usable(found)).map(|(_, found)| found)
 }
 
-/// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of workers.
+/// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of
+/// workers and ways to keep them to cores.
 fn bound(study: &Study) -> Option<Interval> {
     // Utilisation is a share of this already, under a quota too.
     let cpu = study.space.cpu();
-    let mut demands: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
+    // A worker that keeps to a core may need less of it.
+    let mut demands: BTreeMap<_, Vec<f64>> = BTreeMap::new();
     for (candidate, found) in study.measured() {
         let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY) else { continue };
         if found.is_usable() && found.is_valid() {
-            demands.entry(candidate.workers.get()).or_default().push((busy * cpu / found.throughput).ln());
+            demands.entry((candidate.workers.get(), candidate.affinity)).or_default().push((busy * cpu / found.throughput).ln());
         }
     }
     // On a host of few cores one more worker than cores is more than that already, and no crowd.
     let few = (STAFFED * cpu).max(cpu.ceil() + 1.0);
-    let staffed = demands.keys().any(|workers| f64::from(*workers) <= few);
+    let staffed = demands.keys().any(|(workers, _)| f64::from(*workers) <= few);
     let level = |logs: &&Vec<f64>| stats::mean(logs).unwrap_or(f64::INFINITY);
     let least = demands.values().min_by(|one, other| level(one).total_cmp(&level(other)))?;
     let demand = DEMAND.interval(least)?;

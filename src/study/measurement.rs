@@ -391,8 +391,7 @@ mod tests {
     }
 
     fn measured(workers: u32, connections: u32) -> Measurement {
-        let candidate =
-            Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(connections).unwrap() };
+        let candidate = Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
         Measurement::of_window(&window(), &"p90<700ms".parse().unwrap(), candidate)
     }
 

@@ -210,7 +210,7 @@ mod tests {
     use crate::units::{Connections, Workers};
 
     fn judge(slo: &str) -> Judge {
-        let candidate = Candidate { workers: Workers::new(2).unwrap(), connections: Connections::new(10).unwrap() };
+        let candidate = Candidate::new(Workers::new(2).unwrap(), Connections::new(10).unwrap());
         Judge::new(&slo.parse().unwrap(), Pace::Normal.timing(), candidate, 200.0)
     }
 

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_missions_example_is_bound_by_its_slots() {
-        let candidate = Candidate { workers: Workers::new(33).unwrap(), connections: Connections::new(10).unwrap() };
+        let candidate = Candidate::new(Workers::new(33).unwrap(), Connections::new(10).unwrap());
         let bounds = Bounds::new(candidate, 16.0, Demand { cpu: 0.010, beside: 0.0, time_in_worker: 0.410 });
         assert!((bounds.tightest() - 804.9).abs() < 0.1);
         assert!((bounds.cores - 1600.0).abs() < 1e-9 && (bounds.workers - 3300.0).abs() < 1e-9);

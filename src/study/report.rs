@@ -3,6 +3,7 @@
 pub mod compare;
 mod curve;
 mod map;
+mod rule;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub use curve::{Curve, Point};
 pub use map::{Cell, Known, Limit, Map};
+pub use rule::Rule;
 
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
@@ -31,6 +33,8 @@ pub struct Report {
     pub outcome: Option<DuelOutcome>,
     /// The best's amount ([`Objective::amount`]) over that of the baseline: of capacities more is better, of latencies and cores less.
     pub ratio: Option<Interval>,
+    /// Gunicorn's rule of thumb, where it is another configuration than those two.
+    pub rule: Option<Rule>,
     /// Whether best and baseline were repeated undisturbed after the search, so that the ratio is not that of the luckiest trials.
     pub confirmed: bool,
     /// Whether that failed because the host was never quiet.
@@ -102,15 +106,12 @@ impl Report {
                 .filter(|duel| duel.best != duel.baseline)
                 .and_then(|duel| duel.ratio(study))
                 .map(|ratio| study.objective.amount(ratio)),
+            rule: duel.as_ref().and_then(|duel| Rule::of(study, duel)),
             pairs: duel.as_ref().map(|duel| pairs(study, duel)).unwrap_or_default(),
             confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
             spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
-            candidates: study
-                .measured()
-                .map(|(candidate, _)| (candidate.workers, candidate.connections))
-                .collect::<BTreeSet<_>>()
-                .len(),
+            candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
             certificate: Certificate::of(study, recommended),
             nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },
             trials: study.trials().to_vec(),
@@ -166,6 +167,7 @@ impl Report {
                 found: Found::of(self.objective, side),
             }),
             ratio: self.ratio,
+            rule: self.rule.as_ref(),
             certificate: &self.certificate,
             trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
             slo: self.slo,
@@ -226,6 +228,8 @@ pub struct Summary<'a> {
     baseline: Baseline,
     best: Option<Best>,
     ratio: Option<Interval>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a Rule>,
     certificate: &'a Certificate,
     trials: Vec<TrialSummary<'a>>,
     slo: Slo,

@@ -169,7 +169,7 @@ impl App {
         let most = (u32::from(space.max_workers.get()), space.max_connections.get());
         for count in rungs(most.0, 1.07) {
             let each = if self.dimensions == Dimensions::WorkersOnly { vec![1] } else { rungs(most.1, 1.2) };
-            let of = |each: u32| Some(Candidate { workers: Workers::new(count)?, connections: Connections::new(each)? });
+            let of = |each: u32| Some(Candidate::new(Workers::new(count)?, Connections::new(each)?));
             all.extend(each.into_iter().filter_map(of));
         }
         all.into_iter()

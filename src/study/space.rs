@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Affinity;
 use crate::units::{Connections, Workers};
 
 /// One configuration that could be recommended.
@@ -13,9 +14,24 @@ pub struct Candidate {
     pub workers: Workers,
     /// Connections each serves at the same time.
     pub connections: Connections,
+    /// Which cores a worker keeps to; absent where that does not vary.
+    #[serde(default, rename = "cpu_affinity", skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
 }
 
 impl Candidate {
+    /// A configuration of these two numbers.
+    #[must_use]
+    pub const fn new(workers: Workers, connections: Connections) -> Self {
+        Self { workers, connections, affinity: None }
+    }
+
+    /// Whether it has the same two numbers.
+    #[must_use]
+    pub fn is_as_large_as(self, other: Self) -> bool {
+        (self.workers, self.connections) == (other.workers, other.connections)
+    }
+
     /// Requests that can be inside the workers at the same time.
     #[must_use]
     pub fn slots(self) -> u64 {
@@ -47,6 +63,9 @@ pub struct Space {
     pub connections: Connections,
     /// What the configuration file says about workers, unless it leaves them to us.
     pub workers: Option<Workers>,
+    /// What it says about the cores a worker keeps to, where that varies too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
     /// The most workers to try.
     pub max_workers: Workers,
     /// The most connections to try.
@@ -77,6 +96,7 @@ impl Space {
             dimensions,
             connections,
             workers: None,
+            affinity: None,
             max_workers: Workers::new(most.clamp(9, u32::from(Workers::MAX))).unwrap_or(Workers::folk(cores)),
             max_connections: Connections::new(1000).unwrap_or(Connections::ONE),
             max_slots: None,
@@ -95,7 +115,7 @@ impl Space {
     /// limits.
     #[must_use]
     pub fn baseline(&self) -> Candidate {
-        self.workers.map_or_else(|| self.by_rule(), |workers| self.cut(Candidate { workers, connections: self.connections }))
+        self.workers.map_or_else(|| self.by_rule(), |workers| self.cut(self.candidate(workers, self.connections)))
     }
 
     /// Gunicorn's rule of thumb for workers with the configured connections, if that is something other than the baseline.
@@ -104,8 +124,14 @@ impl Space {
         Some(self.by_rule()).filter(|candidate| *candidate != self.baseline())
     }
 
+    /// A configuration whose workers keep to cores as the configuration file says.
+    #[must_use]
+    pub const fn candidate(&self, workers: Workers, connections: Connections) -> Candidate {
+        Candidate { affinity: self.affinity, ..Candidate::new(workers, connections) }
+    }
+
     fn by_rule(&self) -> Candidate {
-        self.cut(Candidate { workers: Workers::folk(self.cores), connections: self.connections })
+        self.cut(self.candidate(Workers::folk(self.cores), self.connections))
     }
 
     /// Whether a candidate is within the limits that are known beforehand.
@@ -128,10 +154,8 @@ impl Space {
         };
         let room = self.max_slots.map_or(u64::MAX, |slots| slots / u64::from(workers.get()));
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        Candidate {
-            workers,
-            connections: connections.min(Connections::new(room.clamp(1, Connections::MAX)).unwrap_or(Connections::ONE)),
-        }
+        let most = Connections::new(room.clamp(1, Connections::MAX)).unwrap_or(Connections::ONE);
+        Candidate { workers, connections: connections.min(most), ..candidate }
     }
 
     /// Numbers of workers worth trying, ascending: geometric, with cores, cores + 1, 2 × cores + 1 and the configured number among them.
@@ -172,7 +196,7 @@ impl Space {
         let pairs = self
             .worker_ladder()
             .into_iter()
-            .flat_map(|workers| connections.iter().map(move |connections| Candidate { workers, connections: *connections }));
+            .flat_map(|workers| connections.iter().map(move |connections| self.candidate(workers, *connections)));
         pairs.filter(|candidate| self.max_slots.is_none_or(|most| candidate.slots() <= most)).collect()
     }
 }

@@ -129,7 +129,7 @@ mod tests {
         let mut study = APPS[1].study(Pace::Normal);
         for (workers, memory_bytes) in [(5, Some(500)), (1, None)] {
             let connections = Connections::new(10).unwrap();
-            let candidate = Candidate { workers: Workers::new(workers).unwrap(), connections };
+            let candidate = Candidate::new(Workers::new(workers).unwrap(), connections);
             let suggestion = Suggestion { candidate, purpose: Purpose::Gentle, task: Task::Measure, expected: None, rival: None };
             let found = Measurement { memory_bytes, ..Measurement::of_capacity(100.0) };
             study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });

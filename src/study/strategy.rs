@@ -1,5 +1,6 @@
 //! What to try next. A function of the trials so far, so that a study can be resumed from its journal at any point.
 
+mod arms;
 mod at_rate;
 mod search;
 
@@ -120,7 +121,7 @@ fn is_searching(study: &Study) -> bool {
     study.count(Purpose::Confirm) == 0
         && study.trials().len() < effort.trials
         && can_afford(study, 2 * effort.least_pairs)
-        && !is_certified(study)
+        && !(is_certified(study) && Search::new(study).arm().is_none())
 }
 
 /// Of the one that would be recommended now, as the report is about that one.
@@ -213,7 +214,7 @@ fn opening(study: &Study) -> Option<Suggestion> {
     let gentle = [(cores, few), (cores, Connections::ONE), (1, Connections::ONE)].into_iter();
     let mut gentle = gentle.filter_map(|(workers, connections)| {
         let workers = Workers::new(workers)?.min(study.space.max_workers);
-        Some(Candidate { workers, connections })
+        Some(study.space.candidate(workers, connections))
     });
     let helps = |measured: &Measurement| measured.is_usable() || study.objective != Objective::Capacity;
     let held = study.measured().any(|(_, measured)| helps(measured));

@@ -13,7 +13,7 @@ use crate::config::{Address, Config, Listen};
 use crate::load::Target;
 use crate::replay::Plan;
 use crate::serve::serve;
-use crate::study::{self, Suggestion};
+use crate::study::{self, Candidate, Suggestion};
 use crate::supervisor::Outcome;
 use crate::supervisor::event::{Haste, Settings, Wish};
 use crate::sys::linux::{Linux, Loading, Surroundings};
@@ -62,6 +62,12 @@ impl<'a> Live<'a> {
         self.not_loaded.as_deref()
     }
 
+    fn configured(&self, candidate: Candidate) -> Config {
+        let mut config = self.config.with(candidate.workers, candidate.connections);
+        config.confinement.cpu_affinity = candidate.affinity.unwrap_or(config.confinement.cpu_affinity);
+        config
+    }
+
     /// Of the same family as the configured address, so that what is measured is what will run.
     fn private_listen(&self) -> Listen {
         let address = match self.config.listen.addresses.first() {
@@ -80,7 +86,7 @@ impl Testbed for Live<'_> {
         let started = clock::now();
         let fail = |reason: String| TrialError::Failed { reason, seconds: clock::now().since(started).as_secs_f64() };
         watch(Step::Starting);
-        let config = Arc::new(self.config.with(suggestion.candidate.workers, suggestion.candidate.connections));
+        let config = Arc::new(self.configured(suggestion.candidate));
         let listeners = Listeners::bind(&self.private_listen()).map_err(|error| fail(error.to_string()))?;
         let target = target(&listeners).ok_or_else(|| fail("the trial's socket has no address".to_owned()))?;
         let (remote, inbox) = remote::pair().map_err(|error| fail(error.to_string()))?;

@@ -60,9 +60,10 @@ impl Progress for Shown {
     fn started(&mut self, number: usize, about: usize, suggestion: &Suggestion) {
         let candidate = suggestion.candidate;
         self.label = format!(
-            "trial {number} of about {about}: {} × {} ({})",
+            "trial {number} of about {about}: {} × {}{} ({})",
             candidate.workers,
             candidate.connections,
+            candidate.affinity.map_or_else(String::new, |affinity| format!(", cpu-affinity {}", affinity.name())),
             suggestion.purpose.word()
         );
         self.bar.set_length(about as u64);

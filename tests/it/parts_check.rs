@@ -33,6 +33,11 @@ fn part_promtool_starts() {
 }
 
 #[test]
+fn part_stress_ng_starts() {
+    says(parts::stress_ng(), &["--version"], "stress-ng, version");
+}
+
+#[test]
 fn part_wrk_starts() {
     // wrk ends with 1 after it said its version.
     let said = parts::output(Command::new(parts::wrk()).arg("-v")).unwrap_or_else(|said| said);

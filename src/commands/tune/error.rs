@@ -29,10 +29,15 @@ pub enum TuneError {
     #[error("--also threads: {0} has no threads to vary (gthread workers do, and their connections are their threads)")]
     NoThreads(String),
     /// Affinity cannot vary.
-    #[error("--also affinity: `tuningfork run` does not pin workers to cores, so there is nothing to vary")]
-    NoAffinity,
+    #[error("--also affinity: there is one core here, and every worker keeps to it already")]
+    OneCore,
+    /// Affinity makes no difference to the objective.
+    #[error("--also affinity: cores and memory, which --objective cost counts, do not depend on it: leave it out")]
+    AffinityCostsNothing,
     /// Dispatch cannot vary.
-    #[error("--also dispatch: all workers share one socket and the kernel gives out connections, so there is nothing to vary")]
+    #[error(
+        "--also dispatch: no kind of worker has it: all workers share one listening socket, the kernel gives out connections, and there is nothing to vary"
+    )]
     NoDispatch,
     /// The configuration file cannot be written.
     #[error(transparent)]
@@ -51,7 +56,8 @@ impl TuneError {
             | Self::RateMissing(_)
             | Self::RateIdle
             | Self::NoThreads(_)
-            | Self::NoAffinity
+            | Self::OneCore
+            | Self::AffinityCostsNothing
             | Self::NoDispatch => Ending::Usage,
         }
     }

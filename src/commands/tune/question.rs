@@ -31,7 +31,7 @@ impl Question {
         let pace = if options.quick || options.demo { Pace::Quick } else { Pace::Normal };
         let cores = options.program.cores(facts.cores.usable);
         let subject = Subject::take(options, pace, cores)?;
-        options.wanted.check_also(subject.app())?;
+        options.wanted.check_also(subject.app(), cores)?;
         let budget = match options.budget {
             Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
             None => pace.budget(),
@@ -40,6 +40,7 @@ impl Question {
         space.max_workers = options.max_workers.unwrap_or(space.max_workers);
         space.max_connections = options.max_connections.unwrap_or(space.max_connections);
         space.max_slots = options.max_total_connections;
+        space.affinity = subject.affinity().filter(|_| options.wanted.varies_affinity());
         space.max_memory = options.max_memory.or(space.max_memory);
         Ok(Self { subject, slo: options.slo, space, pace, budget, objective })
     }

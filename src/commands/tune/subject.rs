@@ -12,7 +12,7 @@ use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
-use crate::config::{App, Config};
+use crate::config::{Affinity, App, Config};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Dimensions, Pace, Space};
 use crate::sys::host::Facts;
@@ -53,6 +53,14 @@ impl Subject {
     pub(super) fn app(&self) -> Option<&App> {
         match self {
             Self::Local(local) => Some(&local.config.app),
+            Self::Program(_) => None,
+        }
+    }
+
+    /// Which cores its workers keep to, as configured.
+    pub(super) fn affinity(&self) -> Option<Affinity> {
+        match self {
+            Self::Local(local) => Some(local.config.confinement.cpu_affinity),
             Self::Program(_) => None,
         }
     }
@@ -107,7 +115,13 @@ impl Subject {
     /// What tells one application from another. Nobody can know this of a program's: its command line may change while it measures the same.
     pub(super) fn application_print(&self) -> String {
         match self {
-            Self::Local(local) => fingerprint([format!("{:?}", local.config.app).as_bytes()]),
+            Self::Local(local) => {
+                let app = format!("{:?}", local.config.app);
+                let cores = local.config.confinement.cpu_affinity;
+                // As before there was a choice.
+                let cores = if cores == Affinity::None { "" } else { cores.name() };
+                fingerprint([app.as_bytes(), cores.as_bytes()])
+            }
             Self::Program(Program { form: Form::Command | Form::Server, .. }) => "trial program".to_owned(),
         }
     }

@@ -1,8 +1,11 @@
 //! What a study looks for beside the most requests a second, and what else than two numbers it may vary. Refuses what a kind of worker lacks.
 
+use std::num::NonZeroU16;
+
 use clap::{Args, ValueEnum};
 
 use super::{TuneError, rate};
+use crate::commands::say::say;
 use crate::config::{App, WorkerClass};
 use crate::study::Objective;
 use crate::units::Rate;
@@ -33,7 +36,7 @@ enum Best {
 enum Also {
     /// Threads of a worker
     Threads,
-    /// Workers bound to cores
+    /// Which cores workers keep to (cpu-affinity)
     Affinity,
     /// How connections are given to workers
     Dispatch,
@@ -52,9 +55,26 @@ impl Options {
         }
     }
 
-    /// Refuses what cannot vary. `app` is `None` where a program runs the trials.
-    pub(super) fn check_also(&self, app: Option<&App>) -> Result<(), TuneError> {
-        self.also.iter().try_for_each(|also| also.check(app))
+    /// Refuses what cannot vary, on so many cores. `app` is `None` where a program runs the trials.
+    pub(super) fn check_also(&self, app: Option<&App>, cores: NonZeroU16) -> Result<(), TuneError> {
+        self.also.iter().try_for_each(|also| also.check(app))?;
+        match (self.varies_affinity(), self.objective) {
+            (true, _) if cores == NonZeroU16::MIN => Err(TuneError::OneCore),
+            (true, Best::Cost) => Err(TuneError::AffinityCostsNothing),
+            (true, Best::Capacity | Best::Latency) | (false, _) => Ok(()),
+        }
+    }
+
+    /// Whether workers are to be tried on other cores than the configuration file says.
+    pub(super) fn varies_affinity(&self) -> bool {
+        self.also.contains(&Also::Affinity)
+    }
+
+    /// Says which of it varies anyway.
+    pub(super) fn introduce(&self) {
+        if self.also.contains(&Also::Threads) {
+            say("--also threads adds nothing: the connections of a gthread worker are its threads, and they vary anyway");
+        }
     }
 }
 
@@ -64,11 +84,10 @@ impl Also {
             return Err(TuneError::NotByProgram("--also"));
         };
         match (self, app) {
-            // They are its connections, which vary anyway.
             (Self::Threads, App::Python(app)) if app.worker_class == WorkerClass::Gthread => Ok(()),
             (Self::Threads, App::Python(app)) => Err(TuneError::NoThreads(format!("a {} worker", app.worker_class.name()))),
             (Self::Threads, App::Command(_)) => Err(TuneError::NoThreads("a command".to_owned())),
-            (Self::Affinity, _) => Err(TuneError::NoAffinity),
+            (Self::Affinity, App::Python(_) | App::Command(_)) => Ok(()),
             (Self::Dispatch, _) => Err(TuneError::NoDispatch),
         }
     }

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::num::NonZeroU16;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,6 @@ use crate::commands::Ending;
 use crate::config::MAX_BYTES;
 use crate::config::edit::{self, EditError};
 use crate::study::Candidate;
-use crate::units::{Connections, Workers};
 
 /// Backups of one file; more are a mistake.
 const MOST_BACKUPS: u32 = 999;
@@ -119,8 +117,8 @@ impl WriteError {
 }
 
 impl Manuscript {
-    /// Takes the file up before the study, and finds out what would stand against changing it after hours of measuring.
-    pub(super) fn open(named: &Path, has_connections: bool) -> Result<Self, WriteError> {
+    /// Takes the file up before the study, and finds out by an `example` what would stand against changing it after hours of measuring.
+    pub(super) fn open(named: &Path, has_connections: bool, example: Candidate) -> Result<Self, WriteError> {
         let unusable = |source| WriteError::NotWritable { path: named.to_owned(), source };
         let path = named.canonicalize().map_err(unusable)?;
         let mode = fs::metadata(&path).map_err(unusable)?.mode() & 0o7777;
@@ -129,7 +127,7 @@ impl Manuscript {
         }
         OpenOptions::new().append(true).open(&path).map_err(unusable)?;
         let manuscript = Self { text: read(&path).map_err(unusable)?, path, has_connections };
-        manuscript.edited(Candidate { workers: Workers::folk(NonZeroU16::MIN), connections: Connections::ONE })?;
+        manuscript.edited(example)?;
         drop(manuscript.draft("")?);
         Ok(manuscript)
     }
@@ -157,6 +155,7 @@ impl Manuscript {
     fn edited(&self, candidate: Candidate) -> Result<String, WriteError> {
         let connections = self.has_connections.then_some(candidate.connections);
         edit::with_counts(&self.text, candidate.workers, connections)
+            .and_then(|text| candidate.affinity.map_or(Ok(text.clone()), |affinity| edit::with_affinity(&text, affinity)))
             .map_err(|source| WriteError::Edit { path: self.path.clone(), source })
     }
 

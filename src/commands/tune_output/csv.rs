@@ -5,7 +5,7 @@ use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
 const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
                       memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
-                      distinct_requests,seconds,flags,error";
+                      distinct_requests,seconds,flags,error,cpu_affinity";
 
 /// A number of a measurement.
 type Field = fn(&Measurement) -> Option<f64>;
@@ -67,6 +67,7 @@ fn row(trial: &Trial, number: usize) -> String {
     cells.push(number_or_none(Some(trial.seconds())));
     cells.push(text(&flags(trial).join("; ")));
     cells.push(text(trial.failure().unwrap_or_default()));
+    cells.push(candidate.affinity.map_or_else(String::new, |affinity| affinity.name().to_owned()));
     cells.join(",")
 }
 
@@ -106,6 +107,6 @@ mod tests {
     fn cells_are_quoted_and_are_no_formulas() {
         let cells = ["plain", "a, b", "say \"no\"", "=1+2", "@x,y", ""].map(text);
         assert_eq!(cells, ["plain", "\"a, b\"", "\"say \"\"no\"\"\"", "'=1+2", "\"'@x,y\"", ""]);
-        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 3);
+        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 4);
     }
 }

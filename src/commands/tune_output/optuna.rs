@@ -4,7 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use crate::study::{Objective, Outcome, Report, Trial};
+use crate::config::Affinity;
+use crate::study::{Candidate, Ending, Objective, Outcome, Report, Trial};
 use crate::tune::About;
 use crate::units::{Connections, Workers};
 
@@ -18,19 +19,22 @@ const MAXIMIZE: u8 = 2;
 const COMPLETE: u8 = 1;
 const PRUNED: u8 = 2;
 const FAIL: u8 = 3;
+/// A dimension of some studies.
+const AFFINITY: &str = "cpu_affinity";
 /// Who is said to have run the trials.
 const WORKER: &str = "tuningfork";
 
 /// The study and its trials, each on a line.
 #[must_use]
 pub fn optuna(report: &Report, about: &About) -> String {
-    let direction = match report.objective {
-        Objective::Capacity => MAXIMIZE,
-        Objective::Latency { .. } | Objective::Cost { .. } => MINIMIZE,
+    let directions: &[u8] = match report.objective {
+        Objective::Capacity => &[MAXIMIZE],
+        Objective::Latency { .. } => &[MINIMIZE],
+        Objective::Cost { .. } => &[MINIMIZE, MINIMIZE],
     };
     let name = format!("tuningfork {}", about.started).trim_end().to_owned();
     let mut lines =
-        vec![json!({"op_code": CREATE_STUDY, "worker_id": WORKER, "study_name": name, "directions": [direction]}).to_string()];
+        vec![json!({"op_code": CREATE_STUDY, "worker_id": WORKER, "study_name": name, "directions": directions}).to_string()];
     let distributions = distributions(report);
     // A journal tells how long trials took, and when the first began.
     let mut clock: Timestamp = about.started.parse().unwrap_or(Timestamp::UNIX_EPOCH);
@@ -40,18 +44,23 @@ pub fn optuna(report: &Report, about: &About) -> String {
         let length = SignedDuration::try_from_secs_f64(trial.seconds()).unwrap_or(SignedDuration::ZERO);
         clock = clock.checked_add(length).unwrap_or(clock);
         let candidate = trial.suggestion.candidate;
-        let (state, value) = outcome(report.objective, trial);
+        let values = values(report, trial);
+        // One is a number, several are a list.
+        let (value, values) = match values.as_deref() {
+            Some([value]) => (Some(*value), None),
+            several => (None, several),
+        };
         let line = json!({
             "op_code": CREATE_TRIAL,
             "worker_id": WORKER,
             "study_id": 0,
             "datetime_start": started.to_string(),
             "datetime_complete": clock.to_string(),
-            "state": state,
+            "state": state(trial, value.is_some() || values.is_some()),
             "value": value,
-            "values": null,
+            "values": values,
             "distributions": distributions,
-            "params": {"workers": candidate.workers.get(), "connections": candidate.connections.get()},
+            "params": params(candidate),
             "user_attrs": plain(&attributes[index]),
             "system_attrs": {},
             "intermediate_values": {},
@@ -62,22 +71,38 @@ pub fn optuna(report: &Report, about: &About) -> String {
 }
 
 /// How Optuna would call what came of a trial. It has no word for a challenge: what did not give a value was pruned.
-fn outcome(objective: Objective, trial: &Trial) -> (u8, Option<f64>) {
-    let found = match &trial.outcome {
-        Outcome::Measured(found) => found,
-        Outcome::Challenged(_) => return (PRUNED, None),
-        Outcome::Failed { .. } => return (FAIL, None),
-    };
-    let value = match objective {
-        Objective::Capacity => Some(found.capacity),
-        Objective::Latency { .. } => found.bounded.filter(|_| found.is_usable()),
-        Objective::Cost { .. } => found.memory_bytes.map(|bytes| bytes as f64).filter(|_| found.is_usable()),
-    };
-    let pursued = !matches!(found.ending, crate::study::Ending::Outclassed(_));
-    if pursued && value.is_some() { (COMPLETE, value) } else { (PRUNED, None) }
+const fn state(trial: &Trial, has_value: bool) -> u8 {
+    match (&trial.outcome, has_value) {
+        (Outcome::Failed { .. }, _) => FAIL,
+        (Outcome::Measured(_) | Outcome::Challenged(_), true) => COMPLETE,
+        (Outcome::Measured(_) | Outcome::Challenged(_), false) => PRUNED,
+    }
 }
 
-/// Whole numbers on a logarithmic axis, each as JSON in a string.
+/// What the objective compares: requests a second; seconds; or cores and bytes, of which Optuna cannot be told that cores come first.
+fn values(report: &Report, trial: &Trial) -> Option<Vec<f64>> {
+    let found = trial.measurement().filter(|found| !matches!(found.ending, Ending::Outclassed(_)))?;
+    let usable = found.is_usable();
+    match report.objective {
+        Objective::Capacity => Some(vec![found.capacity]),
+        Objective::Latency { .. } => Some(vec![found.bounded.filter(|_| usable)?]),
+        Objective::Cost { .. } => {
+            let merit = report.objective.merit(found, trial.suggestion.candidate, report.space.cores).filter(|_| usable)?;
+            Some(vec![merit.recip(), found.memory_bytes? as f64])
+        }
+    }
+}
+
+/// The configuration, a categorical number as its place among the choices.
+fn params(candidate: Candidate) -> Value {
+    let mut params = json!({"workers": candidate.workers.get(), "connections": candidate.connections.get()});
+    if let Some(affinity) = candidate.affinity {
+        params[AFFINITY] = Affinity::ALL.iter().position(|one| *one == affinity).into();
+    }
+    params
+}
+
+/// Whole numbers on a logarithmic axis and names, each as JSON in a string.
 fn distributions(report: &Report) -> Value {
     let tried = || report.trials.iter().map(|trial| trial.suggestion.candidate);
     let workers = tried().map(|candidate| candidate.workers).chain([report.space.max_workers]).max().map(Workers::get);
@@ -85,10 +110,16 @@ fn distributions(report: &Report) -> Value {
     let axis = |high: u32| {
         json!({"name": "IntDistribution", "attributes": {"log": true, "step": 1, "low": 1, "high": high}}).to_string()
     };
-    json!({
+    let mut distributions = json!({
         "workers": axis(workers.unwrap_or(1).into()),
         "connections": axis(connections.map_or(1, Connections::get)),
-    })
+    });
+    if report.space.affinity.is_some() {
+        let choices = Affinity::ALL.map(Affinity::name);
+        distributions[AFFINITY] =
+            json!({"name": "CategoricalDistribution", "attributes": {"choices": choices}}).to_string().into();
+    }
+    distributions
 }
 
 /// What a table can show of a trial.

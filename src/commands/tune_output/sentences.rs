@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::commands::figures;
-use crate::commands::tune_output::goal;
+use crate::commands::tune_output::{comparison, goal};
+use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
 use crate::study::{Candidate, Objective, Report, Stop, plan};
@@ -125,12 +126,23 @@ pub fn hosts(report: &Report, peak: Rate, headroom: f64) -> String {
 /// A configuration in words.
 pub(in crate::commands) fn configuration(candidate: Candidate) -> String {
     let counted = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    format!("{} × {}", counted(candidate.workers.get().into(), "worker"), counted(candidate.connections.get(), "connection"))
+    format!(
+        "{} × {}{}",
+        counted(candidate.workers.get().into(), "worker"),
+        counted(candidate.connections.get(), "connection"),
+        match candidate.affinity {
+            None | Some(Affinity::None) => "",
+            Some(Affinity::Spread) => ", spread over the cores",
+            Some(Affinity::Pin) => ", each pinned to a core",
+        }
+    )
 }
 
 /// A configuration in short.
 pub(in crate::commands) fn short(candidate: Candidate) -> String {
-    format!("{} × {}", candidate.workers, candidate.connections)
+    let cores = candidate.affinity.filter(|affinity| *affinity != Affinity::None);
+    let cores = cores.map_or_else(String::new, |affinity| format!(" {}", affinity.name()));
+    format!("{} × {}{cores}", candidate.workers, candidate.connections)
 }
 
 /// That the host was not the same throughout.
@@ -166,11 +178,31 @@ fn amounts(report: &Report) -> Option<String> {
     Some(format!("{}: {}{other}.", goal::name(report.objective, &report.slo), whole(chosen)))
 }
 
+/// How what is recommended compares with Gunicorn's rule of thumb, where that is another configuration than the two of the duel.
+fn beside_the_rule(report: &Report) -> Option<String> {
+    let rule = report.rule.as_ref()?;
+    let (name, what) = (short(rule.candidate), goal::name(report.objective, &report.slo));
+    Some(match (rule.amount, rule.ratio) {
+        (None, _) => format!("Gunicorn's rule of thumb, {name}, does not meet the objective."),
+        (Some(_), None) => format!(
+            "Gunicorn's rule of thumb, {name}, cannot be compared: something disturbed every trial of it or of what is recommended."
+        ),
+        (Some(_), Some(ratio)) => {
+            let seen = if ratio.contains(1.0) { "No difference seen beside" } else { "Beside" };
+            format!(
+                "{seen} Gunicorn's rule of thumb, {name}: {} times its {what}, by trials that were not made in turn.",
+                comparison::ratio(ratio)
+            )
+        }
+    })
+}
+
 /// What follows the verdict: what binds, what makes its numbers doubtful, what is certified, and whether the search was cut short.
 pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     let mut sentences = Vec::new();
     if report.recommended.is_some() {
         sentences.extend(amounts(report));
+        sentences.extend(beside_the_rule(report));
         if report.objective == Objective::Capacity
             && let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref())
         {

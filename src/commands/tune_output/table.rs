@@ -128,6 +128,7 @@ fn asides(found: &Measurement) -> Vec<String> {
 
 pub(super) fn note(trial: &Trial) -> String {
     let mut parts = vec![trial.suggestion.purpose.word().to_owned()];
+    parts.extend(trial.suggestion.candidate.affinity.map(|affinity| format!("cpu-affinity {}", affinity.name())));
     match &trial.outcome {
         Outcome::Measured(found) => {
             if found.ending != Ending::Held {

@@ -1,4 +1,6 @@
 #[cfg(test)]
+mod also;
+#[cfg(test)]
 mod formulas;
 #[cfg(test)]
 mod objectives;
@@ -166,10 +168,7 @@ fn eventful() -> Report {
     study.space.max_slots = Some(4000);
     let mut host = app.host(Pace::Quick, 2);
     let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
-    let candidate = |workers, connections| Candidate {
-        workers: Workers::new(workers).unwrap(),
-        connections: Connections::new(connections).unwrap(),
-    };
+    let candidate = |workers, connections| Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
     let mut add = |candidate, task, outcome| {
         let suggestion = Suggestion { candidate, purpose: Purpose::Challenge, task, expected: None, rival: None };
         study.record(Trial { suggestion, outcome });

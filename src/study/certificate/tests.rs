@@ -39,7 +39,7 @@ fn study(cores: u16) -> Study {
 }
 
 fn candidate(workers: u32) -> Candidate {
-    Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(100).unwrap() }
+    Candidate::new(Workers::new(workers).unwrap(), Connections::new(100).unwrap())
 }
 
 fn record(study: &mut Study, workers: u32, capacity: f64, busy: f64) {

@@ -115,12 +115,9 @@ impl Sample {
     }
 }
 
-/// The second over the first. Both intervals are symmetric in the logarithm, and their halves add as independent errors do.
+/// The second over the first.
 fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
-    let (one, other) = (one.interval()?, other.interval()?);
-    let half = |interval: Interval| (interval.high / interval.low).ln() / 2.0;
-    let (centre, half) = (other.value / one.value, half(one).hypot(half(other)));
-    Some(Interval { value: centre, low: centre * (-half).exp(), high: centre * half.exp() })
+    Some(other.interval()?.over(one.interval()?))
 }
 
 #[cfg(test)]

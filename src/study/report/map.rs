@@ -1,5 +1,7 @@
 //! The searched space as a grid: what was measured at each candidate, what is predicted where nothing was, and what may not be tried.
 
+use std::collections::BTreeMap;
+
 use crate::study::model::Model;
 use crate::study::{Candidate, Ending, Outcome, Space, Study, Task, Trial};
 use crate::units::{Connections, Workers};
@@ -77,7 +79,7 @@ impl Map {
         let model = Model::fit(study);
         let cells = connections
             .iter()
-            .flat_map(|connections| workers.iter().map(|workers| Candidate { workers: *workers, connections: *connections }))
+            .flat_map(|connections| workers.iter().map(|workers| space.candidate(*workers, *connections)))
             .map(|candidate| cell(study, model.as_ref(), candidate))
             .collect();
         Self { workers, connections, cells }
@@ -116,7 +118,7 @@ fn rungs<T: Copy + Ord>(ladder: Vec<T>, mut tried: Vec<T>) -> Vec<T> {
 }
 
 fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
-    let numbered = study.trials().iter().zip(1..).filter(|(trial, _)| trial.suggestion.candidate == candidate);
+    let numbered = study.trials().iter().zip(1..).filter(|(trial, _)| trial.suggestion.candidate.is_as_large_as(candidate));
     let (tried, trials): (Vec<&Trial>, Vec<usize>) = numbered.unzip();
     let predicted = model.map(|model| model.capacity(candidate)).filter(|level| level.is_finite());
     let known = if tried.is_empty() { untried(&study.space, model, candidate, predicted) } else { known(&tried) };
@@ -132,11 +134,17 @@ fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
     Cell { candidate, known, level, trials }
 }
 
-/// What the trials of one candidate say together: the more a trial tells, the more it counts.
+/// What the trials of one candidate say together: the more a trial tells, the more it counts. Of several ways to keep its workers to cores the best counts.
 fn known(tried: &[&Trial]) -> Known {
     let measured = || tried.iter().filter_map(|trial| trial.measurement());
-    let held: Vec<f64> = measured().filter(|found| found.is_usable()).map(|found| found.capacity).collect();
-    if let Some(capacity) = crate::stats::geometric_mean(&held) {
+    let mut held: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+    for trial in tried {
+        if let Some(found) = trial.measurement().filter(|found| found.is_usable()) {
+            held.entry(trial.suggestion.candidate.affinity).or_default().push(found.capacity);
+        }
+    }
+    let means = held.values().filter_map(|capacities| crate::stats::geometric_mean(capacities));
+    if let Some(capacity) = means.max_by(f64::total_cmp) {
         return Known::Held(capacity);
     }
     if let Some(bound) = measured().find_map(|found| match found.ending {
@@ -192,7 +200,7 @@ mod tests {
             assert!(map.cells().any(|cell| matches!(cell.known, Known::Predicted(_))));
             for (row, connections) in map.connections.iter().enumerate() {
                 for (column, workers) in map.workers.iter().enumerate() {
-                    let candidate = Candidate { workers: *workers, connections: *connections };
+                    let candidate = Candidate::new(*workers, *connections);
                     assert_eq!(map.cell(column, row).unwrap().candidate, candidate);
                 }
             }

@@ -3,6 +3,7 @@
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
+use crate::study::strategy::arms::{arms, is_even};
 use crate::study::strategy::search::neighbours;
 use crate::study::{Candidate, Objective, Purpose, Study, Suggestion};
 
@@ -36,9 +37,13 @@ fn quicker(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Opti
         let all = study.space.candidates().into_iter().filter(|candidate| open(candidate) && enough(candidate));
         return all.max_by(|one, other| predicted(one).total_cmp(&predicted(other)).then(other.slots().cmp(&one.slots())));
     };
+    if let Some(arm) = arms(study, leader).into_iter().find(open) {
+        return Some(arm);
+    }
     let most = predicted(&leader);
     FACTORS.into_iter().find_map(|factor| {
         let near = neighbours(leader, factor).into_iter().filter(|candidate| study.space.allows(*candidate) && open(candidate));
+        let near = near.filter(|candidate| is_even(&study.space, *candidate));
         let near = near.filter(|candidate| predicted(candidate) >= HOPELESS * most);
         near.max_by(|one, other| predicted(one).total_cmp(&predicted(other)))
     })

@@ -1,7 +1,8 @@
-//! What to try after the opening: where the best is predicted, then a race of the best so far against its neighbours, then the best once more.
+//! What to try after the opening: where the best is predicted, other ways to keep workers to cores, then a race of the best so far against its neighbours, then the best once more.
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
+use crate::study::strategy::arms::{arms, is_even};
 use crate::study::strategy::{again, at_rate, has_room};
 use crate::study::{Candidate, Objective, Outcome, Purpose, Study, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
@@ -40,7 +41,7 @@ impl<'a> Search<'a> {
     /// A candidate that may be better than the best so far.
     pub(super) fn promising(&self) -> Option<Suggestion> {
         match self.study.objective {
-            Objective::Capacity => self.jump().or_else(|| self.race()),
+            Objective::Capacity => self.jump().or_else(|| self.arm()).or_else(|| self.race()),
             Objective::Latency { .. } | Objective::Cost { .. } => at_rate::suggest(self.study),
         }
     }
@@ -48,10 +49,14 @@ impl<'a> Search<'a> {
     /// Among those predicted best, the one with the fewest slots and workers near cores + 1.
     fn jump(&self) -> Option<Suggestion> {
         let model = self.model.as_ref().filter(|_| self.study.count(Purpose::Jump) < self.study.pace.effort().jumps)?;
-        let fitting = self.study.space.candidates().into_iter().filter(|candidate| model.fits(&self.study.space, *candidate));
+        let space = &self.study.space;
+        // Which cores workers keep to is not predicted.
+        let affinity = self.standing.leader().map_or(space.affinity, |leader| leader.candidate.affinity);
+        let candidates = space.candidates().into_iter().map(|candidate| Candidate { affinity, ..candidate });
+        let fitting = candidates.filter(|candidate| model.fits(space, *candidate) && is_even(space, *candidate));
         let predicted: Vec<(Candidate, f64)> = fitting.map(|candidate| (candidate, model.capacity(candidate))).collect();
         let best = predicted.iter().map(|(_, capacity)| *capacity).max_by(f64::total_cmp)?;
-        let near = self.study.space.cpu() + 1.0;
+        let near = space.cpu() + 1.0;
         let size =
             |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
         let good = predicted.iter().filter(|(_, capacity)| *capacity >= AS_GOOD * best);
@@ -80,20 +85,32 @@ impl<'a> Search<'a> {
             let near = neighbours(leader.candidate, factor);
             let open = near
                 .into_iter()
-                .filter(|candidate| self.study.space.allows(*candidate) && self.fits(*candidate) && !self.is_done(*candidate));
+                .filter(|candidate| self.study.space.allows(*candidate) && is_even(&self.study.space, *candidate))
+                .filter(|candidate| self.fits(*candidate) && !self.is_done(*candidate));
             // A testbed that tells nothing but capacities allows no prediction: then all are as promising.
             let predict = |candidate| self.model.as_ref().map_or(capacity, |model| model.capacity(candidate));
             let predicted: Vec<(Candidate, f64)> = open.map(|candidate| (candidate, predict(candidate))).collect();
             let best = predicted.iter().map(|(_, predicted)| *predicted).max_by(f64::total_cmp)?;
             let promising = predicted.into_iter().filter(|(_, predicted)| *predicted >= HOPELESS * best.max(capacity));
             let chosen = promising.rev().max_by(|one, other| promise(one).total_cmp(&promise(other)))?;
-            let held = self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
-            if held {
-                return Some(self.measure(chosen, Purpose::Neighbour));
-            }
-            let task = Task::Challenge { rate: RAISE * capacity };
-            Some(Suggestion { task, ..self.measure(chosen, Purpose::Challenge) })
+            Some(self.pursue(chosen, capacity))
         })
+    }
+
+    /// Another way to keep workers to cores that was not settled yet. Nothing predicts what it does.
+    pub(super) fn arm(&self) -> Option<Suggestion> {
+        let leader = self.standing.leader()?;
+        let mut open = arms(self.study, leader.candidate).into_iter().filter(|arm| self.fits(*arm) && !self.is_done(*arm));
+        open.next().map(|arm| self.pursue((arm, leader.capacity()), leader.capacity()))
+    }
+
+    /// A challenge to hold a little more than `capacity`, or the measurement of what held one.
+    fn pursue(&self, chosen: (Candidate, f64), capacity: f64) -> Suggestion {
+        if self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds)) {
+            return self.measure(chosen, Purpose::Neighbour);
+        }
+        let task = Task::Challenge { rate: RAISE * capacity };
+        Suggestion { task, ..self.measure(chosen, Purpose::Challenge) }
     }
 
     fn fits(&self, candidate: Candidate) -> bool {
@@ -146,7 +163,7 @@ pub(super) fn neighbours(centre: Candidate, factor: f64) -> Vec<Candidate> {
         [(1.0, factor), (factor, 1.0 / factor), (1.0, 1.0 / factor), (1.0 / factor, factor), (factor, 1.0), (1.0 / factor, 1.0)];
     let around = moves.into_iter().filter_map(|(up, along)| {
         let workers = Workers::new(scaled(u32::from(centre.workers.get()), up))?;
-        Some(Candidate { workers, connections: Connections::new(scaled(centre.connections.get(), along))? })
+        Some(Candidate { workers, connections: Connections::new(scaled(centre.connections.get(), along))?, ..centre })
     });
     around.filter(|candidate| *candidate != centre).collect()
 }

@@ -261,8 +261,7 @@ fn equals_are_settled_by_memory() {
     for (workers, connections, capacity, memory) in
         [(5, 10, 100.0, 500), (3, 100, 101.0, 300), (2, 200, 99.0, 201), (2, 100, 98.5, 200), (1, 100, 70.0, 100)]
     {
-        let candidate =
-            Candidate { workers: Workers::new(workers).unwrap(), connections: Connections::new(connections).unwrap() };
+        let candidate = Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
         let suggestion = Suggestion { candidate, purpose: Purpose::Gentle, task: Task::Measure, expected: None, rival: None };
         let outcome = measured(|found| (found.capacity, found.memory_bytes) = (capacity, Some(memory)));
         study.record(Trial { suggestion, outcome });

@@ -166,7 +166,7 @@ impl Stage for Server {
 }
 
 fn suggestion(expected: Option<f64>, rival: Option<f64>) -> Suggestion {
-    let candidate = Candidate { workers: Workers::new(4).unwrap(), connections: Connections::new(100).unwrap() };
+    let candidate = Candidate::new(Workers::new(4).unwrap(), Connections::new(100).unwrap());
     Suggestion { candidate, purpose: Purpose::Baseline, task: Task::Measure, expected, rival }
 }
 

@@ -84,7 +84,12 @@ impl Folder {
 
     /// The same while no other test runs anything.
     pub(crate) fn run_alone(&self, arguments: &str) -> Said {
-        self.start_in(Turn::alone(), arguments).finish()
+        self.start_alone(arguments).finish()
+    }
+
+    /// Starts it while no other test runs anything.
+    pub(crate) fn start_alone(&self, arguments: &str) -> Working {
+        self.start_in(Turn::alone(), arguments)
     }
 
     /// Starts it by a shell that does `first` before it becomes tuningfork.

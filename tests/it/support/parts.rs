@@ -1,5 +1,5 @@
 //! Real programs the tests need, made on first use in `tests/parts` (ignored by git): a virtual environment with pinned packages, and
-//! nginx, Prometheus and wrk, from the system or unpacked from its packages without root. What cannot be had fails, and says how to get it.
+//! nginx, Prometheus, wrk and others, from the system or unpacked from its packages without root. What cannot be had fails, and says how to get it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -72,6 +72,12 @@ pub(crate) fn wrk() -> &'static Path {
 pub(crate) fn strace() -> &'static Path {
     static PART: OnceLock<PathBuf> = OnceLock::new();
     PART.get_or_init(|| program("strace", "strace"))
+}
+
+/// What keeps cores busy.
+pub(crate) fn stress_ng() -> &'static Path {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    PART.get_or_init(|| program("stress-ng", "stress-ng"))
 }
 
 /// systemd's checker of units.

@@ -3,6 +3,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::Affinity;
+use crate::units::{Connections, Workers};
 
 const TEXT: &str = "workers = \"auto\" # for now\n\n[app] # ours\nkind = \"command\"\n";
 const AFTER: &str = "workers = 3 # for now\nconnections = 50\n\n[app] # ours\nkind = \"command\"\n";
@@ -16,7 +18,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn found() -> Candidate {
-    Candidate { workers: Workers::new(3).unwrap(), connections: Connections::new(50).unwrap() }
+    Candidate::new(Workers::new(3).unwrap(), Connections::new(50).unwrap())
 }
 
 fn names(folder: &TempDir) -> Vec<String> {
@@ -30,7 +32,7 @@ fn names(folder: &TempDir) -> Vec<String> {
 fn writes_after_a_backup_and_keeps_mode_and_comments() {
     let (folder, file) = folder();
     let backup = folder.path().join("tuningfork.toml.bak");
-    assert_eq!(Manuscript::open(&file, true).unwrap().write(found()).unwrap(), Written::Changed(backup.clone()));
+    assert_eq!(Manuscript::open(&file, true, found()).unwrap().write(found()).unwrap(), Written::Changed(backup.clone()));
     assert_eq!((fs::read_to_string(&file).unwrap(), fs::read_to_string(&backup).unwrap()), (AFTER.to_owned(), TEXT.to_owned()));
     assert_eq!([&file, &backup].map(|path| fs::metadata(path).unwrap().mode() & 0o7777), [0o640; 2]);
     assert_eq!(names(&folder), ["tuningfork.toml", "tuningfork.toml.bak"]);
@@ -40,10 +42,10 @@ fn writes_after_a_backup_and_keeps_mode_and_comments() {
 fn never_overwrites_a_backup_and_makes_none_for_nothing() {
     let (folder, file) = folder();
     fs::write(folder.path().join("tuningfork.toml.bak"), "older").unwrap();
-    let written = Manuscript::open(&file, true).unwrap().write(found()).unwrap();
+    let written = Manuscript::open(&file, true, found()).unwrap().write(found()).unwrap();
     assert_eq!(written, Written::Changed(folder.path().join("tuningfork.toml.bak.1")));
     assert_eq!(fs::read_to_string(folder.path().join("tuningfork.toml.bak")).unwrap(), "older");
-    assert_eq!(Manuscript::open(&file, true).unwrap().write(found()).unwrap(), Written::AsItWas);
+    assert_eq!(Manuscript::open(&file, true, found()).unwrap().write(found()).unwrap(), Written::AsItWas);
     assert_eq!(names(&folder).len(), 3);
 }
 
@@ -52,7 +54,7 @@ fn follows_symbolic_links_and_leaves_them_links() {
     let (folder, file) = folder();
     let link = folder.path().join("link.toml");
     symlink(&file, &link).unwrap();
-    Manuscript::open(&link, true).unwrap().write(found()).unwrap();
+    Manuscript::open(&link, true, found()).unwrap().write(found()).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&file).unwrap(), AFTER);
 }
@@ -60,7 +62,7 @@ fn follows_symbolic_links_and_leaves_them_links() {
 #[test]
 fn a_file_that_was_changed_meanwhile_stays() {
     let (folder, file) = folder();
-    let manuscript = Manuscript::open(&file, true).unwrap();
+    let manuscript = Manuscript::open(&file, true, found()).unwrap();
     fs::write(&file, "workers = 7\n").unwrap();
     let error = manuscript.write(found()).unwrap_err();
     assert!(matches!(error, WriteError::Changed(_)), "{error}");
@@ -72,7 +74,7 @@ fn a_file_that_was_changed_meanwhile_stays() {
 #[test]
 fn what_stands_against_writing_is_told_before_the_study() {
     let (folder, file) = folder();
-    let told = || Manuscript::open(&file, true).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
+    let told = || Manuscript::open(&file, true, found()).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
     let read_only = told();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
@@ -85,4 +87,16 @@ fn what_stands_against_writing_is_told_before_the_study() {
     /tuningfork.toml cannot be changed by --write: No such file or directory (os error 2)
     ");
     assert_eq!(names(&folder), [""; 0]);
+}
+
+#[test]
+fn a_section_that_has_no_place_for_the_word_is_told_before_the_study() {
+    let (_folder, file) = folder();
+    let bound = Candidate { affinity: Some(Affinity::Pin), ..found() };
+    let expected = AFTER.to_owned() + "cpu-affinity = \"pin\"\n";
+    Manuscript::open(&file, true, bound).unwrap().write(bound).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    fs::write(&file, "app.kind = \"command\"\n").unwrap();
+    let refused = Manuscript::open(&file, true, bound).unwrap_err();
+    assert!(refused.to_string().contains("set cpu-affinity in it by hand"), "{refused}");
 }

@@ -124,8 +124,8 @@ impl<'a> Picture<'a> {
 
     /// Marks baseline and recommended.
     fn tag(&self, candidate: Candidate) -> String {
-        let baseline = if candidate == self.report.baseline.candidate { "B " } else { "" };
-        let chosen = if Some(candidate) == self.report.recommended { "★ " } else { "" };
+        let baseline = if candidate.is_as_large_as(self.report.baseline.candidate) { "B " } else { "" };
+        let chosen = if self.report.recommended.is_some_and(|chosen| candidate.is_as_large_as(chosen)) { "★ " } else { "" };
         format!("{chosen}{baseline}")
     }
 

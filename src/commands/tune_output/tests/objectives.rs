@@ -70,6 +70,23 @@ fn cores_are_told_as_cores() {
 }
 
 #[test]
+fn optuna_gets_cores_and_memory_as_two_goals() {
+    let found = study_for(|at| Objective::Cost { at });
+    let text = optuna(&found, &about());
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["directions"], serde_json::json!([1, 1]));
+    for (line, trial) in lines[1..].iter().zip(&found.trials) {
+        let measured = trial.measurement().filter(|found| found.is_usable());
+        let expected = measured.map(|found| {
+            let cores = trial.suggestion.candidate.workers.get().min(APP.cores);
+            serde_json::json!([f64::from(cores), found.memory_bytes.unwrap() as f64])
+        });
+        assert_eq!((&line["value"], &line["values"]), (&serde_json::Value::Null, &expected.into()), "{line}");
+        assert_eq!(line["state"], if measured.is_some() { 1 } else { 2 }, "{line}");
+    }
+}
+
+#[test]
 fn capacities_stay_requests_a_second() {
     let json = serde_json::to_value(example(&APPS[1]).summary()).unwrap();
     assert_eq!(json["objective"], "capacity");

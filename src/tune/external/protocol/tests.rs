@@ -9,7 +9,7 @@ fn slo() -> Slo {
 }
 
 fn asked(task: Task) -> String {
-    let candidate = Candidate { workers: Workers::new(9).unwrap(), connections: Connections::new(50).unwrap() };
+    let candidate = Candidate::new(Workers::new(9).unwrap(), Connections::new(50).unwrap());
     let suggestion = Suggestion { candidate, purpose: Purpose::Jump, task, expected: None, rival: None };
     Request::new(7, &suggestion, 16, Pace::Normal, &slo())
         .map_or_else(String::new, |request| serde_json::to_string(&request).unwrap())

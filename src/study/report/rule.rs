@@ -1,0 +1,102 @@
+//! Gunicorn's rule of thumb beside what is recommended, where the configuration file says something else than the rule: then the duel is about what
+//! is configured, and the rule has a trial of the search only.
+
+use serde::Serialize;
+
+use crate::stats::Interval;
+use crate::study::confirm::Duel;
+use crate::study::standing::Standing;
+use crate::study::{Candidate, Study};
+
+/// The rule, and how what is recommended compares with it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rule {
+    /// What the rule says.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// What the objective compares, in its own unit; `None` if the rule meets it at no trial.
+    pub amount: Option<Interval>,
+    /// The amount of what is recommended over that of the rule; `None` if the rule met nothing, or was never measured undisturbed. Wider than the ratio
+    /// of a duel, as these trials were not made in turn.
+    pub ratio: Option<Interval>,
+}
+
+impl Rule {
+    /// `None` where the duel is about it, nothing is recommended, or it was not tried.
+    #[must_use]
+    pub fn of(study: &Study, duel: &Duel) -> Option<Self> {
+        let candidate = study.space.folk().filter(|rule| *rule != duel.best && study.has_tried(*rule))?;
+        let chosen = duel.recommended(study)?;
+        // Those of the duel, as the search's own are of the luckiest.
+        let merit = if chosen == duel.best { duel.best_capacity(study) } else { duel.baseline_capacity(study) }?;
+        let standing = Standing::of(study);
+        let place = standing.place(candidate);
+        let merit_of_rule = place.and_then(|place| study.scatter().interval(&place.logs));
+        let comparable = |candidate| standing.place(candidate).is_some_and(|place| !place.disturbed);
+        let ratio = merit_of_rule.filter(|_| comparable(candidate) && comparable(chosen)).map(|rule| merit.over(rule));
+        let amount = |merit| study.objective.amount(merit);
+        Some(Self { candidate, amount: merit_of_rule.map(amount), ratio: ratio.map(amount) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::study::simulation::{APPS, App, run};
+    use crate::study::{ChallengeRace, Flag, Outcome, Pace, Purpose, Report};
+    use crate::units::Workers;
+
+    fn studied(app: &App, workers: u32, seed: u64, change: impl Fn(Purpose, &mut crate::study::Measurement)) -> Report {
+        let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
+        study.space.workers = Workers::new(workers);
+        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) => {
+                change(suggestion.purpose, &mut found);
+                Outcome::Measured(found)
+            }
+            other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
+        });
+        Report::new(&study, stop)
+    }
+
+    #[test]
+    fn the_interval_contains_the_truth() {
+        let mut told = 0;
+        for (app, workers) in [(&APPS[1], 1), (&APPS[4], 3), (&APPS[3], 4)] {
+            let covered = (0..20).filter_map(|seed| {
+                let report = studied(app, workers, seed, |_, _| ());
+                let rule = report.rule?;
+                assert_eq!(Some(rule.candidate), report.space.folk());
+                told += 1;
+                let truth = app.capacity(report.recommended?) / app.capacity(rule.candidate);
+                (!rule.ratio?.contains(truth)).then_some((seed, rule.ratio, truth))
+            });
+            let missed: Vec<_> = covered.collect();
+            assert!(missed.len() <= 3, "{}: {missed:?}", app.name);
+        }
+        assert!(told > 30, "{told}");
+    }
+
+    #[test]
+    fn it_is_left_out_where_the_duel_is_about_it() {
+        let app = &APPS[1];
+        assert_eq!(studied(app, 5, 1, |_, _| ()).rule, None, "it is the baseline");
+        let only_the_rule = studied(app, 1, 1, |purpose, found| {
+            if matches!(purpose, Purpose::Jump | Purpose::Neighbour) {
+                found.capacity = 0.0;
+            }
+        });
+        let best = only_the_rule.best.map(|side| side.candidate);
+        assert!(best == only_the_rule.space.folk() && only_the_rule.rule.is_none(), "{best:?}");
+    }
+
+    #[test]
+    fn a_disturbed_trial_of_it_gives_no_ratio() {
+        let report = studied(&APPS[1], 1, 1, |purpose, found| {
+            if purpose == Purpose::Folk {
+                found.flags.push(Flag::OtherPrograms);
+            }
+        });
+        let rule = report.rule.unwrap();
+        assert!(rule.amount.is_some() && rule.ratio.is_none(), "{rule:?}");
+    }
+}
