@@ -177,6 +177,8 @@ pub struct PythonApp {
     pub allow_threads: Vec<String>,
     /// Gunicorn's command line, for the settings that are its workers' own. `None`: its defaults, and no gunicorn.conf.py is read.
     pub gunicorn: Option<Vec<String>>,
+    /// Gunicorn's log files, absolute, that have to be made for its workers: known where its settings were asked for.
+    pub log_files: Vec<PathBuf>,
     /// Environment added to what is inherited.
     pub env: Vec<(String, String)>,
     /// Working directory and first entry of `sys.path` (Gunicorn's `chdir`), absolute.

@@ -91,6 +91,24 @@ impl Request {
     }
 }
 
+impl fmt::Display for Request {
+    /// As `tuningfork ctl` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status | Self::Progress { .. } => f.write_str("status"),
+            Self::Listeners => f.write_str("listeners"),
+            Self::Reload => f.write_str("reload"),
+            Self::Scale { workers } => write!(f, "scale {workers}"),
+            Self::ReopenLogs => f.write_str("reopen-logs"),
+            Self::Logs { .. } => f.write_str("logs"),
+            Self::Upgrade => f.write_str("upgrade"),
+            Self::KillWorker { worker } => write!(f, "worker kill {worker}"),
+            Self::Stop { quick: false } => f.write_str("stop"),
+            Self::Stop { quick: true } => f.write_str("stop --quick"),
+        }
+    }
+}
+
 /// A number of workers as people write it: "4", "+1", "-1".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -160,6 +178,9 @@ pub struct Granted {
     /// How many workers there should be from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<u16>,
+    /// That number is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
 }
 
 /// Lines that were logged.

@@ -13,7 +13,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Who is told what has changed: logs, metrics, systemd, the tuner. All hear the same.
 pub trait Audience<H> {
     /// Called once a turn, also when nothing has changed, so that a listener can tell a living loop from a stuck one.
-    fn hear(&mut self, host: &mut H, supervisor: &Supervisor, transitions: &[Transition]);
+    fn hear(&mut self, host: &H, supervisor: &Supervisor, transitions: &[Transition]);
 
     /// When it wants to hear again even if nothing happens.
     fn deadline(&self) -> Option<Moment> {

@@ -132,6 +132,8 @@ pub struct Supervisor {
     /// Workers that somebody asked to have replaced.
     replaced: BTreeSet<WorkerId>,
     target: u16,
+    /// The target that the host was told last.
+    told_target: u16,
     /// The target before a rest, while it lasts.
     resting: Option<u16>,
     wanted: Generation,
@@ -168,6 +170,7 @@ impl Supervisor {
             reopen_wanted: false,
             replaced: BTreeSet::new(),
             target: settings.workers.get(),
+            told_target: settings.workers.get(),
             resting: None,
             wanted: first,
             newest: first,

@@ -35,4 +35,5 @@ pub mod standing;
 pub mod succession;
 pub mod sweep;
 pub mod systemd;
+pub mod unnamed_file;
 mod zygote;

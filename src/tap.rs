@@ -25,6 +25,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use account::Account;
+pub use follow::{Follower, MAX_BODY, Seen, Time};
 pub use reason::Reason;
 pub use sink::{Limits, Sink};
 
@@ -41,7 +42,7 @@ pub const MAX_CONNECTIONS: u16 = 256;
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long they may take to notice that they are cut.
 const CUT: Duration = Duration::from_secs(1);
-/// How often it is looked whether the recording is full.
+/// How often it is looked whether the recording is over.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// For how much of the time connections are taken: more than 0, at most 1.
@@ -85,12 +86,30 @@ pub enum TapError {
     /// A socket cannot be connected to.
     #[error("{0} cannot be connected to: its connections cannot be relayed")]
     NoAddress(String),
+    /// The address is not reached from here.
+    #[error(
+        "{address} cannot be connected to from here: {source}. What is recorded could not be passed on to the service. If it runs in a \
+         container, record from within: nsenter --all --target PID tuningfork record live …, with the process id of the service"
+    )]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The address leads to somebody else.
+    #[error(
+        "{0} is not the service's socket here: another program has this path, as it may in a container, or after the file was replaced. \
+         What is recorded could not be passed on to the service. Record from within: nsenter --all --target PID tuningfork record live …, \
+         with the process id of the service, or start the service anew"
+    )]
+    Elsewhere(String),
     /// The system refused something basic.
     #[error("cannot record: {0}")]
     System(#[from] io::Error),
 }
 
-/// Records from `listeners` until `ended`, for a time, or until the sink is full. Then the listeners are closed, then `ended` and what it
+/// Records from `listeners` until `ended`, for a time, until the sink is full or an address leads nowhere any more. Then the listeners are closed, then `ended` and what it
 /// gave are dropped; connections that were taken have [`GRACE`] to end. Also says whether writing failed.
 pub fn record<T>(
     listeners: Vec<Listener>,
@@ -115,10 +134,16 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
         bodies: how.bodies,
         phase,
         connections: Cell::new(0),
+        is_cut_off: Cell::new(false),
     });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS.into()));
     let samplers = listeners.iter().map(|listener| Sampler::new(listener, how.share, how.seed, &shared, &slots));
     let samplers = samplers.collect::<Result<Vec<_>, _>>()?;
+    for (sampler, listener) in samplers.iter().zip(&listeners) {
+        sampler.try_out(listener).await?;
+    }
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
+    tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     drop(listeners);
     let (began, before) = (clock::now(), tcp_accepted());
     let mut tasks = JoinSet::new();
@@ -130,7 +155,7 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
     let gave = tokio::select! {
         gave = &mut ended => Some(gave),
         () = sleep_until(Instant::now() + how.duration) => None,
-        () = full(&shared) => None,
+        () = over(&shared) => None,
     };
     turn.send_replace(Phase::Finishing);
     while tasks.join_next().await.is_some() {}
@@ -145,8 +170,9 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
     Ok(shared)
 }
 
-async fn full(shared: &Shared) {
-    while !shared.sink.is_full() {
+/// Waits until nothing more can be recorded.
+async fn over(shared: &Shared) {
+    while !shared.sink.is_full() && !shared.is_cut_off.get() {
         sleep_until(Instant::now() + LOOK).await;
     }
 }

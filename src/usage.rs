@@ -149,7 +149,7 @@ impl Sum for ProcessUse {
 /// Lines of the log that were dropped, by whose they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DroppedLines {
-    /// tuningfork's own.
+    /// tuningfork's own, and those of a new program that is to take its place.
     pub supervisor: u64,
     /// Those of processes that Python workers are forked from.
     pub zygote: u64,

@@ -1,6 +1,7 @@
 //! What must hold of any input: nothing panics, and what is said of each check. The fuzz targets and the test that replays their seeds
 //! share it.
 
+mod connections;
 mod imports;
 mod responses;
 mod scrubbing;
@@ -21,7 +22,7 @@ const PLAYED: &str = r#"{"t":0.1,"c":"a","n":1,"m":"GET","u":"/1"}
 type Check = fn(&[u8]);
 
 /// Every check by the name of its target.
-pub(crate) const CHECKS: [(&str, Check); 10] = [
+pub(crate) const CHECKS: [(&str, Check); 11] = [
     ("jsonl", jsonl),
     ("combined", imports::combined),
     ("nginx_json", imports::nginx_json),
@@ -32,6 +33,7 @@ pub(crate) const CHECKS: [(&str, Check); 10] = [
     ("scrub", scrubbing::scrub),
     ("http1", responses::http1),
     ("options", options),
+    ("tap", connections::tap),
 ];
 
 /// Makes one check.

@@ -13,15 +13,28 @@ pub(super) fn scrub(input: &[u8]) {
     if around.contains(CANARY) {
         return;
     }
-    let (target, header) = match place % 8 {
-        0 => (format!("/{before}?{behind}&token={CANARY}"), None),
-        1 => (format!("/?api%5Fkey={CANARY}&{around}"), None),
-        2 => (format!("/?{before}&q={CANARY}@example.org;{behind}"), None),
-        3 => (format!("/?{before}&x=eyJ{CANARY}.eyJzdWIi.c2ln&{behind}"), None),
-        4 => ("/".to_owned(), Some(("Cookie", format!("{before}; sid={CANARY}{behind}")))),
-        5 => ("/".to_owned(), Some(("authorization", format!("{before} {CANARY}{behind}")))),
-        6 => ("/".to_owned(), Some(("Referer", format!("http://a/{before}?{behind}&userMail={CANARY}")))),
-        _ => ("/".to_owned(), None),
+    let email = format!("{CANARY}@example.org");
+    let form = "application/x-www-form-urlencoded";
+    let json = format!("{{\"password\":\"{CANARY}\"}}");
+    let plain = || ("/".to_owned(), None, json.clone());
+    let header = |name: &'static str, value: String| ("/".to_owned(), Some((name, value)), json.clone());
+    let target = |target: String| (target, None, json.clone());
+    let (target, header, body) = match place % 16 {
+        0 => target(format!("/{before}?{behind}&token={CANARY}")),
+        1 => target(format!("/?api%5Fkey={CANARY}&{around}")),
+        2 => target(format!("/?{before}&q={email};{behind}")),
+        3 => target(format!("/?{before}&x=eyJ{CANARY}.eyJzdWIi.c2ln&{behind}")),
+        4 => header("Cookie", format!("{before}; sid={CANARY}{behind}")),
+        5 => header("authorization", format!("{before} {CANARY}{behind}")),
+        6 => header("Referer", format!("http://a/{before}?{behind}&userMail={CANARY}")),
+        8 => target(format!("/{before}?{email}={behind}")),
+        9 => header("Cookie", format!("{before}; {email}={behind}")),
+        10 => ("/".to_owned(), Some(("Content-Type", form.to_owned())), format!("{before}&{email}={behind}")),
+        11 => target(format!("/{before}?x=amqp://{CANARY}:pw@mq/{behind}")),
+        12 => target(format!("/{before}/http://ann:{CANARY}@db/{behind}")),
+        13 => header("Accept-Token", format!("{before},{CANARY},{behind}")),
+        14 => header("If-Secret", format!("{before},{CANARY},{behind}")),
+        _ => plain(),
     };
     let length = target.len();
     let Some(target) = Target::new(&target) else { return };
@@ -33,7 +46,7 @@ pub(super) fn scrub(input: &[u8]) {
         connection: None,
         ordinal: None,
         headers: headers.into_iter().collect(),
-        body: format!("{{\"password\":\"{CANARY}\"}}").into_bytes(),
+        body: body.into_bytes(),
         status: None,
         duration: None,
         response_bytes: None,

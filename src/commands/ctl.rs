@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::figures::counted;
 use super::say::{pour, print, say};
 use super::tune_output::Paper;
 use super::{CommandError, socket};
 use crate::control::{Client, ControlError, Count, Granted, Reload, Request};
 use crate::units;
 use wait::{Patience, Watch};
+
+/// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to do.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +60,7 @@ enum Action {
     },
     /// Go on as the program that is installed now, with the sockets kept open (USR2)
     Upgrade(Waiting),
-    /// Open log files anew, after they were moved away (USR1)
+    /// Open log files anew, after they were moved away (USR1); exit with 1 if that of tuningfork cannot be
     ReopenLogs(Waiting),
     /// Show what tuningfork and its workers logged last
     Logs {
@@ -101,6 +105,13 @@ struct Waiting {
     /// How long to wait at most: seconds, or 90s, 5m
     #[arg(long, value_name = "SPAN", requires = "wait", value_parser = units::span)]
     timeout: Option<Duration>,
+}
+
+impl Waiting {
+    /// Who did not ask to wait waits for so long all the same.
+    const fn at_least(self, patience: Duration) -> Self {
+        if self.wait { self } else { Self { wait: true, timeout: Some(patience) } }
+    }
 }
 
 /// Why it was not done.
@@ -178,9 +189,9 @@ fn act(options: &Options) -> Result<(), CommandError> {
     let desk = Desk { client, json: options.json };
     match options.action {
         Action::Status { ready } => desk.status(ready),
-        Action::Reload(waiting) => desk.reload(waiting, watch(waiting)),
+        Action::Reload(waiting) => desk.reload(waiting, watch(waiting), || connect(options)),
         Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
-        Action::ReopenLogs(waiting) => desk.reopen_logs(waiting, watch(waiting)),
+        Action::ReopenLogs(waiting) => desk.reopen_logs(watch(waiting.at_least(LOG_PATIENCE))),
         Action::Logs { follow, worker } => desk.logs(worker, follow),
         Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
         Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
@@ -239,29 +250,33 @@ impl Desk {
         }
     }
 
-    fn reload(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn reload(
+        mut self,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
+        let supervisor = self.client.progress(None).map_err(CtlError::from)?.pid;
         let granted = self.change(Request::Reload)?;
         let generation = granted.generation.unwrap_or_default();
         if !waiting.wait {
             return self.finish(&granted, &format!("asked for generation {generation}"));
         }
-        let reload = watch.reload(&mut self.client, generation)?;
+        let reload = watch.reload(&mut self.client, generation, supervisor, again)?;
         if reload.failure.is_some() {
             return Err(CtlError::ReloadFailed(reload).into());
         }
         // Who answers no more is about to end; the reload was done.
         let awaits_restart = self.client.progress(None).map(|status| status.awaits_restart).unwrap_or_default();
-        let took = table::span(reload.took_seconds);
+        let (generation, took) = (reload.generation, table::span(reload.took_seconds));
         let told = format!("reloaded: generation {generation} serves, after {took}\n{}", table::awaits_restart(&awaits_restart));
         self.finish(&Reloaded { reload, awaits_restart }, told.trim_end())
     }
 
-    fn reopen_logs(mut self, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn reopen_logs(mut self, watch: Watch) -> Result<(), CommandError> {
         let before = self.client.progress(None).map_err(CtlError::from)?.log.reopened;
         let granted = self.change(Request::ReopenLogs)?;
-        if waiting.wait
-            && let Some(failure) = watch.log(&mut self.client, before)?
-        {
+        if let Some(failure) = watch.log(&mut self.client, before)? {
             return Err(CtlError::LogNotOpened(failure).into());
         }
         self.finish(&granted, "log files are opened anew")
@@ -288,7 +303,14 @@ impl Desk {
         if waiting.wait {
             watch.scale(&mut self.client)?;
         }
-        self.finish(&granted, &format!("{target} workers"))
+        let limit = if !granted.limited {
+            ""
+        } else if target == 1 {
+            ", as few as there can be (WINCH lets all leave)"
+        } else {
+            ", as many as there can be"
+        };
+        self.finish(&granted, &format!("{}{limit}", counted(u64::from(target), "worker")))
     }
 
     fn kill(mut self, worker: u64, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {

@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::configuration::Source;
 use super::{CommandError, Ending, configuration, run, say};
-use crate::config::Config;
 use crate::config::gunicorn::{CommandLine, GunicornError, Resolved, equivalent};
+use crate::config::{App, Config};
 use crate::sys::inquiry::{Inquiry, Meaning, Purpose, Question};
 use crate::sys::launch;
 use crate::sys::spawn::Output;
@@ -54,7 +54,7 @@ pub fn gunicorn(options: &Options) -> Result<Ending, CommandError> {
         Err(error) => return Err(CommandError::Config(error.to_string())),
     };
     let text = equivalent(&resolved, &command);
-    let first = config(&text, &command).map_err(CommandError::Config)?;
+    let first = config_of(&resolved, &text, &command).map_err(CommandError::Config)?;
     if options.print_config || resolved.is_set("print_config") {
         let remarks = resolved.all_remarks().into_iter().map(|remark| format!("# {remark}")).chain([text]);
         say::print(&remarks.collect::<Vec<_>>().join("\n"))?;
@@ -142,7 +142,16 @@ fn inquire(command: &CommandLine, purpose: Purpose) -> Result<Inquiry, CommandEr
 fn understand(answer: &str, command: &CommandLine) -> Result<Config, String> {
     let resolved = Resolved::read(answer).map_err(|error| error.to_string())?;
     warn_of(&resolved);
-    config(&equivalent(&resolved, command), command)
+    config_of(&resolved, &equivalent(&resolved, command), command)
+}
+
+/// The same with what the text cannot say.
+fn config_of(resolved: &Resolved, text: &str, command: &CommandLine) -> Result<Config, String> {
+    let mut config = config(text, command)?;
+    if let App::Python(app) = &mut config.app {
+        app.log_files.clone_from(&resolved.log_files);
+    }
+    Ok(config)
 }
 
 /// The configuration that a text is, which was made of a command line.

@@ -43,8 +43,8 @@ pub enum Command {
     /// Record a running service's traffic: a share of its connections passes through this command on its way to the workers
     ///
     /// Needs `[control]` in the service's configuration, and its user or root. No restart; the service notices nothing. Ctrl-C ends the
-    /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0. Secrets do not reach
-    /// the file.
+    /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0; if that is nothing,
+    /// there is no file. Secrets do not reach the file.
     Live(live::Options),
     /// Tell what recordings hold: rates, bursts, clients, routes, sizes
     Info(info::Options),

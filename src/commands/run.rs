@@ -24,6 +24,7 @@ use crate::supervisor::herald::Herald;
 use crate::sys::inherit::{Inherited, Variables};
 use crate::sys::linux::{Linux, Loading, Surroundings};
 use crate::sys::listen::Listeners;
+use crate::sys::log::Log;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::succession::{Estate, Predecessor, own_program};
@@ -56,8 +57,23 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
 
 fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
     let config = Arc::new(source.read()?);
-    launch::check(&config).map_err(|error| CommandError::Config(error.to_string()))?;
     let log = logging::begin(&config.log)?;
+    let outcome = supervise_with(&config, &log, source, inherited, predecessor);
+    if let (Err(error), Some(_)) = (&outcome, &config.log.file) {
+        // Standard error, where it is told too, may be nowhere.
+        tracing::error!("{error}");
+    }
+    outcome
+}
+
+fn supervise_with(
+    config: &Arc<Config>,
+    log: &Log,
+    source: &Source,
+    inherited: Inherited,
+    predecessor: Option<&Predecessor>,
+) -> Result<(), CommandError> {
+    launch::check(config).map_err(|error| CommandError::Config(error.to_string()))?;
     for remark in source.remarks() {
         tracing::warn!("gunicorn: {remark}");
     }
@@ -68,12 +84,12 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
     let by_systemd = desks::is_by_systemd(predecessor.is_some());
     if predecessor.is_none() {
         // What is left behind may hold the addresses.
-        clear_up(&config, by_systemd, &systemd);
+        clear_up(config, by_systemd, &systemd);
     }
     let premises = Premises {
-        sockets: Sockets::open(source, &config, inherited)?,
+        sockets: Sockets::open(source, config, inherited)?,
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
-        roster: Arc::new(Board::new(Roster::empty(clock::now(), &config))),
+        roster: Arc::new(Board::new(Roster::empty(clock::now(), config))),
         remote,
         log: log.clone(),
         pidfile: config.pidfile.clone(),
@@ -83,8 +99,8 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
         premises.keep(&systemd);
     }
     let listeners = &premises.sockets.http;
-    say_what_runs(&config, listeners);
-    let first = Arc::clone(&config);
+    say_what_runs(config, listeners);
+    let first = Arc::clone(config);
     let loader =
         Box::new(
             move |generation| {
@@ -94,10 +110,12 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
     let env = launch::environment(env::vars_os());
     let output = if config.log.capture { Output::Through(log.clone()) } else { Output::Inherit };
     let estate = estate(&premises, &systemd);
-    let around = Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, env, estate, predecessor };
+    let own = Some(log.clone());
+    let around =
+        Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, log: own, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let mut audience = RunAudience::new(&systemd, &premises, herald(predecessor), predecessor)?;
-    let outcome = serve(&mut host, Settings::of(&config), &mut audience);
+    let outcome = serve(&mut host, Settings::of(config), &mut audience);
     drop(host);
     match outcome {
         Outcome::Stopped | Outcome::HandedOver => Ok(()),

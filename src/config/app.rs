@@ -126,6 +126,7 @@ fn python_app(raw: &RawApp, surroundings: &Surroundings, problems: &mut Problems
         preload: raw.preload.unwrap_or(true),
         allow_threads: texts(&raw.allow_threads).unwrap_or_default(),
         gunicorn: texts(&raw.gunicorn),
+        log_files: Vec::new(),
         env: env?,
         directory: directory?,
     })

@@ -40,7 +40,7 @@ pub struct CommandLine {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It understood the command line.
-    Resolved(Resolved),
+    Resolved(Box<Resolved>),
     /// It did not.
     Failed {
         /// Its words.
@@ -67,6 +67,9 @@ pub struct Resolved {
     pub group: Option<String>,
     /// The pidfile, absolute.
     pub pidfile: Option<String>,
+    /// The files that were made for the log of another user's workers, absolute.
+    #[serde(default)]
+    pub log_files: Vec<PathBuf>,
     /// Every setting, in Gunicorn's order.
     pub settings: Vec<Setting>,
 }

@@ -61,6 +61,7 @@ fn the_annotated_file_shows_the_defaults() {
                 preload: true,
                 allow_threads: Vec::new(),
                 gunicorn: None,
+                log_files: vec![],
                 env: Vec::new(),
                 directory: PathBuf::from("/srv/shop"),
             }),

@@ -239,7 +239,7 @@ impl<S: Source> Desk<S> {
         let Some(answer) = request.wish().and_then(|wish| self.source.ask(wish)) else {
             return busy();
         };
-        tracing::info!(?request, "asked at the control socket");
+        tracing::info!("asked at the control socket: {request}");
         let answer = tokio::select! {
             _ = stopped.changed() => return Reply::Error(event::Refusal::Stopping.to_string()),
             answer = timeout(PATIENCE, answer) => answer,
@@ -301,8 +301,9 @@ impl From<event::Granted> for Granted {
     fn from(granted: event::Granted) -> Self {
         match granted {
             event::Granted::Now => Self::default(),
-            event::Granted::By(generation) => Self { generation: Some(generation.0), target: None },
-            event::Granted::Target(target) => Self { generation: None, target: Some(target) },
+            event::Granted::By(generation) => Self { generation: Some(generation.0), ..Self::default() },
+            event::Granted::Target(target) => Self { target: Some(target), ..Self::default() },
+            event::Granted::Limited(target) => Self { target: Some(target), limited: true, ..Self::default() },
         }
     }
 }

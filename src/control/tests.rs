@@ -216,9 +216,9 @@ fn who_is_not_there_is_named_with_a_hint() {
 fn a_wish_is_passed_on_and_its_answer_comes_back() {
     let stage = stage();
     let mut client = Client::connect(&stage.path).unwrap();
-    assert_eq!(client.change(Request::Reload).unwrap(), Granted { generation: Some(3), target: None });
+    assert_eq!(client.change(Request::Reload).unwrap(), Granted { generation: Some(3), ..Granted::default() });
     let workers = "+2".parse().unwrap();
-    assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { generation: None, target: Some(4) });
+    assert_eq!(client.change(Request::Scale { workers }).unwrap(), Granted { target: Some(4), ..Granted::default() });
     assert_eq!(client.change(Request::Stop { quick: false }).unwrap(), Granted::default());
     let refusal = client.change(Request::Upgrade).unwrap_err();
     assert!(matches!(refusal, ControlError::Refused(why) if why.contains("the service is stopping")));
@@ -288,4 +288,20 @@ fn only_root_the_own_user_and_for_root_who_owns_the_folder_are_believed() {
             && !client::is_trusted(other, 0, Some(0))
             && !client::is_trusted(other, 0, None)
     );
+}
+
+#[test]
+fn a_request_is_logged_as_it_is_typed() {
+    for typed in ["reload", "scale +2", "scale 7", "reopen-logs", "upgrade", "worker kill 12", "stop", "stop --quick"] {
+        let word = |at: usize| typed.split(' ').nth(at).unwrap_or_default();
+        let request = match word(0) {
+            "reload" => Request::Reload,
+            "scale" => Request::Scale { workers: word(1).parse().unwrap() },
+            "reopen-logs" => Request::ReopenLogs,
+            "upgrade" => Request::Upgrade,
+            "worker" => Request::KillWorker { worker: word(2).parse().unwrap() },
+            _ => Request::Stop { quick: word(1) == "--quick" },
+        };
+        assert_eq!(request.to_string(), typed);
+    }
 }

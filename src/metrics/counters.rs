@@ -137,6 +137,7 @@ impl Counters {
             | Transition::BecameReady
             | Transition::UpgradeStarted
             | Transition::HandedOver
+            | Transition::Orphaned
             | Transition::Stopping { .. } => {}
         }
     }

@@ -51,27 +51,28 @@ impl Audit {
         self.secrets.is_empty() && self.broken == Broken::default()
     }
 
-    fn look(&mut self, request: &Request, line: u64) {
+    fn look_at(&mut self, request: &Request, line: u64) {
         self.requests += 1;
         let content = Content::of(request);
-        let mut found = Vec::new();
-        let mut look = |text: &[u8], look: &dyn Fn(&[u8], &mut Vec<Found>)| {
-            look(text, &mut found);
-            merge(&mut found);
-            for one in found.drain(..) {
-                match seal_of(&text[one.range], one.coding) {
-                    Seal::Carried => {}
-                    Seal::Missing => self.secrets.entry(one.secret).or_default().add(line),
-                    Seal::TooShort => self.too_short_to_tell.add(line),
-                }
-            }
-        };
-        look(request.target.as_str().as_bytes(), &scrub::target);
+        self.look(line, request.target.as_str().as_bytes(), scrub::target);
         for header in &request.headers {
-            look(header.value().as_bytes(), &|value, found| scrub::header(header.name(), value, found));
+            self.look(line, header.value().as_bytes(), |value, found| scrub::header(header.name(), value, found));
         }
-        look(&request.body, &|text, found| scrub::body(text, content, found));
-        look(request.connection.as_deref().unwrap_or_default().as_bytes(), &scrub::connection);
+        self.look(line, &request.body, |text, found| scrub::body(text, content, found));
+        self.look(line, request.connection.as_deref().unwrap_or_default().as_bytes(), scrub::connection);
+    }
+
+    fn look(&mut self, line: u64, text: &[u8], find: impl Fn(&[u8], &mut Vec<Found>)) {
+        let mut found = Vec::new();
+        find(text, &mut found);
+        merge(&mut found);
+        for one in found {
+            match seal_of(&text[one.range], one.coding) {
+                Seal::Carried => {}
+                Seal::Missing => self.secrets.entry(one.secret).or_default().add(line),
+                Seal::TooShort => self.too_short_to_tell.add(line),
+            }
+        }
     }
 }
 
@@ -79,8 +80,11 @@ impl Audit {
 pub fn audit(input: impl BufRead) -> Result<Audit, RecordingError> {
     let mut reader = Reader::new(input)?;
     let mut audit = Audit::default();
+    for said in reader.meta().clone().texts() {
+        audit.look(reader.line(), said.as_bytes(), scrub::words);
+    }
     while let Some(request) = reader.next()? {
-        audit.look(&request, reader.line());
+        audit.look_at(&request, reader.line());
     }
     let (meta, broken) = reader.finish()?;
     Ok(Audit { policy: meta.scrub, broken, ..audit })

@@ -21,7 +21,7 @@ use std::io::{self, BufRead, Write};
 use super::scrub::Scrub;
 use super::text::lines::{Ending, Lines};
 use super::{Broken, Meta, Reader, RecordingError};
-use arrival::{Arrival, Found, identity};
+use arrival::{Arrival, Found};
 use detect::Kind;
 pub use detect::{Input, InputFormat};
 pub use gor::MAX_RECORD;
@@ -82,6 +82,7 @@ pub struct Imported<W> {
 /// Writes the requests of one input after another as one recording.
 pub struct Importer<W: Write> {
     scrub: Scrub,
+    meta: Meta,
     outlet: Outlet<W>,
     requests: u64,
     lines: u64,
@@ -112,14 +113,20 @@ impl<W: Write> Importer<W> {
     /// An importer that writes to `output`, where the first line will be what becomes of the inputs' `meta` by the scrub.
     #[must_use]
     pub fn new(output: W, meta: Meta, scrub: Scrub, seed: JitterSeed) -> Self {
-        let meta = meta.scrubbed(scrub.bodies());
-        Self { scrub, outlet: Outlet::new(output, meta, seed), requests: 0, lines: 0 }
+        let meta = scrub.meta(meta);
+        Self { scrub, meta: meta.clone(), outlet: Outlet::new(output, meta, seed), requests: 0, lines: 0 }
+    }
+
+    /// What the recording says about itself.
+    pub const fn meta(&self) -> &Meta {
+        &self.meta
     }
 
     /// Reads one input to its end.
     pub fn read<R: BufRead>(&mut self, input: Input<R>) -> Result<InputReport, ImportFailure> {
         self.outlet.begin_input();
-        let mut report = InputReport { source: input.meta().source.unwrap_or_default(), ..InputReport::default() };
+        let source = self.scrub.meta(input.meta()).source.unwrap_or_default();
+        let mut report = InputReport { source, ..InputReport::default() };
         let lines = match input.kind {
             Kind::Log(mut lines) => self.read_lines(input.reader, &mut report, |line, scrub| lines.read(line, scrub))?,
             Kind::NginxJson => self.read_lines(input.reader, &mut report, nginx_json::read)?,
@@ -213,7 +220,8 @@ impl<W: Write> Importer<W> {
         let mut reader = Reader::new(reader)?;
         let mut lines = 0;
         while let Some(mut request) = reader.next()? {
-            request.connection = request.connection.map(|name| identity(&self.scrub, &name));
+            // Whatever wrote it: digits may be the number of a telephone or an account.
+            request.connection = request.connection.map(|name| self.scrub.client(name.as_bytes()));
             self.take(arrival::recorded(request), report)?;
             lines += 1;
         }

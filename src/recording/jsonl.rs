@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::request::every_byte;
 use super::text::civil::{parse_unix, push_unix};
 use super::text::lines::Lines;
+use super::text::printable::make_printable;
 use super::{
     Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, UnixNanos, refuse_compressed,
 };
@@ -198,8 +199,9 @@ pub(super) fn parse(line: &[u8], position: Position) -> Option<Entry> {
     if let Some(request) = parse_request(line) {
         return Some(Entry::Request(request));
     }
-    let meta = serde_json::from_slice::<MetaLine<Meta>>(line).ok().filter(|_| position == Position::First)?;
-    Some(Entry::Meta(meta.meta))
+    let mut meta = serde_json::from_slice::<MetaLine<Meta>>(line).ok().filter(|_| position == Position::First)?.meta;
+    meta.texts().for_each(make_printable);
+    Some(Entry::Meta(meta))
 }
 
 #[derive(Deserialize)]

@@ -47,6 +47,15 @@ impl Meta {
         })
     }
 
+    /// Every text in it: what strangers may have written.
+    pub(super) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        let Self { source, ts_meaning, ts_resolution_ns: _, scrub, fidelity, notes } = self;
+        let parts = fidelity
+            .iter_mut()
+            .flat_map(|Fidelity { headers, bodies, connections, responses }| [headers, bodies, connections, responses]);
+        [source, ts_meaning, scrub].into_iter().chain(parts).flatten().chain(notes)
+    }
+
     /// What holds once every request is scrubbed, and `bodies` has become of their bodies.
     #[must_use]
     pub fn scrubbed(self, bodies: BodyPolicy) -> Self {

@@ -12,7 +12,7 @@ use super::{Broken, Meta, RecordingError};
 
 /// The most requests that are held back.
 pub(super) const WINDOW: usize = 16_384;
-/// The most bytes of requests that are held back.
+/// The most bytes of memory that requests take which are held back.
 pub(super) const WINDOW_BYTES: usize = 64 << 20;
 
 /// How far a recording was out of order.
@@ -29,7 +29,7 @@ pub struct Disorder {
 pub struct InOrder<R> {
     reader: Reader<R>,
     window: BinaryHeap<Reverse<Held>>,
-    /// Bytes of all that is held.
+    /// Bytes of memory of all that is held.
     bytes: usize,
     taken: u64,
     latest_in: UnixNanos,
@@ -58,7 +58,7 @@ impl<R: BufRead> InOrder<R> {
             self.hold(request);
         }
         let Some(Reverse(held)) = self.window.pop() else { return Ok(None) };
-        self.bytes -= held.request.size();
+        self.bytes -= held.request.memory();
         self.disorder.late += u64::from(held.request.at < self.latest_out);
         self.latest_out = self.latest_out.max(held.request.at);
         Ok(Some(held.request))
@@ -74,7 +74,7 @@ impl<R: BufRead> InOrder<R> {
     fn hold(&mut self, request: Request) {
         self.disorder.moved += u64::from(request.at < self.latest_in);
         self.latest_in = self.latest_in.max(request.at);
-        self.bytes += request.size();
+        self.bytes += request.memory();
         self.taken += 1;
         self.window.push(Reverse(Held { order: (request.at, self.taken), request }));
     }
@@ -135,6 +135,16 @@ mod tests {
         let (seen, disorder) = sorted(&times);
         assert_eq!(disorder, Disorder { moved: 2, late: 1 });
         assert_eq!(&seen[..4], [1, 1, 0, 2]);
+    }
+
+    #[test]
+    fn a_window_is_one_of_memory() {
+        const HEADERS: usize = 1_000;
+        let headers = vec![r#"["a",""]"#; HEADERS].join(",");
+        let text = format!("{{\"t\":1,\"m\":\"GET\",\"u\":\"/\",\"h\":[{headers}]}}\n").repeat(3);
+        let mut requests = InOrder::new(Reader::new(text.as_bytes()).unwrap());
+        requests.next().unwrap().unwrap();
+        assert!(requests.bytes >= 2 * HEADERS * size_of::<crate::recording::Header>(), "{}", requests.bytes);
     }
 
     proptest! {

@@ -11,14 +11,16 @@ mod place;
 mod replace;
 mod secret;
 mod url;
+mod user;
 
 use siphasher::sip::SipHasher24;
 
+use super::Meta;
 use super::request::{Header, Request, Target};
 
 pub use secret::Secret;
 
-pub(super) use place::{Content, body, connection, header, target};
+pub(super) use place::{Content, body, connection, header, target, words};
 use replace::is_sealed;
 pub(super) use replace::{Seal, seal_of};
 pub(super) use secret::{Found, merge};
@@ -74,6 +76,17 @@ impl Scrub {
     #[must_use]
     pub fn client(&self, address: &[u8]) -> Box<str> {
         format!("{:016x}", self.hasher.hash(address)).into()
+    }
+
+    /// What a recording says about itself, and strangers may have written, once it is scrubbed.
+    #[must_use]
+    pub fn meta(&self, mut meta: Meta) -> Meta {
+        for said in meta.texts() {
+            if let Some(scrubbed) = self.scrubbed(said.as_bytes(), words) {
+                *said = text(scrubbed);
+            }
+        }
+        meta.scrubbed(self.bodies)
     }
 
     /// Scrubs target, headers and body. The connection's name is left: who makes one from an address uses [`client`](Self::client).

@@ -80,8 +80,10 @@ pub enum Event {
     HandedOver,
     /// The supervisor whose place we are to take is there.
     Preceded,
-    /// It has left.
+    /// It has given us the service, and has left.
     PredecessorLeft,
+    /// It is gone, and has given us nothing.
+    Orphaned,
     /// Somebody asked for something and waits to hear what becomes of it: [`Transition::Answered`].
     Requested {
         /// Under which number the answer is awaited.
@@ -153,6 +155,8 @@ pub enum Granted {
     By(Generation),
     /// So many workers are wanted from now on; none while the service rests.
     Target(u16),
+    /// The same, and it is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
+    Limited(u16),
 }
 
 /// Why nothing will be done about a wish.
@@ -204,6 +208,8 @@ pub enum Command {
     },
     /// Open log files anew: the supervisor's own, and those of workers that can be told to.
     ReopenLogs,
+    /// So many workers are wanted now, none while the service rests: tell whose code that concerns (Gunicorn's server hooks).
+    TellTarget(u16),
     /// Make a worker process; answered by `BecameReady`, `Exited` or `SpawnFailed`.
     Spawn {
         /// The name the worker will have.
@@ -483,6 +489,8 @@ pub enum Transition {
     },
     /// The successor has the service.
     HandedOver,
+    /// The supervisor whose place we were to take is gone, and with it the service: we stop.
+    Orphaned,
     /// A stop began.
     Stopping {
         /// Whether requests in flight are answered.

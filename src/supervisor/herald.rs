@@ -110,6 +110,7 @@ impl Herald {
             | Transition::WorkerExited { .. }
             | Transition::SlotWaits { .. }
             | Transition::HandedOver
+            | Transition::Orphaned
             | Transition::LogsReopened
             | Transition::Answered { .. }
             | Transition::TargetChanged { .. } => None,
@@ -143,7 +144,8 @@ impl Herald {
 
     fn status_line(&self, supervisor: &Supervisor) -> String {
         if supervisor.is_stopping() {
-            return format!("stopping, {} workers left", supervisor.workers.len());
+            let left = supervisor.workers.len();
+            return format!("stopping, {left} worker{} left", if left == 1 { "" } else { "s" });
         }
         let doing = if !supervisor.is_announced() {
             "starting, "
@@ -164,7 +166,14 @@ impl Herald {
             (false, false) => "",
         };
         let barren = if supervisor.is_barren() { "; they keep failing, one is tried at a time" } else { "" };
-        format!("{doing}{} of {} workers ready{barren}{waiting}{failed}", supervisor.ready(), supervisor.target())
+        let (ready, target) = (supervisor.ready(), supervisor.target());
+        let workers = if ready > usize::from(target) {
+            // While they are exchanged.
+            format!("{ready} workers ready, {target} wanted")
+        } else {
+            format!("{ready} of {target} workers ready")
+        };
+        format!("{doing}{workers}{barren}{waiting}{failed}")
     }
 }
 
@@ -301,10 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn more_workers_than_are_wanted_are_told_as_such() {
+        let mut stage = Stage::ready();
+        stage.hear(5_000, Event::Asked(Wish::Reload));
+        stage.hear(6_500, Event::Prepared { generation: Generation(2), settings: settings() });
+        let told = stage.hear(8_000, Event::BecameReady { worker: WorkerId(2) });
+        assert!(told.contains(&status("reloading, 2 workers ready, 1 wanted")), "{told:?}");
+    }
+
+    #[test]
     fn a_stop_is_given_its_graceful_timeout() {
         let mut stage = Stage::ready();
         let told = stage.hear(5_000, Event::Asked(Wish::Stop(Haste::Graceful)));
-        assert_eq!(told, [Notice::Stopping, secs(35), status("stopping, 1 workers left"), Notice::Alive]);
+        assert_eq!(told, [Notice::Stopping, secs(35), status("stopping, 1 worker left"), Notice::Alive]);
     }
 
     #[test]

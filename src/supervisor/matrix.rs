@@ -111,6 +111,7 @@ fn short(command: &Command) -> String {
         Command::Prepare { generation } => format!("load g{generation}"),
         Command::Retire { generation } => format!("retire g{generation}"),
         Command::ReopenLogs => "reopen logs".to_owned(),
+        Command::TellTarget(workers) => format!("tell {workers} wanted"),
         Command::Spawn { worker, slot, generation } => format!("spawn {worker}(slot {slot}, g{generation})"),
         Command::Terminate { worker } => format!("TERM {worker}"),
         Command::Quit { worker } => format!("QUIT {worker}"),

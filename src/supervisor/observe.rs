@@ -31,6 +31,7 @@ impl Supervisor {
             Event::HandedOver => self.handed_over(),
             Event::Preceded => self.succession.preceded = true,
             Event::PredecessorLeft => self.succession.preceded = false,
+            Event::Orphaned => self.orphaned(),
             Event::Asked(wish) => {
                 // A signal has nobody to tell.
                 self.wish(wish).ok();

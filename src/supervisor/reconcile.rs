@@ -24,6 +24,7 @@ impl Supervisor {
             }
         }
         self.retire(&mut orders);
+        self.tell_target(&mut orders);
         orders
     }
 
@@ -139,6 +140,13 @@ impl Supervisor {
         if std::mem::take(&mut self.reopen_wanted) {
             self.transitions.push(Transition::LogsReopened);
             orders.push(Command::ReopenLogs);
+        }
+    }
+
+    fn tell_target(&mut self, orders: &mut Vec<Command>) {
+        if self.told_target != self.target {
+            self.told_target = self.target;
+            orders.push(Command::TellTarget(self.target));
         }
     }
 

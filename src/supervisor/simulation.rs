@@ -49,6 +49,7 @@ impl Witness {
             | Event::HandedOver
             | Event::Preceded
             | Event::PredecessorLeft
+            | Event::Orphaned
             | Event::Woke
             | Event::Exited { .. }
             | Event::SpawnFailed { .. }
@@ -144,6 +145,7 @@ fn check_transition(
         | Transition::UpgradeStarted
         | Transition::UpgradeFailed { .. }
         | Transition::HandedOver
+        | Transition::Orphaned
         | Transition::Answered { .. }
         | Transition::BecameReady
         | Transition::Stopping { .. } => return,

@@ -152,6 +152,13 @@ impl Supervisor {
         }
     }
 
+    /// The service went with our predecessor: whoever is in charge of it, if anybody, starts it anew.
+    pub(super) fn orphaned(&mut self) {
+        self.succession.preceded = false;
+        self.transitions.push(Transition::Orphaned);
+        self.stop(Haste::Graceful, Outcome::Stopped);
+    }
+
     /// A wished upgrade begins when nothing else is under way.
     pub(super) fn begin_upgrade(&mut self, now: Moment, orders: &mut Vec<Command>) {
         if self.succession.wanted && self.resting.is_some() {
@@ -284,6 +291,16 @@ mod tests {
         let mut supervisor = serving();
         let ordered = play(&mut supervisor, vec![(2, Event::Preceded), (3, wish(Wish::Upgrade)), (4, Event::PredecessorLeft)]);
         assert_eq!(ordered, [vec![], vec![], vec![Command::StartSuccessor]]);
+    }
+
+    #[test]
+    fn who_has_lost_its_predecessor_before_it_had_the_service_leaves() {
+        let mut supervisor = serving();
+        let ordered = play(&mut supervisor, vec![(2, Event::Preceded), (3, Event::Orphaned)]);
+        assert_eq!(ordered[1], [Command::Terminate { worker: WorkerId(1) }]);
+        assert!(supervisor.take_transitions().contains(&Transition::Orphaned));
+        play(&mut supervisor, vec![(4, Event::Exited { worker: WorkerId(1), exit: Exit::Code(0) })]);
+        assert_eq!(supervisor.outcome(), Some(&Outcome::Stopped));
     }
 
     #[test]

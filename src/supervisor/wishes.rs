@@ -27,8 +27,16 @@ impl Edit {
 
     /// What becomes of a number of workers.
     pub(super) fn of(self, workers: u16) -> u16 {
-        let wished = i32::from(self.to.unwrap_or(workers)).saturating_add(self.by).clamp(1, i32::from(Workers::MAX));
-        u16::try_from(wished).unwrap_or(Workers::MAX)
+        u16::try_from(self.wished(workers).clamp(1, i32::from(Workers::MAX))).unwrap_or(Workers::MAX)
+    }
+
+    /// Whether that is less, or more, than what was asked for.
+    fn exceeds(self, workers: u16) -> bool {
+        !(1..=i32::from(Workers::MAX)).contains(&self.wished(workers))
+    }
+
+    fn wished(self, workers: u16) -> i32 {
+        i32::from(self.to.unwrap_or(workers)).saturating_add(self.by)
     }
 }
 
@@ -73,8 +81,9 @@ impl Supervisor {
             Rollout::Preparing { edit, .. } => *edit = edit.and(scale),
             Rollout::Rolling { asked, .. } => *asked = one.of(*asked),
         }
+        let limited = one.exceeds(self.target);
         self.set_target(one.of(self.target));
-        Granted::Target(self.target)
+        if limited { Granted::Limited(self.target) } else { Granted::Target(self.target) }
     }
 
     /// No worker is wanted until somebody asks for some. A reload ends: nobody could prove its generation.
@@ -184,6 +193,19 @@ mod tests {
         let (mut supervisor, _) = Supervisor::start(at(0), settings(1));
         play(&mut supervisor, [scale(Scale::More(3)), loaded(1, 2)]);
         assert_eq!(supervisor.target(), 5);
+    }
+
+    #[test]
+    fn who_asks_for_more_or_fewer_than_there_can_be_is_told() {
+        let mut supervisor = serving();
+        for (scale, granted) in [
+            (Scale::More(2), Granted::Target(3)),
+            (Scale::Fewer(2), Granted::Target(1)),
+            (Scale::Fewer(1), Granted::Limited(1)),
+            (Scale::More(Workers::MAX), Granted::Limited(Workers::MAX)),
+        ] {
+            assert_eq!(supervisor.wish(Wish::Scale(scale)), Ok(granted));
+        }
     }
 
     #[test]

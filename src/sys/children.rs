@@ -213,7 +213,9 @@ impl Children {
                 break;
             }
             for pid in left.iter().filter(|pid| !self.by_worker.values().any(|child| child.pid == **pid)) {
-                tracing::warn!(pid = pid.as_raw_nonzero().get(), "a process left behind by a worker is killed");
+                let pid_number = pid.as_raw_nonzero().get();
+                let name = fs::read_to_string(format!("/proc/{pid_number}/comm")).unwrap_or_default();
+                tracing::warn!(pid = pid_number, name = name.trim_end(), "a process that was left behind is killed");
                 rustix::process::kill_process(*pid, Signal::KILL).ok();
             }
             for pid in left {

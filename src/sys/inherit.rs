@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 use std::os::fd::{OwnedFd, RawFd};
 
-use super::listen::{ListenError, Listener, Listeners, Origin, bind_address, own, private};
+use rustix::stdio::dup2_stderr;
+
+use super::listen::{ListenError, Listener, Listeners, Origin, bind_address, own, own_file, private};
 use crate::config::{Address, Listen};
 
 /// The first descriptor systemd passes (SD_LISTEN_FDS_START).
@@ -22,6 +24,8 @@ pub const METRICS: &str = "tuningfork-metrics";
 pub const CONTROL: &str = "tuningfork-control";
 /// The name of the connection to the supervisor whose place is taken.
 pub const PREDECESSOR: &str = "tuningfork-predecessor";
+/// The name of the standard error that a successor is to have: until it says that it is one of us, its words are its predecessor's to tell.
+pub const STDERR: &str = "tuningfork-stderr";
 /// How the name of an inherited descriptor begins, before its number.
 const DESCRIPTOR: &str = "tuningfork-fd-";
 
@@ -56,7 +60,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes over what was passed to this process. Refuses what a socket unit passes and is no listening stream socket. The same
+    /// Takes over what was passed to this process; a standard error takes the place of ours. Refuses what a socket unit passes and is no listening stream socket. The same
     /// socket passed twice, by a socket unit and from the store, counts once.
     pub fn take(variables: &Variables) -> Result<Self, ListenError> {
         let mut inherited = Self::default();
@@ -77,6 +81,11 @@ impl Inherited {
         if name == PREDECESSOR {
             self.predecessor = own(number).ok();
             self.succeeds = true;
+            return Ok(());
+        }
+        if name == STDERR {
+            // Without it we would speak to whoever leaves.
+            own_file(number).ok().and_then(|fd| dup2_stderr(fd).ok());
             return Ok(());
         }
         let descriptor = name.strip_prefix(DESCRIPTOR).and_then(|number| number.parse().ok());

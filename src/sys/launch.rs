@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listen::{Listener, Listeners};
-use super::log::{Mouth, Speaker};
+use super::log::{Mouth, Speaker, file};
 use super::spawn::{FIRST_FD, Output, Process, Program, SpawnError, spawn};
 use super::standing::{self, Person, Standing, StandingError, Variables};
 use super::zygote::{Birth, LAST_WORDS, News, Occasion, Stage, Zygote};
-use crate::config::{self, CommandApp, Config, PythonApp};
+use crate::config::{self, App, CommandApp, Config, PythonApp};
 use crate::supervisor::event::Settings;
 use crate::units::{Generation, Moment, Slot, WorkerId};
 
@@ -97,6 +97,17 @@ impl Origin {
         let user =
             standing::name_of(self.person.as_ref().map_or_else(|| rustix::process::geteuid().as_raw(), |person| person.uid));
         format!("the Python interpreter {} cannot be started by user {user}: {error}", interpreter.display())
+    }
+
+    /// Makes Gunicorn's log files where they were moved away: workers that are somebody else than us may not be able to.
+    fn make_log_files(&self) {
+        let person = self.person.as_ref().filter(|person| person.drops);
+        let (App::Python(app), Some(person)) = (&self.config.app, person) else { return };
+        for path in &app.log_files {
+            if let Err(error) = file::make_for(path, person.uid, person.gid) {
+                tracing::warn!(path = %path.display(), %error, "a log file of the workers cannot be made");
+            }
+        }
     }
 
     fn standing(&self) -> Standing {
@@ -335,6 +346,11 @@ impl Generations {
     pub(super) fn give_up_on(&mut self, worker: WorkerId) -> bool {
         let asked = self.loaded.values_mut().filter_map(|loaded| loaded.zygote.as_mut()).find(|zygote| zygote.owes_that(worker));
         asked.map(Zygote::end).is_some()
+    }
+
+    /// Makes the log files that workers are about to open.
+    pub(super) fn make_log_files(&self) {
+        self.loaded.values().for_each(|loaded| loaded.origin.make_log_files());
     }
 
     /// Workers of later forks write where their zygote has opened its log files.

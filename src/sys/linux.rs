@@ -21,7 +21,7 @@ use super::hooks::{HookKind, Hooks};
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
-use super::log::Speaker;
+use super::log::{Log, Speaker};
 use super::memory_watch::MemoryWatch;
 use super::notify::NotifySocket;
 use super::remote::Inbox;
@@ -63,6 +63,8 @@ pub struct Surroundings<'a> {
     pub loader: Loader<'a>,
     /// Where workers write.
     pub output: &'a Output,
+    /// The supervisor's own log; a trial's supervisor has none.
+    pub log: Option<Log>,
     /// The environment handed on to workers, without what is the supervisor's own.
     pub env: Vec<(OsString, OsString)>,
     /// What a successor would get, or why there can be none.
@@ -83,7 +85,7 @@ pub struct Linux<'a> {
     early: BTreeMap<WorkerId, Vec<Signal>>,
     successor: Option<Successor>,
     events: VecDeque<Event>,
-    /// Somebody asked for the end of the service.
+    /// The end of the service was asked for, or came with the predecessor's.
     ends: bool,
     /// A worker was adopted since the last look at who has ended.
     adopted: bool,
@@ -246,13 +248,13 @@ impl<'a> Linux<'a> {
         Ok(())
     }
 
-    /// Tells Gunicorn's server hooks, where they run, that another number of workers is wanted.
-    pub fn tell_target(&mut self, workers: u16) {
-        self.generations.tell_newest(News::Scaled { workers });
-    }
-
     /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
     fn reopen_logs(&mut self) {
+        if let Some(log) = &self.around.log {
+            log.reopen();
+        }
+        // Before anybody opens them, as Gunicorn's master does.
+        self.generations.make_log_files();
         for child in self.children.all() {
             if matches!(self.config(child.generation).map(|config| &config.app), Some(App::Python(_))) {
                 child.signal(&[Signal::USR1]);
@@ -285,14 +287,14 @@ impl<'a> Linux<'a> {
             Heard::ChildEnded => None,
         }));
         self.events.extend(self.around.inbox.take());
-        self.ends |= self.events.iter().any(asks_for_the_end);
         let now = clock::now();
+        self.hear_of_succession();
+        self.ends |= self.events.iter().any(asks_for_the_end);
         self.generations.see_off(now);
         self.hear_inquiries();
         self.hear_zygotes();
         self.hear_hooks();
         self.hear_workers();
-        self.hear_of_succession();
         self.watch_memory();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
@@ -351,7 +353,7 @@ impl<'a> Linux<'a> {
 }
 
 const fn asks_for_the_end(event: &Event) -> bool {
-    matches!(event, Event::Asked(Wish::Stop(_)) | Event::Requested { wish: Wish::Stop(_), .. })
+    matches!(event, Event::Asked(Wish::Stop(_)) | Event::Requested { wish: Wish::Stop(_), .. } | Event::Orphaned)
 }
 
 /// Sleeps until one of `fds` can be read or `until` has come.
@@ -378,6 +380,7 @@ impl Host for Linux<'_> {
                 self.generations.remove(generation, clock::now());
             }
             Command::ReopenLogs => self.reopen_logs(),
+            Command::TellTarget(workers) => self.generations.tell_newest(News::Scaled { workers }),
             Command::Spawn { worker, slot, generation } => {
                 self.reserve.release();
                 self.spawn(worker, slot, generation);

@@ -268,9 +268,13 @@ pub(super) fn bind_address(address: &Address, listen: &Listen) -> Result<Listene
 pub(super) fn own(fd: RawFd) -> Result<OwnedFd, ListenError> {
     let wrong = || ListenError::NotListening { fd };
     let link = fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|_| wrong())?;
-    if !link.to_string_lossy().starts_with("socket:") {
-        return Err(wrong());
-    }
+    if link.to_string_lossy().starts_with("socket:") { own_file(fd) } else { Err(wrong()) }
+}
+
+/// The same of whatever is open.
+pub(super) fn own_file(fd: RawFd) -> Result<OwnedFd, ListenError> {
+    let wrong = || ListenError::NotListening { fd };
+    fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|_| wrong())?;
     #[expect(unsafe_code, reason = "a descriptor number from the environment becomes an owned descriptor")]
     // SAFETY: the number is open (its link was just read) and was handed to this process to own; nothing else here holds it.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };

@@ -5,6 +5,7 @@
 //! nobody reads, a stalled journald, a dead disk) without anybody else noticing.
 
 mod escape;
+pub(super) mod file;
 mod journal;
 mod lines;
 mod pipes;
@@ -49,6 +50,8 @@ pub const MAX_LAST_WORDS: usize = 4 << 10;
 pub enum Speaker {
     /// tuningfork itself.
     Supervisor,
+    /// A new program that is to take our place, until it speaks for itself.
+    Successor,
     /// The process that Python workers of a generation are forked from.
     Zygote(Generation),
     /// A worker.

@@ -1,7 +1,7 @@
 //! The process at the other end of a unix socket.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -12,6 +12,14 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// The user that the socket at the other end was made by (SO_PEERCRED, unix(7)).
 pub fn user(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
+}
+
+/// Whether a connection to a unix socket may have come out at `listener`: both tell who called listen(2) there (SO_PEERCRED, unix(7)).
+/// True where the system does not say.
+#[must_use]
+pub fn may_come_from(connection: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> bool {
+    let who = |socket: BorrowedFd<'_>| getsockopt(&socket, sockopt::PeerCredentials).ok();
+    who(connection).zip(who(listener)).is_none_or(|(there, here)| there == here)
 }
 
 /// A process by its pidfd: never another one of the same number.
@@ -38,7 +46,19 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn a_connection_comes_from_who_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let connection = UnixStream::connect(&path).unwrap();
+        assert!(may_come_from(connection.as_fd(), listener.as_fd()));
+    }
 
     #[test]
     fn the_other_end_is_us_and_lives() {

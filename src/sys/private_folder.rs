@@ -1,35 +1,144 @@
-//! A folder that only we can enter, with a name nobody can guess, removed when it is dropped.
+//! A folder that only we can enter, with a name nobody can guess, removed when it is dropped. Those of processes that were killed are removed
+//! when another is made.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::mkdtemp;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+
+use super::pass::own_user;
+
+/// How the name begins; letters and digits follow, as many as mkdtemp(3) wants.
+const PREFIX: &str = "tuningfork-";
+const LETTERS: &str = "XXXXXX";
+/// The file whose lock says that the folder's maker lives: whoever holds it ends with it (flock(2)).
+const LOCK: &str = "lock";
+/// Its name until it is locked, so that nobody takes a new folder for one that was left.
+const UNLOCKED: &str = "lock.new";
+/// The most entries beside it that are looked at.
+const MAX_ENTRIES: usize = 10_000;
 
 /// The folder (mkdtemp(3): mode 0700).
 #[derive(Debug)]
-pub struct PrivateFolder(PathBuf);
+pub struct PrivateFolder {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl PrivateFolder {
     /// Makes it in the service's or the user's runtime directory, or where temporary files go.
     pub fn make() -> io::Result<Self> {
         let directory = |name| env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_dir());
         let parent = directory("RUNTIME_DIRECTORY").or_else(|| directory("XDG_RUNTIME_DIR")).unwrap_or_else(env::temp_dir);
-        Ok(Self(mkdtemp(&parent.join("tuningfork-XXXXXX"))?))
+        Self::make_in(&parent)
+    }
+
+    fn make_in(parent: &Path) -> io::Result<Self> {
+        remove_left(parent);
+        let path = mkdtemp(&parent.join([PREFIX, LETTERS].concat()))?;
+        let lock = lock(&path).inspect_err(|_| {
+            fs::remove_dir_all(&path).ok();
+        })?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "temporary folder not removed");
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "temporary folder not removed");
         }
+    }
+}
+
+fn lock(folder: &Path) -> io::Result<File> {
+    let lock = File::create_new(folder.join(UNLOCKED))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    fs::rename(folder.join(UNLOCKED), folder.join(LOCK))?;
+    Ok(lock)
+}
+
+/// Removes what killed processes of ours left there. What cannot be removed is no reason not to start.
+fn remove_left(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().take(MAX_ENTRIES).flatten();
+    for entry in entries.filter(|entry| is_our_name(&entry.file_name().to_string_lossy())) {
+        let path = entry.path();
+        // In a folder of somebody else a lock says nothing.
+        let is_ours = fs::symlink_metadata(&path)
+            .is_ok_and(|about| about.is_dir() && about.uid() == own_user() && about.mode() & 0o022 == 0);
+        if is_ours && is_left(&path) {
+            fs::remove_dir_all(&path).ok();
+        }
+    }
+}
+
+fn is_our_name(name: &str) -> bool {
+    let random = name.strip_prefix(PREFIX).filter(|random| random.len() == LETTERS.len());
+    random.is_some_and(|random| random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Whether nobody holds its lock. What has none is no folder of this kind, or not finished.
+fn is_left(folder: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open(folder.join(LOCK), flags, Mode::empty()).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn folders_of_the_dead_are_removed_and_no_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str| parent.path().join(name);
+        let living = PrivateFolder::make_in(parent.path()).unwrap();
+        // As SIGKILL leaves one: its file, which nobody locks, and what it was made for.
+        let made = |name: &str, lock: Option<&str>| {
+            fs::create_dir(at(name)).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o711)).unwrap();
+            fs::write(at(name).join("notify"), "").unwrap();
+            if let Some(lock) = lock {
+                fs::write(at(name).join(lock), "").unwrap();
+            }
+        };
+        made("tuningfork-Dead01", Some(LOCK));
+        made("tuningfork-Begun1", Some(UNLOCKED));
+        made("tuningfork-None01", None);
+        made("tuningfork-others", None);
+        made("tuningfork-1000", Some(LOCK));
+        made("tuningfork-Open01", Some(LOCK));
+        fs::set_permissions(at("tuningfork-Open01"), fs::Permissions::from_mode(0o777)).unwrap();
+        symlink(at("tuningfork-1000"), at("tuningfork-Link01")).unwrap();
+        let another = PrivateFolder::make_in(parent.path()).unwrap();
+        let mut left: Vec<String> =
+            fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let names = ["1000", "Begun1", "Link01", "None01", "Open01", "others"].map(|name| format!("{PREFIX}{name}"));
+        let living: Vec<_> =
+            [&living, &another].map(|folder| folder.path().file_name().unwrap().to_string_lossy().into_owned()).into();
+        let mut expected = [&names[..], &living].concat();
+        left.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn it_goes_when_it_is_dropped() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::make_in(parent.path()).unwrap();
+        assert!(!is_left(folder.path()));
+        drop(folder);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

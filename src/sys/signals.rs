@@ -84,8 +84,8 @@ impl Signals {
 
     /// What came since the last look. Never waits.
     pub(super) fn heard(&mut self) -> Vec<Heard> {
-        let meaning = self.meaning;
-        let heard: Vec<Heard> = self.delivery.pending().filter_map(|signal| meaning.of(signal)).collect();
+        let pending: Vec<i32> = self.delivery.pending().collect();
+        let heard = self.meaning.of_all(&pending);
         self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
         heard
     }
@@ -122,6 +122,14 @@ fn end_on_watchdog() {
 }
 
 impl Meaning {
+    /// What signals that came since the last look, in whatever order, ask for. HUP ends a rest, so that with WINCH it is HUP: a service that
+    /// rested by mistake would rest for ever.
+    fn of_all(self, pending: &[i32]) -> Vec<Heard> {
+        let heard = pending.iter().filter_map(|signal| self.of(*signal));
+        let reloads = pending.contains(&SIGHUP);
+        heard.filter(|heard| !reloads || *heard != Heard::Wish(Wish::Rest)).collect()
+    }
+
     fn of(self, signal: i32) -> Option<Heard> {
         if signal == SIGCHLD {
             return Some(Heard::ChildEnded);
@@ -138,5 +146,25 @@ impl Meaning {
             (Self::Service | Self::ServiceOnTerminal, _) => return None,
         };
         Some(Heard::Wish(wish))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_hup_and_winch_together_hup_counts() {
+        let [reload, rest] = [Wish::Reload, Wish::Rest].map(Heard::Wish);
+        let ended = Heard::ChildEnded;
+        for (pending, wishes) in [
+            (vec![SIGHUP, SIGCHLD, SIGWINCH], vec![reload, ended]),
+            (vec![SIGWINCH, SIGHUP], vec![reload]),
+            (vec![SIGCHLD, SIGWINCH], vec![ended, rest]),
+        ] {
+            assert_eq!(Meaning::Service.of_all(&pending), wishes);
+        }
+        // Whatever it is: for a study HUP is an end.
+        assert_eq!(Meaning::Study.of_all(&[SIGHUP]), [Heard::Wish(Wish::Stop(Haste::Quick))]);
     }
 }

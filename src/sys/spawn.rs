@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::stdio::stdout;
 use thiserror::Error;
 
 use super::log::{Log, Mouth, Speaker};
@@ -91,6 +92,13 @@ impl Output {
 /// What becomes a process's standard output and error; ours, if there is nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Streams<'a>(Option<(BorrowedFd<'a>, BorrowedFd<'a>)>);
+
+impl<'a> Streams<'a> {
+    /// Our standard output, and this standard error.
+    pub(super) fn with_error(err: Option<&'a OwnedFd>) -> Self {
+        Self(err.map(|err| (stdout(), err.as_fd())))
+    }
+}
 
 /// What to run.
 pub(super) struct Program<'a> {

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
-use rustix::process::{Pid, Signal, pidfd_send_signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal, set_parent_process_death_signal};
+use rustix::stdio::stderr;
 
 use super::inherit::{self, name_of};
 use super::listen::{Listener, Listeners};
-use super::spawn::{Output, Process, Program, SpawnError, spawn};
+use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use super::systemd::Systemd;
 use crate::config::Confinement;
@@ -99,14 +100,15 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Starts the program, with copies of the sockets.
-    pub(super) fn start(estate: &Estate<'_>) -> Result<Self, SpawnError> {
+    /// Starts the program, with copies of the sockets. What it says before it has found out that it is one of us goes to `ear`.
+    pub(super) fn start(estate: &Estate<'_>, ear: Option<&OwnedFd>) -> Result<Self, SpawnError> {
         let step = |step| move |source: io::Error| SpawnError::Step { step, source };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (channel, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(|errno| step("socketpair")(errno.into()))?;
         let mut sockets = estate.sockets();
         sockets.push((inherit::PREDECESSOR.to_owned(), theirs.as_fd()));
+        sockets.push((inherit::STDERR.to_owned(), stderr()));
         let names: Vec<&str> = sockets.iter().map(|(name, _)| name.as_str()).collect();
         let mut env: Vec<(OsString, OsString)> =
             estate.env.iter().filter(|(key, _)| !OURS_ALONE.iter().any(|name| key == name)).cloned().collect();
@@ -118,7 +120,7 @@ impl Successor {
             env,
             directory: &directory,
             fds: sockets.iter().map(|(_, fd)| *fd).collect(),
-            streams: Output::Inherit.streams(None),
+            streams: Streams::with_error(ear),
             standing: Standing::new(&Confinement::default(), None),
             listen_pid: true,
         })?;
@@ -146,14 +148,19 @@ impl Successor {
         self.reap().map(|end| Tidings::Ended(self.failed.take().unwrap_or_else(|| format!("{end} before it was ready"))))
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has. Asks what it left behind to leave too, then reaps it.
     pub(super) fn reap(&self) -> Option<String> {
-        let end = match waitid(Id::PIDFd(self.process.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        let by_pidfd = || Id::PIDFd(self.process.pidfd.as_fd());
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let end = match waitid(by_pidfd(), look | WaitPidFlag::WNOWAIT) {
             Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {}", signal as i32),
             Ok(_) => return None,
             Err(_) => "an unknown exit code".to_owned(),
         };
+        // The group's number is not another's until we reap.
+        kill_process_group(self.process.pid, Signal::TERM).ok();
+        waitid(by_pidfd(), look).ok();
         Some(format!("the new program ended with {end}"))
     }
 

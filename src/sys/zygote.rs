@@ -20,6 +20,7 @@ use super::pass;
 use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use crate::config::{Config, PythonApp};
+use crate::supervisor::event::Exit;
 use crate::units::{Slot, WorkerId};
 
 /// One text, because the interpreter gets one file.
@@ -42,6 +43,8 @@ exec(script)";
 const MAX_PACKET: usize = 64 * 1024;
 /// News that wait for a zygote that does not read; more are dropped, and only its hooks miss them.
 const MAX_NEWS: usize = 2048;
+/// How long the end of a process may take that has closed its descriptors: less than a millisecond, unless it has only closed them.
+const EXIT: Duration = Duration::from_millis(100);
 /// How long a zygote that is not needed any more may take for its last hooks.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -239,6 +242,15 @@ impl Zygote {
     /// Whether it can call Gunicorn's server hooks, if there are any.
     pub(super) fn calls_hooks(&self) -> bool {
         self.has_gunicorn_settings && self.stage == Stage::Imported
+    }
+
+    /// How it ended, if that can be seen. The kernel closes a process's descriptors, which we hear of, a moment before its end is there.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.ends_within(EXIT);
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let status = waitid(self.by_pidfd(), look).ok().flatten()?;
+        let signal = status.terminating_signal().map(Exit::Signal);
+        signal.or_else(|| status.exit_status().map(Exit::Code))
     }
 
     /// Whether it has ended within this time.

@@ -26,7 +26,7 @@ pub struct Account {
     pub cut: u64,
     /// Attempts to take a connection that the system refused.
     pub refused: u64,
-    /// Bytes relayed from clients and to them.
+    /// Bytes that came from clients, and from workers.
     pub bytes: [u64; 2],
     /// Requests in the file.
     pub recorded: u64,
@@ -68,10 +68,10 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} requests recorded, {} bytes", self.recorded, self.written)?;
         self.share(f)?;
-        write!(f, "\n  {} bytes relayed from clients, {} to them", self.bytes[0], self.bytes[1])?;
+        write!(f, "\n  {} bytes came from clients, {} from workers", self.bytes[0], self.bytes[1])?;
         let counts = [
             (self.again, "came back to the tap before a worker took them, and were relayed again"),
-            (self.failed, "could not be relayed: the workers took no connection"),
+            (self.failed, "could not be relayed: the workers took no connection, or could not be reached"),
             (self.cut, "were cut: they had not ended in time"),
             (self.unread, "were relayed whole but read in part; what they carried after that is not counted"),
         ];
@@ -105,18 +105,18 @@ mod tests {
         53 connections went through the tap in 60.0 s
           TCP: 50 of at most 400 that this host accepted meanwhile: at least 12 %
           unix sockets: 3; of how many is not known
-          0 bytes relayed from clients, 0 to them
+          0 bytes came from clients, 0 from workers
           1 were cut: they had not ended in time
           2 were relayed whole but read in part; what they carried after that is not counted
         2 requests were seen and not recorded
-          2: the connection ended before the answer did
+          2: the connection ended before it and its answer were complete
         ");
         let quiet = Account { unix: 1, ..Account::default() };
         insta::assert_snapshot!(quiet.to_string(), @"
         0 requests recorded, 0 bytes
         1 connections went through the tap in 0.0 s
           unix sockets: 1; of how many is not known
-          0 bytes relayed from clients, 0 to them
+          0 bytes came from clients, 0 from workers
         0 requests were seen and not recorded
         ");
     }

@@ -8,18 +8,20 @@ use crate::replay::{Answer, Chunked, FramingError, Progress, Response, Witness, 
 use crate::units::Moment;
 
 /// The longest body that is kept, bytes: in base64 and with its headers it fits into a line of a recording.
-pub(super) const MAX_BODY: usize = 512 << 10;
+pub const MAX_BODY: usize = 512 << 10;
 
 /// When bytes were seen, on both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    pub(super) moment: Moment,
-    pub(super) unix: UnixNanos,
+pub struct Time {
+    /// For durations.
+    pub moment: Moment,
+    /// For the recording.
+    pub unix: UnixNanos,
 }
 
 /// What became of a request.
 #[derive(Debug, PartialEq)]
-pub(super) enum Seen {
+pub enum Seen {
     /// It is complete, and answered.
     Request(Box<Request>),
     /// It is not recorded.
@@ -30,7 +32,7 @@ pub(super) enum Seen {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub struct Follower {
     connection: Box<str>,
     bodies: BodyPolicy,
     /// Requests begun.
@@ -74,7 +76,9 @@ impl Witness for Content {
 }
 
 impl Follower {
-    pub(super) fn new(connection: u64, bodies: BodyPolicy, now: Moment) -> Self {
+    /// A connection of this number, on which nothing was sent yet.
+    #[must_use]
+    pub fn new(connection: u64, bodies: BodyPolicy, now: Moment) -> Self {
         Self {
             connection: connection.to_string().into(),
             bodies,
@@ -87,12 +91,13 @@ impl Follower {
     }
 
     /// Since when nothing is under way: no request is open. `None` if one is, or if nobody knows.
-    pub(super) fn quiet_since(&self) -> Option<Moment> {
+    #[must_use]
+    pub fn quiet_since(&self) -> Option<Moment> {
         (self.follows && self.open.is_none()).then_some(self.last)
     }
 
     /// Bytes from the client. Mostly they complete nothing, and at most one request that was answered before it was sent.
-    pub(super) fn client_said(&mut self, mut bytes: &[u8], now: Time) -> Vec<Seen> {
+    pub fn client_said(&mut self, mut bytes: &[u8], now: Time) -> Vec<Seen> {
         self.last = now.moment;
         let mut seen = Vec::new();
         while self.follows && !bytes.is_empty() {
@@ -120,7 +125,7 @@ impl Follower {
     }
 
     /// Bytes from the server.
-    pub(super) fn server_said(&mut self, bytes: &[u8], now: Moment) -> Option<Seen> {
+    pub fn server_said(&mut self, bytes: &[u8], now: Moment) -> Option<Seen> {
         self.last = now;
         if !self.follows || bytes.is_empty() {
             return None;
@@ -141,19 +146,20 @@ impl Follower {
     }
 
     /// The server sends nothing more. Some answers end that way.
-    pub(super) fn server_closed(&mut self, now: Moment) -> Option<Seen> {
+    pub fn server_closed(&mut self, now: Moment) -> Option<Seen> {
         let open = self.open.as_mut().filter(|open| self.follows && open.parsed.is_some() && open.answer.is_none())?;
         open.answer = Some((self.response.finish()?, now));
         self.complete()
     }
 
     /// The connection is over.
-    pub(super) fn ended(&mut self) -> Option<Seen> {
+    pub fn ended(&mut self) -> Option<Seen> {
         (self.follows && self.open.is_some()).then(|| lose(&mut self.follows, Reason::CutOff))
     }
 
     /// Whether a request is open: one that will not be recorded if the connection is lost now.
-    pub(super) fn is_open(&self) -> bool {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
 

@@ -21,7 +21,7 @@ pub enum Reason {
     Pipelined,
     /// Nobody can say for sure where the answer ends.
     Answer,
-    /// The connection ended before the answer did.
+    /// The connection ended before the request and its answer were complete, or nobody can say whether the answer was.
     CutOff,
 }
 
@@ -53,7 +53,7 @@ impl Reason {
             Self::Upgraded => "the connection went over to another protocol",
             Self::Pipelined => "sent before the request before it was answered",
             Self::Answer => "the answer is not the HTTP/1 that is read here",
-            Self::CutOff => "the connection ended before the answer did",
+            Self::CutOff => "the connection ended before it and its answer were complete",
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, sink, split};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +20,8 @@ use crate::sys::clock;
 
 /// Bytes that are under way in one direction of a connection, beside the sockets' own.
 const BUFFER: usize = 16 << 10;
-/// How long a client may keep a connection that the server has closed.
+/// How long one direction may go on when the other has come to nothing: a client may keep a connection that the server has closed, a
+/// server may read what a client sent before it left.
 const LINGER: Duration = Duration::from_secs(30);
 /// How long a kept-alive connection has to be quiet before it is closed at the end: whoever is just sending would get no answer.
 const QUIET: Duration = Duration::from_millis(250);
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Receiver<Phase>,
     /// Connections of clients so far.
     pub(super) connections: Cell<u64>,
+    /// An address leads nowhere any more.
+    pub(super) is_cut_off: Cell<bool>,
 }
 
 /// A connection that is relayed.
@@ -80,13 +82,23 @@ impl Relay {
         Self { shared: Rc::clone(shared), follower, own }
     }
 
-    /// Relays until both sides have ended, one has failed, or it is time to end. `answered` is told of the server's first byte.
+    /// Relays until both sides have ended, one has gone, or it is time to end. `answered` is told of the server's first byte.
     pub(super) async fn run(self, client: Stream, server: Stream, answered: oneshot::Sender<()>) {
-        let (from_client, to_client) = split(client);
-        let (from_server, to_server) = split(server);
+        let (mut from_client, to_client) = split(client);
+        let (mut from_server, to_server) = split(server);
         let mut answered = Some(answered);
-        let up = pump(from_client, to_server, |bytes| self.see_client(bytes));
-        let down = pump(from_server, to_client, |bytes| {
+        let is_refused = Cell::new(false);
+        let up = async {
+            let ended = pump(&mut from_client, to_server, |bytes| self.see_client(bytes)).await;
+            if ended != Ended::Refused {
+                return ended;
+            }
+            is_refused.set(true);
+            // The answer may be there already. A connection that is closed while its client is still sending is reset, and the answer
+            // is lost on the way: so what it sends is taken off it (RFC 9112, 9.6).
+            pump(&mut from_client, sink(), |bytes| self.see_client(bytes)).await
+        };
+        let down = pump(&mut from_server, to_client, |bytes| {
             drop(answered.take());
             self.see_server(bytes);
         });
@@ -98,11 +110,12 @@ impl Relay {
             tokio::select! {
                 ended = &mut up, if client_speaks => {
                     client_speaks = false;
-                    if ended.is_err() || give_up.is_some() { return }
+                    if ended == Ended::Broken || give_up.is_some() { return }
                 }
                 ended = &mut down, if give_up.is_none() => {
-                    self.see_server_close();
-                    if ended.is_err() || !client_speaks { return }
+                    // After a reset nobody knows whether that was all.
+                    if ended == Ended::Whole && !is_refused.get() { self.see_server_close() }
+                    if !client_speaks { return }
                     give_up = Some(Instant::now() + LINGER);
                 }
                 () = sleep_until(lingering), if give_up.is_some() => return,
@@ -184,21 +197,41 @@ impl Drop for Relay {
     }
 }
 
+/// How one direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Nothing more is sent.
+    Whole,
+    /// It cannot be read further: who sent has gone.
+    Broken,
+    /// It cannot be sent on: who received has gone, or takes no more.
+    Refused,
+}
+
 /// Copies one direction to its end, and passes the end on. Every piece is shown before it is sent on, so that a question is always
 /// seen before its answer.
-async fn pump(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+async fn pump(from: &mut (impl AsyncRead + Unpin), mut to: impl AsyncWrite + Unpin, mut see: impl FnMut(&[u8])) -> Ended {
     let mut buffer = vec![0; BUFFER];
-    loop {
-        let piece = match from.read(&mut buffer).await? {
-            0 => return to.shutdown().await,
-            length => &buffer[..length],
+    let ended = loop {
+        let piece = match from.read(&mut buffer).await {
+            Ok(0) => break Ended::Whole,
+            Ok(length) => &buffer[..length],
+            Err(_) => break Ended::Broken,
         };
         see(piece);
-        to.write_all(piece).await?;
-    }
+        if to.write_all(piece).await.is_err() {
+            return Ended::Refused;
+        }
+    };
+    // Fails if the other side has gone meanwhile; reading from it tells.
+    let _ = to.shutdown().await;
+    ended
 }
 
 fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time { moment: clock::now(), unix: UnixNanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)) }
 }
+
+#[cfg(test)]
+mod tests;

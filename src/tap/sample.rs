@@ -4,7 +4,7 @@
 //! tap might take it once more, and again, if no worker does. So no connection is taken from when the last one was connected until its
 //! first answer; if that takes long, for a time that doubles whenever one of our own comes back.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +62,11 @@ impl Sampler {
         Ok(Self { upstream, acceptor, answers, shared, slots, share, seed, patience: PATIENCE })
     }
 
+    /// Fails if clients could not be passed on.
+    pub(super) async fn try_out(&self, listener: &Listener) -> Result<(), TapError> {
+        self.upstream.try_out(listener).await
+    }
+
     /// Takes connections until the phase changes. The socket is closed when this ends.
     pub(super) async fn run(mut self) {
         let mut turn = 0;
@@ -94,7 +99,7 @@ impl Sampler {
     }
 
     fn is_sampling(&self) -> bool {
-        *self.shared.phase.borrow() == Phase::Sampling
+        *self.shared.phase.borrow() == Phase::Sampling && !self.shared.is_cut_off.get()
     }
 
     async fn wait(&self, span: Duration) {
@@ -145,9 +150,9 @@ impl Sampler {
         // On its own: the listening socket may have to be given back before there is a place in the queue.
         spawn_local(async move {
             let _slot = slot;
-            let Ok(server) = upstream.connect().await else {
-                shared.account.borrow_mut().failed += 1;
-                return;
+            let server = match upstream.connect().await {
+                Ok(server) => server,
+                Err(error) => return failed(&shared, &error),
             };
             count(&shared, &client, came_back);
             let relay = if came_back { Relay::of_ourselves(&shared, &server) } else { Relay::of_client(&shared, &server) };
@@ -170,6 +175,15 @@ impl Sampler {
             () = self.wait(patience) => {}
         }
         Ok(())
+    }
+}
+
+/// A client is lost. It is the last one if there is no way to the workers any more.
+fn failed(shared: &Shared, error: &io::Error) {
+    shared.account.borrow_mut().failed += 1;
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied) {
+        tracing::warn!(%error, "the service cannot be connected to any more: the recording ends");
+        shared.is_cut_off.set(true);
     }
 }
 

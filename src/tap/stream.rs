@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net as unix;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -13,7 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::TapError;
 use crate::config::Address;
+use crate::sys::listen::Listener;
+use crate::sys::peer;
 
 /// How long a place in the accept queue is waited for.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +55,18 @@ impl Upstream {
         }
     }
 
+    /// Connects and closes, so that no client is taken who cannot be passed on: a path may be absent here or lead elsewhere.
+    pub(super) async fn try_out(&self, listener: &Listener) -> Result<(), TapError> {
+        let address = || listener.address().to_string();
+        match self.connect().await {
+            Ok(Stream::Unix(stream)) if !peer::may_come_from(stream.as_fd(), listener.fd()) => {
+                Err(TapError::Elsewhere(address()))
+            }
+            Ok(Stream::Tcp(_) | Stream::Unix(_)) => Ok(()),
+            Err(source) => Err(TapError::Unreachable { address: address(), source }),
+        }
+    }
+
     /// Takes over a connection that was accepted here.
     pub(super) fn adopt(&self, accepted: OwnedFd) -> io::Result<Stream> {
         match self {
@@ -66,7 +81,8 @@ impl Upstream {
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {
-        timeout(CONNECT_PATIENCE, self.connect_patiently()).await?
+        let full = |_| io::Error::new(io::ErrorKind::TimedOut, "its workers take no connection");
+        timeout(CONNECT_PATIENCE, self.connect_patiently()).await.map_err(full)?
     }
 
     async fn connect_patiently(&self) -> io::Result<Stream> {

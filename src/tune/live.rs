@@ -94,7 +94,8 @@ impl Testbed for Live<'_> {
         let loader = Box::new(move |_| Loading::Done(Ok(Arc::clone(&config))));
         let (signals, output, env) = (&mut *self.signals, self.output, self.env.clone());
         let estate = Err("a candidate has no successor");
-        let around = Surroundings { signals, listeners: &listeners, inbox, loader, output, env, estate, predecessor: None };
+        let around =
+            Surroundings { signals, listeners: &listeners, inbox, loader, output, log: None, env, estate, predecessor: None };
         let mut host = Linux::new(around).map_err(|error| fail(error.to_string()))?;
         let backstage = Backstage::default();
         let mut stage = LiveStage::new(self.plan, target, &backstage, started, connections());

@@ -171,6 +171,20 @@ fn record_tools_tell_what_a_recording_holds() {
 }
 
 #[test]
+fn record_tools_show_nothing_that_a_terminal_obeys() {
+    let escape = r"\u001b]0;title\u0007\u009b2J";
+    let meta =
+        format!(r#"{{"meta":{{"source":"a{escape}","ts_meaning":"b{escape}","scrub":"c{escape}","notes":["d{escape}"]}}}}"#);
+    let line = r#"{"t":1,"m":"GET","u":"/a\u009b2J"}"#;
+    let folder = Folder::new().file("in.jsonl", &format!("{meta}\n{line}\n"));
+    for arguments in ["info in.jsonl", "audit in.jsonl", "import in.jsonl -o out.jsonl", "export in.jsonl --to vegeta"] {
+        let said = folder.run(&format!("record {arguments}"));
+        let obeyed = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+        assert!(!obeyed(&said.out) && !obeyed(&said.err), "{arguments}: {said:?}");
+    }
+}
+
+#[test]
 fn record_tools_read_and_write_compressed() {
     let folder = folder().file("tuningfork.toml", "");
     folder.run("record cut in.jsonl --first 9 -o out.jsonl.zst").assert_code(0);

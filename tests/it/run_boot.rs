@@ -167,6 +167,18 @@ fn an_application_that_cannot_be_imported_ends_with_4_and_its_traceback() {
 }
 
 #[test]
+fn how_a_python_ended_that_did_not_survive_the_import_is_told() {
+    for (app, told) in [
+        ("import os\nos._exit(7)\n", "the Python process ended with exit code 7 while it imported"),
+        ("import os\nos.kill(os.getpid(), 11)\n", "the Python process ended with signal 11 while it imported"),
+    ] {
+        let mut running = Service::with_config(&python_config()).file("web.py", app).start();
+        assert_eq!(running.await_end(), End::Code(4));
+        assert!(running.said().contains(told), "{}", running.said());
+    }
+}
+
+#[test]
 fn an_interpreter_without_gunicorn_is_told_what_to_install() {
     let directory = tempfile::tempdir().expect("make a directory");
     let made = Command::new(parts::system_python()).args(["-m", "venv", "--without-pip"]).arg(directory.path()).status();

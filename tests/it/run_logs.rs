@@ -147,7 +147,7 @@ fn f38_a_log_whose_folder_was_removed_is_healed_by_reopening() {
     await_file(&mut running, &file, "the start", |text| text.contains("service ready"));
     fs::remove_dir_all(&folder).expect("remove the folder");
     done(&running, "reload --wait");
-    let refused = ctl(&running, "reopen-logs --wait");
+    let refused = ctl(&running, "reopen-logs");
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("the old log file is kept"), "{}", said(&refused));
     assert!(status(&running)["log"]["dropped_lines"].as_u64().expect("a number") > 0);
@@ -299,6 +299,14 @@ fn f10_f11_the_last_words_of_a_worker_that_does_not_start_are_told() {
     let said_last = failed.said();
     let error = said_last.split_once("tuningfork: no worker became ready").expect("the error").1;
     assert!(error.contains("cannot reach the database"), "{said_last}");
+
+    let service = of_shells(2, script).extend("[log]\nfile = \"@DIR@/a.log\"\n");
+    let file = service.directory().join("a.log");
+    let mut failed = service.start();
+    assert_eq!(failed.await_end(), End::Code(3));
+    let logged = fs::read_to_string(file).expect("read the log");
+    let error = logged.split_once("no worker became ready").expect("the error in the log too").1;
+    assert!(error.contains("cannot reach the database") && failed.said().contains("no worker became ready"), "{logged}");
 
     let mut running = of_shells(2, script).file("fine", "").ready();
     fs::remove_file(running.directory().join("fine")).expect("remove a file");

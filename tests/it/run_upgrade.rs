@@ -1,13 +1,16 @@
 //! What USR2 does: another supervisor takes the place of the one that runs, or nothing changes.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tuningfork::control::Client;
 
+use crate::support::control;
 use crate::support::hammer::{Hammer, Outcome, Reuse, Tally};
 use crate::support::http;
 use crate::support::process::{End, children, lives, send};
@@ -124,7 +127,10 @@ fn a_program_that_is_no_good_changes_nothing() {
     let before = running.children();
     let load = hammer(&running, Reuse::KeepAlive).start();
     let bad = [
-        ("#!/bin/sh\nexit 9\n", "ended with exit code 9 before it was ready"),
+        (
+            "#!/bin/sh\nsleep 1000 &\necho 'no libfork.so' >&2\nexit 9\n",
+            "ended with exit code 9 before it was ready; it wrote last:",
+        ),
         ("#!/bin/sh\nkill -SEGV $$\n", "ended with signal 11 before it was ready"),
         ("#!/bin/sh\nexec sleep 1000\n", "was not ready within twice boot-timeout"),
         ("no program at all", "could not be started: execve"),
@@ -136,6 +142,8 @@ fn a_program_that_is_no_good_changes_nothing() {
         running.await_log(reason);
         running.await_children("the old workers and nobody else", |now| now == before);
     }
+    running.await_log("  | no libfork.so");
+    running.await_log("new program stderr: no libfork.so");
     fs::remove_file(running.directory().join("tuningfork")).expect("remove the program");
     running.signal(Signal::USR2);
     running.await_log("tuningfork: No such file or directory");
@@ -209,14 +217,22 @@ fn a_stop_during_an_upgrade_stops_both() {
 
 #[test]
 fn a_reload_wished_for_during_an_upgrade_is_made_by_the_successor() {
-    let mut running = Service::with_config(&config("")).ready();
+    let mut running = Service::with_config(&config("")).ready_from("tuningfork");
     let old = running.pid();
-    fs::write(running.directory().join("boot_sleep"), "300").expect("write a file");
+    let begins = running.directory().join("go");
+    let program = env!("CARGO_BIN_EXE_tuningfork");
+    replace(&running, &format!("#!/bin/sh\nuntil test -e {}; do sleep 0.05; done\nexec {program} \"$@\"\n", begins.display()));
     running.signal(Signal::USR2);
     running.await_log("upgrade begins");
-    running.signal(Signal::HUP);
+    let mut reload = control::command(&running, "reload --wait").stderr(Stdio::piped()).spawn().expect("run ctl");
+    running.await_log("asked at the control socket");
+    fs::write(begins, "").expect("write a file");
     let successor = await_successor(&running, 1, old);
     await_line(&running, "reload finished", 1);
+    let mut said = String::new();
+    reload.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read what ctl says");
+    assert_eq!(reload.wait().expect("wait for ctl").code(), Some(0), "{said}");
+    assert!(said.contains("reloaded: generation 2 serves"), "{said}");
     stop(&mut running, successor);
 }
 

@@ -59,6 +59,24 @@ fn scrub_leaves_nothing_for_an_audit_to_find() {
 }
 
 #[test]
+fn scrub_and_audit_look_at_what_a_recording_says_of_itself() {
+    let meta = r#"{"meta":{"source":"export for ann@example.org","notes":["secret=hunter2hunter2"]}}"#;
+    let folder =
+        Folder::new().file("raw.jsonl", &format!("{meta}\n{{\"t\":1,\"m\":\"GET\",\"u\":\"/\",\"c\":\"4915112345678\"}}\n"));
+    let dirty = folder.run("record audit raw.jsonl");
+    dirty.assert_code(1);
+    dirty.assert_out(&["email 1 line 1", "field 1 line 1"]);
+    for command in ["scrub", "import"] {
+        let said = folder.run(&format!("record {command} raw.jsonl -o clean.jsonl"));
+        said.assert_code(0);
+        let texts = [&said.err, &folder.text("clean.jsonl")];
+        let secrets = ["ann@example.org", "hunter2", "4915112345678"];
+        assert!(!secrets.iter().any(|secret| texts.iter().any(|text| text.contains(secret))), "{command}: {texts:?}");
+        folder.run("record audit clean.jsonl").assert_code(0);
+    }
+}
+
+#[test]
 fn scrub_drops_bodies_unless_asked() {
     let folder = Folder::new().file("raw.jsonl", RAW);
     let said = folder.run("record scrub raw.jsonl");

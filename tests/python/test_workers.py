@@ -35,6 +35,27 @@ class Heart(ZygoteTest):
             with self.subTest(worker_class):
                 self.assertIn(self.quiet_during(worker_class, "/sleep/3"), (2, 3))
 
+    def first_said_when_worn(self, supervisor, worker):
+        pid = supervisor.fork_ready(worker)
+        self.get(supervisor)
+        heard = -1
+        while heard < len(supervisor.said):
+            heard = len(supervisor.said)
+            supervisor.listen_to_workers(0)
+        self.get(supervisor)
+        supervisor.wait_until_said(pid, "X_TUNINGFORK_RENEW=1")
+        os.kill(pid, signal.SIGKILL)
+        supervisor.exit_code(pid)
+        return supervisor.said[heard][2]
+
+    def test_who_has_answered_enough_says_so_at_once(self):
+        for worker_class in ("gevent", "asgi"):
+            with self.subTest(worker_class):
+                supervisor = self.imported(worker_class, max_requests=2)
+                # A beat may come between the look and the second request, but not each time.
+                first = [self.first_said_when_worn(supervisor, worker) for worker in range(1, 6)]
+                self.assertIn("X_TUNINGFORK_RENEW=1", first)
+
     def test_a_full_queue_blocks_nobody(self):
         supervisor = self.imported()
         pid = supervisor.fork_ready(1)

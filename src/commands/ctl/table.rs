@@ -42,9 +42,14 @@ fn summary(status: &Status) -> String {
     };
     let uptime = span(status.uptime_seconds);
     let memory_bytes = status.workers.iter().filter_map(|worker| worker.memory_bytes).sum();
-    let workers = counted(u64::from(*target), "worker");
+    let workers = if ready > target {
+        // While they are exchanged.
+        format!("{} ready, {target} wanted", counted(u64::from(*ready), "worker"))
+    } else {
+        format!("{ready} of {} ready", counted(u64::from(*target), "worker"))
+    };
     format!(
-        "{phase}: {ready} of {workers} ready, generation {generation}, up {uptime}, workers' memory {}\n\
+        "{phase}: {workers}, generation {generation}, up {uptime}, workers' memory {}\n\
          supervisor: pid {pid}, tuningfork {version}\n",
         memory(memory_bytes)
     )

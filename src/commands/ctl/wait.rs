@@ -39,19 +39,38 @@ impl Watch {
         Self { patience, began: clock::now(), spinner }
     }
 
-    /// Until the reload that makes `generation` has ended, well or not.
-    pub(super) fn reload(self, client: &mut Client, generation: u32) -> Result<Reload, CtlError> {
-        self.until(client, |status| {
-            let ended = status.reloads.iter().find(|reload| reload.generation == generation);
-            ended.cloned().ok_or_else(|| reload_in_words(status, generation))
-        })
+    /// Until the reload that makes `generation` has ended, well or not. A `supervisor` that is being upgraded leaves the reload to its
+    /// successor: `again` finds that one at the same socket, whose first reload it then is.
+    pub(super) fn reload(
+        self,
+        client: &mut Client,
+        generation: u32,
+        supervisor: u32,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<Reload, CtlError> {
+        let look = |status: &Status| {
+            if status.pid == supervisor {
+                let ended = status.reloads.iter().find(|reload| reload.generation == generation);
+                ended.cloned().ok_or_else(|| reload_in_words(status, generation))
+            } else {
+                let generation = status.next_generation.unwrap_or(status.generation);
+                status.reloads.first().cloned().ok_or_else(|| reload_in_words(status, generation))
+            }
+        };
+        loop {
+            match self.conversation(client, look) {
+                // If it was not handed over but has ended, nobody is found.
+                Err(CtlError::Control(ControlError::Broken(_))) => *client = again().map_err(|_| CtlError::Stops)?,
+                ended => return ended,
+            }
+        }
     }
 
     /// Until the log was opened anew more often than `before`; why it could not be, if it could not.
     pub(super) fn log(self, client: &mut Client, before: u64) -> Result<Option<String>, CtlError> {
         self.until(client, |status| {
             let log = &status.log;
-            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is opened anew".to_owned()) }
+            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is being opened".to_owned()) }
         })
     }
 
@@ -119,14 +138,18 @@ impl Watch {
 
     /// Until `look` finds the end in what the service tells; until then it finds words for the person who waits.
     fn until<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
+        match self.conversation(client, look) {
+            Err(CtlError::Control(ControlError::Broken(_))) => Err(CtlError::Stops),
+            ended => ended,
+        }
+    }
+
+    /// The same, with one supervisor: it breaks off when that ends.
+    fn conversation<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
         self.spinner.enable_steady_tick(TICK);
         let mut after = None;
         loop {
-            let status = match client.progress(after) {
-                Ok(status) => status,
-                Err(ControlError::Broken(_)) => return Err(CtlError::Stops),
-                Err(error) => return Err(error.into()),
-            };
+            let status = client.progress(after)?;
             after = Some(status.changes);
             match look(&status) {
                 Ok(end) => return Ok(end),
@@ -179,10 +202,5 @@ fn workers_in_words(status: &Status) -> String {
     let failure = status.workers.iter().filter(|worker| worker.state == "waiting").find_map(|worker| worker.last_exit.as_deref());
     let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
     let ready = counted(u64::from(status.ready), "worker");
-    format!(
-        "{ready} ready of {} wanted{}{}{failure}",
-        status.target,
-        if others.is_empty() { "" } else { ", " },
-        others.join(", ")
-    )
+    format!("{ready} ready, {} wanted{}{}{failure}", status.target, if others.is_empty() { "" } else { ", " }, others.join(", "))
 }

@@ -11,6 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::super::say::say;
 use super::progress::{self, Watched};
+use crate::sys::unnamed_file;
 
 /// Stands for standard input or output in place of a file's name.
 const STANDARD: &str = "-";
@@ -128,11 +129,21 @@ impl Packing {
     }
 }
 
-/// An output that is not there before it is finished; dropped unfinished, it leaves nothing behind.
+/// An output that is not there before it is finished. Dropped unfinished, it leaves nothing behind; nor does a program that is killed,
+/// but on file systems where every file needs a name.
 pub(crate) struct Draft {
     writer: Packed,
-    /// Where it is written, and where it belongs; none if it is written where it belongs.
-    move_to: Option<(PathBuf, PathBuf)>,
+    place: Place,
+}
+
+/// Where a draft is written.
+enum Place {
+    /// Where it belongs.
+    There,
+    /// Without a name, and where it belongs.
+    Unnamed(PathBuf),
+    /// Under another name, and where it belongs.
+    Named(PathBuf, PathBuf),
 }
 
 /// A file that grows, packed.
@@ -154,30 +165,53 @@ impl Draft {
             if io::stdout().is_terminal() {
                 progress::hide();
             }
-            return Ok(Self { writer: Packed::new(Sink::Standard(io::stdout()), packing)?, move_to: None });
+            return Ok(Self { writer: Packed::new(Sink::Standard(io::stdout()), packing)?, place: Place::There });
         }
         if output.exists() && !output.is_file() {
             // A pipe or a device cannot be replaced; it is written to.
             let file = OpenOptions::new().write(true).open(output)?;
-            return Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: None });
+            return Ok(Self { writer: Packed::new(Sink::File(file), packing)?, place: Place::There });
         }
-        let mut suffix = [0; 8];
-        File::open("/dev/urandom")?.read_exact(&mut suffix)?;
-        let draft = draft_of(output, u64::from_ne_bytes(suffix))?;
-        let file = create_new(&draft)?;
-        Ok(Self { writer: Packed::new(Sink::File(file), packing)?, move_to: Some((draft, output.to_owned())) })
+        let (file, place) = unnamed(output).or_else(|_| named(output))?;
+        Ok(Self { writer: Packed::new(Sink::File(file), packing)?, place })
     }
 
     /// Puts it where it belongs.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.writer.finish()?;
-        if let (Sink::File(file), Some((draft, output))) = (self.writer.sink(), &self.move_to) {
+        let Sink::File(file) = self.writer.sink() else { return Ok(()) };
+        if !matches!(self.place, Place::There) {
             file.sync_all()?;
+        }
+        if let Place::Unnamed(output) = &self.place {
+            // A new name cannot take the place of a file that is there, a rename can.
+            let draft = new_name(output)?;
+            unnamed_file::name(file, &draft)?;
+            self.place = Place::Named(draft, output.clone());
+        }
+        if let Place::Named(draft, output) = &self.place {
             fs::rename(draft, output)?;
-            self.move_to = None;
+            self.place = Place::There;
         }
         Ok(())
     }
+}
+
+fn unnamed(output: &Path) -> io::Result<(File, Place)> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    draft_of(output, 0)?;
+    Ok((unnamed_file::create(folder)?, Place::Unnamed(output.to_owned())))
+}
+
+fn named(output: &Path) -> io::Result<(File, Place)> {
+    let draft = new_name(output)?;
+    Ok((create_new(&draft)?, Place::Named(draft, output.to_owned())))
+}
+
+fn new_name(output: &Path) -> io::Result<PathBuf> {
+    let mut suffix = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut suffix)?;
+    draft_of(output, u64::from_ne_bytes(suffix))
 }
 
 /// Where an output is before it is finished. In a folder that others write too, nobody may know it beforehand.
@@ -194,7 +228,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some((draft, _)) = &self.move_to {
+        if let Place::Named(draft, _) = &self.place {
             // What is left of a draft is of no use, and the first error is the one to tell.
             let _ = fs::remove_file(draft);
         }
@@ -365,6 +399,32 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn of_a_program_that_is_killed_nothing_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut draft = Draft::new(&folder.path().join("a"), Packing::Plain).unwrap();
+        draft.write_all(&vec![b'x'; 2 * BUFFER]).unwrap();
+        // As if it were: nothing is dropped.
+        std::mem::forget(draft);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn where_every_file_needs_a_name_it_is_replaced_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for text in ["before", "behind"] {
+            let (file, place) = named(&path).unwrap();
+            let mut draft = Draft { writer: Packed::new(Sink::File(file), Packing::Plain).unwrap(), place };
+            draft.write_all(text.as_bytes()).unwrap();
+            draft.finish().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let (file, place) = named(&path).unwrap();
+        drop(Draft { writer: Packed::new(Sink::File(file), Packing::Plain).unwrap(), place });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -200,6 +200,7 @@ fn read_all<'a>(
     format: &InputFormat,
     report: &mut ImportReport,
 ) -> Result<(), ImportError> {
+    report.meta = importer.meta().clone();
     for (path, source) in sources {
         let input = match source {
             Source::Open(input) => *input,

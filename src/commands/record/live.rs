@@ -111,8 +111,6 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let in_file = |source| LiveError::Output { path: options.output.clone(), source };
     let output = create(&options.output).map_err(in_file)?;
     let sink = Sink::start(output, |mut output| output.finish(), &meta(bodies), limits).map_err(in_file)?;
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
-    tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
     let seed = std::process::id().into();
     let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key).with_bodies(bodies), seed };
     let (account, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
@@ -120,7 +118,13 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
         let _ = fs::remove_file(&options.output);
         LiveError::from(error)
     })?;
-    let told = format!("{}: {account}", options.output.display());
+    let told = if account.recorded == 0 {
+        // No command reads a file without a request, and the name should be free for another attempt.
+        let _ = fs::remove_file(&options.output);
+        format!("no request was recorded, so there is no {}: {account}", options.output.display())
+    } else {
+        format!("{}: {account}", options.output.display())
+    };
     match written {
         Ok(()) => Ok(told),
         Err(error) => {

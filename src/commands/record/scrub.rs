@@ -18,7 +18,8 @@ const DIGITS: usize = 32;
 /// What is replaced and what is not, for `--help`.
 pub(super) const REPLACED: &str = "\
 What is replaced: client addresses; every header that is not on a list of harmless ones; values of fields in queries, forms and JSON \
-whose name (token, email, …) or look (card, IBAN, …) gives them away; keys of well-known services (AKIA…, ghp_…, xoxb-…, …) anywhere. A secret that neither gives away stays: look with `tuningfork \
+whose name (token, email, …) or look (card, IBAN, …) gives them away; names of fields and cookies with such a look; users and \
+passwords in URLs; keys of well-known services (AKIA…, ghp_…, xoxb-…, …) anywhere. A secret that neither gives away stays: look with `tuningfork \
 record audit` and with your own eyes before you give a recording away.";
 
 /// What to scrub, and with which key.
@@ -82,7 +83,7 @@ enum Failure {
 fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, output: &Path) -> Result<u64, Failure> {
     let (mut requests, mut unreadable) = (0, None);
     let written = files::write(output, |file| {
-        let mut writer = Writer::new(file, &reader.meta().clone().scrubbed(scrub.bodies()))?;
+        let mut writer = Writer::new(file, &scrub.meta(reader.meta().clone()))?;
         let mut next = Some(first);
         while let Some(mut request) = next {
             scrub.request(&mut request);

@@ -83,7 +83,11 @@ impl<'a> RunAudience<'a> {
 }
 
 impl Audience<Linux<'_>> for RunAudience<'_> {
-    fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+        if transitions.contains(&Transition::HandedOver) {
+            // Who asks from now on is the successor's, and is not told that the service stops.
+            self.desks = None;
+        }
         let now = clock::now();
         for transition in transitions {
             Arc::make_mut(&mut self.chronicle).note(now, transition);
@@ -94,15 +98,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         for transition in transitions {
             self.premises.counters.record(transition, SystemTime::now());
         }
-        if transitions.contains(&Transition::LogsReopened) {
-            self.premises.log.reopen();
-        }
         // Told last: who reads that something happened finds it on the page.
         for transition in transitions {
             log(host, transition);
-            if let Transition::TargetChanged { target } = transition {
-                host.tell_target(*target);
-            }
         }
         self.succeed(supervisor);
         self.tell_systemd(supervisor, transitions);
@@ -111,9 +109,6 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
             if let Transition::Answered { request, answer } = transition {
                 self.premises.remote.answer(*request, *answer);
             }
-        }
-        if transitions.contains(&Transition::HandedOver) {
-            self.desks = None;
         }
     }
 
@@ -170,6 +165,9 @@ fn log(host: &Linux<'_>, transition: &Transition) {
         Transition::BecameReady => tracing::info!("service ready"),
         Transition::UpgradeStarted => tracing::info!("upgrade begins: the new program is started beside this one"),
         Transition::UpgradeFailed { reason } => tracing::error!("upgrade failed, this supervisor keeps the service: {reason}"),
+        Transition::Orphaned => {
+            tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
+        }
         Transition::HandedOver => {
             tracing::info!(successor = host.successor(), "upgrade finished: the service is the successor's");
         }

@@ -74,6 +74,7 @@ impl Chronicle {
             }
             Transition::UpgradeStarted
             | Transition::HandedOver
+            | Transition::Orphaned
             | Transition::WorkerReady { .. }
             | Transition::WorkerStopping { .. }
             | Transition::WorkerKilled { .. }
@@ -118,7 +119,25 @@ const fn was_unasked(reason: Reason) -> bool {
     }
 }
 
+/// Its beginning, up to a whole word.
 fn shortened(text: &str) -> String {
-    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_REASON).last().unwrap_or(0);
-    if text.len() > MAX_REASON { format!("{}…", &text[..end]) } else { text.to_owned() }
+    if text.len() <= MAX_REASON {
+        return text.to_owned();
+    }
+    let beginning = &text[..text.floor_char_boundary(MAX_REASON)];
+    let words = beginning.rfind(char::is_whitespace).and_then(|end| beginning.get(..end));
+    format!("{} …", words.unwrap_or(beginning).trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_ends_with_a_whole_word() {
+        assert_eq!(shortened("crashed: signal 9"), "crashed: signal 9");
+        let told = shortened(&"reason ".repeat(100));
+        assert!(told.len() <= MAX_REASON + " …".len() && told.ends_with("reason …"), "{told}");
+        assert_eq!(shortened(&"ä".repeat(200)), format!("{} …", "ä".repeat(150)));
+    }
 }

@@ -175,14 +175,16 @@ impl control::Source for Watcher {
         let health = self.log.health();
         let dropped_lines = health.dropped.supervisor + health.dropped.zygote + health.dropped.worker;
         let Health { destination, reopened, open_failure, write_failure, .. } = health;
+        let status = self.roster.read().status();
         Status {
+            changes: status.changes + reopened,
             log: control::LogStatus { destination, reopened, open_failure, write_failure, dropped_lines },
-            ..self.roster.read().status()
+            ..status
         }
     }
 
     fn changes(&self) -> u64 {
-        self.roster.read().changes
+        self.roster.read().changes + self.log.health().reopened
     }
 
     fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Base, ExportError, url};
 use crate::recording::request::{Header, Request};
+use crate::recording::text::printable::make_printable;
 
 #[derive(Serialize)]
 struct Target<'a> {
@@ -26,7 +27,9 @@ pub(super) fn write(output: &mut impl Write, request: &Request, base: Option<&Ba
         return Ok(false);
     };
     let Some((scheme, authority)) = server else {
-        return Err(ExportError::NoHost { target: path.to_owned() });
+        let mut target = path.to_owned();
+        make_printable(&mut target);
+        return Err(ExportError::NoHost { target });
     };
     let mut header: Vec<(&str, Vec<&str>)> = Vec::new();
     for one in request.headers.iter().filter(|header| is_sent(header, base)) {

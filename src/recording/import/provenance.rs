@@ -85,3 +85,19 @@ fn log(format: &LogFormat) -> Meta {
     let words = [headers.as_str(), "", connections, responses.as_str()].map(|word| if word.is_empty() { "none" } else { word });
     Meta { notes, ..meta(source, ts_meaning, format.resolution, words) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Scrub, ScrubKey};
+
+    #[test]
+    fn what_is_said_here_holds_no_secret() {
+        let notes = [UNCLEAR, TAKEN_FOR_GUNICORN, PATHS_ENCODED, BALANCER_CLOCK, NGINX_CLOCK, GUNICORN_CLOCK].map(str::to_owned);
+        for kind in [Kind::NginxJson, Kind::Alb, Kind::Har, Kind::Gor(Identity::Client)] {
+            let meta = Meta { notes: notes.to_vec(), ..of(&kind) };
+            let scrubbed = Scrub::new(ScrubKey([7; 16])).meta(meta.clone());
+            assert_eq!((scrubbed.source, scrubbed.ts_meaning, scrubbed.notes), (meta.source, meta.ts_meaning, meta.notes));
+        }
+    }
+}

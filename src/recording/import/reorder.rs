@@ -12,7 +12,7 @@ use crate::recording::{Request, UnixNanos};
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 /// The most requests that are held.
 pub(super) const HELD_REQUESTS: usize = 100_000;
-/// The most bytes of requests, as on the wire, that are held.
+/// The most bytes of memory that requests take which are held.
 pub(super) const HELD_BYTES: usize = 64 << 20;
 /// After so many late ones in a row it is time that went back.
 pub(super) const LATE_IN_A_ROW: usize = 64;
@@ -68,7 +68,7 @@ impl Reorder {
             self.late = 0;
             self.leaving.append(&mut self.order);
         }
-        self.bytes += request.size();
+        self.bytes += request.memory();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -93,7 +93,7 @@ impl Reorder {
         let Reverse((_, _, slot)) = self.leaving.pop().or_else(|| self.order.pop())?;
         let (request, place) = self.slots[slot].take().expect("invariant: an ordered slot is taken");
         self.free.push(slot);
-        self.bytes -= request.size();
+        self.bytes -= request.memory();
         Some((request, place))
     }
 
@@ -107,7 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recording::{Method, Target};
+    use crate::recording::{Header, Method, Target};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -160,6 +160,16 @@ mod tests {
         reorder.push(large, Numbering::Told, UnixNanos(0));
         while reorder.pop().is_some() {}
         assert!(reorder.bytes <= HELD_BYTES);
+
+        let mut reorder = Reorder::default();
+        let mut small = request(0);
+        small.headers = vec![Header::new("a", "").unwrap(); 100_000];
+        for _ in 0..30 {
+            reorder.push(small.clone(), Numbering::Told, UnixNanos(0));
+            while reorder.pop().is_some() {}
+        }
+        let held: usize = reorder.slots.iter().flatten().map(|(request, _)| request.headers.len() * size_of::<Header>()).sum();
+        assert!(held <= HELD_BYTES, "{held}");
     }
 
     proptest! {

@@ -81,7 +81,7 @@ impl Seconds {
         }
         self.newest = self.newest.max(second.0);
         self.requests += 1;
-        self.bytes += timed.request.size();
+        self.bytes += timed.request.memory();
         let place = self.groups.iter().rposition(|group| group.second <= second);
         match place.map(|place| (place, self.groups[place].second == second)) {
             Some((place, true)) => self.groups[place].requests.push(timed),
@@ -137,7 +137,7 @@ impl Seconds {
         self.requests -= group.requests.len();
         let mut result = Ok(());
         for (mut timed, place) in group.requests.drain(..).zip(&places) {
-            self.bytes -= timed.request.size();
+            self.bytes -= timed.request.memory();
             #[expect(clippy::cast_possible_truncation, reason = "a place is below one, so the product is below a second")]
             let within = ((group.from + place * (to - group.from)) * SECOND as f64) as i64;
             timed.request.at = earlier(UnixNanos(group.second.0.saturating_add(within)), timed.back.unwrap_or_default());

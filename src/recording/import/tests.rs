@@ -108,6 +108,22 @@ fn nothing_usable_is_refused_and_nothing_written() {
 }
 
 #[test]
+fn a_foreign_recording_names_nobody() {
+    let lines = concat!(
+        r#"{"meta":{"source":"export for ann@example.org","notes":["secret=hunter2hunter2"]}}"#,
+        "\n",
+        r#"{"t":1,"m":"GET","u":"/a","c":"4915112345678"}"#,
+        "\n",
+        r#"{"t":2,"m":"GET","u":"/b","c":"4915112345678"}"#,
+        "\n"
+    );
+    let (report, recording) = seen(lines);
+    let told = format!("{report:?} {recording:?}");
+    assert!(!["ann@example.org", "hunter2", "4915112345678"].iter().any(|secret| told.contains(secret)), "{told}");
+    assert_eq!(recording.requests[0].connection, recording.requests[1].connection);
+}
+
+#[test]
 fn every_format_is_seen_from_its_beginning() {
     let nginx =
         r#"{"te":1431857103.250,"d":0.050,"c":"41.977","n":3,"p":"HTTP/1.1","m":"GET","u":"/","s":200,"rb":5,"h":[],"bt":""}"#;

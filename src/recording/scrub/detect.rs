@@ -11,10 +11,11 @@ mod word;
 use std::ops::Range;
 
 use super::secret::{Coding, Found, Secret};
+use super::user::users;
 use set::Set;
 
 /// The shortest of them all is `a@b.cd`.
-const SHORTEST: usize = 6;
+pub(super) const SHORTEST: usize = 6;
 /// Keys and tokens are at least as long: `AKIA` and sixteen more.
 const LONG_WORD: usize = 20;
 /// What they are made of.
@@ -38,6 +39,7 @@ pub(super) fn detect(text: &[u8], place: TextKind, found: &mut Vec<Found>) {
     }
     let mut add = |range: Range<usize>, secret| found.push(Found { range, secret, coding: Coding::Percent });
     word::emails(text, |range| add(range, Secret::Email));
+    users(text, |range| add(range, Secret::Credentials));
     for word in runs(text, LONG_WORD, &WORD) {
         key::keys(text, word.clone(), |range| add(range, Secret::Key));
         if let Some(range) = word::jwt(text, word) {
@@ -130,6 +132,7 @@ mod tests {
         }
         assert_eq!(found("/u/ann@example.org/x", TextKind::Path), [(Secret::Email, "ann@example.org")]);
         assert_eq!(found("bot/1.0 (+mailto:b@c.de)", TextKind::Header), [(Secret::Email, "b@c.de")]);
+        assert_eq!(found("bot/1.0 (+http://ann:pw@db)", TextKind::Header), [(Secret::Credentials, "ann:pw")]);
         assert_eq!(found("/ip/203.0.113.7", TextKind::Path), [(Secret::Address, "203.0.113.7")]);
         assert_eq!(
             found("/r/9f86d081884c7d659a2feaa0c55ad015/", TextKind::Path),

@@ -8,7 +8,7 @@ use super::super::request::{Header, Request};
 use super::detect::{TextKind, detect};
 use super::json::json;
 use super::secret::{Coding, Found, Secret};
-use super::url::{form, url};
+use super::url::{field_name, form, parts, url, value};
 
 /// How a header is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,6 @@ const SCHEMES: [&[u8]; 12] = [
     b"apikey",
     b"aws4-hmac-sha256",
 ];
-/// How names of headers begin that are words of the protocol too.
-const PREFIXES: [&[u8]; 3] = [b"accept-", b"if-", b"sec-fetch-"];
 /// The longest name of a header that is kept.
 const LONGEST_NAME: usize = 32;
 
@@ -60,6 +58,20 @@ fn policy(name: &str) -> Policy {
         b"host"
         | b"user-agent"
         | b"accept"
+        | b"accept-charset"
+        | b"accept-datetime"
+        | b"accept-encoding"
+        | b"accept-language"
+        | b"accept-ranges"
+        | b"if-match"
+        | b"if-none-match"
+        | b"if-modified-since"
+        | b"if-unmodified-since"
+        | b"if-range"
+        | b"sec-fetch-dest"
+        | b"sec-fetch-mode"
+        | b"sec-fetch-site"
+        | b"sec-fetch-user"
         | b"connection"
         | b"content-type"
         | b"content-length"
@@ -78,7 +90,6 @@ fn policy(name: &str) -> Policy {
         | b"te"
         | b"expect"
         | b"keep-alive" => Policy::Keep,
-        known if PREFIXES.iter().any(|prefix| known.starts_with(prefix)) => Policy::Keep,
         _ => Policy::Hide,
     }
 }
@@ -89,24 +100,20 @@ pub(in crate::recording) fn header(name: &str, value: &[u8], found: &mut Vec<Fou
         Policy::Keep => detect(value, TextKind::Header, found),
         Policy::Url => url(value, found),
         Policy::Cookies => {
-            items(value, b';', found, |item| (memchr::memchr(b'=', item).map_or(0, |equals| equals + 1), Secret::Cookie));
+            for cookie in parts(value, 0, b";") {
+                let equals = memchr::memchr(b'=', &value[cookie.clone()]).map(|at| cookie.start + at);
+                if let Some(equals) = equals {
+                    field_name(value, cookie.start..equals, found);
+                }
+                push(value, equals.map_or(cookie.start, |equals| equals + 1)..cookie.end, Secret::Cookie, found);
+            }
         }
         Policy::Credentials => {
             let space = memchr::memchr(b' ', value).unwrap_or(0);
             let known = SCHEMES.iter().any(|scheme| value[..space].eq_ignore_ascii_case(scheme));
             push(value, if known { space + 1 } else { 0 }..value.len(), Secret::Credentials, found);
         }
-        Policy::Hide => items(value, b',', found, |_| (0, Secret::Header)),
-    }
-}
-
-/// Appends the items of a list, each from where `secret_from` says.
-fn items(value: &[u8], separator: u8, found: &mut Vec<Found>, secret_from: impl Fn(&[u8]) -> (usize, Secret)) {
-    let mut at = 0;
-    for item in value.split(|byte| *byte == separator) {
-        let (from, secret) = secret_from(item);
-        push(value, at + from..at + item.len(), secret, found);
-        at += item.len() + 1;
+        Policy::Hide => parts(value, 0, b",").for_each(|part| push(value, part, Secret::Header, found)),
     }
 }
 
@@ -167,6 +174,11 @@ pub(in crate::recording) fn connection(name: &[u8], found: &mut Vec<Found>) {
     found.retain(|one| matches!(one.secret, Secret::Email | Secret::Address));
 }
 
+/// Appends every secret in what a recording says about itself.
+pub(in crate::recording) fn words(text: &[u8], found: &mut Vec<Found>) {
+    value(text, 0, found);
+}
+
 /// Appends every secret in a request target.
 pub(in crate::recording) fn target(text: &[u8], found: &mut Vec<Found>) {
     url(text, found);
@@ -192,6 +204,9 @@ mod tests {
         assert_eq!(secrets(&"Accept".repeat(20), "a"), [(Secret::Header, "a")]);
         assert_eq!(secrets("Acceptor", "a"), [(Secret::Header, "a")]);
         assert_eq!(secrets("X-Empty", " ,"), []);
+        for name in ["Accept-Token", "If-Secret", "If", "Sec-Fetch-Key"] {
+            assert_eq!(secrets(name, "hunter2"), [(Secret::Header, "hunter2")], "{name}");
+        }
         for (name, value) in [
             ("HOST", "10.0.0.1:8000"),
             ("Accept-Language", "de-DE,de;q=0.9"),
@@ -208,6 +223,13 @@ mod tests {
     fn names_of_cookies_and_schemes_are_kept() {
         let cookies = secrets("Cookie", "sid=abc; theme=dark==;flag; e=");
         assert_eq!(cookies, ["abc", "dark==", "flag"].map(|value| (Secret::Cookie, value)));
+        let cookies = secrets("Cookie", "user_ann@example.org=1; AKIAIOSFODNN7EXAMPLE=2; ann%40example.org=");
+        let names = [
+            (Secret::Email, "user_ann@example.org"),
+            (Secret::Key, "AKIAIOSFODNN7EXAMPLE"),
+            (Secret::Email, "ann%40example.org"),
+        ];
+        assert!(names.iter().all(|name| cookies.contains(name)) && cookies.len() == 5, "{cookies:?}");
         assert_eq!(secrets("authorization", "Bearer a b"), [(Secret::Credentials, "a b")]);
         assert_eq!(secrets("Authorization", "s3cret a"), [(Secret::Credentials, "s3cret a")]);
         assert_eq!(secrets("Authorization", "Basic"), [(Secret::Credentials, "Basic")]);
@@ -222,6 +244,7 @@ mod tests {
             found.into_iter().map(|one| (one.secret, one.range)).collect::<Vec<_>>()
         };
         assert_eq!(secrets(b"a=1&token=xy", Content::Form), [(Secret::Field, 10..12)]);
+        assert_eq!(secrets(b"ann%40example.org=1", Content::Form), [(Secret::Email, 0..17)]);
         assert_eq!(secrets(b"a=1&token=\xff", Content::Form), [(Secret::Field, 10..11)]);
         assert_eq!(secrets(b"{\"token\":", Content::Json), [(Secret::Body, 0..9)]);
         assert_eq!(secrets(b"abc", Content::Opaque), [(Secret::Body, 0..3)]);

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::super::chance::mix;
 use super::super::text::percent::push_encoded;
-use super::super::{Audit, Method, Recording, UnixNanos, audit, read, write};
+use super::super::{Audit, Fidelity, Method, Recording, UnixNanos, audit, read, write};
 use super::secret::Coding;
 use super::*;
 
-const PLANTED: u64 = 500;
+const PLANTED: u64 = 600;
 /// Kinds of secrets that are planted.
 const KINDS: u64 = 9;
 /// A field of a query, at its end.
@@ -109,7 +109,9 @@ fn planted(n: u64) -> Request {
     let (in_query, in_path) = (secret.replace('+', "%2B"), encoded(&secret).replace("%2F", "-"));
     let form = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")];
     let json = [("Content-Type", "application/json")];
-    match n / KINDS % 22 {
+    // What the name of a cookie or a header cannot hold, or ends it.
+    let as_name = encoded(&secret);
+    match n / KINDS % 25 {
         0 => request(&format!("/search?page=1&q={in_query}"), &[], ""),
         1 => request(&format!("/search?q={}&page=1", encoded(&secret)), &[], ""),
         2 => request(&format!("/a?password={in_query}"), &[], ""),
@@ -132,6 +134,9 @@ fn planted(n: u64) -> Request {
         18 => request("/a", &[("X-FORWARDED-FOR", &format!("{secret}, 10.0.0.1"))], ""),
         19 => request(&format!("/?{in_query}"), &[], ""),
         20 => request(&format!("/a?f={}", encoded(&format!(r#"{{"x":["{secret}"]}}"#))), &[], ""),
+        21 => request("/a", &[("Cookie", &format!("theme=dark; {as_name}=1"))], ""),
+        22 => request(&format!("/search?page=1&{as_name}=1&a=b"), &[], ""),
+        23 => request("/a", &form, &format!("page=1&{as_name}=on")),
         _ => request("/a", &[("Set-Cookie", &format!("id={secret}"))], ""),
     }
 }
@@ -162,7 +167,7 @@ fn lengths(request: &Request) -> Vec<usize> {
 }
 
 #[test]
-fn none_of_500_planted_secrets_survives() {
+fn none_of_600_planted_secrets_survives() {
     let survives = |n: u64, request: &Request| {
         let secret = secret(n);
         [secret.replace('/', "-"), secret].iter().any(|secret| decoded(request).contains(secret))
@@ -257,6 +262,30 @@ fn a_client_that_is_an_address_is_found() {
     assert_eq!(found.secrets[&Secret::Address].lines, [2, 3]);
     request.connection = Some(scrub().client(b"203.0.113.7:51234"));
     assert!(audited(vec![request]).is_clean());
+}
+
+#[test]
+fn what_a_recording_says_of_itself_is_scrubbed_and_audited() {
+    let said = ["secret=hunter2hunter2 203.0.113.7", "made for ann@example.org", "about 10.0.0.1"];
+    let meta = |words: &str| Meta {
+        source: Some(words.to_owned()),
+        notes: vec![words.to_owned()],
+        fidelity: Some(Fidelity { bodies: None, responses: Some(words.to_owned()), ..Fidelity::default() }),
+        ..Meta::default()
+    };
+    for words in said {
+        let audited = |meta: Meta| {
+            let mut lines = Vec::new();
+            write(&Recording { meta, requests: vec![request("/", &[], "")], ..Recording::default() }, &mut lines).unwrap();
+            audit(lines.as_slice()).unwrap()
+        };
+        let before = audited(meta(words));
+        assert!(before.secrets.values().all(|seen| seen.lines == [1] && seen.count == 3) && !before.is_clean(), "{before:?}");
+        let after = scrub().meta(meta(words));
+        let (source, notes) = (after.source.clone().unwrap(), after.notes.clone());
+        assert!(source != words && source.len() == words.len() && notes == [source], "{after:?}");
+        assert!(audited(after).is_clean());
+    }
 }
 
 #[test]

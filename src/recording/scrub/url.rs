@@ -1,13 +1,14 @@
-//! Where secrets are in a request target, another URL, or a form: the path, and the values of fields by name or look. A value may be a
-//! URL itself, and encoded more than once.
+//! Where secrets are in a request target, another URL, or a form: the path, the names of fields by look, and their values by name or
+//! look. A value may be a URL itself, and encoded more than once.
 
 use std::ops::Range;
 
-use super::detect::{TextKind, detect};
+use super::detect::{SHORTEST, TextKind, detect};
 use super::json::{json, may_be_json};
 use super::layer::{DEEPEST, Layer};
 use super::names;
 use super::secret::{Coding, Found, Secret};
+use super::user::{BEHIND_SCHEME, server_end, users};
 
 /// What is looked for in a part, and how deep that part is in others.
 type Look = fn(&[u8], u8, &mut Vec<Found>);
@@ -22,19 +23,29 @@ pub(super) fn form(text: &[u8], found: &mut Vec<Found>) {
     pairs(text, 0, 0, found);
 }
 
+/// Appends every secret in the name of a field.
+pub(super) fn field_name(text: &[u8], range: Range<usize>, found: &mut Vec<Found>) {
+    name_at(text, range, 0, found);
+}
+
 /// Appends every secret in a value whose field's name says nothing, and that is in so many other texts.
 pub(super) fn value(text: &[u8], nested: u8, found: &mut Vec<Found>) {
     value_at(text, nested, found);
 }
 
 fn url_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
-    let path = after_server(text, found);
+    users(text, |range| found.push(credentials(range)));
+    let path = after_server(text);
     let end = memchr::memchr2(b'?', b'#', &text[path..]).map_or(text.len(), |at| path + at);
     if memchr::memchr(b'%', &text[path..end]).is_none() {
         within(text, path..end, depth, found, |path, _, found| detect(path, TextKind::Path, found));
     } else {
         for segment in parts(&text[..end], path, b"/") {
             within(text, segment, depth, found, segment_at);
+        }
+        // A URL in the path is more than a segment.
+        if memchr::memchr(b'@', &text[..end]).is_some() || memchr::memmem::find(&text[..end], b"%40").is_some() {
+            within(text, 0..end, depth, found, |path, _, found| users(path, |range| found.push(credentials(range))));
         }
     }
     // Parameters of a path's segments: `/cart;jsessionid=…`.
@@ -49,18 +60,15 @@ fn segment_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
     if memchr::memchr(b'/', text).is_some() { value_at(text, depth, found) } else { detect(text, TextKind::Path, found) }
 }
 
-/// Where the path begins. A name and password before the server's are secret.
-fn after_server(text: &[u8], found: &mut Vec<Found>) -> usize {
-    let scheme = text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    if !text[scheme..].starts_with(b"://") {
-        return 0;
-    }
-    let server = scheme + 3;
-    let end = text[server..].iter().position(|byte| b"/?#".contains(byte)).map_or(text.len(), |at| server + at);
-    if let Some(user @ 1..) = memchr::memrchr(b'@', &text[server..end]) {
-        found.push(Found { range: server..server + user, secret: Secret::Credentials, coding: Coding::Percent });
-    }
-    end
+/// Where the path begins.
+fn after_server(text: &[u8]) -> usize {
+    // RFC 3986, 3.1
+    let scheme = text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)).count();
+    if text[scheme..].starts_with(BEHIND_SCHEME) { server_end(text, scheme + BEHIND_SCHEME.len()) } else { 0 }
+}
+
+const fn credentials(range: Range<usize>) -> Found {
+    Found { range, secret: Secret::Credentials, coding: Coding::Percent }
 }
 
 /// The fields of a query, from `from` on.
@@ -68,6 +76,9 @@ fn pairs(text: &[u8], from: usize, depth: u8, found: &mut Vec<Found>) {
     for part in parts(text, from, b"&;?#") {
         let equals = memchr::memchr(b'=', &text[part.clone()]).map(|at| part.start + at);
         let content = equals.map_or(part.start, |equals| equals + 1)..part.end;
+        if let Some(equals) = equals {
+            name_at(text, part.start..equals, depth, found);
+        }
         if content.is_empty() {
             continue;
         }
@@ -76,6 +87,13 @@ fn pairs(text: &[u8], from: usize, depth: u8, found: &mut Vec<Found>) {
         } else {
             within(text, content, depth, found, value_at);
         }
+    }
+}
+
+/// Nearly every name is shorter than anything that has a look.
+fn name_at(text: &[u8], range: Range<usize>, depth: u8, found: &mut Vec<Found>) {
+    if range.len() >= SHORTEST {
+        within(text, range, depth, found, value_at);
     }
 }
 
@@ -89,7 +107,8 @@ fn named(text: &[u8], from: usize, separators: &[u8], found: &mut Vec<Found>) {
     }
 }
 
-fn parts(text: &[u8], from: usize, separators: &[u8]) -> impl Iterator<Item = Range<usize>> {
+/// The parts between separators, from `from` on.
+pub(super) fn parts(text: &[u8], from: usize, separators: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = from;
     text[from..].split(|byte| separators.contains(byte)).map(move |part| {
         let start = at;
@@ -111,7 +130,7 @@ fn value_at(text: &[u8], depth: u8, found: &mut Vec<Found>) {
     // `=` at the end fills up base64.
     let has_fields = memchr::memchr3(b'?', b'&', b'=', text).is_some_and(|at| text[at..].iter().any(|byte| *byte != b'='));
     if has_fields {
-        let is_url = text.starts_with(b"/") || memchr::memmem::find(text, b"://").is_some();
+        let is_url = text.starts_with(b"/") || memchr::memmem::find(text, BEHIND_SCHEME).is_some();
         if is_url {
             return url_at(text, depth + 1, found);
         }
@@ -166,6 +185,40 @@ mod tests {
         assert_eq!(secrets("http://10.0.0.1:80/a"), []);
         assert_eq!(secrets("https://ann:pw@host/a?mail=x"), [(Secret::Credentials, "ann:pw"), (Secret::Field, "x")]);
         assert_eq!(secrets("*"), []);
+    }
+
+    #[test]
+    fn names_of_fields_are_looked_at_too() {
+        assert_eq!(secrets("/?ann@example.org=1&b=2"), [(Secret::Email, "ann@example.org")]);
+        assert_eq!(secrets("/?a=1&4111111111111111=1"), [(Secret::Card, "4111111111111111")]);
+        assert_eq!(secrets("/?ann%40example.org=1"), [(Secret::Email, "ann%40example.org")]);
+        assert_eq!(secrets("/?user_ann@example.org=x"), [(Secret::Email, "user_ann@example.org"), (Secret::Field, "x")]);
+        assert_eq!(secrets(r#"/?{"token":"abc"}="#), [(Secret::Field, "abc")]);
+        assert_eq!(secrets("/?next=/a?ann%40example.org%3D1"), [(Secret::Email, "ann%40example.org")]);
+        assert_eq!(secrets("/?utm_campaign=1&filter[category][]=2&_=3&%=4"), []);
+    }
+
+    #[test]
+    fn who_asks_a_server_is_a_secret_wherever_the_url_stands() {
+        for (text, who) in [
+            ("/?next=postgres://admin:hunter2@db/shop", "admin:hunter2"),
+            ("/?u=redis%3A%2F%2F%3Ahun%3Bter2%40redis", "%3Ahun%3Bter2"),
+            ("/?u=see+http://ann:p%26w@db,+please", "ann:p%26w"),
+            ("/?u=mongodb%2Bsrv%3A%2F%2Fann%3Apw%40db%2Fshop%3Fx%3Dy", "ann%3Apw"),
+            (r#"/?f={"dsn":"amqp:\/\/ann:pw@mq"}"#, "ann:pw"),
+            ("/proxy/http://admin:hunter2@intranet/x", "admin:hunter2"),
+            ("/proxy/http%3A//admin:hunter2@intranet/x", "admin:hunter2"),
+            ("/proxy/http://admin:hunter2%40intranet/x", "admin:hunter2"),
+            ("postgresql+psycopg2://admin:hunter2@db/shop?a=b", "admin:hunter2"),
+            ("http://ann:p@w@host", "ann:p@w"),
+            ("/?://a://http://ann:pw@db", "ann:pw"),
+            ("/?u=redis://:p&w=1;2@db/0", ":p&w=1;2"),
+        ] {
+            assert_eq!(secrets(text), [(Secret::Credentials, who)], "{text}");
+        }
+        for text in ["/https://medium.com/@ann/x", "/?u=https://cdn/a@b/c@d", "/?u=http://@db", "/a://", "/?u=http://a/#@"] {
+            assert_eq!(secrets(text), [], "{text}");
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The route a target belongs to: its path, with what names one thing among many replaced.
 
 use crate::recording::request::Target;
+use crate::recording::text::printable::make_printable;
 
-/// The longest route that is told, bytes; longer ones are cut.
+/// From this length on a route is cut, bytes, and so is a part of it: with its last one none is more than twice as long.
 const LONGEST: usize = 160;
+/// What stands between the parts of a path.
+const SEPARATORS: [char; 2] = ['/', '.'];
 /// From this length on, hexadecimal digits are a hash or a part of a file's fingerprint.
 const HASH: usize = 8;
 /// From this length on, letters and digits without a word in them are a key.
@@ -14,28 +17,19 @@ const KEY: usize = 20;
 pub fn route(target: &Target) -> String {
     let path = target.absolute().map_or(target.as_str(), |(_, rest)| rest);
     let path = path.split(['?', '#']).next().unwrap_or(path);
-    let mut route = String::with_capacity(path.len());
-    for (number, segment) in path.split('/').enumerate() {
-        if number > 0 {
-            route.push('/');
-        }
+    let mut route = String::with_capacity(path.len().min(2 * LONGEST));
+    // The parts between dots are looked at one by one, as in `app.3f2a91bc.js`.
+    for piece in path.split_inclusive(SEPARATORS) {
         if route.len() > LONGEST {
             route.push('…');
             break;
         }
-        push_segment(&mut route, segment);
-    }
-    if route.is_empty() { "/".to_owned() } else { route }
-}
-
-/// A segment's parts between dots are looked at one by one, as in `app.3f2a91bc.js`.
-fn push_segment(route: &mut String, segment: &str) {
-    for (number, part) in segment.split('.').enumerate() {
-        if number > 0 {
-            route.push('.');
-        }
+        let part = piece.strip_suffix(SEPARATORS).unwrap_or(piece);
         route.push_str(template(part).unwrap_or_else(|| cut(part)));
+        route.push_str(&piece[part.len()..]);
     }
+    make_printable(&mut route);
+    if route.is_empty() { "/".to_owned() } else { route }
 }
 
 fn cut(part: &str) -> &str {
@@ -102,11 +96,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_longest_target_is_a_short_route() {
+        for piece in ["/a", ".a", "/", ".", "a", "é", "/1", ".9f86d081", "\u{9b}"] {
+            let route = of(&format!("/{}", piece.repeat((1 << 20) / piece.len())));
+            assert!(route.len() < 3 * LONGEST && !route.contains(char::is_control), "{piece}: {}", route.len());
+        }
+        assert_eq!(of(&"/a.b".repeat(1_000)), "/a.b".repeat(LONGEST / 4) + "/…");
+    }
+
     proptest! {
         #[test]
         fn routes_are_bounded_and_have_no_query(target in "/[!-~äé€]{0,400}") {
             let route = of(&target);
-            prop_assert!(route.len() <= 8 * LONGEST && !route.contains('?'), "{}", route);
+            prop_assert!(route.len() < 3 * LONGEST && !route.contains('?'), "{}", route);
         }
     }
 }

@@ -246,7 +246,8 @@ impl World {
             12 if self.successor.is_none() => {
                 self.plan(Duration::ZERO, Event::Preceded);
                 let wait = self.chance.millis(9_000);
-                self.plan(wait, Event::PredecessorLeft);
+                let dies = self.chance.percent(3);
+                self.plan(wait, if dies { Event::Orphaned } else { Event::PredecessorLeft });
             }
             _ => {}
         }
@@ -279,6 +280,7 @@ impl World {
             Event::HandedOver
             | Event::Preceded
             | Event::PredecessorLeft
+            | Event::Orphaned
             | Event::Woke
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
@@ -313,7 +315,7 @@ impl Host for World {
                 self.signal(worker, Exit::Signal(6), self.processes.get(&worker).is_some_and(|process| process.obedient));
             }
             Command::Kill { worker } => self.kill(worker),
-            Command::ReopenLogs => {}
+            Command::ReopenLogs | Command::TellTarget(_) => {}
             Command::StartSuccessor => self.start_successor(),
             Command::HandOver { .. } => {
                 let dies = self.fault(20);

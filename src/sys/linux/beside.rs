@@ -80,6 +80,7 @@ impl Linux<'_> {
             | Event::HandedOver
             | Event::Preceded
             | Event::PredecessorLeft
+            | Event::Orphaned
             | Event::Asked(_)
             | Event::Requested { .. } => Ok(false),
         };

@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use super::Linux;
-use crate::supervisor::event::{Event, Haste, Wish};
+use crate::supervisor::event::{Event, Haste};
+use crate::sys::log::Speaker;
 use crate::sys::succession::{Charge, Successor, Tidings};
 
 impl Linux<'_> {
@@ -19,6 +20,7 @@ impl Linux<'_> {
                 Tidings::Ready => self.events.push_back(Event::SuccessorReady),
                 Tidings::Ended(reason) => {
                     self.successor = None;
+                    let reason = self.with_last_words(reason);
                     self.events.push_back(Event::SuccessorEnded { reason });
                 }
             }
@@ -26,19 +28,25 @@ impl Linux<'_> {
         let Some(predecessor) = self.around.predecessor else { return };
         if predecessor.hear() {
             self.events.push_back(match predecessor.charge() {
-                Charge::Orphaned => {
-                    tracing::error!("the supervisor that this one was to replace has ended without handing over the service");
-                    Event::Asked(Wish::Stop(Haste::Graceful))
-                }
+                Charge::Orphaned => Event::Orphaned,
                 Charge::Alone => Event::PredecessorLeft,
                 Charge::InCharge | Charge::Waiting => Event::Woke,
             });
         }
     }
 
+    /// What a program wrote that is none of ours, or that has not even found out that it is a successor.
+    fn with_last_words(&self, reason: String) -> String {
+        let words = self.around.log.as_ref().map(|log| log.last_words(Speaker::Successor)).unwrap_or_default();
+        if words.trim().is_empty() { reason } else { format!("{reason}; it wrote last:\n{}", words.trim_end()) }
+    }
+
     pub(super) fn start_successor(&mut self) {
+        // Without a pipe it speaks to our standard error.
+        let mouth = self.around.log.as_ref().and_then(|log| log.mouth(Speaker::Successor).ok());
         let started = match &self.around.estate {
-            Ok(estate) => Successor::start(estate).map_err(|error| format!("the new program could not be started: {error}")),
+            Ok(estate) => Successor::start(estate, mouth.as_ref().map(|mouth| &mouth.err))
+                .map_err(|error| format!("the new program could not be started: {error}")),
             Err(reason) => Err((*reason).to_owned()),
         };
         match started {

@@ -61,7 +61,9 @@ impl Linux<'_> {
     fn zygote_died(&mut self, generation: Generation) {
         if self.generations.is_unannounced(generation) {
             let words = self.around.output.last_words(Speaker::Zygote(generation));
-            let reason = format!("the Python process ended while it imported the application\n{words}");
+            let exit = self.generations.zygote(generation).and_then(|zygote| zygote.exit());
+            let how = exit.map(|exit| format!(" with {exit}")).unwrap_or_default();
+            let reason = format!("the Python process ended{how} while it imported the application\n{words}");
             self.import_failed(generation, reason.trim_end());
             return;
         }

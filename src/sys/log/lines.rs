@@ -52,6 +52,22 @@ impl Splitter {
     }
 }
 
+/// At most the last `most` bytes of a text. What is cut begins with a whole line, or where that is too long with a whole word, behind "…".
+pub(super) fn ending(text: &[u8], most: usize) -> String {
+    let Some(cut) = text.len().checked_sub(most).filter(|cut| *cut > 0) else {
+        return String::from_utf8_lossy(text).into_owned();
+    };
+    let (before, rest) = text.split_at(cut);
+    let begins = |is_between: fn(&u8) -> bool| {
+        if before.last().is_some_and(is_between) { Some(0) } else { rest.iter().position(is_between).map(|at| at + 1) }
+    };
+    let is_said = |start: &usize| rest.get(*start..).is_some_and(|said| !said.trim_ascii().is_empty());
+    let line = begins(|byte| *byte == b'\n').filter(is_said);
+    let start = line.or_else(|| begins(u8::is_ascii_whitespace).filter(is_said)).unwrap_or(0);
+    let mark = if line.is_some() { "…\n" } else { "… " };
+    [mark, &String::from_utf8_lossy(rest.get(start..).unwrap_or(rest))].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,6 +89,19 @@ mod tests {
         let found = lines(&[b"one\ntw", b"o\n\nthr", b"ee"]);
         let texts: Vec<_> = found.iter().map(|(line, _)| String::from_utf8_lossy(line).into_owned()).collect();
         assert_eq!(texts, ["one", "two", "", "three"]);
+    }
+
+    #[test]
+    fn the_end_of_a_text_begins_with_a_whole_line_or_word() {
+        let told = |text: &str, most| ending(text.as_bytes(), most);
+        let text = "first line\nsecond line\nlast";
+        assert_eq!(told(text, text.len()), text);
+        assert_eq!(told(text, text.len() - 1), "…\nsecond line\nlast");
+        assert_eq!(told(text, 16), "…\nsecond line\nlast", "the cut is between two lines");
+        assert_eq!(told(text, 15), "…\nlast");
+        assert_eq!(told(text, 3), "… ast", "there is no better place");
+        assert_eq!(told("one long line of words\n", 8), "… words\n");
+        assert_eq!(told("one long line of words\n", 6), "… words\n", "the cut is between two words");
     }
 
     #[test]

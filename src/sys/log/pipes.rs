@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::lines::Splitter;
+use super::lines::{Splitter, ending};
 use super::record::Stream;
 use super::{MAX_LAST_WORDS, Mouth, Shared, Speaker};
 
@@ -93,7 +93,7 @@ impl Pipes {
         }
         let words = self.last_words.remove(&speaker).unwrap_or_default();
         let (front, back) = words.as_slices();
-        String::from_utf8_lossy(&[front, back].concat()).into_owned()
+        ending(&[front, back].concat(), MAX_LAST_WORDS)
     }
 
     #[cfg(test)]
@@ -165,7 +165,8 @@ impl Pipe {
                     self.lines.feed(bytes, add);
                     if let Some(words) = &mut words {
                         words.extend(bytes);
-                        let surplus = words.len().saturating_sub(MAX_LAST_WORDS);
+                        // One byte more than is told: then it is known that it was cut.
+                        let surplus = words.len().saturating_sub(MAX_LAST_WORDS + 1);
                         words.drain(..surplus);
                     }
                     taken += count;

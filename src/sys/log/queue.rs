@@ -19,6 +19,7 @@ const MAX_EXCERPT: usize = 48 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Supervisor,
+    Successor,
     Zygote,
     Worker(Slot),
 }
@@ -27,6 +28,7 @@ impl Speaker {
     const fn source(self) -> Source {
         match self {
             Self::Supervisor => Source::Supervisor,
+            Self::Successor => Source::Successor,
             Self::Zygote(_) => Source::Zygote,
             Self::Worker { slot, .. } => Source::Worker(slot),
         }
@@ -159,7 +161,7 @@ impl Queue {
 
     fn count(&mut self, source: Source) {
         match source {
-            Source::Supervisor => self.dropped.supervisor += 1,
+            Source::Supervisor | Source::Successor => self.dropped.supervisor += 1,
             Source::Zygote => self.dropped.zygote += 1,
             Source::Worker(_) => self.dropped.worker += 1,
         }

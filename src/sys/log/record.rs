@@ -117,6 +117,7 @@ fn tag(speaker: Speaker, stream: Stream) -> String {
     let stream = stream.name();
     match speaker {
         Speaker::Supervisor => format!("{stream}: "),
+        Speaker::Successor => format!("new program {stream}: "),
         Speaker::Zygote(generation) => format!("zygote generation={generation} {stream}: "),
         Speaker::Worker { slot, worker } => format!("worker={slot} id={worker} {stream}: "),
     }
@@ -126,6 +127,9 @@ fn object(speaker: Speaker, stream: Stream, message: &str) -> serde_json::Value 
     let (timestamp, stream) = (now(), stream.name());
     match speaker {
         Speaker::Supervisor => json!({"timestamp": timestamp, "level": "INFO", "stream": stream, "message": message}),
+        Speaker::Successor => {
+            json!({"timestamp": timestamp, "level": "INFO", "new_program": true, "stream": stream, "message": message})
+        }
         Speaker::Zygote(generation) => {
             json!({"timestamp": timestamp, "level": "INFO", "zygote": true, "generation": generation.0,
             "stream": stream, "message": message})

@@ -83,11 +83,15 @@ def setting(known, changed):
 
 def make_log_files(cfg):
     """The zygote runs as the workers' user, who may not be able to. Gunicorn's log makes them, and gives them to that user."""
-    if cfg.uid != os.geteuid() or cfg.gid != os.getegid():
-        try:
-            cfg.logger_class(cfg)
-        except Exception as error:
-            raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
+    if cfg.uid == os.geteuid() and cfg.gid == os.getegid():
+        return []
+    from gunicorn.glogging import loggers
+    try:
+        cfg.logger_class(cfg)
+    except Exception as error:
+        raise Unusable("settings", "Gunicorn's log cannot be set up:\n" + describe(error)) from None
+    handlers = [handler for logger in loggers() for handler in logger.handlers]
+    return sorted({handler.baseFilename for handler in handlers if hasattr(handler, "baseFilename")})
 
 
 class Printed(Exception):
@@ -112,8 +116,7 @@ def resolved(purpose, app, arguments):
     application = quietly_configured({"gunicorn": arguments, "app": app})
     cfg = application.cfg
     open_certificates(cfg, PermissionError)  # the workers' user may be one who can
-    if purpose == "serve":
-        make_log_files(cfg)
+    log_files = make_log_files(cfg) if purpose == "serve" else []
     if cfg.check_config:
         try:
             prepare_to_import(cfg)
@@ -129,6 +132,7 @@ def resolved(purpose, app, arguments):
         "addresses": addresses(cfg),
         "user": user,
         "group": group,
+        "log_files": log_files,
         "pidfile": os.path.abspath(cfg.pidfile) if cfg.pidfile else None,
         "settings": [setting(each, changed) for each in sorted(cfg.settings.values(), key=lambda each: each.order)],
     }

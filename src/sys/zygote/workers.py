@@ -78,6 +78,8 @@ def reopen_log_files(by_gunicorn):
 class Supervised:
     """What all worker classes change: who they report to, and that its death means drain, not exit."""
 
+    worn_at, counted = sys.maxsize, 0
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Gunicorn's loops leave when they have served as many, in the middle of whatever comes. Here a worker asks, and serves until
@@ -91,10 +93,23 @@ class Supervised:
         # there before: Gunicorn's, which leaves if it still can.
         faulthandler.enable(file=2, all_threads=True)
 
-    def notify(self):
-        self.tmp.notify()
+    @property
+    def nr(self):
+        return self.counted
+
+    @nr.setter
+    def nr(self, number):
+        """Gunicorn counts requests with it; some of its loops turn once a second, in which thousands can be answered."""
+        self.counted = number
+        self.ask_to_be_renewed()
+
+    def ask_to_be_renewed(self):
         if self.nr >= self.worn_at and self.tmp.say(b"X_TUNINGFORK_RENEW=1"):
             self.worn_at = sys.maxsize
+
+    def notify(self):
+        self.tmp.notify()
+        self.ask_to_be_renewed()
         if self.alive and os.getppid() != self.ppid:
             self.handle_exit(None, None)
 

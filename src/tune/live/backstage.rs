@@ -85,7 +85,7 @@ impl<'a> Prompter<'a> {
 }
 
 impl Audience<Linux<'_>> for Prompter<'_> {
-    fn hear(&mut self, host: &mut Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
+    fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         if transitions.is_empty() {
             return;
         }
@@ -114,6 +114,7 @@ impl Audience<Linux<'_>> for Prompter<'_> {
                 | Transition::UpgradeStarted
                 | Transition::UpgradeFailed { .. }
                 | Transition::HandedOver
+                | Transition::Orphaned
                 | Transition::LogsReopened
                 | Transition::Answered { .. }
                 | Transition::Stopping { .. } => {}

@@ -40,7 +40,7 @@ impl Pairs {
         } else {
             self.unanswered.entry(id.into()).or_default().push_back(self.first + self.requests.len() as u64);
         }
-        self.bytes += request.size();
+        self.bytes += request.memory();
         self.requests.push_back((id.into(), request));
     }
 
@@ -69,7 +69,7 @@ impl Pairs {
             return None;
         }
         let (id, request) = self.requests.pop_front()?;
-        self.bytes -= request.size();
+        self.bytes -= request.memory();
         if let Some(numbers) = self.unanswered.get_mut(&id)
             && numbers.front() == Some(&self.first)
         {
