@@ -228,7 +228,7 @@ impl CommandError {
             Self::Config(_) => Ending::Config,
             Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
             Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
-            | Self::Live(record::LiveError::Output { .. })
+            | Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))
             | Self::Listen(_)
             | Self::CannotCreate { .. }
             | Self::Journal(
@@ -250,6 +250,7 @@ impl CommandError {
                 | record::LiveError::SeenAsLocal(_)
                 | record::LiveError::AnotherNetwork(_)
                 | record::LiveError::Tap(_)
+                | record::LiveError::Gone
                 | record::LiveError::System(_),
             )
             | Self::System { .. } => Ending::Failure,

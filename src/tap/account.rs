@@ -28,9 +28,9 @@ pub struct Account {
     pub refused: u64,
     /// Bytes that came from clients, and from workers.
     pub bytes: [u64; 2],
-    /// Requests in the file.
+    /// Requests that the system took for the file.
     pub recorded: u64,
-    /// Bytes of the file.
+    /// Bytes of them, before compression.
     pub written: u64,
     /// Requests that are not, by reason, in the order of [`Reason::ALL`].
     pub skipped: [u64; Reason::ALL.len()],
@@ -66,7 +66,7 @@ impl Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} requests recorded, {} bytes", self.recorded, self.written)?;
+        writeln!(f, "{} requests recorded, {} bytes of JSON Lines", self.recorded, self.written)?;
         self.share(f)?;
         write!(f, "\n  {} bytes came from clients, {} from workers", self.bytes[0], self.bytes[1])?;
         let counts = [
@@ -101,7 +101,7 @@ mod tests {
         account.unread = 2;
         account.cut = 1;
         insta::assert_snapshot!(account.to_string(), @"
-        90 requests recorded, 0 bytes
+        90 requests recorded, 0 bytes of JSON Lines
         53 connections went through the tap in 60.0 s
           TCP: 50 of at most 400 that this host accepted meanwhile: at least 12 %
           unix sockets: 3; of how many is not known
@@ -113,7 +113,7 @@ mod tests {
         ");
         let quiet = Account { unix: 1, ..Account::default() };
         insta::assert_snapshot!(quiet.to_string(), @"
-        0 requests recorded, 0 bytes
+        0 requests recorded, 0 bytes of JSON Lines
         1 connections went through the tap in 0.0 s
           unix sockets: 1; of how many is not known
           0 bytes came from clients, 0 from workers
