@@ -216,19 +216,13 @@ impl CommandError {
             | Self::Recording { .. }
             | Self::Incomparable { .. }
             | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })
-            | Self::Import(
-                record::ImportError::File { .. }
-                | record::ImportError::Input { .. }
-                | record::ImportError::Nothing(_)
-                | record::ImportError::Key(_),
-            )
+            | Self::Import(_)
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
                 Ending::NoInput
             }
             Self::Config(_) => Ending::Config,
             Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
-            Self::Import(record::ImportError::Output { .. } | record::ImportError::Overwrites(_))
-            | Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))
+            Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))
             | Self::Listen(_)
             | Self::CannotCreate { .. }
             | Self::Journal(

@@ -5,3 +5,4 @@ pub(super) mod escape;
 pub(super) mod lines;
 pub(super) mod percent;
 pub(super) mod printable;
+pub(super) mod uuid;

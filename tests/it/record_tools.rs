@@ -16,6 +16,7 @@ const TEN: &str = r#"{"meta":{"source":"test","ts_meaning":"arrival","scrub":"de
 {"t":1700000002,"c":"a","n":2,"m":"POST","u":"/p","h":[["Host","one.example"]],"b":"eHl6","s":503,"d":0.25,"rb":10}
 {"t":1700000003,"c":"b","n":2,"m":"GET","u":"/q?x","h":[["Host","two.example"]],"s":200,"d":0.25,"rb":10}
 "#;
+const LOG: &str = "::1 - - [17/May/2015:10:05:03 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"agent\"\n";
 const NO_HOST: &str = "{\"t\":1,\"m\":\"GET\",\"u\":\"/a\"}\n";
 
 fn folder() -> Folder {
@@ -193,6 +194,12 @@ fn record_tools_read_and_write_compressed() {
     let mode = fs::metadata(folder.path("out.jsonl.zst")).expect("the output").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
+    fs::write(folder.path("access.log"), LOG).expect("write a file");
+    for arguments in ["import access.log", "scrub in.jsonl"] {
+        folder.run(&format!("record {arguments} -o packed --zstd")).assert_code(0);
+        assert_eq!(fs::read(folder.path("packed")).expect("the output")[..4], packed[..4], "{arguments}");
+    }
+
     // By its content, not by its name, and from standard input too.
     fs::write(folder.path("plain-name"), &packed).expect("write a file");
     assert_eq!(targets(&folder, "cut plain-name --first 9").len(), 4);
@@ -214,7 +221,14 @@ fn record_tools_read_and_write_compressed() {
 #[test]
 fn record_tools_never_write_over_their_input() {
     let folder = folder();
-    for arguments in ["cut in.jsonl --first 1", "filter in.jsonl", "merge bare.jsonl in.jsonl", "export in.jsonl --to jsonl"] {
+    for arguments in [
+        "cut in.jsonl --first 1",
+        "filter in.jsonl",
+        "merge bare.jsonl in.jsonl",
+        "export in.jsonl --to jsonl",
+        "scrub in.jsonl",
+        "import bare.jsonl in.jsonl",
+    ] {
         let said = folder.run(&format!("record {arguments} -o in.jsonl"));
         said.assert_code(73);
         said.assert_err(&["in.jsonl: it is an input too: name another output"]);

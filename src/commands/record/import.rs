@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::files::{self, is_same, open};
+use super::super::CommandError;
+use super::files::open;
+use super::input::lost;
+use super::output::Output;
 use crate::recording::{
-    BROKEN_NUMBERS, BodyPolicy, ImportFailure, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
+    BodyPolicy, ImportFailure, Imported, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
     NGINX_LOG_FORMAT, Scrub, ScrubKey,
 };
 
@@ -21,9 +24,8 @@ pub struct Arguments {
     /// The logs
     #[arg(required_unless_present = "print_nginx_format", value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// The recording to write
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    output: PathBuf,
+    #[command(flatten)]
+    output: Output,
     /// What the logs are
     #[arg(long, value_name = "NAME", value_parser = named_formats(), default_value = "auto")]
     format: InputFormat,
@@ -50,7 +52,7 @@ fn named_formats() -> impl TypedValueParser<Value = InputFormat> {
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// A file cannot be opened or written.
+    /// A file cannot be opened.
     #[error("{path}: {source}")]
     File {
         /// Which one.
@@ -58,17 +60,6 @@ pub enum ImportError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The output cannot be written.
-    #[error("{path}: {source}")]
-    Output {
-        /// Which one.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The recording would take the place of a log.
-    #[error("{0} is both a log and the output: name another output")]
-    Overwrites(PathBuf),
     /// A file cannot be used.
     #[error("{path}: {source}")]
     Input {
@@ -108,14 +99,8 @@ impl fmt::Display for ImportReport {
             if report.without_request > 0 {
                 write!(f, ", {} lines without a request", report.without_request)?;
             }
-            let broken = &report.broken;
-            if broken.count > 0 {
-                let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-                let more = if broken.count > BROKEN_NUMBERS as u64 { ", …" } else { "" };
-                write!(f, ", {} broken lines passed over (line {}{more})", broken.count, first.join(", "))?;
-            }
-            if broken.torn {
-                write!(f, ", the last line is cut off")?;
+            if let Some(lost) = lost(&report.broken) {
+                write!(f, ", {lost}")?;
             }
         }
         write!(f, "\ntimes: {}", times(&self.meta))?;
@@ -150,16 +135,13 @@ enum Source {
     Again,
 }
 
-/// Makes one recording of the logs (`-` is standard input) and writes it to the output (`-` is standard output). The key that hides
-/// addresses and secrets is drawn anew and forgotten. Returns what to tell the user, if that is not on standard output yet.
-pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportError> {
+/// Makes one recording of the logs (`-` is standard input) and writes it to the output. The key that hides addresses and secrets is
+/// drawn anew and forgotten. Returns what to tell the user, if that is not on standard output yet.
+pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, CommandError> {
     if arguments.print_nginx_format {
         return print(NGINX_LOG_FORMAT).map(|()| None);
     }
     let Arguments { logs, output, .. } = arguments;
-    if let Some(log) = logs.iter().find(|log| is_same(log, output)) {
-        return Err(ImportError::Overwrites(log.clone()));
-    }
     let format = arguments.log_format.clone().map_or_else(|| arguments.format.clone(), InputFormat::Log);
     // The recording's first line depends on all inputs.
     let mut sources = Vec::with_capacity(logs.len());
@@ -172,35 +154,26 @@ pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, ImportErro
     let meta = Meta::join(metas).unwrap_or_default();
     let bodies = if arguments.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
     let scrub = Scrub::new(random_key().map_err(ImportError::Key)?).with_bodies(bodies);
-    let mut report = ImportReport { requests: 0, out_of_order: 0, inputs: Vec::new(), meta };
-    // What is wrong with an input cannot pass through the writer of files; it is told there that there is no output.
-    let mut refusal = None;
-    let written = files::write(output, |file| {
-        let importer = Importer::new(file, report.meta.clone(), scrub, JitterSeed(arguments.seed));
-        match read_all(importer, logs.iter().zip(sources), &format, &mut report) {
-            Err(ImportError::Nothing(ImportFailure::Output(error))) => Err(error),
-            Err(error) => {
-                refusal = Some(error);
-                Err(io::ErrorKind::InvalidData.into())
-            }
-            Ok(()) => Ok(()),
+    let draft = output.draft(logs.iter().map(PathBuf::as_path))?;
+    let importer = Importer::new(draft, meta, scrub, JitterSeed(arguments.seed));
+    let (report, draft) = read_all(importer, logs.iter().zip(sources), &format).map_err(|error| match error {
+        ImportError::Nothing(ImportFailure::Output(source)) => output.failed(source),
+        error @ (ImportError::File { .. } | ImportError::Input { .. } | ImportError::Nothing(_) | ImportError::Key(_)) => {
+            error.into()
         }
-    });
-    match (refusal, written) {
-        (Some(refusal), _) => Err(refusal),
-        (None, Err(source)) => Err(ImportError::Output { path: output.clone(), source }),
-        (None, Ok(())) => Ok(Some(report.to_string())),
-    }
+    })?;
+    draft.finish().map_err(|source| output.failed(source))?;
+    Ok(Some(report.to_string()))
 }
 
-/// Imports every source, and completes the report.
-fn read_all<'a>(
-    mut importer: Importer<&mut dyn Write>,
+/// Imports every source. An output that cannot be written is told as it comes.
+fn read_all<'a, W: Write>(
+    mut importer: Importer<W>,
     sources: impl Iterator<Item = (&'a PathBuf, Source)>,
     format: &InputFormat,
-    report: &mut ImportReport,
-) -> Result<(), ImportError> {
-    report.meta = importer.meta().clone();
+) -> Result<(ImportReport, W), ImportError> {
+    let meta = importer.meta().clone();
+    let mut inputs = Vec::new();
     for (path, source) in sources {
         let input = match source {
             Source::Open(input) => *input,
@@ -210,12 +183,10 @@ fn read_all<'a>(
             let is_output = matches!(failure, ImportFailure::Output(_));
             if is_output { failure.into() } else { ImportError::Input { path: path.clone(), source: failure } }
         })?;
-        report.inputs.push((path.clone(), read));
+        inputs.push((path.clone(), read));
     }
-    let total = importer.finish()?;
-    report.requests = total.requests;
-    report.out_of_order = total.out_of_order;
-    Ok(())
+    let Imported { output, requests, out_of_order } = importer.finish()?;
+    Ok((ImportReport { requests, out_of_order, inputs, meta }, output))
 }
 
 fn input(path: &Path, format: &InputFormat) -> Result<Input<Box<dyn BufRead>>, ImportError> {
@@ -229,8 +200,8 @@ pub(super) fn random_key() -> io::Result<ScrubKey> {
     Ok(ScrubKey(key))
 }
 
-fn print(text: &str) -> Result<(), ImportError> {
-    writeln!(io::stdout(), "{text}").map_err(|source| ImportError::Output { path: "-".into(), source })
+fn print(text: &str) -> Result<(), CommandError> {
+    writeln!(io::stdout(), "{text}").map_err(|source| CommandError::CannotCreate { path: "-".into(), source })
 }
 
 #[cfg(test)]
@@ -247,7 +218,7 @@ mod tests {
     fn arguments(logs: &[&Path], output: &Path) -> Arguments {
         Arguments {
             logs: logs.iter().map(|log| log.to_path_buf()).collect(),
-            output: output.to_owned(),
+            output: Output { path: output.to_owned(), zstd: false },
             format: InputFormat::Auto,
             log_format: None,
             seed: 1,
@@ -268,7 +239,7 @@ mod tests {
         assert_eq!(
             told,
             "3 requests recorded\n  a.log: 2 requests (access-log-combined), 1 broken lines passed over (line 2)\n  b.log: 1 \
-             requests (access-log-combined), the last line is cut off\ntimes: the log's whole seconds, spread within each"
+             requests (access-log-combined), the last line is cut off and passed over\ntimes: the log's whole seconds, spread within each"
         );
         assert!(note.starts_with("the log does not say"));
         assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);

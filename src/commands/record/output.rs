@@ -7,16 +7,12 @@ use clap::Args;
 
 use super::super::CommandError;
 use super::files::{Draft, Packing, is_same, is_standard};
-use super::import::ImportError;
 use super::input::{lost, name, reader, unusable};
 use crate::recording::{Choice, Request, Writer};
 
 /// Whether a command ended because whoever reads its standard output wants no more of it, as `head` does: no failure.
 pub(super) fn is_unread(error: &CommandError) -> bool {
-    let (CommandError::CannotCreate { path, source } | CommandError::Import(ImportError::Output { path, source })) = error else {
-        return false;
-    };
-    is_standard(path) && source.kind() == ErrorKind::BrokenPipe
+    matches!(error, CommandError::CannotCreate { path, source } if is_standard(path) && source.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Where to write.
@@ -24,10 +20,10 @@ pub(super) fn is_unread(error: &CommandError) -> bool {
 pub(super) struct Output {
     /// The file to write; one whose name ends in .zst is compressed
     #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Compress it with zstd whatever its name
     #[arg(long)]
-    zstd: bool,
+    pub(super) zstd: bool,
 }
 
 impl Output {

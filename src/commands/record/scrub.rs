@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::files::{self, is_same, open};
+use super::files::Draft;
 use super::import::random_key;
+use super::input::{lost, reader, unusable};
+use super::output::Output;
 use crate::commands::CommandError;
-use crate::recording::{BodyPolicy, Broken, Reader, RecordingError, Request, Scrub, ScrubKey, Writer};
+use crate::recording::{BodyPolicy, Reader, Request, Scrub, ScrubKey, Writer};
 
 /// Hexadecimal digits of a key.
 const DIGITS: usize = 32;
@@ -29,9 +31,8 @@ pub struct Options {
     /// The recording
     #[arg(value_name = "FILE")]
     input: PathBuf,
-    /// The recording to write
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    output: PathBuf,
+    #[command(flatten)]
+    output: Output,
     /// Write the key to a new file, to scrub other recordings with it: equal then stays equal between them
     ///
     /// Who has the key can test a guess, so it is readable by you only. Delete it when it has done its work.
@@ -47,70 +48,38 @@ pub struct Options {
 
 /// Scrubs, and returns what to tell the user.
 pub(super) fn scrub(options: &Options) -> Result<String, CommandError> {
-    if is_same(&options.input, &options.output) {
-        let source = io::Error::new(io::ErrorKind::AlreadyExists, "is the recording itself: name another output");
-        return Err(CommandError::CannotCreate { path: options.output.clone(), source });
-    }
-    let input = open(&options.input).map_err(unreadable(&options.input))?;
-    let bodies = if options.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
-    let mut reader = Reader::new(input).map_err(unusable(&options.input))?;
-    let Some(first) = reader.next().map_err(unusable(&options.input))? else {
+    let mut requests = reader(&options.input)?;
+    let Some(first) = requests.next().map_err(unusable(&options.input))? else {
         // There is an error for every way of being empty.
-        return reader.finish().map(|_| report(0, &Broken::default())).map_err(unusable(&options.input));
+        return requests.finish().map(|_| String::new()).map_err(unusable(&options.input));
     };
+    let bodies = if options.bodies { BodyPolicy::Scrubbed } else { BodyPolicy::Dropped };
     let scrub = Scrub::new(key(options)?).with_bodies(bodies);
-    let copied = copy(first, &mut reader, &scrub, &options.output)
-        .and_then(|requests| reader.finish().map(|(_, broken)| report(requests, &broken)).map_err(Failure::Input));
-    copied.map_err(|failure| {
+    let scrubbed = copy(first, requests, &scrub, options);
+    if let (Err(_), Some(kept)) = (&scrubbed, &options.keep_key) {
         // A key to nothing.
-        if let Some(kept) = &options.keep_key {
-            let _ = fs::remove_file(kept);
-        }
-        match failure {
-            Failure::Input(source) => unusable(&options.input)(source),
-            Failure::Output(source) => CommandError::CannotCreate { path: options.output.clone(), source },
-        }
-    })
-}
-
-/// Which end of the copy failed.
-enum Failure {
-    Input(RecordingError),
-    Output(io::Error),
+        let _ = fs::remove_file(kept);
+    }
+    scrubbed
 }
 
 /// Copies every request, scrubbed, in constant memory.
-fn copy(first: Request, reader: &mut Reader<impl BufRead>, scrub: &Scrub, output: &Path) -> Result<u64, Failure> {
-    let (mut requests, mut unreadable) = (0, None);
-    let written = files::write(output, |file| {
-        let mut writer = Writer::new(file, &scrub.meta(reader.meta().clone()))?;
-        let mut next = Some(first);
-        while let Some(mut request) = next {
-            scrub.request(&mut request);
-            request.connection = request.connection.map(|name| scrub.client(name.as_bytes()));
-            writer.write(&request)?;
-            requests += 1;
-            next = match reader.next() {
-                Ok(next) => next,
-                Err(error) => {
-                    unreadable = Some(error);
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            };
-        }
-        writer.finish().map(|_| ())
-    });
-    match (unreadable, written) {
-        (Some(error), _) => Err(Failure::Input(error)),
-        (None, Err(error)) => Err(Failure::Output(error)),
-        (None, Ok(())) => Ok(requests),
+fn copy(first: Request, mut requests: Reader<impl BufRead>, scrub: &Scrub, options: &Options) -> Result<String, CommandError> {
+    let Options { input, output, .. } = options;
+    let meta = scrub.meta(requests.meta().clone());
+    let mut writer = Writer::new(output.draft([input.as_path()])?, &meta).map_err(|source| output.failed(source))?;
+    let (mut next, mut count) = (Some(first), 0_u64);
+    while let Some(mut request) = next {
+        scrub.request(&mut request);
+        request.connection = request.connection.map(|name| scrub.client(name.as_bytes()));
+        writer.write(&request).map_err(|source| output.failed(source))?;
+        count += 1;
+        next = requests.next().map_err(unusable(input))?;
     }
-}
-
-fn report(requests: u64, broken: &Broken) -> String {
-    let lines = if broken.count > 0 { format!(", {} broken lines left out", broken.count) } else { String::new() };
-    let torn = if broken.torn { ", the last line is cut off and left out" } else { "" };
-    format!("{requests} requests scrubbed{lines}{torn}")
+    let (_, broken) = requests.finish().map_err(unusable(input))?;
+    writer.finish().and_then(Draft::finish).map_err(|source| output.failed(source))?;
+    let lost = lost(&broken).map_or_else(String::new, |lost| format!(", {lost}"));
+    Ok(format!("{count} requests scrubbed{lost}"))
 }
 
 fn key(options: &Options) -> Result<ScrubKey, CommandError> {
@@ -148,8 +117,4 @@ fn read_key(path: &Path) -> io::Result<ScrubKey> {
 
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |source| CommandError::Unreadable { path: path.to_owned(), source }
-}
-
-fn unusable(path: &Path) -> impl FnOnce(RecordingError) -> CommandError {
-    move |source| CommandError::Recording { name: path.display().to_string(), source }
 }

@@ -46,14 +46,18 @@ pub(super) enum Numbering {
 
 /// A request whose recording tells its arrival. It may have been written when it ended.
 pub(super) fn recorded(request: Request) -> Arrival {
-    let took = request.duration.map_or(0, |took| i64::try_from(took.as_nanos()).unwrap_or(i64::MAX));
+    let took = request.duration.map_or(0, nanos);
     let noted = UnixNanos(request.at.0.saturating_add(took));
     Arrival { request, clock: Clock::Exact { noted }, place: Numbering::Told }
 }
 
 /// `by` earlier.
 pub(super) fn earlier(at: UnixNanos, by: Duration) -> UnixNanos {
-    UnixNanos(at.0.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+    UnixNanos(at.0.saturating_sub(nanos(by)))
+}
+
+pub(super) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The name of a connection or client in a recording. Numbers that name nobody are kept; all else may be an address.

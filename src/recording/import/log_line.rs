@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::arrival::{Arrival, Clock, Found, Numbering, earlier, identity, status, told_header};
+use super::arrival::{Arrival, Clock, Found, Numbering, earlier, identity, nanos, status, told_header};
 use super::log_format::{Field, LogFormat, Moment, Time};
 use crate::recording::scrub::Scrub;
 use crate::recording::text::civil::{
@@ -302,10 +302,6 @@ fn scaled(text: &[u8], unit: i64) -> Option<i64> {
 
 fn unsigned(digits: &[u8]) -> Option<u64> {
     u64::try_from(number(digits)?).ok()
-}
-
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::arrival::{Arrival, Clock, Numbering};
+use super::arrival::{Arrival, Clock, Numbering, nanos};
 use super::reorder::Reorder;
 use super::seconds::{Seconds, Timed};
 use super::sessions::Sessions;
@@ -125,8 +125,4 @@ impl<W: Write> Exit<W> {
             Output::Untouched(..) | Output::Lost => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
-}
-
-fn nanos(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use crate::recording::request::Target;
 use crate::recording::text::printable::make_printable;
+use crate::recording::text::uuid::is_uuid;
 
 /// From this length on a route is cut, bytes, and so is a part of it: with its last one none is more than twice as long.
 const LONGEST: usize = 160;
@@ -55,13 +56,6 @@ fn template(part: &str) -> Option<&'static str> {
     }
     let is_key = bytes.len() >= KEY && digits >= 3 && all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     is_key.then_some("{key}")
-}
-
-/// RFC 9562, 4.
-fn is_uuid(bytes: &[u8]) -> bool {
-    let is_dash = |index: usize| [8, 13, 18, 23].contains(&index);
-    bytes.len() == 36
-        && bytes.iter().enumerate().all(|(index, byte)| if is_dash(index) { *byte == b'-' } else { byte.is_ascii_hexdigit() })
 }
 
 #[cfg(test)]

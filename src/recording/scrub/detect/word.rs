@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::set::Set;
 use super::{TextKind, is_segment, runs};
+use crate::recording::text::uuid::is_uuid;
 
 /// Shorter words may be ids.
 const TOKEN: usize = 20;
@@ -77,15 +78,6 @@ pub(super) fn tokens(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usi
 
 fn is_token(word: &[u8]) -> bool {
     !is_uuid(word) && (has_hex(word) || is_mixed(word))
-}
-
-/// A UUID is an ordinary id of a thing.
-fn is_uuid(word: &[u8]) -> bool {
-    word.len() == 36
-        && word.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 fn has_hex(word: &[u8]) -> bool {
