@@ -97,6 +97,11 @@ impl Person {
     }
 }
 
+/// A user's name, or the number of one who has none.
+pub(super) fn name_of(uid: libc::uid_t) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |entry| entry.name)
+}
+
 fn find_user(name: &str) -> Result<(Uid, Option<User>), StandingError> {
     let missing = || StandingError::NoUser(name.to_owned());
     match (User::from_name(name), name.parse::<u32>()) {

@@ -21,9 +21,9 @@ pub(super) const STEPS: [&str; 10] = [
     "setting no_new_privs",
 ];
 const PARENT: u8 = 1;
-const CHDIR: u8 = 2;
+pub(super) const CHDIR: u8 = 2;
 const DESCRIPTORS: u8 = 3;
-const EXECVE: u8 = 4;
+pub(super) const EXECVE: u8 = 4;
 const LIMIT: u8 = 5;
 const PERSON: u8 = 6;
 const CAPABILITIES: u8 = 7;
