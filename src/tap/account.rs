@@ -41,8 +41,20 @@ pub struct Account {
 impl Account {
     /// Counts requests that are not in the file.
     pub(super) fn skip(&mut self, reason: Reason, requests: u64) {
+        *self.skipped(reason) += requests;
+    }
+
+    fn skipped(&mut self, reason: Reason) -> &mut u64 {
         let place = Reason::ALL.iter().position(|known| *known == reason).expect("invariant: ALL has every reason");
-        self.skipped[place] += requests;
+        &mut self.skipped[place]
+    }
+
+    /// Corrects what was recorded by what is found in a file that could not be written to its end.
+    pub fn found(&mut self, requests: u64, bytes: u64) {
+        let recorded = std::mem::replace(&mut self.recorded, requests);
+        let unwritten = self.skipped(Reason::Unwritten);
+        *unwritten = (*unwritten + recorded).saturating_sub(requests);
+        self.written = bytes;
     }
 
     fn share(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +104,14 @@ impl fmt::Display for Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_found_in_the_file_counts() {
+        let mut account = Account { recorded: 5, ..Account::default() };
+        account.skip(Reason::Unwritten, 10);
+        account.found(12, 99);
+        assert_eq!((account.recorded, account.written, *account.skipped(Reason::Unwritten)), (12, 99, 3));
+    }
 
     #[test]
     fn everything_that_happened_is_told() {

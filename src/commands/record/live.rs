@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::{CommandError, socket};
-use super::files::{Packed, Packing, is_standard};
+use super::files::{Packed, Packing, is_standard, open};
 use super::import::random_key;
 use crate::config::Address;
 use crate::control::{Client, ControlError, Lease};
@@ -127,17 +127,20 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key).with_bodies(bodies), seed };
     let (signals, is_gone) = (RefCell::new(signals), Cell::new(false));
     let (ended, cut) = (end(lease, &signals, &is_gone), asked(|| signals.borrow_mut().asked_anew()));
-    let (account, written) = tap::record(listeners, how, sink, ended, cut).map_err(|error| {
+    let (mut account, written) = tap::record(listeners, how, sink, ended, cut).map_err(|error| {
         // Nothing was recorded, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
         LiveError::from(error)
     })?;
+    // Otherwise what was flushed is in it.
+    if written.is_err()
+        && let Ok((requests, bytes)) = mend(&options.output, &file)
+    {
+        account.found(requests, bytes);
+    }
     if account.recorded == 0 {
         // No command reads a file without a request, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
-    } else if written.is_err() && Packing::of(&options.output) == Packing::Plain {
-        // Behind the last request may be a part of one. A compressed file is cut off, and read as far as it goes.
-        file.set_len(account.written).map_err(in_file)?;
     }
     let told = match account.recorded {
         0 => format!("no request was recorded, so there is no {}: {account}", options.output.display()),
@@ -153,6 +156,22 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     };
     super::say(&told);
     Err(failed.into())
+}
+
+/// Takes what is left of a request off the end of a recording that could not be written further. What is in front of it: requests, and
+/// bytes with the meta line. A compressed file stays cut off; it is read as far as it goes.
+fn mend(path: &Path, file: &File) -> io::Result<(u64, u64)> {
+    let mut input = open(path)?;
+    let (mut lines, mut bytes, mut line) = (0_u64, 0, Vec::new());
+    while input.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+        lines += 1;
+        bytes += line.len() as u64;
+        line.clear();
+    }
+    if Packing::of(path) == Packing::Plain {
+        file.set_len(bytes)?;
+    }
+    Ok((lines.saturating_sub(1), bytes))
 }
 
 /// Waits for a signal, or for the service to want its sockets back. The lease lives as long as what this gives.
