@@ -42,6 +42,8 @@ pub(super) struct Standing {
     pub(super) cpus: Option<libc::cpu_set_t>,
     /// The limit of open files is the one we were started with, not one that was asked for.
     pub(super) keeps_open_files: bool,
+    /// It is one of us, who bind sockets: workers need no right to ports below 1024.
+    pub(super) binds: bool,
 }
 
 /// Names and values.
@@ -150,6 +152,7 @@ impl Standing {
             limits: std::iter::once(files).chain(set).collect(),
             cpus: None,
             keeps_open_files: configured.open_files.is_none(),
+            binds: false,
         }
     }
 
@@ -161,6 +164,7 @@ impl Standing {
             limits: vec![(libc::RLIMIT_NOFILE, limits::at_start())],
             cpus: None,
             keeps_open_files: true,
+            binds: true,
         }
     }
 

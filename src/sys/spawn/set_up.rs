@@ -35,6 +35,9 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// Beyond the last capability of any kernel so far; the kernel answers EINVAL from its own last one on.
 const CAPABILITIES_MAX: libc::c_int = 64;
 
+/// The right to ports below 1024 (capabilities(7)).
+const CAP_NET_BIND_SERVICE: libc::c_ulong = 10;
+
 /// The header of capget(2) and capset(2).
 #[repr(C)]
 struct CapabilityHeader {
@@ -142,6 +145,10 @@ unsafe fn take_standing(standing: &Standing) -> u8 {
         if let Some(cpus) = &standing.cpus {
             // Cores that went away since they were counted are no reason not to serve.
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const *cpus);
+        }
+        if !standing.binds {
+            // Who has it from systemd (AmbientCapabilities=) would hand it on at execve. Kernels without ambient capabilities refuse.
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_LOWER, CAP_NET_BIND_SERVICE, 0, 0);
         }
         standing.person.as_ref().map_or(0, |person| become_person(person))
     }
