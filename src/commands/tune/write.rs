@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::commands::Ending;
-use crate::config::MAX_BYTES;
 use crate::config::edit::{self, EditError};
+use crate::config::{Affinity, MAX_BYTES};
 use crate::study::Candidate;
 
 /// Backups of one file; more are a mistake.
@@ -128,6 +128,12 @@ impl Manuscript {
         OpenOptions::new().append(true).open(&path).map_err(unusable)?;
         let manuscript = Self { text: read(&path).map_err(unusable)?, path, has_connections };
         manuscript.edited(example)?;
+        // Which word a study finds is not known yet, and one that goes without saying needs no place.
+        if example.affinity.is_some() {
+            for affinity in Affinity::ALL {
+                manuscript.edited(Candidate { affinity: Some(affinity), ..example })?;
+            }
+        }
         drop(manuscript.draft("")?);
         Ok(manuscript)
     }

@@ -3,7 +3,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Affinity;
 use crate::units::{Connections, Workers};
 
 const TEXT: &str = "workers = \"auto\" # for now\n\n[app] # ours\nkind = \"command\"\n";
@@ -97,6 +96,9 @@ fn a_section_that_has_no_place_for_the_word_is_told_before_the_study() {
     Manuscript::open(&file, true, bound).unwrap().write(bound).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     fs::write(&file, "app.kind = \"command\"\n").unwrap();
-    let refused = Manuscript::open(&file, true, bound).unwrap_err();
-    assert!(refused.to_string().contains("set cpu-affinity in it by hand"), "{refused}");
+    for affinity in Affinity::ALL {
+        let configured = Candidate { affinity: Some(affinity), ..found() };
+        let refused = Manuscript::open(&file, true, configured).unwrap_err();
+        assert!(refused.to_string().contains("set cpu-affinity in it by hand"), "{refused}");
+    }
 }
