@@ -183,7 +183,10 @@ fn beside_the_rule(report: &Report) -> Option<String> {
     let rule = report.rule.as_ref()?;
     let (name, what) = (short(rule.candidate), goal::name(report.objective, &report.slo));
     Some(match (rule.amount, rule.ratio) {
-        (None, _) => format!("Gunicorn's rule of thumb, {name}, does not meet the objective."),
+        (None, _) if rule.is_unmet => format!("Gunicorn's rule of thumb, {name}, does not meet the objective."),
+        (None, _) => {
+            format!("Gunicorn's rule of thumb, {name}, cannot be compared: no trial of it was both finished and undisturbed.")
+        }
         (Some(_), None) => format!(
             "Gunicorn's rule of thumb, {name}, cannot be compared: something disturbed every trial of it or of what is recommended."
         ),

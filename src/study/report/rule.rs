@@ -14,8 +14,10 @@ pub struct Rule {
     /// What the rule says.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// What the objective compares, in its own unit; `None` if the rule meets it at no trial.
+    /// What the objective compares, in its own unit; `None` if the rule met it at no trial.
     pub amount: Option<Interval>,
+    /// Whether it has no amount though a trial of it was measured undisturbed: it does not meet the objective.
+    pub is_unmet: bool,
     /// The amount of what is recommended over that of the rule; `None` if the rule met nothing, or was never measured undisturbed. Wider than the ratio
     /// of a duel, as these trials were not made in turn.
     pub ratio: Option<Interval>,
@@ -35,8 +37,17 @@ impl Rule {
         let comparable = |candidate| standing.place(candidate).is_some_and(|place| !place.disturbed);
         let ratio = merit_of_rule.filter(|_| comparable(candidate) && comparable(chosen)).map(|rule| merit.over(rule));
         let amount = |merit| study.objective.amount(merit);
-        Some(Self { candidate, amount: merit_of_rule.map(amount), ratio: ratio.map(amount) })
+        let is_unmet = merit_of_rule.is_none() && falls_short(study, candidate);
+        Some(Self { candidate, amount: merit_of_rule.map(amount), is_unmet, ratio: ratio.map(amount) })
     }
+}
+
+/// Whether an undisturbed trial of `candidate` did not meet the objective. One that was disturbed, or gave no numbers, shows nothing.
+fn falls_short(study: &Study, candidate: Candidate) -> bool {
+    let merit = |found| study.objective.merit(found, candidate, study.space.cores);
+    study
+        .measured()
+        .any(|(tried, found)| tried == candidate && found.is_valid() && !(found.is_usable() && merit(found).is_some()))
 }
 
 #[cfg(test)]
@@ -97,6 +108,22 @@ mod tests {
             }
         });
         let rule = report.rule.unwrap();
-        assert!(rule.amount.is_some() && rule.ratio.is_none(), "{rule:?}");
+        assert!(rule.amount.is_some() && rule.ratio.is_none() && !rule.is_unmet, "{rule:?}");
+    }
+
+    #[test]
+    fn only_an_undisturbed_trial_shows_that_it_meets_nothing() {
+        let without_capacity = |flags: &[Flag]| {
+            let report = studied(&APPS[1], 1, 1, |purpose, found| {
+                if purpose == Purpose::Folk {
+                    found.capacity = 0.0;
+                    found.flags.extend_from_slice(flags);
+                }
+            });
+            let rule = report.rule.unwrap();
+            (rule.amount, rule.is_unmet)
+        };
+        assert_eq!(without_capacity(&[Flag::OtherPrograms]), (None, false));
+        assert_eq!(without_capacity(&[]), (None, true));
     }
 }

@@ -56,22 +56,24 @@ fn the_rule_of_thumb_is_told_beside_what_is_recommended() {
         |found: &Report| sentences::after_the_verdict(found).into_iter().find(|sentence| sentence.contains("rule of thumb"));
     assert_eq!(told(&found), None, "the baseline is the rule");
     let amount = Interval { value: 100.0, low: 90.0, high: 111.0 };
-    let mut say = |amount, ratio| {
-        found.rule = Some(Rule { candidate: found.baseline.candidate, amount, ratio });
+    let mut say = |amount, is_unmet, ratio| {
+        found.rule = Some(Rule { candidate: found.baseline.candidate, amount, is_unmet, ratio });
         told(&found).unwrap()
     };
     insta::assert_snapshot!(
         [
-            say(Some(amount), Some(Interval { value: 1.32, low: 1.2, high: 1.45 })),
-            say(Some(amount), Some(Interval { value: 1.02, low: 0.93, high: 1.12 })),
-            say(Some(amount), None),
-            say(None, None),
+            say(Some(amount), false, Some(Interval { value: 1.32, low: 1.2, high: 1.45 })),
+            say(Some(amount), false, Some(Interval { value: 1.02, low: 0.93, high: 1.12 })),
+            say(Some(amount), false, None),
+            say(None, false, None),
+            say(None, true, None),
         ]
         .join("\n"),
         @r"
     Beside Gunicorn's rule of thumb, 5 × 10: 1.32 (1.20 to 1.45) times its req/s, by trials that were not made in turn.
     No difference seen beside Gunicorn's rule of thumb, 5 × 10: 1.02 (0.93 to 1.12) times its req/s, by trials that were not made in turn.
     Gunicorn's rule of thumb, 5 × 10, cannot be compared: something disturbed every trial of it or of what is recommended.
+    Gunicorn's rule of thumb, 5 × 10, cannot be compared: no trial of it was both finished and undisturbed.
     Gunicorn's rule of thumb, 5 × 10, does not meet the objective.
     "
     );
