@@ -3,7 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ struct Service {
     listeners: Listeners,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    looks: Arc<AtomicU64>,
     log: Log,
 }
 
@@ -51,6 +52,7 @@ impl Source for Service {
     }
 
     fn changes(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.asked.lock().unwrap().len() as u64
     }
 
@@ -86,6 +88,8 @@ struct Stage {
     path: PathBuf,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    /// How often it was looked for a change.
+    looks: Arc<AtomicU64>,
     log: Log,
     _folder: tempfile::TempDir,
 }
@@ -100,10 +104,17 @@ fn stage_with(listeners: Listeners) -> Stage {
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(Mutex::default());
     let log = Log::start(&Settings { format: LogFormat::Plain, file: Some(folder.path().join("a.log")) }).unwrap();
-    let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked), log: log.clone() };
+    let looks = Arc::default();
+    let service = Service {
+        listeners,
+        stopping: Arc::clone(&stopping),
+        asked: Arc::clone(&asked),
+        looks: Arc::clone(&looks),
+        log: log.clone(),
+    };
     let socket = Arc::new(Listeners::bind(&Server::listen(&path)).unwrap());
     let server = Server::start(socket, service).unwrap();
-    Stage { server: Some(server), path, stopping, asked, log, _folder: folder }
+    Stage { server: Some(server), path, stopping, asked, looks, log, _folder: folder }
 }
 
 #[test]
@@ -237,6 +248,19 @@ fn who_watches_hears_of_a_change_and_is_not_kept_for_ever_without_one() {
     Client::connect(&stage.path).unwrap().change(Request::Reload).unwrap();
     assert!(watching.join().unwrap() <= 1);
     assert_eq!(Client::connect(&stage.path).unwrap().progress(Some(0)).unwrap().changes, 1);
+}
+
+#[test]
+fn who_watches_does_not_keep_the_server_from_its_end() {
+    let mut stage = stage();
+    let mut watcher = Client::connect(&stage.path).unwrap();
+    let watching = std::thread::spawn(move || watcher.progress(Some(0)));
+    while stage.looks.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    drop(stage.server.take());
+    let told = watching.join().unwrap();
+    assert!(matches!(told, Err(ControlError::Broken(_))), "waited for a change that did not come: {told:?}");
 }
 
 #[test]
