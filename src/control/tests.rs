@@ -250,8 +250,8 @@ fn who_watches_hears_of_a_change_and_is_not_kept_for_ever_without_one() {
     assert_eq!(Client::connect(&stage.path).unwrap().progress(Some(0)).unwrap().changes, 1);
 }
 
-#[test]
-fn who_watches_does_not_keep_the_server_from_its_end() {
+/// How often a server looks for a change for who watches, before and after it is told to end.
+fn looks_of_a_server_that_ends() -> u64 {
     let mut stage = stage();
     let mut watcher = Client::connect(&stage.path).unwrap();
     let watching = std::thread::spawn(move || watcher.progress(Some(0)));
@@ -259,8 +259,15 @@ fn who_watches_does_not_keep_the_server_from_its_end() {
         std::thread::yield_now();
     }
     drop(stage.server.take());
-    let told = watching.join().unwrap();
-    assert!(matches!(told, Err(ControlError::Broken(_))), "waited for a change that did not come: {told:?}");
+    assert!(matches!(watching.join().unwrap(), Err(ControlError::Broken(_))));
+    stage.looks.load(Ordering::Relaxed)
+}
+
+#[test]
+fn who_watches_does_not_keep_the_server_from_its_end() {
+    // Else it looks fifty times, every time. A slow machine may be slow to tell it.
+    let looks: Vec<u64> = (0..5).map(|_| looks_of_a_server_that_ends()).collect();
+    assert!(looks.iter().any(|looks| *looks < 10), "{looks:?}");
 }
 
 #[test]
