@@ -216,6 +216,8 @@ impl CommandError {
             | Self::Recording { .. }
             | Self::Incomparable { .. }
             | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })
+            | Self::Ctl(ctl::CtlError::Control(ControlError::NoConfig { .. }))
+            | Self::Live(record::LiveError::Control(ControlError::NoConfig { .. }))
             | Self::Import(_)
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
                 Ending::NoInput
@@ -228,7 +230,9 @@ impl CommandError {
             | Self::Journal(
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
-            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_)) => Ending::Usage,
+            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_))
+            | Self::Ctl(ctl::CtlError::Control(ControlError::Several { .. }))
+            | Self::Live(record::LiveError::Control(ControlError::Several { .. })) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,

@@ -19,6 +19,7 @@ use crate::sys::listen::Listener;
 use crate::sys::network::Network;
 use crate::sys::signals::Signals;
 use crate::tap::{self, How, Limits, Share, Sink, TapError};
+use crate::units;
 
 /// How often it is looked whether somebody wants an end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,8 +32,8 @@ pub struct Options {
     /// The configuration of the running service
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
     config: PathBuf,
-    /// The service's control socket, instead of the one that its configuration names
-    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    /// The service's control socket, instead of looking for that of its configuration (see `tuningfork ctl --help`)
+    #[arg(long, visible_alias = "socket", value_name = "PATH", conflicts_with = "config")]
     control: Option<PathBuf>,
     /// The recording to write: a new file, which only you can read; one whose name ends in .zst is compressed
     #[arg(short, long, value_name = "FILE")]
@@ -40,7 +41,7 @@ pub struct Options {
     /// For how much of the time connections are taken, beside the workers, who take most of them: from 0.001 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
     share: Share,
-    /// How long to record, such as 90s or 10m
+    /// How long to record: seconds, or 90s, 10m
     #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = duration)]
     duration: Duration,
     /// End after this many requests
@@ -193,6 +194,6 @@ fn share(text: &str) -> Result<Share, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let span = humantime::parse_duration(text).ok().filter(|span| !span.is_zero() && *span <= LONGEST);
-    span.ok_or_else(|| "write a span such as 90s or 10m, at most a day".to_owned())
+    let span = units::span(text).ok().filter(|span| !span.is_zero() && *span <= LONGEST);
+    span.ok_or_else(|| "write seconds (90), or a time such as 90s or 10m, at most a day".to_owned())
 }
