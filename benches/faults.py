@@ -88,7 +88,7 @@ def main():
     theirs = run({fault["gunicorn"] for fault in faults if "gunicorn" in fault}, "gunicorn", options)
     print(f"| F | fault | tuningfork | gunicorn {version} |\n|---|---|---|---|")
     for fault in faults:
-        own = cell(fault, fault["tests"], *ours) if fault["tests"] else f"– {fault['absent']}"
+        own = cell(fault, fault["tests"], *ours)
         if units := unit_tests(fault):
             own += f" · {units} unit tests"
         other = cell(fault, [fault["gunicorn"]], *theirs) if "gunicorn" in fault else ""

@@ -216,19 +216,23 @@ impl CommandError {
             | Self::Recording { .. }
             | Self::Incomparable { .. }
             | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })
+            | Self::Ctl(ctl::CtlError::Control(ControlError::NoConfig { .. }))
+            | Self::Live(record::LiveError::Control(ControlError::NoConfig { .. }))
             | Self::Import(_)
             | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
                 Ending::NoInput
             }
             Self::Config(_) => Ending::Config,
             Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
-            Self::Live(record::LiveError::Output { .. })
+            Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))
             | Self::Listen(_)
             | Self::CannotCreate { .. }
             | Self::Journal(
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
-            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_)) => Ending::Usage,
+            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_))
+            | Self::Ctl(ctl::CtlError::Control(ControlError::Several { .. }))
+            | Self::Live(record::LiveError::Control(ControlError::Several { .. })) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,
@@ -244,6 +248,7 @@ impl CommandError {
                 | record::LiveError::SeenAsLocal(_)
                 | record::LiveError::AnotherNetwork(_)
                 | record::LiveError::Tap(_)
+                | record::LiveError::Gone
                 | record::LiveError::System(_),
             )
             | Self::System { .. } => Ending::Failure,

@@ -83,6 +83,20 @@ impl Config {
         }
     }
 
+    /// What `newer` says otherwise, and a service that was started with this configuration takes on at its next restart or upgrade, not at a
+    /// reload: sections and keys, as they are written.
+    #[must_use]
+    pub fn fixed_until_restart(&self, newer: &Self) -> Vec<&'static str> {
+        let parts = [
+            ("pidfile", self.pidfile != newer.pidfile),
+            ("[listen]", self.listen != newer.listen),
+            ("[metrics]", self.metrics != newer.metrics),
+            ("[control]", self.control != newer.control),
+            ("[log]", self.log != newer.log),
+        ];
+        parts.into_iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| name).collect()
+    }
+
     /// The same service with another number of workers and connections; workers that serve one request at a time keep one connection.
     #[must_use]
     pub fn with(&self, workers: Workers, connections: Connections) -> Self {

@@ -36,6 +36,23 @@ impl Moment {
     }
 }
 
+/// A time as people write it: "90s", "1m 30s", or a bare number of seconds, as Gunicorn has it: "90", "0.5".
+///
+/// # Errors
+///
+/// The text is neither. The message says what would be.
+pub fn span(text: &str) -> Result<Duration, NotASpan> {
+    let text = text.trim();
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text.parse().ok().filter(|_| is_number).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.or_else(|| humantime::parse_duration(text).ok()).ok_or(NotASpan)
+}
+
+/// A text that is no time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write seconds (90), or a time with its unit: 90s, 1m30s, 500ms")]
+pub struct NotASpan;
+
 /// How many worker processes run. At least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workers(NonZeroU16);
@@ -156,5 +173,22 @@ impl Generation {
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        for (text, millis) in
+            [("90", 90_000), ("90s", 90_000), ("1m 30s", 90_000), ("0.5", 500), ("500ms", 500), ("0", 0), (" 7 ", 7000)]
+        {
+            assert_eq!(span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", ".", "-1", "1e3", "inf", "nan", "1.2.3", "5 parsecs", "99999999999999999999999"] {
+            assert_eq!(span(text), Err(NotASpan), "{text}");
+        }
     }
 }

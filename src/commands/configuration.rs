@@ -71,16 +71,11 @@ impl Source {
     }
 }
 
-/// Sockets stay as they are: all generations share them.
+/// Sockets and files stay as they are: all generations share them.
 fn compare(config: &Config, first: &Config) {
-    let bound = |config: &Config| {
-        let desks = (config.metrics.clone(), config.control.clone(), config.pidfile.clone());
-        (config.listen.clone(), desks, config.log.clone())
-    };
-    if bound(config) != bound(first) {
-        tracing::warn!(
-            "[listen], [metrics], [control], [log] or pidfile has changed: that needs a restart, they stay as they are"
-        );
+    let changed = first.fixed_until_restart(config);
+    if !changed.is_empty() {
+        tracing::warn!("changed, but takes effect only at the next restart or `tuningfork ctl upgrade`: {}", changed.join(", "));
     }
 }
 
@@ -96,6 +91,10 @@ pub(super) fn read(path: &Path) -> Result<Config, CommandError> {
     }
     if about.len() > MAX_FILE {
         return Err(unreadable(io::Error::other("longer than 1 MiB: not a configuration")));
+    }
+    if path.extension().is_some_and(|extension| extension == "py") {
+        let instead = format!("`tuningfork gunicorn -c {0} APP`, `tuningfork check -- -c {0} APP`", path.display());
+        return Err(CommandError::Config(format!("{} is a configuration of Gunicorn: {instead}", path.display())));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     let absolute = path.canonicalize().map_err(unreadable)?;

@@ -14,7 +14,8 @@ use super::figures::counted;
 use super::say::{pour, print, say};
 use super::tune_output::Paper;
 use super::{CommandError, socket};
-use crate::control::{Client, ControlError, Count, Granted, Request};
+use crate::control::{Client, ControlError, Count, Granted, Reload, Request};
+use crate::units;
 use wait::{Patience, Watch};
 
 /// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
@@ -22,14 +23,15 @@ const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to do.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = socket::PLACES)]
 pub struct Options {
     /// The configuration of the running service
     #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", global = true)]
     config: PathBuf,
     /// The service's control socket, instead of looking for that of its configuration
-    #[arg(long, value_name = "PATH", conflicts_with = "config", global = true)]
+    #[arg(long, visible_alias = "control", value_name = "PATH", conflicts_with = "config", global = true)]
     socket: Option<PathBuf>,
-    /// Print JSON: the reply, or how it ended
+    /// Print JSON: the reply, or how it ended; if it failed, an object with `error` and the exit `code`
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -100,8 +102,8 @@ struct Waiting {
     /// Show how it goes, and come back when it is done; exit with 1 if it fails
     #[arg(short, long)]
     wait: bool,
-    /// How long to wait at most, such as 90s
-    #[arg(long, value_name = "SPAN", requires = "wait", value_parser = humantime::parse_duration)]
+    /// How long to wait at most: seconds, or 90s, 5m
+    #[arg(long, value_name = "SPAN", requires = "wait", value_parser = units::span)]
     timeout: Option<Duration>,
 }
 
@@ -119,8 +121,8 @@ pub enum CtlError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// The reload failed.
-    #[error("the reload failed, the old workers keep serving:\n{0}")]
-    ReloadFailed(String),
+    #[error("the reload failed, the old workers keep serving:\n{}", .0.failure.as_deref().unwrap_or_default())]
+    ReloadFailed(Reload),
     /// The log's file cannot be opened.
     #[error("the old log file is kept: {0}")]
     LogNotOpened(String),
@@ -143,8 +145,45 @@ pub enum CtlError {
     NotReady,
 }
 
-/// Does what the options say.
+/// Does what the options say, and tells programs too if it was not done.
 pub fn ctl(options: &Options) -> Result<(), CommandError> {
+    act(options).inspect_err(|error| {
+        if options.json {
+            // What went wrong is told to people all the same.
+            print(&json(&Failure::of(error))).ok();
+        }
+    })
+}
+
+/// What programs read of what was not done.
+#[derive(Serialize)]
+struct Failure<'e> {
+    /// As people read it.
+    error: String,
+    /// The exit code.
+    code: u8,
+    /// Of a reload, how it ended.
+    #[serde(flatten)]
+    reload: Option<&'e Reload>,
+}
+
+impl<'e> Failure<'e> {
+    fn of(error: &'e CommandError) -> Self {
+        let reload = if let CommandError::Ctl(CtlError::ReloadFailed(reload)) = error { Some(reload) } else { None };
+        Self { error: error.to_string(), code: error.ending().code(), reload }
+    }
+}
+
+/// A reload that succeeded.
+#[derive(Serialize)]
+struct Reloaded {
+    #[serde(flatten)]
+    reload: Reload,
+    /// [`crate::control::Status::awaits_restart`].
+    awaits_restart: Vec<String>,
+}
+
+fn act(options: &Options) -> Result<(), CommandError> {
     let client = connect(options)?;
     let watch = |waiting: Waiting| Watch::new(Patience(waiting.timeout), !options.json && io::stderr().is_terminal());
     let desk = Desk { client, json: options.json };
@@ -223,20 +262,15 @@ impl Desk {
         if !waiting.wait {
             return self.finish(&granted, &format!("asked for generation {generation}"));
         }
-        let ended = watch.reload(&mut self.client, generation, supervisor, again)?;
-        match &ended.failure {
-            None => {
-                let generation = ended.generation;
-                let took = table::span(ended.took_seconds);
-                self.finish(&ended, &format!("reloaded: generation {generation} serves, after {took}"))
-            }
-            Some(reason) => {
-                if self.json {
-                    self.finish(&ended, "")?;
-                }
-                Err(CtlError::ReloadFailed(reason.clone()).into())
-            }
+        let reload = watch.reload(&mut self.client, generation, supervisor, again)?;
+        if reload.failure.is_some() {
+            return Err(CtlError::ReloadFailed(reload).into());
         }
+        // Who answers no more is about to end; the reload was done.
+        let awaits_restart = self.client.progress(None).map(|status| status.awaits_restart).unwrap_or_default();
+        let (generation, took) = (reload.generation, table::span(reload.took_seconds));
+        let told = format!("reloaded: generation {generation} serves, after {took}\n{}", table::awaits_restart(&awaits_restart));
+        self.finish(&Reloaded { reload, awaits_restart }, told.trim_end())
     }
 
     fn reopen_logs(mut self, watch: Watch) -> Result<(), CommandError> {

@@ -10,9 +10,9 @@ use clap::Args;
 
 use super::configuration::Source;
 use super::{CommandError, Ending, configuration, run, say};
-use crate::config::gunicorn::{CommandLine, Resolved, equivalent};
+use crate::config::gunicorn::{CommandLine, GunicornError, Resolved, equivalent};
 use crate::config::{App, Config};
-use crate::sys::inquiry::{Inquiry, InquiryError, Meaning, Purpose, Question};
+use crate::sys::inquiry::{Inquiry, Meaning, Purpose, Question};
 use crate::sys::launch;
 use crate::sys::spawn::Output;
 
@@ -36,8 +36,8 @@ pub struct Options {
     /// Make a control socket there, for `tuningfork ctl`
     #[arg(long, value_name = "PATH")]
     control: Option<String>,
-    /// Gunicorn's command line as it is
-    #[arg(value_name = "GUNICORN ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    /// Gunicorn's command line as it is; nothing, if its gunicorn.conf.py says all
+    #[arg(value_name = "GUNICORN ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
@@ -48,7 +48,11 @@ pub fn gunicorn(options: &Options) -> Result<Ending, CommandError> {
     command.metrics.clone_from(&options.metrics);
     command.control.clone_from(&options.control);
     let purpose = if options.print_config { Purpose::Look } else { Purpose::Serve };
-    let resolved = ask(&command, purpose)?;
+    let resolved = match answer(&command, purpose)? {
+        Ok(resolved) => resolved,
+        Err(GunicornError::Printed) => return Ok(Ending::Success),
+        Err(error) => return Err(CommandError::Config(error.to_string())),
+    };
     let text = equivalent(&resolved, &command);
     let first = config_of(&resolved, &text, &command).map_err(CommandError::Config)?;
     if options.print_config || resolved.is_set("print_config") {
@@ -110,13 +114,12 @@ fn shebang(script: &Path) -> Option<PathBuf> {
 
 /// Asks the interpreter, and waits for the answer.
 pub(super) fn ask(command: &CommandLine, purpose: Purpose) -> Result<Resolved, CommandError> {
-    let answer = inquire(command, purpose)?.wait();
-    match answer {
-        Ok(answer) => Resolved::read(&answer).map_err(|error| CommandError::Config(error.to_string())),
-        // Gunicorn has printed what it was asked for: its help, or its version.
-        Err(InquiryError::Silent) => Err(CommandError::Config("Gunicorn ended without reading its settings".to_owned())),
-        Err(error) => Err(CommandError::Config(error.to_string())),
-    }
+    answer(command, purpose)?.map_err(|error| CommandError::Config(error.to_string()))
+}
+
+fn answer(command: &CommandLine, purpose: Purpose) -> Result<Result<Resolved, GunicornError>, CommandError> {
+    let answer = inquire(command, purpose)?.wait().map_err(|error| CommandError::Config(error.to_string()))?;
+    Ok(Resolved::read(&answer))
 }
 
 fn inquire(command: &CommandLine, purpose: Purpose) -> Result<Inquiry, CommandError> {

@@ -45,8 +45,10 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
     // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
     let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
     let predecessor = inherited.predecessor().map(Predecessor::new);
+    // Where the configuration is found may be another place when the service ends.
+    let folders = socket::to_leave(&source.path());
     let outcome = supervise(source, inherited, predecessor.as_ref());
-    socket::leave(&source.path());
+    socket::leave(&folders);
     if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
         predecessor.say_failed(&error.to_string());
     }
@@ -85,7 +87,7 @@ fn supervise_with(
         clear_up(config, by_systemd, &systemd);
     }
     let premises = Premises {
-        sockets: Sockets::open(&source.path(), config, inherited)?,
+        sockets: Sockets::open(source, config, inherited)?,
         counters: Arc::new(Counters::new(SystemTime::now()).expect("invariant: metric names are distinct and valid")),
         roster: Arc::new(Board::new(Roster::empty(clock::now(), config))),
         remote,

@@ -27,7 +27,7 @@ use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
 use crate::tune::{Header, Journal, JournalError, run_study};
-use crate::units::{Connections, Rate, Workers};
+use crate::units::{self, Connections, Rate, Workers};
 use files::{Places, Trimmed};
 use question::Question;
 use subject::Subject;
@@ -69,7 +69,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// When to stop searching and compare what was found, which happens after 12 trials at the latest, 6 with --quick [default: 15m, 115s with --quick]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need
     #[arg(long, value_name = "RATE", value_parser = rate)]

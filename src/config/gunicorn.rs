@@ -46,6 +46,8 @@ pub enum Answer {
         /// Its words.
         message: String,
     },
+    /// It has printed its help or its version, as it was asked to.
+    Printed {},
 }
 
 /// A command line as Gunicorn understood it, with gunicorn.conf.py and the environment.
@@ -103,6 +105,9 @@ pub enum GunicornError {
     /// What the interpreter said is no answer.
     #[error("the interpreter's answer about its Gunicorn is unreadable: {0}")]
     Unreadable(String),
+    /// It was asked for its help or its version, and has printed that.
+    #[error("Gunicorn has printed what it was asked for, and read no settings")]
+    Printed,
     /// Settings that cannot be honoured.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),
@@ -127,6 +132,7 @@ impl Resolved {
     pub fn read(answer: &str) -> Result<Self, GunicornError> {
         match serde_json::from_str(answer) {
             Ok(Answer::Resolved(resolved)) => resolved.accepted(),
+            Ok(Answer::Printed {}) => Err(GunicornError::Printed),
             Ok(Answer::Failed { message }) => Err(GunicornError::NotUnderstood(message)),
             Err(error) => Err(GunicornError::Unreadable(error.to_string())),
         }

@@ -42,6 +42,11 @@ impl Section {
         }
     }
 
+    /// A name in this table, with the table's where that has one: `app.kind`.
+    pub(super) fn path(self, name: &str) -> String {
+        if self == Self::Top { name.to_owned() } else { format!("{}.{name}", self.name()) }
+    }
+
     /// The keys that stand in this table.
     pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
         ALL.into_iter().filter(move |key| key.section == self)
@@ -72,18 +77,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.section {
-            Section::Top => f.write_str(self.name),
-            Section::App
-            | Section::Limits
-            | Section::Hooks
-            | Section::Listen
-            | Section::Metrics
-            | Section::Control
-            | Section::Log => {
-                write!(f, "{}.{}", self.section.name(), self.name)
-            }
-        }
+        f.write_str(&self.section.path(self.name))
     }
 }
 
@@ -265,18 +259,7 @@ fn headers(section: Section) -> impl Iterator<Item = &'static str> {
 }
 
 fn place(section: Section) -> String {
-    match section {
-        Section::Top => "above the first [section]".to_owned(),
-        Section::App
-        | Section::Limits
-        | Section::Hooks
-        | Section::Listen
-        | Section::Metrics
-        | Section::Control
-        | Section::Log => {
-            format!("under [{}]", section.name())
-        }
-    }
+    if section == Section::Top { "above the first [section]".to_owned() } else { format!("under [{}]", section.name()) }
 }
 
 /// The longest name that is compared with the known ones: comparing costs the product of both lengths.

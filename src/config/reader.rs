@@ -33,18 +33,7 @@ impl<'a, 'p, 't> Reader<'a, 'p, 't> {
             if is_header || section.keys().any(|key| key.name == name.get_ref()) {
                 continue;
             }
-            let path = match section {
-                Section::Top => plain(name.get_ref()),
-                Section::App
-                | Section::Limits
-                | Section::Hooks
-                | Section::Listen
-                | Section::Metrics
-                | Section::Control
-                | Section::Log => {
-                    format!("{}.{}", section.name(), plain(name.get_ref()))
-                }
-            };
+            let path = section.path(&plain(name.get_ref()));
             let message = if value.get_ref().is_table() { "unknown section" } else { "unknown key" };
             problems.at(name.span(), path, message, keys::suggest(section, name.get_ref()));
         }

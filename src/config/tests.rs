@@ -189,6 +189,18 @@ fn spans_are_seconds_or_words() {
 }
 
 #[test]
+fn what_a_reload_does_not_change_is_named() {
+    let before = parse(&python("")).unwrap();
+    let unchanged: [&str; 0] = [];
+    assert_eq!(before.fixed_until_restart(&before), unchanged);
+    let reloaded = parse(&format!("workers = 3\nsettle = 1\n{}", python("preload = false\n"))).unwrap();
+    assert_eq!(before.fixed_until_restart(&reloaded), unchanged);
+    let sections = "[listen]\nbacklog = 1\n[metrics]\n[control]\nsocket = \"c.sock\"\n[log]\nformat = \"json\"\n";
+    let newer = parse(&format!("pidfile = \"web.pid\"\n{}", python(sections))).unwrap();
+    assert_eq!(before.fixed_until_restart(&newer), ["pidfile", "[listen]", "[metrics]", "[control]", "[log]"]);
+}
+
+#[test]
 fn sync_workers_keep_one_connection() {
     let (workers, connections) = (Workers::new(3).unwrap(), Connections::new(20).unwrap());
     let sync = parse(&python("")).unwrap();

@@ -40,12 +40,30 @@ pub enum ControlError {
         user: u32,
     },
     /// Nobody is where a service of that configuration would be.
-    #[error("no running service of {config} is found: nobody listens at {places}; name its control socket with --socket", config = config.display(), places = list(places))]
+    #[error("no running service of {config} is found: nobody listens at {places}; {hint}", config = config.display(), places = list(places), hint = hint(others))]
     NotFound {
         /// The configuration.
         config: PathBuf,
         /// Where it was looked.
         places: Vec<PathBuf>,
+        /// Control sockets of other services.
+        others: Vec<PathBuf>,
+    },
+    /// The same, and there is no such configuration either.
+    #[error("{config}: {source}; nor is a service found that `tuningfork gunicorn` started in that folder. Name the configuration with -c; {hint}", config = config.display(), hint = hint(others))]
+    NoConfig {
+        /// The configuration.
+        config: PathBuf,
+        /// The system's words.
+        source: io::Error,
+        /// Control sockets of other services.
+        others: Vec<PathBuf>,
+    },
+    /// More than one may be meant.
+    #[error("several services run here: say which one is meant by its control socket, {}", options(sockets))]
+    Several {
+        /// Their sockets.
+        sockets: Vec<PathBuf>,
     },
     /// The conversation broke off.
     #[error("the supervisor does not answer: {0}")]
@@ -64,6 +82,19 @@ pub enum ControlError {
 /// Whether `us` may believe `user`. Only root asks about others' services, and only where nobody but the service's user may put a socket.
 pub(super) fn is_trusted(user: u32, us: u32, owner_of_folder: Option<u32>) -> bool {
     user == 0 || user == us || us == 0 && owner_of_folder == Some(user)
+}
+
+/// How to name a socket that is not found by a configuration.
+fn hint(others: &[PathBuf]) -> String {
+    if others.is_empty() {
+        "if it runs with another control socket, name that with --socket".to_owned()
+    } else {
+        format!("if it is a service of one of these sockets, say so: {}", options(others))
+    }
+}
+
+fn options(sockets: &[PathBuf]) -> String {
+    sockets.iter().map(|socket| format!("--socket {}", socket.display())).collect::<Vec<_>>().join(", or ")
 }
 
 fn list(places: &[PathBuf]) -> String {
@@ -217,5 +248,11 @@ impl Lease {
         let mut ignored = [0; 64];
         while stream.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
         Ok(())
+    }
+
+    /// Whether the supervisor lives: once it is gone it cannot be told anything.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        (&self.stream).write_all(b"\n").is_ok()
     }
 }

@@ -43,6 +43,7 @@ impl Source for Service {
             changes: self.changes(),
             uptime_seconds: 2.5,
             reloads: Vec::new(),
+            awaits_restart: vec!["[listen]".into()],
             log: LogStatus::default(),
             failed_upgrades: 0,
             last_upgrade_failure: None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::request::{Request, UnixNanos};
 use super::text::civil::parse_unix;
+use crate::units;
 
 /// An end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl FromStr for Edge {
     /// `2026-11-22T10:00:00Z` (RFC 3339, with any offset), `1795341600.5` (Unix seconds) or `+10m`.
     fn from_str(text: &str) -> Result<Self, EdgeError> {
         if let Some(span) = text.strip_prefix('+') {
-            return humantime::parse_duration(span).map(Self::After).map_err(|_| EdgeError);
+            return units::span(span).map(Self::After).map_err(|_| EdgeError);
         }
         if let Some(at) = parse_unix(text.as_bytes()) {
             return Ok(Self::At(at));
@@ -109,8 +110,10 @@ mod tests {
         assert_eq!("1970-01-01T02:01:00+02:00".parse(), at(60));
         assert_eq!("60".parse(), at(60));
         assert_eq!("0.5".parse(), Ok(Edge::At(UnixNanos(SECOND / 2))));
-        assert_eq!("+1m 30s".parse(), Ok(Edge::After(Duration::from_secs(90))));
-        for wrong in ["", "+", "+5", "noon", "1970-01-01", "1970-01-01T00:01:00", "1e9"] {
+        for span in ["+1m 30s", "+90"] {
+            assert_eq!(span.parse(), Ok(Edge::After(Duration::from_secs(90))));
+        }
+        for wrong in ["", "+", "+-5", "noon", "1970-01-01", "1970-01-01T00:01:00", "1e9"] {
             assert_eq!(wrong.parse::<Edge>(), Err(EdgeError), "{wrong}");
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::units::Rate;
+use crate::units::{self, Rate};
 
 /// The most points of a profile.
 pub const MAX_POINTS: usize = 1_000;
@@ -169,10 +169,7 @@ impl FromStr for Profile {
 fn point(text: &str) -> Result<Point, ProfileError> {
     let (time, rate) = text.split_once(':').ok_or_else(|| ProfileError::Point(text.trim().to_owned()))?;
     let (time, rate) = (time.trim(), rate.trim());
-    let at = match time {
-        "0" => Duration::ZERO,
-        _ => humantime::parse_duration(time).map_err(|_| ProfileError::Time(time.to_owned()))?,
-    };
+    let at = units::span(time).map_err(|_| ProfileError::Time(time.to_owned()))?;
     let per_second = rate.parse().ok().filter(|rate| (0.0..=MAX_PROFILE_RATE).contains(rate));
     Ok(Point { at, rate: per_second.ok_or_else(|| ProfileError::Rate(rate.to_owned()))? })
 }
@@ -219,7 +216,7 @@ mod tests {
     fn errors_say_what_is_wrong() {
         assert_eq!(refusal(""), r#""" is not TIME:RATE; a profile looks like 0:100,60s:2000"#);
         assert_eq!(refusal("0:100,60s"), r#""60s" is not TIME:RATE; a profile looks like 0:100,60s:2000"#);
-        assert_eq!(refusal("0:100,60:2"), r#""60" is not a time; write it like 0, 90s or 2m"#);
+        assert_eq!(refusal("0:100,6x:2"), r#""6x" is not a time; write it like 0, 90s or 2m"#);
         for rate in ["fast", "-1", "NaN", "inf", "1000001"] {
             let expected = format!("{rate:?} is not a rate between 0 and 1000000 requests a second");
             assert_eq!(refusal(&format!("0:{rate},1s:1")), expected);

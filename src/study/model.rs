@@ -30,10 +30,15 @@ const OF_EXTERNAL: f64 = 1.03;
 const MEMORY_RESERVE: f64 = 1.1;
 
 impl Model {
-    /// The model of a study, or `None` before a trial measured demands.
+    /// The model of a study, or `None` before a trial measured demands. Once there are undisturbed trials, it is of those alone: what other programs used
+    /// is no demand of a request.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
-        let trials: Vec<(Candidate, &Measurement)> = study.measured().filter(|(_, measured)| measured.throughput > 0.0).collect();
+        let mut trials: Vec<(Candidate, &Measurement)> =
+            study.measured().filter(|(_, measured)| measured.throughput > 0.0).collect();
+        if trials.iter().any(|(_, measured)| measured.is_valid()) {
+            trials.retain(|(_, measured)| measured.is_valid());
+        }
         let cores = study.space.cpu();
         let (cpu, crowding) = fit_cpu(&trials, cores)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
@@ -154,4 +159,33 @@ fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
         }
     }
     (wm / ww, 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::simulation::APPS;
+    use crate::study::{Flag, Outcome, Pace, Purpose, Suggestion, Task, Trial};
+
+    #[test]
+    fn what_other_programs_used_is_no_demand_once_it_is_known_without_them() {
+        let app = &APPS[1];
+        let (purpose, task, candidate) = (Purpose::Baseline, Task::Measure, app.space().baseline());
+        let suggestion = Suggestion { candidate, purpose, task, expected: None, rival: None };
+        let quiet = app.host(Pace::Normal, 1).run(&suggestion);
+        let Outcome::Measured(mut disturbed) = quiet.clone() else { panic!("{quiet:?}") };
+        (disturbed.utilisation, disturbed.flags) = (Some(1.0), vec![Flag::OtherPrograms]);
+        let fitted = |outcomes: &[Outcome]| {
+            let mut study = app.study(Pace::Normal);
+            for outcome in outcomes {
+                study.record(Trial { suggestion, outcome: outcome.clone() });
+            }
+            Model::fit(&study)
+        };
+        let disturbed = Outcome::Measured(disturbed);
+        assert_eq!(fitted(&[disturbed.clone(), quiet.clone()]), fitted(std::slice::from_ref(&quiet)));
+        let (with, without) = (fitted(&[disturbed]).unwrap(), fitted(&[quiet]).unwrap());
+        let largest = *app.space().candidates().last().unwrap();
+        assert!(with.capacity(largest) < 0.8 * without.capacity(largest), "the best guess until then");
+    }
 }

@@ -275,7 +275,9 @@ impl Supervisor {
             }
             Rollout::Rolling { .. } | Rollout::Settled | Rollout::Preparing { .. } => {
                 let served = here(&|worker| worker.generation == self.wanted);
-                (!served && (rested || here(&|_| true))).then_some(self.wanted)
+                // A new generation does not wait for what an old one failed at: its own first failure takes it back.
+                let is_new = matches!(self.rollout, Rollout::Rolling { .. }) && here(&|_| true);
+                (!served && (rested || is_new)).then_some(self.wanted)
             }
         }
     }
@@ -373,5 +375,54 @@ impl Supervisor {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.life = life;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::event::{Event, Exit, Settings, Wish};
+    use super::*;
+    use crate::config::{Care, Timing};
+    use crate::units::Workers;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    fn settings() -> Settings {
+        let timing =
+            Timing { graceful_timeout: Duration::from_secs(30), timeout: Duration::ZERO, boot_timeout: Duration::from_secs(10) };
+        Settings { workers: Workers::new(2).unwrap(), timing, care: Care { settle: Duration::ZERO, ..Care::default() } }
+    }
+
+    fn not_made(worker: u64) -> Event {
+        Event::SpawnFailed { worker: WorkerId(worker), reason: "EAGAIN".to_owned() }
+    }
+
+    #[test]
+    fn after_a_reload_that_failed_half_way_the_old_generation_comes_back_with_pauses() {
+        let (mut supervisor, _) = Supervisor::start(at(0), settings());
+        let prepared = |generation| Event::Prepared { generation: Generation(generation), settings: settings() };
+        let ready = |worker| Event::BecameReady { worker: WorkerId(worker) };
+        let half_way = [prepared(1), ready(1), ready(2), Event::Asked(Wish::Reload), prepared(2), ready(3)];
+        for event in half_way {
+            supervisor.handle(at(1), event);
+        }
+        supervisor.handle(at(1), Event::Exited { worker: WorkerId(1), exit: Exit::Code(0) });
+        // Slot 0 is served by the new generation, of which slot 1 gets nobody. Now slot 0 should be the old generation's again.
+        let mut forks = 0;
+        let mut orders = supervisor.handle(at(2), not_made(4));
+        let spawned = |order: &Command| if let Command::Spawn { worker, .. } = order { Some(*worker) } else { None };
+        while let Some(worker) = orders.iter().find_map(spawned) {
+            forks += 1;
+            assert!(forks < 10, "forked without a pause");
+            orders = supervisor.handle(at(2), not_made(worker.0));
+        }
+        assert_eq!(forks, 2, "the first failure waits for nothing");
+        let due = supervisor.deadline().expect("a second attempt");
+        assert!(due > at(50), "{due:?}");
+        assert!(matches!(supervisor.decide(due)[..], [Command::Spawn { slot: Slot(0), .. }]));
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, geteuid, kill_process_group, pidfd_send_signal, waitid};
 use thiserror::Error;
 
 use super::spawn::{Output, Process, Program, spawn};
-use super::standing::Standing;
+use super::standing::{self, Standing};
 use super::zygote::{START, memory};
 use crate::config::Config;
 
@@ -25,11 +25,21 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Debug, Error)]
 pub enum InquiryError {
     /// The interpreter cannot be run.
-    #[error("the Python interpreter cannot be started: {0}")]
-    Spawn(String),
-    /// It ended with exit code 0 and no word, as for `--help`.
-    #[error("Gunicorn ended without an answer")]
-    Silent,
+    #[error("the Python interpreter {} cannot be started by user {user}: {reason}", interpreter.display())]
+    Spawn {
+        /// As it was named.
+        interpreter: PathBuf,
+        /// Who tried.
+        user: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// It ended and has said nothing: it is no Python, or was killed, or the settings end the process.
+    #[error("the Python interpreter {} ended before it had read Gunicorn's settings; is it a Python?", interpreter.display())]
+    Silent {
+        /// As it was named.
+        interpreter: PathBuf,
+    },
     /// The answer cannot be an answer.
     #[error("Gunicorn's answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
@@ -64,6 +74,7 @@ pub type Meaning = Box<dyn FnOnce(&str) -> Result<Arc<Config>, String>>;
 
 /// A question under way.
 pub struct Inquiry {
+    interpreter: PathBuf,
     process: Process,
     answer: OwnedFd,
     heard: Vec<u8>,
@@ -76,7 +87,12 @@ impl Inquiry {
     ///
     /// The interpreter cannot be run.
     pub fn start(question: &Question, env: Vec<(OsString, OsString)>, output: &Output) -> Result<Self, InquiryError> {
-        let failed = |error: Errno| InquiryError::Spawn(error.to_string());
+        let refused = |reason: String| InquiryError::Spawn {
+            interpreter: question.interpreter.clone(),
+            user: standing::name_of(geteuid().as_raw()),
+            reason,
+        };
+        let failed = |error: Errno| refused(error.to_string());
         let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
         let script = memory(SCRIPT).map_err(failed)?;
         let mut argv = vec![question.interpreter.to_string_lossy().into_owned(), "-c".to_owned(), START.to_owned()];
@@ -92,8 +108,8 @@ impl Inquiry {
             standing: Standing::ours(),
             listen_pid: false,
         };
-        let process = spawn(&program).map_err(|error| InquiryError::Spawn(error.to_string()))?;
-        Ok(Self { process, answer, heard: Vec::new() })
+        let process = spawn(&program).map_err(|error| refused(error.to_string()))?;
+        Ok(Self { interpreter: question.interpreter.clone(), process, answer, heard: Vec::new() })
     }
 
     /// Readable when there is more of the answer.
@@ -144,7 +160,7 @@ impl Inquiry {
     fn read(&mut self) -> Option<Result<String, InquiryError>> {
         let mut piece = [0_u8; 4096];
         match rustix::io::read(&self.answer, &mut piece) {
-            Ok(0) if self.heard.is_empty() => Some(Err(InquiryError::Silent)),
+            Ok(0) if self.heard.is_empty() => Some(Err(InquiryError::Silent { interpreter: self.interpreter.clone() })),
             Ok(0) => Some(Ok(String::from_utf8_lossy(&self.heard).into_owned())),
             Ok(_) if self.heard.len() > MAX_ANSWER => Some(Err(InquiryError::TooLong)),
             Ok(length) => {

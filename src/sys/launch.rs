@@ -92,6 +92,13 @@ impl Origin {
         self.person.as_ref().filter(|person| person.drops).map(|person| person.uid)
     }
 
+    /// What to say of an interpreter that cannot be run.
+    pub(super) fn refusal_of(&self, interpreter: &Path, error: &SpawnError) -> String {
+        let user =
+            standing::name_of(self.person.as_ref().map_or_else(|| rustix::process::geteuid().as_raw(), |person| person.uid));
+        format!("the Python interpreter {} cannot be started by user {user}: {error}", interpreter.display())
+    }
+
     /// Makes Gunicorn's log files where they were moved away: workers that are somebody else than us may not be able to.
     fn make_log_files(&self) {
         let person = self.person.as_ref().filter(|person| person.drops);

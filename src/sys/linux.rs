@@ -162,7 +162,7 @@ impl<'a> Linux<'a> {
                 App::Command(_) => None,
                 App::Python(app) => Some(
                     launch::zygote(&self.launch_of(&origin), app, generation, occasion)
-                        .map_err(|error| format!("the Python interpreter cannot be started: {error}"))?,
+                        .map_err(|error| origin.refusal_of(&app.interpreter, &error))?,
                 ),
             };
             Ok((Arc::new(origin), zygote))

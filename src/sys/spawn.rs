@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use super::log::{Log, Mouth, Speaker};
 use super::standing::Standing;
-use set_up::{STEPS, become_program};
+use set_up::{CHDIR, EXECVE, STEPS, become_program};
 
 /// Where passed descriptors begin in the new process (SD_LISTEN_FDS_START).
 pub(super) const FIRST_FD: RawFd = 3;
@@ -34,8 +34,12 @@ const PID_DIGITS: &str = "0000000000";
 pub(super) enum SpawnError {
     #[error("{program:?} is not an executable file in PATH")]
     NotFound { program: String },
+    #[error("{}: {source}", program.display())]
+    Unusable { program: PathBuf, source: io::Error },
     #[error("an argument or environment value holds a NUL byte")]
     Nul,
+    #[error("{step} {}: {source}", path.display())]
+    At { step: &'static str, path: PathBuf, source: io::Error },
     #[error("{step}: {source}")]
     Step { step: &'static str, source: io::Error },
 }
@@ -138,6 +142,7 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<Process, SpawnError> {
     let prepared = prepare(program)?;
     let step = |step| move |errno: rustix::io::Errno| SpawnError::Step { step, source: errno.into() };
     let (report, failed) = pipe_with(PipeFlags::CLOEXEC).map_err(step("pipe"))?;
+    let file = PathBuf::from(OsStr::from_bytes(prepared.path.as_bytes()));
     let pid = fork_and_exec(prepared, failed)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| {
         // Nobody could look after it. It is our unreaped child, so the pid is its own.
@@ -150,9 +155,14 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<Process, SpawnError> {
     match rustix::io::retry_on_intr(|| rustix::io::read(&report, &mut failure)) {
         Ok(5) => {
             rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())).ok();
-            let [step, errno @ ..] = failure;
-            let step = STEPS.get(usize::from(step)).copied().unwrap_or("exec");
-            Err(SpawnError::Step { step, source: io::Error::from_raw_os_error(i32::from_ne_bytes(errno)) })
+            let [number, errno @ ..] = failure;
+            let step = STEPS.get(usize::from(number)).copied().unwrap_or("exec");
+            let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+            Err(match number {
+                CHDIR => SpawnError::At { step, path: program.directory.to_owned(), source },
+                EXECVE => SpawnError::At { step, path: file, source },
+                _ => SpawnError::Step { step, source },
+            })
         }
         Ok(_) | Err(_) => Ok(Process { pid, pidfd }),
     }
@@ -161,8 +171,7 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<Process, SpawnError> {
 fn prepare(program: &Program<'_>) -> Result<Prepared, SpawnError> {
     let name = program.argv.first().map_or("", String::as_str);
     let path_variable = program.env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
-    let path =
-        look_up(name, path_variable, program.directory).ok_or_else(|| SpawnError::NotFound { program: name.to_owned() })?;
+    let path = look_up(name, path_variable, program.directory)?;
     let mut env = program.env.iter().map(|(key, value)| pair(key, value)).collect::<Result<Vec<_>, _>>()?;
     let pid_at = program.listen_pid.then_some((env.len(), "LISTEN_PID=".len()));
     if program.listen_pid {
@@ -195,13 +204,23 @@ fn pair(key: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
 }
 
 /// Finds the program as execvp(3) would, but with an error that can be told. A path with a slash starts at `directory`.
-fn look_up(name: &str, path: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
-    let runs = |file: &Path| fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+fn look_up(name: &str, path: Option<&OsStr>, directory: &Path) -> Result<PathBuf, SpawnError> {
     if name.contains('/') {
-        return Some(directory.join(name)).filter(|file| runs(file));
+        let program = directory.join(name);
+        return match check_executable(&program) {
+            Ok(()) => Ok(program),
+            Err(source) => Err(SpawnError::Unusable { program, source }),
+        };
     }
     let path = path.map_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"), OsStr::to_owned);
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| !name.is_empty() && runs(file))
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| check_executable(file).is_ok());
+    found.filter(|_| !name.is_empty()).ok_or_else(|| SpawnError::NotFound { program: name.to_owned() })
+}
+
+fn check_executable(file: &Path) -> io::Result<()> {
+    let about = fs::metadata(file)?;
+    let is_executable = about.is_file() && about.permissions().mode() & 0o111 != 0;
+    if is_executable { Ok(()) } else { Err(io::Error::other("not an executable file")) }
 }
 
 #[expect(unsafe_code, reason = "fork and what follows it until execve")]

@@ -42,6 +42,8 @@ pub(super) struct Standing {
     pub(super) cpus: Option<libc::cpu_set_t>,
     /// The limit of open files is the one we were started with, not one that was asked for.
     pub(super) keeps_open_files: bool,
+    /// It is one of us, who bind sockets: workers need no right to ports below 1024.
+    pub(super) binds: bool,
 }
 
 /// Names and values.
@@ -97,6 +99,11 @@ impl Person {
     }
 }
 
+/// A user's name, or the number of one who has none.
+pub(super) fn name_of(uid: libc::uid_t) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |entry| entry.name)
+}
+
 fn find_user(name: &str) -> Result<(Uid, Option<User>), StandingError> {
     let missing = || StandingError::NoUser(name.to_owned());
     match (User::from_name(name), name.parse::<u32>()) {
@@ -145,6 +152,7 @@ impl Standing {
             limits: std::iter::once(files).chain(set).collect(),
             cpus: None,
             keeps_open_files: configured.open_files.is_none(),
+            binds: false,
         }
     }
 
@@ -156,6 +164,7 @@ impl Standing {
             limits: vec![(libc::RLIMIT_NOFILE, limits::at_start())],
             cpus: None,
             keeps_open_files: true,
+            binds: true,
         }
     }
 

@@ -21,7 +21,6 @@ use super::listen::{Listener, Listeners};
 use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use super::systemd::Systemd;
-use crate::config::Confinement;
 
 /// Longest packet, bytes; a longer reason is cut.
 const MAX_PACKET: usize = 16 * 1024;
@@ -121,7 +120,7 @@ impl Successor {
             directory: &directory,
             fds: sockets.iter().map(|(_, fd)| *fd).collect(),
             streams: Streams::with_error(ear),
-            standing: Standing::new(&Confinement::default(), None),
+            standing: Standing::ours(),
             listen_pid: true,
         })?;
         Ok(Self { process, channel, failed: None, silent: false })

@@ -4,13 +4,19 @@
 
 mod boot;
 mod catalogue;
+mod clock;
 mod death;
+mod doors;
 mod injected;
 mod leaks;
+mod live;
 mod load;
 mod network;
 mod probe;
 mod reloads;
 mod soak;
+mod standing;
 mod subject;
 mod supervisor;
+mod threads;
+mod upgrades;

@@ -1,5 +1,8 @@
 //! `tuningfork gunicorn` and `tuningfork check`: a Gunicorn command line, with the settings that Gunicorn itself makes of it.
 
+mod habits;
+mod places;
+
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -114,11 +117,44 @@ fn what_cannot_be_honoured_or_understood_does_not_start() {
         (&["-c", "bad.py", "web"], "many"),
         (&["-k", "no_such_class", "web"], "no_such_class"),
         (&["-w", "5000", "web"], "5000"),
-        (&[], "GUNICORN ARGUMENTS"),
+        (&["-b", "bad:addr:x", "web"], "bind = bad:addr:x: 'addr' is not a valid port number."),
+        (&["--certfile", "none.pem", "web"], "certfile = 'none.pem' cannot be read by user"),
+        (&["--env", "NOVALUE", "web"], "environment setting 'NOVALUE' invalid"),
+        (&[], "No application module specified"),
     ] {
         let (said, code) = tuningfork(folder.path(), &[&["gunicorn", "--interpreter", &python], arguments].concat());
-        assert_eq!(code, if arguments.is_empty() { 2 } else { 78 }, "{arguments:?}: {said}");
+        assert_eq!(code, 78, "{arguments:?}: {said}");
         assert!(said.contains(told), "{arguments:?}: {said}");
+        assert!(!said.contains("Traceback") || told == "many", "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_gunicorn_prints_is_not_mixed_with_what_is_asked_for() {
+    let settings = "print('{\"loglevel\": \"info\"}')\nworkers = 3\n";
+    let folder = folder_with(&[("gunicorn.conf.py", settings), ("web.py", WORKS)]);
+    let python = interpreter();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+    command.args(["gunicorn", "--interpreter", &python, "--print-config", "web"]).current_dir(folder.path());
+    let output = command.output().expect("run tuningfork");
+    let (printed, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("workers = 3") && !printed.contains("loglevel"), "{printed}");
+    assert!(told.contains("loglevel"), "{told}");
+    let (said, code) = tuningfork(folder.path(), &["gunicorn", "--interpreter", &python, "--version"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("gunicorn (version"), "{said}");
+    let (said, code) = tuningfork(folder.path(), &["gunicorn", "--interpreter", "/bin/true", "web"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("/bin/true ended before it had read Gunicorn's settings"), "{said}");
+}
+
+#[test]
+fn a_configuration_of_gunicorn_is_not_read_as_ours() {
+    let folder = folder_with(&[("gunicorn.conf.py", "workers = 3\n")]);
+    for command in ["check", "run"] {
+        let (said, code) = tuningfork(folder.path(), &[command, "-c", "gunicorn.conf.py"]);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains("tuningfork gunicorn -c gunicorn.conf.py APP"), "{said}");
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
@@ -60,6 +61,12 @@ fn run_ctl_reload_that_fails_tells_why_and_harms_nobody_f11() {
     assert_eq!(running.get("/ok").status, 200);
     let shown = done(&running, "status");
     assert!(shown.contains("last reload: generation 2, FAILED"), "{shown}");
+    let failed = ctl(&running, "reload --wait --json");
+    let told: Value = serde_json::from_slice(&failed.stdout).expect("one JSON object");
+    assert_eq!((&told["generation"], &told["code"]), (&Value::from(3), &Value::from(1)), "{told}");
+    assert!(told["error"].as_str().is_some_and(|error| error.starts_with("the reload failed")), "{told}");
+    assert!(told["failure"].is_string() && told["took_seconds"].is_f64(), "{told}");
+    assert!(!failed.stderr.is_empty());
 
     // The configuration is broken too: the service is found all the same.
     running.reconfigure("workers = \"many\"\n");
@@ -155,7 +162,7 @@ fn run_ctl_socket_that_cannot_be_made_does_not_fail_the_start_f55() {
     let _turn = Turn::beside_others();
     let config = Service::of_demo_workers(1, 5);
     let directory = config.directory().to_owned();
-    std::os::unix::fs::symlink("/dev/null", directory.join("taken.sock")).expect("make a link");
+    symlink("/dev/null", directory.join("taken.sock")).expect("make a link");
     let mut running = config.extend("[control]\nsocket = \"@DIR@/taken.sock\"\n").ready();
     running.await_log("no control socket");
     assert_eq!(running.get("/ok").status, 200);
@@ -183,4 +190,108 @@ fn run_ctl_does_not_believe_a_stranger() {
     stranger.wait().expect("wait for Python");
     assert_eq!(asked.status.code(), Some(69), "{}", said(&asked));
     assert!(said(&asked).contains("user 65534 listens there"), "{}", said(&asked));
+}
+
+/// `tuningfork ctl` in a folder, with an environment in which nobody's service is found.
+fn ctl_in(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+    command.env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", folder).current_dir(folder);
+    command.arg("ctl").args(arguments.split_whitespace()).stdin(Stdio::null()).output().expect("run ctl")
+}
+
+#[test]
+fn run_ctl_tells_programs_too_that_it_failed() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    std::fs::write(folder.path().join("tuningfork.toml"), "").expect("write a configuration");
+    for action in [
+        "status",
+        "status --ready",
+        "reload --wait",
+        "scale 2",
+        "upgrade",
+        "reopen-logs",
+        "logs",
+        "logs --follow",
+        "worker kill 1",
+        "stop",
+    ] {
+        let failed = ctl_in(folder.path(), &format!("--json {action}"));
+        assert_eq!(failed.status.code(), Some(69), "{action}: {}", said(&failed));
+        let told: Value = serde_json::from_slice(&failed.stdout).unwrap_or_else(|error| panic!("{action}: {error}"));
+        assert_eq!(told["code"], 69, "{action}: {told}");
+        assert!(told["error"].as_str().is_some_and(|error| error.contains("no running service of")), "{action}: {told}");
+        assert!(String::from_utf8_lossy(&failed.stderr).contains("no running service of"), "{action}");
+    }
+    let missing = ctl_in(folder.path(), "-c nothere.toml status");
+    assert_eq!(missing.status.code(), Some(66), "{}", said(&missing));
+    assert!(said(&missing).contains("nothere.toml: No such file"), "{}", said(&missing));
+    let unlimited = ctl_in(folder.path(), "reload --wait --timeout 1");
+    assert_eq!(unlimited.status.code(), Some(69), "a bare number is seconds: {}", said(&unlimited));
+}
+
+#[test]
+fn run_ctl_names_the_sockets_that_it_cannot_find_by_itself() {
+    let service = Service::of_demo_workers(1, 10);
+    let place = service.directory().join("runtime");
+    let service = service.env("RUNTIME_DIRECTORY", &place.display().to_string());
+    std::fs::create_dir(&place).expect("make a folder");
+    let folder = tempfile::tempdir().expect("make a folder");
+    std::fs::write(folder.path().join("tuningfork.toml"), "").expect("write a configuration");
+    let mut running = service.ready();
+    let lost = ctl_in(folder.path(), "status");
+    assert_eq!(lost.status.code(), Some(69), "{}", said(&lost));
+    let option = format!("--socket {}", place.join("control.sock").display());
+    assert!(said(&lost).contains(&option), "{}", said(&lost));
+    let found = ctl_in(folder.path(), &format!("{option} status"));
+    assert_eq!(found.status.code(), Some(0), "{}", said(&found));
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn run_ctl_tells_what_of_a_reload_waits_for_a_restart() {
+    let mut running = Service::of_demo_workers(1, 10).ready();
+    let before = running.config();
+    let changed = before.replace("web.sock", "other.sock") + "[control]\nsocket = \"@DIR@/control.sock\"\n";
+    running.reconfigure(&changed);
+    let waits = "only at the next restart or `tuningfork ctl upgrade`: [listen], [control]";
+    let told = done(&running, "reload --wait");
+    assert!(told.contains("generation 2 serves") && told.contains(waits), "{told}");
+    assert!(done(&running, "status").contains(waits));
+    assert_eq!(status(&running)["awaits_restart"], serde_json::json!(["[listen]", "[control]"]));
+    running.reconfigure(&before);
+    let told: Value = serde_json::from_str(&done(&running, "reload --wait --json")).expect("JSON");
+    assert_eq!((&told["generation"], &told["awaits_restart"]), (&Value::from(3), &serde_json::json!([])));
+    assert!(!done(&running, "status").contains("takes effect"));
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn run_ctl_finds_a_service_whose_configuration_was_replaced_by_turning_a_link() {
+    let config = Service::of_demo_workers(1, 10);
+    let directory = config.directory().to_owned();
+    let text = format!(
+        "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"{}\", \"demo-worker\", \"--connections\", \"5\"]\n[listen]\naddress = \"@LISTEN@\"\n",
+        env!("CARGO_BIN_EXE_tuningfork")
+    );
+    for release in ["one", "two"] {
+        std::fs::create_dir(directory.join(release)).expect("make a folder");
+    }
+    let config = config.filled_file("one/web.toml", &text).filled_file("two/web.toml", &text);
+    let current = directory.join("current");
+    symlink(directory.join("one"), &current).expect("make a link");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+    command.arg("run").arg("-c").arg(current.join("web.toml"));
+    let mut running = config.launch(command);
+    running.await_log("service ready");
+    for file in ["one/web.toml", "current/web.toml"] {
+        let found = ctl_in(&directory, &format!("-c {file} status --ready"));
+        assert_eq!(found.status.code(), Some(0), "{file}: {}", said(&found));
+    }
+    std::fs::remove_file(&current).expect("remove the link");
+    symlink(directory.join("two"), &current).expect("make a link");
+    let found = ctl_in(&directory, "-c current/web.toml reload --wait");
+    assert_eq!(found.status.code(), Some(0), "{}", said(&found));
+    assert_eq!(running.stop(), End::Code(0));
+    let left: Vec<_> = std::fs::read_dir(directory.join("tuningfork")).expect("list the folder").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -17,6 +17,7 @@ use crate::support::http::Client;
 use crate::support::parts;
 use crate::support::process::{End, send};
 use crate::support::service::{Running, Service};
+use crate::support::size;
 
 /// Long enough for a busy machine, short enough to tell a worker that is blocked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -204,6 +205,7 @@ fn f41_no_worker_can_forge_a_record() {
     assert_eq!(text.matches("service ready").count(), 4 + 1, "four quoted ones and ours");
 }
 
+#[expect(clippy::print_stdout, reason = "shown where tests are run with --nocapture")]
 #[test]
 fn f42_every_line_keeps_the_name_of_who_wrote_it() {
     let script = "while :; do i=0; while [ $i -lt 200 ]; do echo \"mine $$ $i\"; i=$((i+1)); done; sleep 0.02; done";
@@ -211,7 +213,7 @@ fn f42_every_line_keeps_the_name_of_who_wrote_it() {
     let file = service.directory().join("a.log");
     let mut running = service.start();
     running.await_notice("READY=1");
-    for _ in 0..10 {
+    for _ in 0..size(10, 170) {
         let before = running.children();
         for pid in &before {
             send(*pid, Signal::KILL);
@@ -231,7 +233,8 @@ fn f42_every_line_keeps_the_name_of_who_wrote_it() {
         names.entry(pid).or_default().insert(name);
         lines += 1;
     }
-    assert!(lines > 5_000 && writers.len() >= 60, "{lines} lines of {} workers", writers.len());
+    println!("F42: {lines} lines of {} workers", writers.len());
+    assert!(lines > size(5_000, 1_000_000) && writers.len() >= size(60, 1_000), "{lines} lines of {} workers", writers.len());
     assert!(writers.values().chain(names.values()).all(|others| others.len() == 1), "{writers:?}");
 }
 

@@ -1,5 +1,6 @@
 //! The units under a real systemd, as root: start, reload, death, hang, restart, stop, upgrade, each without a lost request.
 
+use std::io::Write;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -109,6 +110,32 @@ fn systemd_starts_reloads_restarts_and_stops_it() {
     assert_eq!(answer.join().expect("the client"), 200);
     assert_eq!((boxed.property("Result").as_str(), boxed.property("NRestarts").as_str()), ("success", "0"));
     assert_eq!(boxed.sh("pgrep tuningfork").status.code(), Some(1), "somebody is left");
+}
+
+#[test]
+fn a_service_manager_that_reloads_by_itself_waits_for_the_end() {
+    // Nothing but the signal and what is said about it.
+    let Some(boxed) = booted("[Service]\nType=notify-reload\nExecReload=\n") else { return };
+    boxed.must(START);
+    if boxed.property("Type") != "notify-reload" {
+        let version = boxed.must("systemctl --version | head -1");
+        let _ = writeln!(std::io::stderr(), "LEFT OUT: notify-reload needs systemd 253, this is {}", version.trim());
+        return;
+    }
+    let (main, old, traffic) = (boxed.main_pid(), workers(&boxed), load(&boxed));
+    boxed.must("systemctl reload tuningfork@shop");
+    let new = workers(&boxed);
+    assert!(old.lines().all(|pid| !new.contains(pid)), "{old} {new}");
+    // What fails is over as well: the manager hears of the end, and of the reason in the status.
+    boxed.must("cp /etc/tuningfork/shop.toml /tmp/good; echo 'workers = 0' >/etc/tuningfork/shop.toml");
+    boxed.must("systemctl reload tuningfork@shop");
+    boxed.await_property("StatusText", |text| text.contains("the last reload failed"));
+    assert_eq!((boxed.property("ActiveState").as_str(), boxed.main_pid()), ("active", main));
+    assert_eq!(workers(&boxed), new);
+    boxed.must("cp /tmp/good /etc/tuningfork/shop.toml; systemctl reload tuningfork@shop");
+    assert_all_ok(&boxed, &traffic.finish());
+    boxed.must("systemctl stop tuningfork@shop");
+    assert_eq!(boxed.property("Result"), "success");
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn a_program_that_is_no_good_changes_nothing() {
     running.await_log("new program stderr: no libfork.so");
     fs::remove_file(running.directory().join("tuningfork")).expect("remove the program");
     running.signal(Signal::USR2);
-    running.await_log("is not an executable file");
+    running.await_log("tuningfork: No such file or directory");
     let tally = load.finish();
     assert!(all_ok(&tally), "{tally:?}");
     assert_eq!(running.stop(), End::Code(0));

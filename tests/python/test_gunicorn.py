@@ -154,7 +154,8 @@ class Settings(ZygoteTest):
     def test_wrong_settings_are_refused_in_gunicorns_words(self):
         self.configure("1 / 0\n", "bad.py")
         for arguments, words in ((["--no-such-option"], "--no-such-option"), (["-c", "bad.py"], "ZeroDivisionError"),
-                                 (["-c", "missing.py"], "missing.py"), (["--log-config", "none.ini"], "none.ini")):
+                                 (["-c", "missing.py"], "missing.py"), (["--log-config", "none.ini"], "none.ini"),
+                                 (["--certfile", "none.pem"], "certfile = 'none.pem' cannot be read by user")):
             stage, message, _ = self.refused(gunicorn=arguments)
             self.assertEqual(stage, "settings")
             self.assertIn(words, message)

@@ -16,6 +16,7 @@ pub(super) fn status(status: &Status, paper: Paper) -> String {
     if let Some(reload) = status.reloads.last() {
         text.push_str(&reload_line(reload));
     }
+    text.push_str(&awaits_restart(&status.awaits_restart));
     text.push_str(&log_line(&status.log));
     text.push('\n');
     let mut table = plain_table(paper);
@@ -64,6 +65,14 @@ fn reload_line(reload: &Reload) -> String {
             format!("last reload: generation {generation}, FAILED {ago} ago, the old workers keep serving:\n    {reason}\n")
         }
     }
+}
+
+/// What of the configuration does not hold yet; nothing where all of it does.
+pub(super) fn awaits_restart(parts: &[String]) -> String {
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!("changed, but takes effect only at the next restart or `tuningfork ctl upgrade`: {}\n", parts.join(", "))
 }
 
 /// Nothing while all is well.

@@ -12,7 +12,7 @@ use crate::commands::replay_output::{Objective, Priority};
 use crate::load;
 use crate::recording::{Header, Meta};
 use crate::replay::{Copies, Methods, PlanError, Profile, Rewrite, Speed, Think};
-use crate::units::Rate;
+use crate::units::{self, Rate};
 
 const LOAD: &str = "Load (default: as recorded)";
 
@@ -67,7 +67,7 @@ pub struct Options {
     #[arg(long = "loop", help_heading = LOAD, conflicts_with = "profile")]
     pub(super) endless: bool,
     /// How long to send before anything counts
-    #[arg(long, value_name = "TIME", help_heading = LOAD, value_parser = humantime::parse_duration, default_value = "0s")]
+    #[arg(long, value_name = "TIME", help_heading = LOAD, value_parser = units::span, default_value = "0s")]
     pub(super) warm_up: Duration,
     /// Send with ordinary priority: real-time priority, where it is allowed, sends on time also while the target keeps every core busy
     #[arg(long, help_heading = LOAD)]
@@ -209,7 +209,7 @@ impl Options {
     /// What to know of bodies, if requests that should have one may be sent without.
     pub(super) fn bodies_not_recorded(&self, meta: &Meta) -> Option<String> {
         let recorded = meta.fidelity.as_ref().and_then(|fidelity| fidelity.bodies.as_deref()).unwrap_or("unknown");
-        (!self.allow.is_empty() && recorded != "all").then(|| {
+        (!self.allow.is_empty() && !["all", "scrubbed"].contains(&recorded)).then(|| {
             format!("Bodies in the recording: {recorded}. Requests whose body was not recorded are sent with an empty one")
         })
     }
@@ -241,7 +241,7 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = units::span(text).map_err(|error| error.to_string())?;
     if time.is_zero() { Err("a time above zero, as in 30s".to_owned()) } else { Ok(time) }
 }
 
@@ -250,7 +250,7 @@ fn think(text: &str) -> Result<Think, String> {
         "none" => Ok(Think::None),
         "recorded" => Ok(Think::Recorded),
         time => {
-            let time = humantime::parse_duration(time);
+            let time = units::span(time);
             time.map(Think::Fixed).map_err(|_| "none, recorded or a time, as in 500ms".to_owned())
         }
     }

@@ -26,6 +26,9 @@ pub(super) struct Roster {
     generation: Generation,
     target: u16,
     connections: Connections,
+    /// What sockets and files were made by.
+    first: Arc<Config>,
+    awaits_restart: Vec<&'static str>,
     workers: Vec<(WorkerView, Option<u32>)>,
     waiting: Vec<Slot>,
     chronicle: Arc<Chronicle>,
@@ -33,7 +36,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Nobody yet.
-    pub(super) fn empty(now: Moment, config: &Config) -> Self {
+    pub(super) fn empty(now: Moment, config: &Arc<Config>) -> Self {
         Self {
             began: now,
             turned: now,
@@ -42,6 +45,8 @@ impl Roster {
             generation: Generation::FIRST,
             target: config.workers.get(),
             connections: config.connections,
+            first: Arc::clone(config),
+            awaits_restart: Vec::new(),
             workers: Vec::new(),
             waiting: Vec::new(),
             chronicle: Arc::default(),
@@ -51,7 +56,7 @@ impl Roster {
     /// What follows it.
     pub(super) fn next(&self, now: Moment, host: &Linux<'_>, supervisor: &Supervisor, chronicle: Arc<Chronicle>) -> Self {
         let newest = supervisor.workers().map(|view| view.generation).max();
-        let connections = newest.and_then(|generation| host.config(generation)).map(|config| config.connections);
+        let config = newest.and_then(|generation| host.config(generation));
         Self {
             began: self.began,
             turned: now,
@@ -59,7 +64,9 @@ impl Roster {
             phase: supervisor.phase(),
             generation: supervisor.generation(),
             target: supervisor.target(),
-            connections: connections.unwrap_or(self.connections),
+            connections: config.map_or(self.connections, |config| config.connections),
+            first: Arc::clone(&self.first),
+            awaits_restart: config.map_or_else(|| self.awaits_restart.clone(), |config| self.first.fixed_until_restart(config)),
             workers: supervisor.workers().map(|view| (view, host.pid(view.worker))).collect(),
             waiting: supervisor.waiting().collect(),
             chronicle,
@@ -98,6 +105,7 @@ impl Roster {
             changes: self.changes,
             uptime_seconds: now.since(self.began).as_secs_f64(),
             reloads: self.chronicle.reloads(now),
+            awaits_restart: self.awaits_restart.iter().map(|part| (*part).to_owned()).collect(),
             log: control::LogStatus::default(),
             failed_upgrades: self.chronicle.failed_upgrades,
             last_upgrade_failure: self.chronicle.last_upgrade_failure.as_deref().map(str::to_owned),

@@ -1,9 +1,8 @@
 //! The listening sockets of the service and of its two desks: passed to us, or bound. Either all are there, or the start fails.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::commands::socket;
+use crate::commands::{Source, socket};
 use crate::config::Config;
 use crate::control::Server;
 use crate::sys::inherit::{self, Inherited};
@@ -23,10 +22,10 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Takes what was passed, and binds the rest.
-    pub(super) fn open(path: &Path, config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
+    pub(super) fn open(source: &Source, config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
         let http = Arc::new(inherited.listeners(&config.listen)?);
         let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
-        let control = control(path, config, &mut inherited);
+        let control = control(source, config, &http, &mut inherited);
         Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
     }
 
@@ -40,12 +39,14 @@ impl Sockets {
 }
 
 /// A service that cannot be told anything at its socket can still serve, and be told by signals.
-fn control(path: &Path, config: &Config, inherited: &mut Inherited) -> Option<Listeners> {
+fn control(source: &Source, config: &Config, http: &Listeners, inherited: &mut Inherited) -> Option<Listeners> {
+    const OTHER: &str = "name another path under [control], or to `tuningfork gunicorn` with --control";
     let configured = config.control.as_ref().map(|control| control.socket.clone());
-    let Some(place) = configured.or_else(|| socket::default_place(path)) else {
-        tracing::warn!("no control socket: there is no folder for one; name its path under [control]");
+    let address = http.all().first().map(|listener| listener.address().to_string()).unwrap_or_default();
+    let Some(place) = configured.or_else(|| socket::default_place(source, &address)) else {
+        tracing::warn!("no control socket: there is no folder for one; {OTHER}");
         return None;
     };
     let opened = inherited.one(inherit::CONTROL, &Server::listen(&place));
-    opened.inspect_err(|error| tracing::error!("no control socket, `tuningfork ctl` will not work: {error}")).ok()
+    opened.inspect_err(|error| tracing::error!("no control socket, `tuningfork ctl` will not work: {error}; {OTHER}")).ok()
 }

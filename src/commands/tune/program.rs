@@ -8,7 +8,7 @@ use clap::Args;
 use super::TuneError;
 use crate::study::{Dimensions, Pace, Slo, Space};
 use crate::tune::external::{Form, Program};
-use crate::units::Connections;
+use crate::units::{self, Connections};
 
 const TRIALS: &str = "Trials by another program";
 
@@ -34,7 +34,7 @@ pub(super) struct Options {
     #[arg(long, help_heading = TRIALS, requires = "target_host")]
     target_anyway: bool,
     /// How long a trial of such a program may take [default: 30s, and 4 times what it is asked to take]
-    #[arg(long, value_name = "TIME", help_heading = TRIALS, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", help_heading = TRIALS, value_parser = units::span)]
     trial_timeout: Option<Duration>,
     /// How many cores the application has where such a program runs it [default: as many as here]
     #[arg(long, value_name = "N", help_heading = TRIALS, value_parser = cores)]

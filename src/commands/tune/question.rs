@@ -7,6 +7,7 @@ use super::subject::Subject;
 use super::{CommandError, Options, TuneError};
 use crate::commands::figures::counted;
 use crate::commands::say::say;
+use crate::commands::tune_output::configuration;
 use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
 use crate::tune::{About, Header};
@@ -67,14 +68,12 @@ impl Question {
 
     /// Says what is about to happen.
     pub(super) fn introduce(&self, facts: &Facts, places: &Places) {
-        let baseline = self.space.baseline();
         say(&format!("Tuning {} on {}", self.subject.name(), self.host(facts)));
         say(&format!(
-            "{}, {}, baseline {} workers × {} connections{}",
+            "{}, {}, baseline {}{}",
             self.subject.traffic(),
             self.slo,
-            baseline.workers,
-            baseline.connections,
+            configuration(self.space.baseline()),
             if self.space.folk().is_some() { " as configured" } else { "" }
         ));
         if let Some(few) = self.subject.few_requests() {

@@ -65,6 +65,8 @@ pub(super) struct World {
     dead: BTreeSet<WorkerId>,
     loaded: BTreeSet<Generation>,
     pub(super) successor: Option<NewSupervisor>,
+    /// Until then no process can be made.
+    no_forks_until: Moment,
 }
 
 /// A simulated supervisor that is to take the place of the one that is tried out.
@@ -91,6 +93,7 @@ impl World {
             dead: BTreeSet::new(),
             loaded: BTreeSet::new(),
             successor: None,
+            no_forks_until: Moment::default(),
         }
     }
 
@@ -139,6 +142,12 @@ impl World {
     fn spawn(&mut self, worker: WorkerId, generation: Generation) {
         assert!(!self.dead.contains(&worker) && !self.processes.contains_key(&worker), "{worker} is used twice");
         let wait = self.chance.millis(800);
+        if self.fault(1) {
+            self.no_forks_until = self.now.after(self.chance.millis(20_000));
+        }
+        if self.now < self.no_forks_until && !self.kind {
+            return self.plan(Duration::ZERO, Event::SpawnFailed { worker, reason: "EAGAIN".into() });
+        }
         if self.fault(5) {
             return self.plan(wait, Event::SpawnFailed { worker, reason: "EAGAIN".into() });
         }

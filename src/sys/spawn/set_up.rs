@@ -21,9 +21,9 @@ pub(super) const STEPS: [&str; 10] = [
     "setting no_new_privs",
 ];
 const PARENT: u8 = 1;
-const CHDIR: u8 = 2;
+pub(super) const CHDIR: u8 = 2;
 const DESCRIPTORS: u8 = 3;
-const EXECVE: u8 = 4;
+pub(super) const EXECVE: u8 = 4;
 const LIMIT: u8 = 5;
 const PERSON: u8 = 6;
 const CAPABILITIES: u8 = 7;
@@ -34,6 +34,9 @@ const NO_NEW_PRIVS: u8 = 9;
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// Beyond the last capability of any kernel so far; the kernel answers EINVAL from its own last one on.
 const CAPABILITIES_MAX: libc::c_int = 64;
+
+/// The right to ports below 1024 (capabilities(7)).
+const CAP_NET_BIND_SERVICE: libc::c_ulong = 10;
 
 /// The header of capget(2) and capset(2).
 #[repr(C)]
@@ -142,6 +145,10 @@ unsafe fn take_standing(standing: &Standing) -> u8 {
         if let Some(cpus) = &standing.cpus {
             // Cores that went away since they were counted are no reason not to serve.
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const *cpus);
+        }
+        if !standing.binds {
+            // Who has it from systemd (AmbientCapabilities=) would hand it on at execve. Kernels without ambient capabilities refuse.
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_LOWER, CAP_NET_BIND_SERVICE, 0, 0);
         }
         standing.person.as_ref().map_or(0, |person| become_person(person))
     }

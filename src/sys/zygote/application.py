@@ -43,15 +43,45 @@ def shortened(text):
     return "\n".join(lines)
 
 
-def describe(error):
-    """The end of the traceback, from the user's own first frame on."""
+def first_frame(error):
+    """The user's own."""
     not_theirs = (__name__, "importlib", "gunicorn")
-    frame = error.__traceback__
+    frame = error.__traceback__ if error else None
     while frame and frame.tb_frame.f_globals.get("__name__", "").split(".")[0] in not_theirs:
         frame = frame.tb_next
+    return frame
+
+
+def describe(error):
+    """The end of the traceback, from the user's own first frame on."""
+    frame = first_frame(error)
     if frame is None and type(error).__name__ in ("AppImportError", "ConfigError"):
         return str(error)
+    if frame is None and first_frame(error.__cause__ or error.__context__) is None:
+        return shortened("".join(traceback.format_exception_only(type(error), error)))
     return shortened("".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)))
+
+
+def open_certificates(cfg, forgiven=()):
+    """Gunicorn's words for one that is not there come late, and those for one that may not be read from each worker."""
+    for name in ("certfile", "keyfile"):
+        path = getattr(cfg, name)
+        if not path:
+            continue
+        try:
+            open(path, "rb").close()
+        except forgiven:
+            pass
+        except OSError as error:
+            raise Unusable("settings", "%s = %r cannot be read by user %s: %s" % (name, path, own_name(), error.strerror)) from None
+
+
+def own_name():
+    import pwd
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def dotted(something):

@@ -6,6 +6,7 @@ for --check-config, as Gunicorn does.
 
 import inspect
 import json
+import re
 
 ANSWER = 3
 
@@ -31,12 +32,30 @@ def address(bound):
     return "unix:" + (bound if bound.startswith("\0") else os.path.abspath(bound))
 
 
+def addresses(cfg):
+    """Gunicorn reads them only when it binds, and its words name no setting."""
+    try:
+        return [address(each) for each in cfg.address]
+    except Exception as error:
+        raise Unusable("settings", "bind = %s: %s" % (", ".join(cfg.settings["bind"].get()), error)) from None
+
+
+def why_no_class(name, words):
+    """Gunicorn's message holds a whole traceback; its last line is enough where no file of the user's is in it."""
+    files = re.findall('File "(.*?)"', words)
+    if files and all("/gunicorn/" in file or "importlib" in file for file in files):
+        words = words.strip(" ]\n").split("\n")[-1]
+    return shortened("worker_class %r: %s" % (name, words))
+
+
 def worker_class(cfg):
     """Its name, and the family of Gunicorn's own classes it belongs to, if any."""
     try:
         found = cfg.worker_class
-    except Exception as error:  # Gunicorn's message holds a whole traceback
-        raise Unusable("settings", shortened(str(error))) from None
+    except Exception as error:
+        raise Unusable("settings", why_no_class(cfg.settings["worker_class"].get(), str(error))) from None
+    if not inspect.isclass(found):
+        raise Unusable("settings", "worker_class %r: there is no such class" % cfg.settings["worker_class"].get())
     return {"name": dotted(found), "family": family_of(found), "is_known": dotted(found) in FAMILIES}
 
 
@@ -58,7 +77,8 @@ def setting(known, changed):
     value = plain(known.get())
     if known.name == "raw_env":
         value = [each.partition("=")[0] for each in value]
-    return {"name": known.name, "value": value, "default": known.name not in changed}
+    is_default = known.name not in changed or known.name == "default_proc_name"  # which Gunicorn itself sets
+    return {"name": known.name, "value": value, "default": is_default}
 
 
 def make_log_files(cfg):
@@ -74,9 +94,28 @@ def make_log_files(cfg):
     return sorted({handler.baseFilename for handler in handlers if hasattr(handler, "baseFilename")})
 
 
+class Printed(Exception):
+    """Gunicorn has printed what was asked for, its help or its version."""
+
+
+def quietly_configured(settings):
+    """What a gunicorn.conf.py prints is no part of a configuration that is printed."""
+    printed = io.StringIO()
+    stream = sys.stderr
+    try:
+        with contextlib.redirect_stdout(printed):
+            return configured(settings)
+    except SystemExit:
+        stream = sys.stdout
+        raise Printed from None
+    finally:
+        stream.write(printed.getvalue())
+
+
 def resolved(purpose, app, arguments):
-    application = configured({"gunicorn": arguments, "app": app})
+    application = quietly_configured({"gunicorn": arguments, "app": app})
     cfg = application.cfg
+    open_certificates(cfg, PermissionError)  # the workers' user may be one who can
     log_files = make_log_files(cfg) if purpose == "serve" else []
     if cfg.check_config:
         try:
@@ -90,7 +129,7 @@ def resolved(purpose, app, arguments):
         "gunicorn": find_gunicorn().__version__,
         "app": application.app_uri,
         "worker_class": worker_class(cfg),
-        "addresses": [address(each) for each in cfg.address],
+        "addresses": addresses(cfg),
         "user": user,
         "group": group,
         "log_files": log_files,
@@ -105,8 +144,12 @@ def main():
         del sys.path[0]  # where a script would lie
     try:
         answer = {"resolved": resolved(sys.argv[1], sys.argv[2], sys.argv[3:])}
+    except Printed:
+        answer = {"printed": {}}
     except Unusable as error:
         answer = {"failed": {"stage": error.stage, "message": error.message}}
+    except Exception as error:
+        answer = {"failed": {"stage": "settings", "message": describe(error)}}
     with os.fdopen(ANSWER, "w") as file:
         json.dump(answer, file)
     sys.stdout.flush()

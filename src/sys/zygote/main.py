@@ -168,7 +168,10 @@ def open_listeners(cfg, log, settings):
         host = "[%s]" if isinstance(name, tuple) and ":" in name[0] else "%s"
         bound.append("unix:%s" % name if isinstance(name, str) else (host + ":%d") % name[:2])
     cfg.set("bind", bound)
-    listeners = sock.create_sockets(cfg, log, settings["sockets"])
+    try:
+        listeners = sock.create_sockets(cfg, log, settings["sockets"])
+    except Exception as error:
+        raise Unusable("settings", "Gunicorn refuses the listening sockets: " + describe(error)) from None
     for listener in listeners:
         listener.sock.set_inheritable(False)
     return listeners
@@ -186,6 +189,8 @@ def call_hooks(server, settings):
             server.LISTENERS = open_listeners(server.cfg, server.log, settings)
             if settings["occasion"] == "reload":
                 server.cfg.on_reload(server)
+    except Unusable:
+        raise
     except Exception as error:
         raise Unusable("hooks", "a server hook failed:\n" + describe(error)) from None
 
@@ -220,6 +225,7 @@ class Zygote:
         cfg = application.cfg
         self.changed = changed_settings(cfg) if settings["gunicorn"] is not None else []
         adjust(cfg, settings)
+        open_certificates(cfg)
         application.logger = open_log(cfg)
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
         self.threads = import_application(settings, application)

@@ -7,11 +7,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::load::{Load, Mode};
-use super::probe::{now, pause, since, verdict};
+use super::probe::{cpu, now, pause, since, verdict};
 use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::http::Client;
 use crate::support::process::{End, send};
+use crate::support::size;
 
 fn crash_loop_of_one_slot(fault: &str, kind: Kind) {
     let live = Subject::of(kind).file("ledger", "").file("boots", "").ready();
@@ -41,6 +42,49 @@ fn f07_crash_loop_of_one_slot() {
 #[test]
 fn f07z_crash_loop_of_one_slot() {
     crash_loop_of_one_slot("F07z", Kind::Python);
+}
+
+/// No worker serves any more, and none comes up.
+fn crash_loop_of_all_slots(fault: &str, kind: Kind) {
+    const SLOTS: u16 = 32;
+    let span = size(Duration::from_secs(20), Duration::from_mins(1));
+    let mut live = Subject::of(kind).workers(SLOTS).file("boots", "").ready();
+    live.put("crash_on_boot", "");
+    let (before, used, begun) = (live.boots(), cpu(live.pid()), now());
+    live.serving().into_iter().for_each(|pid| send(pid, Signal::KILL));
+    // Each slot has one attempt at once, for all that it knows it is the only one that fails.
+    pause(Duration::from_secs(2));
+    let at_once = live.boots() - before;
+    pause(span.saturating_sub(since(begun)));
+    let forks = live.boots() - before - at_once;
+    let share = cpu(live.pid()).saturating_sub(used).as_secs_f64() / span.as_secs_f64();
+    let alive = live.is_alive();
+    live.take("crash_on_boot");
+    let healed =
+        live.reload(PATIENCE).is_ok() && live.see_ready_workers(PATIENCE, |now| now.len() == usize::from(SLOTS)).is_some();
+    let found = format!(
+        "{SLOTS} slots: {at_once} forks within 2 s, {forks} more until {} s, {:.1} % of a core; the supervisor {}, {} by a reload",
+        span.as_secs(),
+        share * 100.0,
+        if alive { "lives" } else { "has ended" },
+        if healed { "healed" } else { "not healed" }
+    );
+    let good = at_once <= usize::from(SLOTS) + 10 && forks <= 20 && share < 0.05 && alive && healed;
+    if !good {
+        live.clear();
+    }
+    verdict(fault, good, &found);
+    live.audit();
+}
+
+#[test]
+fn f08_crash_loop_of_all_slots() {
+    crash_loop_of_all_slots("F08", Kind::under_test());
+}
+
+#[test]
+fn f08z_crash_loop_of_all_slots() {
+    crash_loop_of_all_slots("F08z", Kind::Python);
 }
 
 fn does_not_boot_at_first(fault: &str, kind: Kind) {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::live::Live;
 use super::load::{Load, Mode, Report};
-use super::probe::{now, pause, since, state, verdict};
-use super::subject::{Kind, Live, Subject};
+use super::probe::{children_of_main_thread, now, pause, since, state, verdict};
+use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::http::{self, Client};
 use crate::support::process::{End, send};
+use crate::support::size;
 
 /// A service whose workers write down what they read, and load on it that has begun.
 fn under_load(subject: Subject, rate: f64) -> (Live, super::load::Offered) {
@@ -249,18 +251,28 @@ fn f16z_ignores_term() {
 }
 
 fn leaves_orphans(fault: &str, kind: Kind) {
-    const ORPHANS: usize = 100;
+    let orphans = size(100, 1_000);
     let mut live = Subject::of(kind).ready();
     let workers = live.serving();
-    for _ in 0..ORPHANS {
-        assert_eq!(live.get("/orphan").status, 200);
+    for number in 0..orphans {
+        let orphan = live.get("/orphan").text().trim().parse().expect("a pid");
+        // Some die before the service does: who adopted them reaps them.
+        if number % 2 == 0 {
+            send(orphan, Signal::KILL);
+        }
     }
     assert_eq!(live.serving(), workers, "an orphan is no worker");
+    let zombies = |pid| children_of_main_thread(pid).into_iter().filter(|pid| state(*pid) == Some('Z')).count();
+    let supervisor = live.pid();
+    let reaped = live.journal.wait(Duration::from_secs(10), |_| (zombies(supervisor) == 0).then_some(()));
+    let (zombies, begun) = (zombies(supervisor), now());
     live.signal(Signal::TERM);
     let end = live.ended();
-    let left = live.left().len();
+    let (took, left) = (since(begun), live.left().len());
     live.clear();
-    verdict(fault, left == 0 && end == End::Code(0), &format!("{left} of {ORPHANS} left after the stop"));
+    let found =
+        format!("{left} of {orphans} left after the stop, which took {:.2} s; {zombies} zombies before", took.as_secs_f64());
+    verdict(fault, left == 0 && reaped.is_some() && end == End::Code(0), &found);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use rustix::process::Signal;
 
+use super::live::Live;
 use super::probe::{descriptors, status, verdict};
-use super::subject::{Kind, Live, Subject};
+use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::process::send;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ pub(super) struct Load {
 /// Load that is offered.
 pub(super) struct Offered {
     done: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     clients: Vec<JoinHandle<Report>>,
 }
 
@@ -50,8 +51,8 @@ pub(super) struct Report {
     pub(super) sent: usize,
     /// Those that were not answered as they should be.
     pub(super) lost: BTreeMap<u64, Outcome>,
-    /// The longest time from sending to the whole answer, or to the loss.
-    pub(super) slowest: Duration,
+    /// The time of each from sending to the whole answer, or to the loss, in microseconds.
+    spans: Vec<u32>,
 }
 
 /// Where the lost ones were lost, as the workers' list of requests tells it.
@@ -80,17 +81,18 @@ impl Load {
 
     /// Makes so many requests.
     pub(super) fn start_up_to(self, requests: u64) -> Offered {
-        let (done, begun) = (Arc::new(AtomicBool::new(false)), now());
+        let (done, sent, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), now());
         let step = self.clients as u64;
         let client = |first| {
-            let (load, done) = (self.clone(), Arc::clone(&done));
-            std::thread::spawn(move || load.client(begun, (first..requests).step_by(usize::try_from(step).expect("few")), &done))
+            let (load, done, sent) = (self.clone(), Arc::clone(&done), Arc::clone(&sent));
+            let numbers = (first..requests).step_by(usize::try_from(step).expect("few"));
+            std::thread::spawn(move || load.client(begun, numbers, &done, &sent))
         };
         let clients = (0..step).map(client).collect();
-        Offered { done, clients }
+        Offered { done, sent, clients }
     }
 
-    fn client(&self, begun: Duration, numbers: impl Iterator<Item = u64>, done: &AtomicBool) -> Report {
+    fn client(&self, begun: Duration, numbers: impl Iterator<Item = u64>, done: &AtomicBool, sent: &AtomicU64) -> Report {
         let (mut report, mut kept) = (Report::default(), None);
         for number in numbers {
             let due = begun + Duration::from_secs_f64(number as f64 / self.rate);
@@ -101,10 +103,11 @@ impl Load {
             if done.load(Ordering::Relaxed) {
                 break;
             }
-            let sent = now();
+            let sending = now();
             let outcome = self.request(number, &mut kept).unwrap_or_else(|error| classify(&error));
             report.sent += 1;
-            report.slowest = report.slowest.max(since(sent));
+            report.spans.push(u32::try_from(since(sending).as_micros()).unwrap_or(u32::MAX));
+            sent.fetch_add(1, Ordering::Relaxed);
             if outcome != Outcome::Ok {
                 report.lost.insert(number, outcome);
             }
@@ -113,7 +116,8 @@ impl Load {
     }
 
     fn request(&self, number: u64, kept: &mut Option<Client>) -> io::Result<Outcome> {
-        let mut client = kept.take().map_or_else(|| Client::connect(&self.address, self.patience), Ok)?;
+        let usable = kept.take().filter(Client::is_open);
+        let mut client = usable.map_or_else(|| Client::connect(&self.address, self.patience), Ok)?;
         let connection = if self.mode == Mode::KeepAlive { "keep-alive" } else { "close" };
         let line = format!("/ok?id={number} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n");
         match self.mode {
@@ -140,6 +144,11 @@ impl Load {
 }
 
 impl Offered {
+    /// How many requests have been made so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Begins no more requests, and says what became of those that were made.
     pub(super) fn finish(self) -> Report {
         self.done.store(true, Ordering::Relaxed);
@@ -157,8 +166,22 @@ impl Report {
     pub(super) fn and(mut self, other: Self) -> Self {
         self.sent += other.sent;
         self.lost.extend(other.lost);
-        self.slowest = self.slowest.max(other.slowest);
+        self.spans.extend(other.spans);
         self
+    }
+
+    /// The time that this share of the requests did not exceed; the longest for 1.
+    pub(super) fn span(&self, share: f64) -> Duration {
+        let mut spans = self.spans.clone();
+        spans.sort_unstable();
+        let wanted = (0..spans.len()).find(|place| (place + 1) as f64 >= share * spans.len() as f64);
+        Duration::from_micros(wanted.map_or(0, |place| u64::from(spans[place])))
+    }
+
+    /// Of all of them, in milliseconds: p50, p99 and the slowest.
+    pub(super) fn spans(&self) -> String {
+        let [median, late, slowest] = [0.5, 0.99, 1.0].map(|share| self.span(share).as_secs_f64() * 1e3);
+        format!("p50 {median:.1} ms, p99 {late:.1} ms, slowest {slowest:.0} ms")
     }
 
     /// How often each class of loss was seen.

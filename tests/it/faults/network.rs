@@ -7,8 +7,9 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
 
+use super::live::Live;
 use super::probe::{cpu, now, since, verdict};
-use super::subject::{Kind, Live, Subject};
+use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::http::{self, Address, Client};
 use crate::support::process::send;

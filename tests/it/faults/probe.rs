@@ -17,9 +17,11 @@ const TICKS_A_SECOND: f64 = 100.0;
 /// Set in a test that runs in namespaces of its own.
 const INSIDE: &str = "TUNINGFORK_TEST_INSIDE";
 
-/// Tells what a test found, for the table of `benches/faults.py`, and fails if it is not as it should be.
+/// Tells what a test found, also for the table of `benches/faults.py`, and fails if it is not as it should be.
+#[expect(clippy::print_stdout, reason = "shown where tests are run with --nocapture")]
 #[track_caller]
 pub(super) fn verdict(fault: &str, good: bool, found: &str) {
+    println!("{fault}: {found}");
     if let Some(file) = std::env::var_os("FAULT_FINDINGS") {
         let mut findings = OpenOptions::new().create(true).append(true).open(file).expect("open FAULT_FINDINGS");
         let line = format!("{fault}\t{}\t{found}\n", if good { "ok" } else { "failed" });

@@ -1,80 +1,122 @@
-//! Reloads and stops while requests come.
+//! Reloads, upgrades and stops while requests come.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::load::{Load, Mode};
-use super::probe::{pause, verdict};
+use super::live::successor;
+use super::load::{Load, Mode, Report};
+use super::probe::{now, pause, since, verdict};
 use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::http::{self, Client};
-use crate::support::process::{End, send};
+use crate::support::process::{End, lives, send};
+use crate::support::size;
 
-/// Reloads in each mode on each kind of socket, the time between them, and requests a second; `FAULT_REQUESTS` asks for so many requests over 50 reloads instead.
-const RELOADS: usize = 5;
-const EVERY: Duration = Duration::from_millis(200);
-const RATE: f64 = 300.0;
-const MANY_RELOADS: usize = 50;
-const MANY_RATE: f64 = 2_000.0;
+/// What is done to a service in one mode on one kind of socket while requests come.
+#[derive(Clone, Copy)]
+struct Campaign {
+    reloads: usize,
+    upgrades: usize,
+    /// From one of them to the next, at least.
+    every: Duration,
+    /// Requests a second, and how many there have to be.
+    rate: f64,
+    requests: u64,
+    clients: usize,
+}
 
-fn reloads_under_load(fault: &str, kind: Kind, class: &'static str, modes: &[Mode]) {
-    let long: Option<u64> =
-        std::env::var("FAULT_REQUESTS").ok().map(|number| number.parse().expect("FAULT_REQUESTS is a number"));
-    let (mut sent, mut lost, mut reloads, mut slowest, mut classes) = (0, 0, 0, Duration::ZERO, Vec::new());
-    for (mode, on_tcp) in modes.iter().flat_map(|mode| [(*mode, true), (*mode, false)]) {
-        let subject = Subject::of(kind).class(class).workers(3).file("ledger", "");
-        let mut live = if on_tcp { subject.on_tcp() } else { subject }.ready();
-        let report = match long {
-            None => {
-                let load = Load::new(live.address(), mode, RATE).start();
-                for _ in 0..RELOADS {
-                    pause(EVERY);
-                    assert_eq!(live.reload(PATIENCE), Ok(()));
-                    reloads += 1;
-                }
-                load.finish()
-            }
-            Some(requests) => {
-                let load = Load { clients: 64, ..Load::new(live.address(), mode, MANY_RATE) }.start_up_to(requests);
-                let every = Duration::from_secs_f64(requests as f64 / MANY_RATE / (MANY_RELOADS + 1) as f64);
-                for _ in 0..MANY_RELOADS {
-                    pause(every);
-                    assert_eq!(live.reload(PATIENCE), Ok(()));
-                    reloads += 1;
-                }
-                load.join()
-            }
-        };
+impl Campaign {
+    /// A few of both.
+    const SHORT: Self =
+        Self { reloads: 3, upgrades: 1, every: Duration::from_millis(200), rate: 300.0, requests: 0, clients: 16 };
+    /// From one reload, and from one upgrade, to the next where there are many requests.
+    const RELOADS_EVERY: f64 = 2.8;
+    const UPGRADES_EVERY: f64 = 7.0;
+
+    /// `FAULT_REQUESTS` is how many requests there are in all; each of the campaigns has its share of them.
+    fn of(kind: Kind, campaigns: usize) -> Self {
+        let Ok(requests) = std::env::var("FAULT_REQUESTS") else { return Self { upgrades: kind.upgrades(1), ..Self::SHORT } };
+        let requests: u64 = requests.parse().expect("FAULT_REQUESTS is a number");
+        // Python's sync workers need the machine for themselves at some hundred.
+        let rate = if kind == Kind::Command { 2_000.0 } else { 300.0 };
+        let requests = requests.div_ceil(campaigns as u64);
+        let span = requests as f64 / rate;
+        let times = |every: f64| (1..=u32::MAX).take_while(|time| f64::from(*time) * every < span + every).count();
+        let (reloads, upgrades) = (times(Self::RELOADS_EVERY), kind.upgrades(times(Self::UPGRADES_EVERY)));
+        Self {
+            reloads,
+            upgrades,
+            every: Duration::from_secs_f64(span / (reloads + upgrades + 1) as f64),
+            rate,
+            requests,
+            clients: 64,
+        }
+    }
+
+    /// Whether the change of this number is an upgrade: they are spread evenly.
+    fn is_upgrade(&self, number: usize) -> bool {
+        let all = self.reloads + self.upgrades;
+        (number + 1) * self.upgrades / all > number * self.upgrades / all
+    }
+
+    /// Requests come from before the first change until after the last.
+    fn wage(&self, subject: Subject, mode: Mode) -> Report {
+        let mut live = subject.file("ledger", "").ready();
+        let load = Load { clients: self.clients, ..Load::new(live.address(), mode, self.rate) }.start();
+        let begun = now();
+        for number in 0..self.reloads + self.upgrades {
+            pause((self.every * u32::try_from(number + 1).expect("few")).saturating_sub(since(begun)));
+            let changed = if self.is_upgrade(number) { live.upgrade(PATIENCE) } else { live.reload(PATIENCE) };
+            assert_eq!(changed, Ok(()), "change {number}\n{}", live.said());
+        }
+        pause(self.every);
+        live.wait("all requests", |_| (load.sent() >= self.requests).then_some(()));
+        let report = load.finish();
         let twice = report.places(&live.text("ledger"), &[]).twice;
         assert!(twice.is_empty(), "{mode:?}: read twice: {twice:?}");
-        sent += report.sent;
-        lost += report.lost.len();
-        slowest = slowest.max(report.slowest);
-        if !report.lost.is_empty() {
-            classes.push(format!("{mode:?} {}: {}", if on_tcp { "TCP" } else { "unix" }, report.classes()));
-        }
         live.audit();
+        report
     }
-    let slowest = slowest.as_millis();
-    let found =
-        format!("{lost} of {sent} requests lost over {reloads} reloads, the slowest took {slowest} ms {}", classes.join("; "));
-    verdict(fault, lost == 0, found.trim_end());
+}
+
+fn changes_under_load(fault: &str, kind: Kind, class: &'static str, modes: &[Mode]) {
+    let campaign = Campaign::of(kind, modes.len() * 2);
+    let (mut all, mut lost, mut classes, mut campaigns) = (Report::default(), 0, Vec::new(), 0);
+    for (mode, on_tcp) in modes.iter().flat_map(|mode| [(*mode, true), (*mode, false)]) {
+        let subject = Subject::of(kind).class(class).workers(3);
+        let report = campaign.wage(if on_tcp { subject.on_tcp() } else { subject }, mode);
+        if !report.lost.is_empty() {
+            classes.push(format!("; {mode:?} {}: {}", if on_tcp { "TCP" } else { "unix" }, report.classes()));
+        }
+        lost += report.lost.len();
+        campaigns += 1;
+        all = all.and(report);
+    }
+    let found = format!(
+        "{lost} of {} requests lost over {} reloads and {} upgrades, {}{}",
+        all.sent,
+        campaign.reloads * campaigns,
+        campaign.upgrades * campaigns,
+        all.spans(),
+        classes.concat()
+    );
+    verdict(fault, lost == 0, &found);
 }
 
 #[test]
 fn f43_reload_under_load() {
-    reloads_under_load("F43", Kind::under_test(), "sync", &[Mode::New, Mode::KeepAlive, Mode::Post16k]);
+    changes_under_load("F43", Kind::under_test(), "sync", &[Mode::New, Mode::KeepAlive, Mode::Post16k]);
 }
 
 #[test]
 fn f43z_reload_under_load_sync() {
-    reloads_under_load("F43z", Kind::Python, "sync", &[Mode::New, Mode::Post16k]);
+    changes_under_load("F43z", Kind::Python, "sync", &[Mode::New, Mode::Post16k]);
 }
 
 #[test]
 fn f43z_reload_under_load_gthread() {
-    reloads_under_load("F43z", Kind::Python, "gthread", &[Mode::New, Mode::KeepAlive, Mode::Post16k]);
+    changes_under_load("F43z", Kind::Python, "gthread", &[Mode::New, Mode::KeepAlive, Mode::Post16k]);
 }
 
 /// 32 requests are being answered and 100 wait in the queue when TERM comes.
@@ -139,16 +181,21 @@ impl Dice {
     }
 }
 
+/// HUP, TTIN, TTOU, USR2 and kills in any order, then TERM, at any time.
 fn interleaved(fault: &str, kind: Kind, rounds: u64) {
     for round in 0..rounds {
         let mut live = Subject::of(kind).graceful_timeout(3).ready();
         let mut dice = Dice::of(round);
         for _ in 0..6 {
-            match dice.roll(5) {
+            match dice.roll(6) {
                 0 => live.signal(Signal::HUP),
                 1 => live.signal(Signal::TTIN),
                 2 => live.signal(Signal::TTOU),
                 3 => live.serving().into_iter().take(1).for_each(|pid| send(pid, Signal::KILL)),
+                4 if kind != Kind::Gunicorn => {
+                    live.follow_upgrades();
+                    live.signal(Signal::USR2);
+                }
                 _ => pause(Duration::from_millis(dice.roll(40))),
             }
         }
@@ -158,10 +205,19 @@ fn interleaved(fault: &str, kind: Kind, rounds: u64) {
             live.signal(Signal::TERM);
             live.signal(Signal::HUP);
         }
-        let end = live.ended();
+        // Who is about to hand over does so: then it is the successor that has to be told.
+        let mut told = live.pid();
+        let ended = live.journal.wait(PATIENCE, |lines| {
+            if let Some(other) = successor(lines).filter(|pid| *pid != told && lives(*pid)) {
+                send(other, Signal::TERM);
+                told = other;
+            }
+            live.left().is_empty().then_some(())
+        });
         let left = live.left().len();
         live.clear();
-        if end != End::Code(0) || left > 0 {
+        let end = live.ended();
+        if end != End::Code(0) || left > 0 || ended.is_none() {
             verdict(fault, false, &format!("round {round}: {end:?}, {left} processes left\n{}", live.said()));
         }
     }
@@ -170,10 +226,10 @@ fn interleaved(fault: &str, kind: Kind, rounds: u64) {
 
 #[test]
 fn f28_interleaved_reload_scale_kill_stop() {
-    interleaved("F28", Kind::under_test(), 20);
+    interleaved("F28", Kind::under_test(), size(20, 200));
 }
 
 #[test]
 fn f28z_interleaved_reload_scale_kill_stop() {
-    interleaved("F28z", Kind::Python, 6);
+    interleaved("F28z", Kind::Python, size(6, 60));
 }

@@ -1,25 +1,22 @@
 //! A service under test: tuningfork with the demo worker or with the faulty Python application, or that application under Gunicorn.
 
-use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use rustix::process::Signal;
-
-use super::probe;
-use crate::support::PATIENCE;
+use super::live::Live;
 use crate::support::http::Address;
 use crate::support::parts;
-use crate::support::process::{End, lives};
-use crate::support::service::{Running, Service};
+use crate::support::service::{Service, free_port};
 
 /// Gunicorn says what tuningfork's log says, and boots with it.
 const GUNICORN_CONF: &str =
     "import os\ndef post_worker_init(worker):\n    os.write(2, f'worker ready pid={worker.pid} \\n'.encode())\n";
-/// What a service may leave in its directory, which is also where the runtime folder `tuningfork` is.
-const EXPECTED_FILES: [&str; 8] =
-    ["tuningfork.toml", "gunicorn.conf.py", "notify.sock", "boots", "ledger", "crash_on_boot", "boot_sleep", "tuningfork"];
+
+/// The link in a service's directory by which it is started, where that was asked for.
+pub(super) const PROGRAM: &str = "program";
+/// How long the first worker of a reload has to serve before the others are replaced: shorter than by default, as tests reload all the time.
+const SETTLE: &str = "100ms";
 
 /// Who supervises what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +38,11 @@ impl Kind {
             Err(_) => Self::Command,
         }
     }
+
+    /// So many upgrades, where a supervisor knows how to do them by itself: Gunicorn's operator has to end the old one.
+    pub(super) fn upgrades(self, wanted: usize) -> usize {
+        if self == Self::Gunicorn { 0 } else { wanted }
+    }
 }
 
 /// A service to be started.
@@ -52,22 +54,27 @@ pub(super) struct Subject {
     class: &'static str,
     /// timeout, graceful-timeout, boot-timeout, in seconds.
     timing: [u16; 3],
+    /// Lines before and after those.
+    top: String,
     sections: String,
-}
-
-/// A service that was started.
-pub(super) struct Live {
-    pub(super) kind: Kind,
-    running: Running,
-    workers: usize,
-    descriptors: usize,
+    linked: bool,
 }
 
 impl Subject {
     /// Two workers; nothing is ever late.
     pub(super) fn of(kind: Kind) -> Self {
         let service = Service::with_config("");
-        Self { kind, service, workers: 2, connections: 16, class: "sync", timing: [30, 30, 60], sections: String::new() }
+        Self {
+            kind,
+            service,
+            workers: 2,
+            connections: 16,
+            class: "sync",
+            timing: [30, 30, 60],
+            top: String::new(),
+            sections: String::new(),
+            linked: false,
+        }
     }
 
     /// So many workers.
@@ -108,7 +115,29 @@ impl Subject {
         Self { service: self.service.on_tcp(), ..self }
     }
 
-    /// More of tuningfork's configuration.
+    /// By a link in its directory, where another program can take its place: [`PROGRAM`].
+    pub(super) fn linked(self) -> Self {
+        Self { linked: true, ..self }
+    }
+
+    /// Keys of tuningfork's configuration that belong to no section.
+    pub(super) fn top(self, lines: &str) -> Self {
+        Self { top: lines.to_owned(), ..self }
+    }
+
+    /// Its directory.
+    pub(super) fn directory(&self) -> &Path {
+        self.service.directory()
+    }
+
+    /// With a metrics endpoint, and a control socket in its directory.
+    pub(super) fn with_doors(self) -> (Self, Address) {
+        let metrics = format!("127.0.0.1:{}", free_port());
+        let sections = format!("[metrics]\nlisten = \"{metrics}\"\n[control]\nsocket = \"@DIR@/control.sock\"\n");
+        (self.sections(&sections), Address::Tcp(metrics))
+    }
+
+    /// Sections of tuningfork's configuration, and what belongs to `[listen]` before them.
     pub(super) fn sections(self, sections: &str) -> Self {
         Self { sections: sections.to_owned(), ..self }
     }
@@ -131,6 +160,11 @@ impl Subject {
     /// Starts it.
     pub(super) fn start(self) -> Live {
         let program = match self.kind {
+            Kind::Command | Kind::Python if self.linked => {
+                let link = self.service.directory().join(PROGRAM);
+                symlink(env!("CARGO_BIN_EXE_tuningfork"), &link).expect("link the program");
+                Command::new(link)
+            }
             Kind::Command | Kind::Python => Command::new(env!("CARGO_BIN_EXE_tuningfork")),
             Kind::Gunicorn => Command::new(parts::python()),
         };
@@ -139,7 +173,10 @@ impl Subject {
 
     /// Starts it by a program that becomes it.
     pub(super) fn start_through(self, mut program: Command) -> Live {
-        program.arg(env!("CARGO_BIN_EXE_tuningfork"));
+        match self.kind {
+            Kind::Command | Kind::Python => program.arg(env!("CARGO_BIN_EXE_tuningfork")),
+            Kind::Gunicorn => program.arg(parts::python()),
+        };
         self.start_program(program)
     }
 
@@ -156,7 +193,7 @@ impl Subject {
                 self.service.file("gunicorn.conf.py", GUNICORN_CONF).env("FAULTY_DIR", &directory).launch(program)
             }
         };
-        Live { kind, running, workers, descriptors: 0 }
+        Live::new(kind, running, workers)
     }
 
     fn config(&self) -> String {
@@ -164,9 +201,9 @@ impl Subject {
         let connections = if self.is_sync() { String::new() } else { format!("connections = {}\n", self.connections) };
         let app = if self.kind == Kind::Command { COMMAND_APP.to_owned() } else { python_app(self.class) };
         format!(
-            "workers = {}\n{connections}timeout = {timeout}\ngraceful-timeout = {graceful}\nboot-timeout = {boot}\n{app}\
+            "workers = {}\n{connections}settle = \"{SETTLE}\"\ntimeout = {timeout}\ngraceful-timeout = {graceful}\nboot-timeout = {boot}\n{}{app}\
              [listen]\naddress = \"@LISTEN@\"\n{}",
-            self.workers, self.sections
+            self.workers, self.top, self.sections
         )
     }
 
@@ -211,134 +248,4 @@ fn python_app(class: &str) -> String {
         parts::python().display(),
         application().display()
     )
-}
-
-impl Live {
-    fn until_ready(mut self) -> Self {
-        let workers = self.workers;
-        if self.kind != Kind::Gunicorn {
-            self.running.await_log("service ready");
-        }
-        self.await_ready_workers("all workers", |now| now.len() == workers);
-        self.descriptors = probe::descriptors(self.running.pid());
-        self
-    }
-
-    /// Waits until the workers that said that they are ready, and live, satisfy a condition.
-    pub(super) fn await_ready_workers(&mut self, what: &str, satisfied: impl Fn(&[u32]) -> bool) -> Vec<u32> {
-        self.running.wait(what, |lines| Some(serving(lines)).filter(|now| satisfied(now)))
-    }
-
-    /// The same, if it happens within this time.
-    pub(super) fn see_ready_workers(&self, within: Duration, satisfied: impl Fn(&[u32]) -> bool) -> Option<Vec<u32>> {
-        self.running.journal.wait(within, |lines| Some(serving(lines)).filter(|now| satisfied(now)))
-    }
-
-    /// The workers that live and have said that they are ready.
-    pub(super) fn serving(&self) -> Vec<u32> {
-        serving(&self.running.journal.lines())
-    }
-
-    /// Waits until whether it lives, and what it said, are as wished; not for ever.
-    pub(super) fn see(&mut self, wished: impl Fn(bool, &[String]) -> bool) {
-        for _ in 0..PATIENCE.as_secs() * 20 {
-            let alive = self.running.is_alive();
-            if wished(alive, &self.running.journal.lines()) {
-                break;
-            }
-            probe::pause(Duration::from_millis(50));
-        }
-    }
-
-    /// Puts a file into its directory that steers boots, or a list that boots and requests are written into.
-    pub(super) fn put(&self, name: &str, content: &str) {
-        std::fs::write(self.running.directory().join(name), content).expect("write a file");
-    }
-
-    /// Takes it away.
-    pub(super) fn take(&self, name: &str) {
-        std::fs::remove_file(self.running.directory().join(name)).expect("remove a file");
-    }
-
-    /// The text of a file in its directory.
-    pub(super) fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.running.directory().join(name)).unwrap_or_default()
-    }
-
-    /// How many workers have booted since the file `boots` was put there.
-    pub(super) fn boots(&self) -> usize {
-        self.text("boots").lines().count()
-    }
-
-    /// HUP, and what came of it within this time.
-    pub(super) fn reload(&mut self, within: Duration) -> Result<(), String> {
-        let before = self.running.journal.lines();
-        let old = serving(&before);
-        self.running.signal(Signal::HUP);
-        if self.kind == Kind::Gunicorn {
-            return self.see_new_workers(within, &old);
-        }
-        let ends = |lines: &[String]| lines.iter().filter(|line| is_end_of_reload(line)).count();
-        let known = ends(&before);
-        let end = self.running.journal.wait(within, |lines| {
-            let ended = ends(lines) > known;
-            ended.then(|| lines.iter().rev().find(|line| is_end_of_reload(line)).cloned()).flatten()
-        });
-        match end {
-            Some(line) if line.contains("reload finished") => Ok(()),
-            Some(line) => Err(line),
-            None => Err(format!("the reload did not end within {within:?}")),
-        }
-    }
-
-    fn see_new_workers(&mut self, within: Duration, old: &[u32]) -> Result<(), String> {
-        let wanted = self.workers;
-        let renewed = |now: &[u32]| now.len() == wanted && now.iter().all(|pid| !old.contains(pid));
-        let seen = self.see_ready_workers(within, renewed);
-        if !self.running.is_alive() {
-            return Err("the master ended".to_owned());
-        }
-        seen.map(drop).ok_or_else(|| format!("{} of {wanted} workers after {within:?}", self.serving().len()))
-    }
-
-    /// The leak audit: nothing more is open than at the start; it stops, and leaves no process and no file.
-    pub(super) fn audit(mut self) {
-        let (pid, known) = (self.running.pid(), self.descriptors);
-        let settled = self.running.journal.wait(PATIENCE, |_| (probe::descriptors(pid) <= known).then_some(()));
-        assert!(
-            settled.is_some() || self.kind == Kind::Gunicorn,
-            "descriptors: {known} at the start, now {:?}",
-            probe::open(pid)
-        );
-        assert_eq!(self.running.stop(), End::Code(0));
-        let files = std::fs::read_dir(self.running.directory()).expect("list the directory").flatten();
-        let names: Vec<String> = files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-        let unknown: Vec<&String> = names.iter().filter(|name| !EXPECTED_FILES.contains(&name.as_str())).collect();
-        assert!(unknown.is_empty(), "files were left behind: {unknown:?}");
-    }
-}
-
-fn is_end_of_reload(line: &str) -> bool {
-    // STATUS tells of it too.
-    !line.starts_with("notify:") && (line.contains("reload finished") || line.contains("reload failed"))
-}
-
-fn serving(lines: &[String]) -> Vec<u32> {
-    let ready = lines.iter().filter(|line| line.contains("worker ready"));
-    let pids = ready.filter_map(|line| line.split("pid=").nth(1)?.split(' ').next()?.parse().ok());
-    pids.filter(|pid| lives(*pid)).collect()
-}
-
-impl Deref for Live {
-    type Target = Running;
-
-    fn deref(&self) -> &Running {
-        &self.running
-    }
-}
-
-impl DerefMut for Live {
-    fn deref_mut(&mut self) -> &mut Running {
-        &mut self.running
-    }
 }

@@ -2,9 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 /// Where a service listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +47,8 @@ pub(crate) struct Client {
     reader: BufReader<Box<dyn ReadWrite>>,
 }
 
-trait ReadWrite: Read + Write + Send {}
-impl<T: Read + Write + Send> ReadWrite for T {}
+trait ReadWrite: Read + Write + AsFd + Send {}
+impl<T: Read + Write + AsFd + Send> ReadWrite for T {}
 
 impl Client {
     /// Connects; reads and writes that take longer than `patience` fail.
@@ -65,6 +69,12 @@ impl Client {
             }
         };
         Ok(Self { reader: BufReader::new(socket) })
+    }
+
+    /// Whether it can be used again, as far as is known here: the other side has not closed it. Every client that keeps connections looks.
+    pub(crate) fn is_open(&self) -> bool {
+        let looked = recv(self.reader.get_ref().as_fd(), &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        looked.is_err_and(|errno| errno == Errno::AGAIN)
     }
 
     /// Sends bytes as they are.

@@ -29,6 +29,8 @@ struct Said {
     notifications: Option<PathBuf>,
     /// How often `UP_TO_HERE` was heard.
     heard_up_to: usize,
+    /// Pipes are not read for now.
+    held: bool,
 }
 
 impl Journal {
@@ -40,6 +42,7 @@ impl Journal {
             let mut reader = BufReader::new(stderr);
             let mut line = Vec::new();
             while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                journal.await_release();
                 journal.add(String::from_utf8_lossy(&line).trim_end().to_owned());
                 line.clear();
             }
@@ -66,6 +69,21 @@ impl Journal {
                 }
             }
         });
+    }
+
+    /// Reads no pipe until [`Journal::release`]: who writes there finds it full some time.
+    pub(crate) fn hold(&self) {
+        self.said().held = true;
+    }
+
+    /// Reads on.
+    pub(crate) fn release(&self) {
+        self.said().held = false;
+        self.shared.1.notify_all();
+    }
+
+    fn await_release(&self) {
+        drop(self.shared.1.wait_while(self.said(), |said| said.held).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn add(&self, line: String) {

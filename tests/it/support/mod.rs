@@ -20,3 +20,8 @@ use std::time::Duration;
 
 /// How long anything may take before a test gives up: far more than it needs on a busy machine with two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of something a test does: the size that fits into CI, or with FAULT_LONG the catalogue's.
+pub(crate) fn size<T>(short: T, long: T) -> T {
+    if std::env::var_os("FAULT_LONG").is_some() { long } else { short }
+}

@@ -32,6 +32,8 @@ pub(crate) enum End {
 /// A program under test, its descendants, and what it says.
 pub(crate) struct Watched {
     child: Child,
+    /// Who took the service over from it, and is no child of ours.
+    successor: Option<u32>,
     mark: String,
     /// What it says.
     pub(crate) journal: Journal,
@@ -52,12 +54,17 @@ impl Watched {
         command.env(MARK, &mark).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         journal.follow(child.stderr.take().expect("invariant: stderr is a pipe"));
-        Self { child, mark, journal, patience: PATIENCE, _turn: turn }
+        Self { child, successor: None, mark, journal, patience: PATIENCE, _turn: turn }
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// The service is another process's from now on (USR2): what is asked for and waited for is that one's.
+    pub(crate) fn follow(&mut self, successor: u32) {
+        self.successor = Some(successor);
     }
 
     /// Its children, adopted ones included.
@@ -72,18 +79,21 @@ impl Watched {
 
     /// Waits until `found` finds something; panics with everything the program said when it does not, or when the program ended.
     pub(crate) fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
-        let child = &mut self.child;
+        let (child, successor) = (&mut self.child, self.successor);
         let outcome = self.journal.wait(self.patience, |lines| {
-            let ended = child.try_wait().expect("wait for the program");
+            let ended = match successor {
+                Some(pid) => (!lives(pid)).then(|| format!("process {pid}")),
+                None => child.try_wait().expect("wait for the program").map(|status| status.to_string()),
+            };
             found(lines).map(Ok).or_else(|| ended.map(Err))
         });
         match outcome {
             Some(Ok(found)) => found,
-            Some(Err(status)) => {
+            Some(Err(end)) => {
                 // Its last words may still be in the pipe.
                 self.journal.wait_for_the_rest(LAST_WORDS);
                 let found = found(&self.journal.lines());
-                found.unwrap_or_else(|| panic!("it ended ({status}) before: {what}\n{}", self.said()))
+                found.unwrap_or_else(|| panic!("it ended ({end}) before: {what}\n{}", self.said()))
             }
             None => panic!("not within {:?}: {what}\n{}", self.patience, self.said()),
         }
@@ -100,8 +110,13 @@ impl Watched {
         end
     }
 
-    /// Waits for its end; what it left behind is the caller's to judge.
+    /// Waits for its end; what it left behind is the caller's to judge. How a successor ended only its own parent could tell: then it is the
+    /// end of the one that was started.
     pub(crate) fn ended(&mut self) -> End {
+        if let Some(successor) = self.successor {
+            let gone = self.journal.wait(self.patience, |_| (!lives(successor)).then_some(()));
+            assert!(gone.is_some(), "it did not end within {:?}\n{}", self.patience, self.said());
+        }
         let child = &mut self.child;
         let ended = self.journal.wait(self.patience, |_| child.try_wait().expect("wait for the program"));
         let status = ended.unwrap_or_else(|| panic!("it did not end within {:?}\n{}", self.patience, self.said()));
@@ -113,7 +128,7 @@ impl Watched {
 
     /// Whether it lives.
     pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.successor.map_or_else(|| matches!(self.child.try_wait(), Ok(None)), lives)
     }
 
     /// It and its descendants, as far as they live.
@@ -140,7 +155,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+        let ended = !self.is_alive();
         let left = marked(&self.mark);
         // nginx writes its title over its environment, mark and all; but it stays our child, and its workers its own.
         let program = self.child.id();

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Names a folder of Debian packages whose files are put over this machine's: another systemd.
+const PACKAGES: &str = "SYSTEMD_BOX_PACKAGES";
+
 /// Boots: mounts first, or systemd's cleaning of temporary files would reach those of this machine.
 const BOOT: &str = r#"
 set -e
@@ -201,6 +204,13 @@ impl Drop for SystemdBox {
 
 /// What the box has beside what this machine has.
 fn install(root: &Path, config: &str, drop_in: &str) {
+    if let Some(folder) = std::env::var_os(PACKAGES) {
+        for package in fs::read_dir(folder).expect("list the packages").flatten() {
+            // Where this machine has a link to a folder (/lib), the folder's files go where it leads.
+            let unpack = "dpkg-deb --fsys-tarfile \"$0\" | tar -x --keep-directory-symlink -C \"$1\"";
+            run(Command::new("sh").args(["-c", unpack]).arg(package.path()).arg(root));
+        }
+    }
     let write = |path: &str, text: &str| {
         let path = root.join(path);
         fs::create_dir_all(path.parent().expect("invariant: it is in a folder")).expect("make a folder");
