@@ -250,10 +250,11 @@ def cpu(found):
 
 def verdict(told):
     """As the sentence of the report, from what the JSON says."""
-    recommended, baseline = of(told["recommended"]), of(told["baseline"])
+    recommended, baseline, best = of(told["recommended"]), of(told["baseline"]), of(told["best"])
     if recommended is None:
         return "nothing recommended"
-    if len({of(trial) for trial in told["trials"]}) < 2 or (told["ratio"] is None and recommended != baseline):
+    peaceful = {of(trial) for trial in told["trials"] if trial["valid"]}
+    if len(peaceful) < 2 or baseline not in peaceful or (told["ratio"] is None and best != baseline):
         return "not compared"
     if told["ratio"] and told["ratio"]["low"] > 1 and recommended != baseline:
         return "better"

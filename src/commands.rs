@@ -224,7 +224,7 @@ impl CommandError {
             }
             Self::Config(_) => Ending::Config,
             Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
-            Self::Live(record::LiveError::Output { .. })
+            Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))
             | Self::Listen(_)
             | Self::CannotCreate { .. }
             | Self::Journal(
@@ -248,6 +248,7 @@ impl CommandError {
                 | record::LiveError::SeenAsLocal(_)
                 | record::LiveError::AnotherNetwork(_)
                 | record::LiveError::Tap(_)
+                | record::LiveError::Gone
                 | record::LiveError::System(_),
             )
             | Self::System { .. } => Ending::Failure,

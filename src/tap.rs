@@ -39,7 +39,9 @@ use sample::Sampler;
 /// The most connections that go through a tap at the same time.
 pub const MAX_CONNECTIONS: u16 = 256;
 /// How long connections may take to end when no more are taken.
-pub const GRACE: Duration = Duration::from_secs(10);
+pub const GRACE: Duration = Duration::from_mins(5);
+/// For how long it is not told that they do.
+const SOON: Duration = Duration::from_millis(500);
 /// How long they may take to notice that they are cut.
 const CUT: Duration = Duration::from_secs(1);
 /// How often it is looked whether the recording is over.
@@ -110,21 +112,28 @@ pub enum TapError {
 }
 
 /// Records from `listeners` until `ended`, for a time, until the sink is full or an address leads nowhere any more. Then the listeners are closed, then `ended` and what it
-/// gave are dropped; connections that were taken have [`GRACE`] to end. Also says whether writing failed.
+/// gave are dropped; connections that were taken have [`GRACE`] to end, or until `cut`. Also says whether writing failed.
 pub fn record<T>(
     listeners: Vec<Listener>,
     how: How,
     sink: Sink,
     ended: impl Future<Output = T>,
+    cut: impl Future<Output = ()>,
 ) -> Result<(Account, io::Result<()>), TapError> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let connections = LocalSet::new();
-    let shared = connections.block_on(&runtime, tap(listeners, how, sink, ended))?;
+    let shared = connections.block_on(&runtime, tap(listeners, how, sink, ended, cut))?;
     drop(connections);
     Ok(settle(shared))
 }
 
-async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Future<Output = T>) -> Result<Rc<Shared>, TapError> {
+async fn tap<T>(
+    listeners: Vec<Listener>,
+    how: How,
+    sink: Sink,
+    ended: impl Future<Output = T>,
+    cut: impl Future<Output = ()>,
+) -> Result<Rc<Shared>, TapError> {
     let (turn, phase) = watch::channel(Phase::Sampling);
     let shared = Rc::new(Shared {
         account: RefCell::new(Account::default()),
@@ -166,7 +175,7 @@ async fn tap<T>(listeners: Vec<Listener>, how: How, sink: Sink, ended: impl Futu
         let all = tcp_accepted().zip(before).map(|(after, before)| after.saturating_sub(before));
         account.host_tcp = all.map(|all| all.saturating_sub(account.own_tcp));
     }
-    finish(&turn, &slots, &shared).await;
+    finish(&turn, &slots, &shared, cut).await;
     Ok(shared)
 }
 
@@ -178,12 +187,20 @@ async fn over(shared: &Shared) {
 }
 
 /// Lets connections end, and then makes them.
-async fn finish(turn: &watch::Sender<Phase>, slots: &Semaphore, shared: &Shared) {
+async fn finish(turn: &watch::Sender<Phase>, slots: &Semaphore, shared: &Shared, cut: impl Future<Output = ()>) {
     let all = || slots.acquire_many(MAX_CONNECTIONS.into());
-    if timeout(GRACE, all()).await.is_ok() {
+    let open = || u64::from(MAX_CONNECTIONS).saturating_sub(slots.available_permits() as u64);
+    if timeout(SOON, all()).await.is_ok() {
         return;
     }
-    shared.account.borrow_mut().cut = u64::from(MAX_CONNECTIONS).saturating_sub(slots.available_permits() as u64);
+    let minutes = GRACE.as_secs() / 60;
+    tracing::info!(connections = open(), "the recording ends with these: for at most {minutes} minutes; Ctrl-C cuts them");
+    tokio::select! {
+        _ = all() => return,
+        () = sleep_until(Instant::now() + GRACE) => {}
+        () = cut => {}
+    }
+    shared.account.borrow_mut().cut = open();
     turn.send_replace(Phase::Cut);
     // They look at once; whoever does not is dropped with the runtime.
     let _ = timeout(CUT, all()).await;
@@ -195,7 +212,7 @@ fn settle(shared: Rc<Shared>) -> (Account, io::Result<()>) {
     let mut account = shared.account.into_inner();
     account.recorded = written.requests;
     account.written = written.bytes;
-    account.skip(Reason::TooLate, written.late);
+    account.skip(if written.outcome.is_ok() { Reason::TooLate } else { Reason::Unwritten }, written.lost);
     (account, written.outcome)
 }
 

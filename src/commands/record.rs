@@ -42,9 +42,10 @@ pub enum Command {
     Audit(audit::Options),
     /// Record a running service's traffic: a share of its connections passes through this command on its way to the workers
     ///
-    /// Needs `[control]` in the service's configuration, and its user or root. No restart; the service notices nothing. Ctrl-C ends the
-    /// recording: connections that are under way may finish, then what was recorded is told, and the exit code is 0; if that is nothing,
-    /// there is no file. Secrets do not reach the file.
+    /// Needs the service's user or root, and no restart. A recorded client is seen by the application as this command: on TCP by its
+    /// address, on a unix socket by its user. Ctrl-C ends the recording: idle connections are closed, others go on until they end, for at
+    /// most 5 minutes or until a second Ctrl-C cuts them. Then what was recorded is told, and the exit code is 0; if that is nothing, there
+    /// is no file. A reload of the service does not end it, an upgrade does. Secrets do not reach the file.
     Live(live::Options),
     /// Tell what recordings hold: rates, bursts, clients, routes, sizes
     Info(info::Options),

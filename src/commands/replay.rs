@@ -70,9 +70,6 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     }
     let needs = Needs { priority: options.priority(), processors: aim.processors() };
     let Shown { played, host, priority, started, interrupted } = stage::play(run, course.expected, needs, &mut signals)?;
-    if played.unsettled && !interrupted {
-        return Err(ReplayError::OnlyWarmUp.into());
-    }
     let setting = Setting {
         recording: options.recording.display().to_string(),
         target: aim.name.clone(),

@@ -108,11 +108,12 @@ pub struct Invalid {
 }
 
 impl Replayed {
-    /// What a reader must know first, if the user ended it.
+    /// What a reader must know first, if it ended too early for what it was to show.
     #[must_use]
     pub fn partial(&self) -> Option<&'static str> {
         match (self.interrupted, self.played.unsettled) {
-            (false, _) => None,
+            (false, false) => None,
+            (false, true) => Some("WARM-UP ONLY: the replay ended within its warm-up, and all figures are of the warm-up."),
             (true, false) => Some("PARTIAL: the replay was interrupted."),
             (true, true) => Some("PARTIAL: the replay was interrupted within its warm-up: all figures are of the warm-up."),
         }

@@ -249,4 +249,10 @@ impl Lease {
         while stream.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
         Ok(())
     }
+
+    /// Whether the supervisor lives: once it is gone it cannot be told anything.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        (&self.stream).write_all(b"\n").is_ok()
+    }
 }

@@ -1,7 +1,7 @@
 //! The process at the other end of a unix socket.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -20,6 +20,15 @@ pub fn user(stream: &UnixStream) -> io::Result<u32> {
 pub fn may_come_from(connection: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> bool {
     let who = |socket: BorrowedFd<'_>| getsockopt(&socket, sockopt::PeerCredentials).ok();
     who(connection).zip(who(listener)).is_none_or(|(there, here)| there == here)
+}
+
+/// Bytes that were sent on a TCP connection and that the other end has not acknowledged (SIOCOUTQ, tcp(7)).
+#[expect(unsafe_code, reason = "no safe crate here has SIOCOUTQ")]
+pub fn unsent(connection: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, for which `bytes` has room; the descriptor is borrowed, so open.
+    let outcome = unsafe { libc::ioctl(connection.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if outcome == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A process by its pidfd: never another one of the same number.

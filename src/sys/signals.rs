@@ -60,8 +60,13 @@ impl Signals {
         Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
     }
 
-    /// For a study: HUP (its terminal is gone), TERM, INT and QUIT end it; TTIN and TTOU are a shell's job control.
+    /// For a study: HUP (its terminal is gone), TERM, INT and QUIT end it; TTIN and TTOU are a shell's job control. USR1, USR2 and a
+    /// file that may not grow further (XFSZ: writing it fails) do not.
     pub fn of_a_study() -> io::Result<Self> {
+        let heard = Arc::new(AtomicBool::new(false));
+        for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+            flag::register(signal, Arc::clone(&heard))?;
+        }
         Self::catch(&[SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGCHLD], Meaning::Study)
     }
 
@@ -80,6 +85,11 @@ impl Signals {
     pub fn asked_to_stop(&mut self) -> bool {
         self.heard();
         self.stop_heard
+    }
+
+    /// Whether a stop was asked for since the last look.
+    pub fn asked_anew(&mut self) -> bool {
+        self.heard().iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))))
     }
 
     /// What came since the last look. Never waits.

@@ -28,9 +28,9 @@ pub struct Account {
     pub refused: u64,
     /// Bytes that came from clients, and from workers.
     pub bytes: [u64; 2],
-    /// Requests in the file.
+    /// Requests that the system took for the file.
     pub recorded: u64,
-    /// Bytes of the file.
+    /// Bytes of them, before compression.
     pub written: u64,
     /// Requests that are not, by reason, in the order of [`Reason::ALL`].
     pub skipped: [u64; Reason::ALL.len()],
@@ -41,8 +41,20 @@ pub struct Account {
 impl Account {
     /// Counts requests that are not in the file.
     pub(super) fn skip(&mut self, reason: Reason, requests: u64) {
+        *self.skipped(reason) += requests;
+    }
+
+    fn skipped(&mut self, reason: Reason) -> &mut u64 {
         let place = Reason::ALL.iter().position(|known| *known == reason).expect("invariant: ALL has every reason");
-        self.skipped[place] += requests;
+        &mut self.skipped[place]
+    }
+
+    /// Corrects what was recorded by what is found in a file that could not be written to its end.
+    pub fn found(&mut self, requests: u64, bytes: u64) {
+        let recorded = std::mem::replace(&mut self.recorded, requests);
+        let unwritten = self.skipped(Reason::Unwritten);
+        *unwritten = (*unwritten + recorded).saturating_sub(requests);
+        self.written = bytes;
     }
 
     fn share(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +78,7 @@ impl Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} requests recorded, {} bytes", self.recorded, self.written)?;
+        writeln!(f, "{} requests recorded, {} bytes of JSON Lines", self.recorded, self.written)?;
         self.share(f)?;
         write!(f, "\n  {} bytes came from clients, {} from workers", self.bytes[0], self.bytes[1])?;
         let counts = [
@@ -94,6 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_found_in_the_file_counts() {
+        let mut account = Account { recorded: 5, ..Account::default() };
+        account.skip(Reason::Unwritten, 10);
+        account.found(12, 99);
+        assert_eq!((account.recorded, account.written, *account.skipped(Reason::Unwritten)), (12, 99, 3));
+    }
+
+    #[test]
     fn everything_that_happened_is_told() {
         let mut account =
             Account { lasted: Duration::from_mins(1), tcp: 50, unix: 3, host_tcp: Some(400), recorded: 90, ..Account::default() };
@@ -101,7 +121,7 @@ mod tests {
         account.unread = 2;
         account.cut = 1;
         insta::assert_snapshot!(account.to_string(), @"
-        90 requests recorded, 0 bytes
+        90 requests recorded, 0 bytes of JSON Lines
         53 connections went through the tap in 60.0 s
           TCP: 50 of at most 400 that this host accepted meanwhile: at least 12 %
           unix sockets: 3; of how many is not known
@@ -113,7 +133,7 @@ mod tests {
         ");
         let quiet = Account { unix: 1, ..Account::default() };
         insta::assert_snapshot!(quiet.to_string(), @"
-        0 requests recorded, 0 bytes
+        0 requests recorded, 0 bytes of JSON Lines
         1 connections went through the tap in 0.0 s
           unix sockets: 1; of how many is not known
           0 bytes came from clients, 0 from workers

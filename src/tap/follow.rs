@@ -157,6 +157,12 @@ impl Follower {
         (self.follows && self.open.is_some()).then(|| lose(&mut self.follows, Reason::CutOff))
     }
 
+    /// Whether every request has its whole answer. False if nobody knows.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.follows && self.open.as_ref().is_none_or(|open| open.answer.is_some())
+    }
+
     /// Whether a request is open: one that will not be recorded if the connection is lost now.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -9,8 +9,10 @@ pub enum Reason {
     BodyTooLong,
     /// The file is written more slowly than requests come.
     QueueFull,
-    /// It was answered when the recording had reached its limit, or could not be written any more.
+    /// It was answered when the recording had reached its limit.
     TooLate,
+    /// Writing the file failed.
+    Unwritten,
     /// Nobody can say for sure where it ends.
     Malformed,
     /// Its head is too long.
@@ -27,11 +29,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotText,
         Self::BodyTooLong,
         Self::QueueFull,
         Self::TooLate,
+        Self::Unwritten,
         Self::Malformed,
         Self::HeadTooLong,
         Self::Upgraded,
@@ -48,6 +51,7 @@ impl Reason {
             Self::BodyTooLong => "the body is longer than 512 KiB",
             Self::QueueFull => "the file could not be written fast enough",
             Self::TooLate => "the limit of the recording was reached",
+            Self::Unwritten => "the file could not be written",
             Self::Malformed => "not the HTTP/1 that is read here",
             Self::HeadTooLong => "the head is longer than 64 KiB",
             Self::Upgraded => "the connection went over to another protocol",

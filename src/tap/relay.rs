@@ -83,25 +83,46 @@ impl Relay {
     }
 
     /// Relays until both sides have ended, one has gone, or it is time to end. `answered` is told of the server's first byte.
-    pub(super) async fn run(self, client: Stream, server: Stream, answered: oneshot::Sender<()>) {
-        let (mut from_client, to_client) = split(client);
-        let (mut from_server, to_server) = split(server);
+    pub(super) async fn run(self, mut client: Stream, mut server: Stream, answered: oneshot::Sender<()>) {
+        if self.relay(&mut client, &mut server, answered).await == Over::Reset {
+            client.reset().await;
+        }
+    }
+
+    async fn relay(&self, client: &mut Stream, server: &mut Stream, answered: oneshot::Sender<()>) -> Over {
+        let (mut from_client, mut to_client) = split(client);
+        let (mut from_server, mut to_server) = split(server);
         let mut answered = Some(answered);
         let is_refused = Cell::new(false);
         let up = async {
-            let ended = pump(&mut from_client, to_server, |bytes| self.see_client(bytes)).await;
-            if ended != Ended::Refused {
-                return ended;
+            let ended = pump(&mut from_client, &mut to_server, |bytes| self.see_client(bytes)).await;
+            if ended == Ended::Refused {
+                is_refused.set(true);
+                // The answer may be there already. A connection that is closed while its client is still sending is reset, and the
+                // answer is lost on the way: so what it sends is taken off it (RFC 9112, 9.6).
+                return pump(&mut from_client, &mut sink(), |bytes| self.see_client(bytes)).await;
             }
-            is_refused.set(true);
-            // The answer may be there already. A connection that is closed while its client is still sending is reset, and the answer
-            // is lost on the way: so what it sends is taken off it (RFC 9112, 9.6).
-            pump(&mut from_client, sink(), |bytes| self.see_client(bytes)).await
+            // Fails if the other side has gone meanwhile; reading from it tells.
+            let _ = to_server.shutdown().await;
+            ended
         };
-        let down = pump(&mut from_server, to_client, |bytes| {
-            drop(answered.take());
-            self.see_server(bytes);
-        });
+        let down = async {
+            let ended = pump(&mut from_server, &mut to_client, |bytes| {
+                drop(answered.take());
+                self.see_server(bytes);
+            });
+            let ended = ended.await;
+            // After a reset nobody knows whether that was all.
+            let is_reset = ended == Ended::Broken || ended == Ended::Whole && is_refused.get();
+            if is_reset && !self.is_answered() {
+                return Over::Reset;
+            }
+            if ended == Ended::Whole {
+                self.see_server_close();
+            }
+            let _ = to_client.shutdown().await;
+            Over::Closed
+        };
         tokio::pin!(up, down);
         let mut client_speaks = true;
         let mut give_up = None;
@@ -110,16 +131,14 @@ impl Relay {
             tokio::select! {
                 ended = &mut up, if client_speaks => {
                     client_speaks = false;
-                    if ended == Ended::Broken || give_up.is_some() { return }
+                    if ended == Ended::Broken || give_up.is_some() { return Over::Closed }
                 }
-                ended = &mut down, if give_up.is_none() => {
-                    // After a reset nobody knows whether that was all.
-                    if ended == Ended::Whole && !is_refused.get() { self.see_server_close() }
-                    if !client_speaks { return }
+                over = &mut down, if give_up.is_none() => {
+                    if over == Over::Reset || !client_speaks { return over }
                     give_up = Some(Instant::now() + LINGER);
                 }
-                () = sleep_until(lingering), if give_up.is_some() => return,
-                () = self.time_to_end() => return,
+                () = sleep_until(lingering), if give_up.is_some() => return Over::Closed,
+                () = self.time_to_end() => return Over::Closed,
             }
         }
     }
@@ -140,6 +159,11 @@ impl Relay {
                 () = sleep_until(Instant::now() + LOOK) => {}
             }
         }
+    }
+
+    /// Whether nothing is missing that the server was asked for, as far as anybody knows.
+    fn is_answered(&self) -> bool {
+        self.follower.as_ref().is_some_and(|follower| follower.borrow().is_answered())
     }
 
     fn see_client(&self, bytes: &[u8]) {
@@ -197,6 +221,15 @@ impl Drop for Relay {
     }
 }
 
+/// How a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// In order, or so that the client notices.
+    Closed,
+    /// The workers' side was reset in the middle of an answer. A client whose answers end with the connection would take it for whole.
+    Reset,
+}
+
 /// How one direction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -208,24 +241,20 @@ enum Ended {
     Refused,
 }
 
-/// Copies one direction to its end, and passes the end on. Every piece is shown before it is sent on, so that a question is always
-/// seen before its answer.
-async fn pump(from: &mut (impl AsyncRead + Unpin), mut to: impl AsyncWrite + Unpin, mut see: impl FnMut(&[u8])) -> Ended {
+/// Copies one direction to its end. Every piece is shown before it is sent on, so that a question is always seen before its answer.
+async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), mut see: impl FnMut(&[u8])) -> Ended {
     let mut buffer = vec![0; BUFFER];
-    let ended = loop {
+    loop {
         let piece = match from.read(&mut buffer).await {
-            Ok(0) => break Ended::Whole,
+            Ok(0) => return Ended::Whole,
             Ok(length) => &buffer[..length],
-            Err(_) => break Ended::Broken,
+            Err(_) => return Ended::Broken,
         };
         see(piece);
         if to.write_all(piece).await.is_err() {
             return Ended::Refused;
         }
-    };
-    // Fails if the other side has gone meanwhile; reading from it tells.
-    let _ = to.shutdown().await;
-    ended
+    }
 }
 
 fn now() -> Time {

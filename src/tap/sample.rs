@@ -150,7 +150,12 @@ impl Sampler {
         // On its own: the listening socket may have to be given back before there is a place in the queue.
         spawn_local(async move {
             let _slot = slot;
-            let server = match upstream.connect().await {
+            let mut phase = shared.phase.clone();
+            let connected = tokio::select! {
+                connected = upstream.connect() => connected,
+                _ = phase.wait_for(|phase| *phase == Phase::Cut) => Err(ErrorKind::TimedOut.into()),
+            };
+            let server = match connected {
                 Ok(server) => server,
                 Err(error) => return failed(&shared, &error),
             };

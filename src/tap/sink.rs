@@ -41,10 +41,13 @@ struct Shared {
     queued_bytes: AtomicU64,
     /// A limit is reached, or writing failed.
     is_full: AtomicBool,
+    /// What the system has taken, requests and bytes.
     requests: AtomicU64,
+    flushed: AtomicU64,
+    /// Bytes written.
     bytes: AtomicU64,
-    /// Requests that came too late.
-    late: AtomicU64,
+    /// Requests that came too late, or were not taken.
+    lost: AtomicU64,
 }
 
 /// What became of a recording.
@@ -52,7 +55,8 @@ struct Shared {
 pub(super) struct Written {
     pub(super) requests: u64,
     pub(super) bytes: u64,
-    pub(super) late: u64,
+    /// Those that came too late; or, if writing failed, those that are not in the file for sure.
+    pub(super) lost: u64,
     pub(super) outcome: io::Result<()>,
 }
 
@@ -74,7 +78,7 @@ impl Sink {
             let outcome = written.and_then(|counted| close(counted.output.into_inner().map_err(IntoInnerError::into_error)?));
             seen.is_full.store(true, Ordering::Relaxed);
             // What still comes has to be counted.
-            seen.late.fetch_add(waiting.into_iter().count() as u64, Ordering::Relaxed);
+            seen.lost.fetch_add(waiting.into_iter().count() as u64, Ordering::Relaxed);
             outcome
         };
         let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(work)?;
@@ -106,17 +110,34 @@ impl Sink {
         let outcome = self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| gone()));
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let shared = &self.shared;
-        Written { requests: number(&shared.requests), bytes: number(&shared.bytes), late: number(&shared.late), outcome }
+        Written { requests: number(&shared.requests), bytes: number(&shared.flushed), lost: number(&shared.lost), outcome }
     }
 }
 
-/// Writes until the queue is closed or a limit is reached.
+/// Writes until the queue is closed or a limit is reached. What was not flushed is lost if that fails.
 fn write_all<W: Write>(writer: &mut Writer<W>, queue: &Receiver<Request>, shared: &Shared, limits: Limits) -> io::Result<()> {
-    while shared.requests.load(Ordering::Relaxed) < limits.requests && shared.bytes.load(Ordering::Relaxed) < limits.bytes {
+    let mut unflushed = 0;
+    let written = write_on(writer, queue, shared, limits, &mut unflushed).and_then(|()| flush(writer, shared, &mut unflushed));
+    shared.lost.fetch_add(unflushed, Ordering::Relaxed);
+    written
+}
+
+fn write_on<W: Write>(
+    writer: &mut Writer<W>,
+    queue: &Receiver<Request>,
+    shared: &Shared,
+    limits: Limits,
+    unflushed: &mut u64,
+) -> io::Result<()> {
+    let is_open = |unflushed: u64| {
+        let requests = shared.requests.load(Ordering::Relaxed) + unflushed;
+        requests < limits.requests && shared.bytes.load(Ordering::Relaxed) < limits.bytes
+    };
+    while is_open(*unflushed) {
         let next = match queue.try_recv() {
             Err(TryRecvError::Empty) => {
                 // Whoever kills the tap finds what was written before the last pause.
-                writer.flush()?;
+                flush(writer, shared, unflushed)?;
                 queue.recv()
             }
             Err(TryRecvError::Disconnected) => Err(RecvError),
@@ -124,14 +145,19 @@ fn write_all<W: Write>(writer: &mut Writer<W>, queue: &Receiver<Request>, shared
         };
         let Ok(request) = next else { return Ok(()) };
         shared.queued_bytes.fetch_sub(request.size() as u64, Ordering::Relaxed);
-        if let Err(error) = writer.write(&request) {
-            shared.late.fetch_add(1, Ordering::Relaxed);
-            return Err(error);
-        }
-        if (shared.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MAX_UNFLUSHED) {
-            writer.flush()?;
+        *unflushed += 1;
+        writer.write(&request)?;
+        if *unflushed == MAX_UNFLUSHED {
+            flush(writer, shared, unflushed)?;
         }
     }
+    Ok(())
+}
+
+fn flush<W: Write>(writer: &mut Writer<W>, shared: &Shared, unflushed: &mut u64) -> io::Result<()> {
+    writer.flush()?;
+    shared.flushed.store(shared.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    shared.requests.fetch_add(std::mem::take(unflushed), Ordering::Relaxed);
     Ok(())
 }
 
@@ -200,7 +226,7 @@ mod tests {
         drop(allow);
         let written = sink.finish();
         assert!(written.outcome.is_err());
-        assert_eq!(written.requests + written.late, accepted as u64, "every request is accounted for");
+        assert_eq!(written.requests + written.lost, accepted as u64, "every request is accounted for");
     }
 
     #[test]
@@ -218,6 +244,37 @@ mod tests {
         }
     }
 
+    /// A disk that is full after so many bytes, and the lines on it.
+    struct Full(usize, Arc<AtomicU64>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            let lines = bytes.split(|byte| *byte == b'\n').skip(1).count();
+            self.1.fetch_add(lines as u64, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn on_a_full_disk_only_what_it_took_counts() {
+        let lines = Arc::new(AtomicU64::new(0));
+        let sink = Sink::start(Full(100_000, Arc::clone(&lines)), |_| Ok(()), &Meta::default(), ENDLESS).unwrap();
+        let accepted = (0..MAX_QUEUED).filter(|_| sink.record(request(100)).is_ok()).count();
+        let written = sink.finish();
+        assert!(written.outcome.is_err());
+        assert_eq!(written.requests + written.lost, accepted as u64);
+        assert!(
+            written.requests > 0 && written.requests < lines.load(Ordering::Relaxed),
+            "{written:?}, {lines:?} with the meta line"
+        );
+        assert!((1..=100_000).contains(&written.bytes), "{written:?}");
+    }
+
     #[test]
     fn it_ends_at_its_limits() {
         let sink = Sink::start(io::sink(), |_| Ok(()), &Meta::default(), Limits { requests: 3, bytes: u64::MAX }).unwrap();
@@ -225,7 +282,7 @@ mod tests {
             sink.record(request(0)).unwrap();
         }
         let written = sink.finish();
-        assert_eq!((written.requests, written.late), (3, 2));
+        assert_eq!((written.requests, written.lost), (3, 2));
 
         let sink = Sink::start(io::sink(), |_| Ok(()), &Meta::default(), Limits { requests: 9, bytes: 100 }).unwrap();
         for _ in 0..9 {

@@ -1,6 +1,6 @@
 //! Connections of both kinds: from a client, and to the address that it wanted.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net as unix;
@@ -18,10 +18,13 @@ use crate::config::Address;
 use crate::sys::listen::Listener;
 use crate::sys::peer;
 
-/// How long a place in the accept queue is waited for.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a place in the accept queue is waited for before anything is recorded.
+const TRY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a full accept queue of a unix socket is tried again.
 const RETRY: Duration = Duration::from_millis(5);
+/// How often it is looked whether the other end has everything, and how long that may take.
+const LOOK: Duration = Duration::from_millis(5);
+const RESET_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the workers accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,8 @@ impl Upstream {
     /// Connects and closes, so that no client is taken who cannot be passed on: a path may be absent here or lead elsewhere.
     pub(super) async fn try_out(&self, listener: &Listener) -> Result<(), TapError> {
         let address = || listener.address().to_string();
-        match self.connect().await {
+        let full = |_| io::Error::new(ErrorKind::TimedOut, "its workers take no connection");
+        match timeout(TRY_PATIENCE, self.connect()).await.map_err(full).flatten() {
             Ok(Stream::Unix(stream)) if !peer::may_come_from(stream.as_fd(), listener.fd()) => {
                 Err(TapError::Elsewhere(address()))
             }
@@ -80,30 +84,44 @@ impl Upstream {
         }
     }
 
+    /// Waits for a place in the accept queue for as long as it takes: whoever is passed on had one already.
     pub(super) async fn connect(&self) -> io::Result<Stream> {
-        let full = |_| io::Error::new(io::ErrorKind::TimedOut, "its workers take no connection");
-        timeout(CONNECT_PATIENCE, self.connect_patiently()).await.map_err(full)?
-    }
-
-    async fn connect_patiently(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(path) => loop {
-                match UnixStream::connect(path).await {
-                    // The accept queue is full.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep_until(Instant::now() + RETRY).await,
-                    connected => return connected.map(Stream::Unix),
+        loop {
+            let connected = match self {
+                Self::Tcp(address) => TcpStream::connect(address).await.map(Stream::Tcp),
+                Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            };
+            match connected {
+                Ok(stream) => return stream.without_delay(),
+                // The accept queue is full: a unix socket says so at once, TCP after its last attempt.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    sleep_until(Instant::now() + RETRY).await;
                 }
-            },
+                Err(error) => return Err(error),
+            }
         }
     }
 }
 
 impl Stream {
+    fn without_delay(self) -> io::Result<Self> {
+        if let Self::Tcp(stream) = &self {
+            stream.set_nodelay(true)?;
+        }
+        Ok(self)
+    }
+
+    /// Closes so that the other end learns that something is missing: it is reset when it has all that was sent. A unix socket cannot.
+    pub(super) async fn reset(self) {
+        let Self::Tcp(stream) = self else { return };
+        let until = Instant::now() + RESET_PATIENCE;
+        while peer::unsent(stream.as_fd()).is_ok_and(|bytes| bytes > 0) && Instant::now() < until {
+            sleep_until(Instant::now() + LOOK).await;
+        }
+        // Fails where the other end has gone.
+        let _ = stream.set_zero_linger();
+    }
+
     /// The address of this end; a unix socket's clients have none.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         match self {

@@ -1,5 +1,6 @@
 //! `tuningfork record live` beside a running service: clients notice nothing, and what was recorded is what they sent.
 
+mod ends;
 mod ways;
 
 use std::collections::BTreeMap;

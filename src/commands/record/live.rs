@@ -1,15 +1,17 @@
 //! `tuningfork record live`: borrows the listening sockets of a running service and records what comes.
 
-use std::fs;
-use std::io;
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::io::{self, BufRead};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::super::{CommandError, socket};
-use super::files::{Packed, is_standard};
+use super::files::{Packed, Packing, is_standard, open};
 use super::import::random_key;
 use crate::config::Address;
 use crate::control::{Client, ControlError, Lease};
@@ -38,7 +40,8 @@ pub struct Options {
     /// The recording to write: a new file, which only you can read; one whose name ends in .zst is compressed
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// For how much of the time connections are taken, beside the workers, who take most of them: from 0.001 to 1
+    /// For how much of the time connections are taken, from 0.001 to 1. The share of the connections is smaller: workers take most, and
+    /// the next one is taken when the last is answered
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
     share: Share,
     /// How long to record: seconds, or 90s, 10m
@@ -85,9 +88,17 @@ pub enum LiveError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Somebody removed the recording.
+    #[error("{}: it was removed while it was written: the recording is lost", .0.display())]
+    Removed(PathBuf),
     /// The traffic cannot be relayed.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// The service died.
+    #[error(
+        "the supervisor of the service has gone without taking its sockets back: was it killed? What came before is recorded"
+    )]
+    Gone,
     /// The system refused something basic.
     #[error("cannot record: {0}")]
     System(io::Error),
@@ -95,7 +106,7 @@ pub enum LiveError {
 
 /// Records until the time is over, a limit is reached, somebody ends it or the service stops. Returns what the user reads.
 pub(super) fn live(options: &Options) -> Result<String, CommandError> {
-    let mut signals = Signals::of_a_study().map_err(LiveError::System)?;
+    let signals = Signals::of_a_study().map_err(LiveError::System)?;
     let key = random_key().map_err(LiveError::System)?;
     let (listeners, lease) =
         socket::connect(&options.config, options.control.as_deref()).and_then(Client::listeners).map_err(LiveError::from)?;
@@ -110,43 +121,80 @@ pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let limits = Limits { requests: options.max_requests, bytes: options.max_bytes };
     let in_file = |source| LiveError::Output { path: options.output.clone(), source };
     let output = create(&options.output).map_err(in_file)?;
+    let file = File::options().write(true).open(&options.output).map_err(in_file)?;
     let sink = Sink::start(output, |mut output| output.finish(), &meta(bodies), limits).map_err(in_file)?;
     let seed = std::process::id().into();
     let how = How { share: options.share, duration: options.duration, bodies, scrub: Scrub::new(key).with_bodies(bodies), seed };
-    let (account, written) = tap::record(listeners, how, sink, end(lease, &mut signals)).map_err(|error| {
+    let (signals, is_gone) = (RefCell::new(signals), Cell::new(false));
+    let (ended, cut) = (end(lease, &signals, &is_gone), asked(|| signals.borrow_mut().asked_anew()));
+    let (mut account, written) = tap::record(listeners, how, sink, ended, cut).map_err(|error| {
         // Nothing was recorded, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
         LiveError::from(error)
     })?;
-    let told = if account.recorded == 0 {
+    // Otherwise what was flushed is in it.
+    if written.is_err()
+        && let Ok((requests, bytes)) = mend(&options.output, &file)
+    {
+        account.found(requests, bytes);
+    }
+    if account.recorded == 0 {
         // No command reads a file without a request, and the name should be free for another attempt.
         let _ = fs::remove_file(&options.output);
-        format!("no request was recorded, so there is no {}: {account}", options.output.display())
-    } else {
-        format!("{}: {account}", options.output.display())
-    };
-    match written {
-        Ok(()) => Ok(told),
-        Err(error) => {
-            super::say(&told);
-            Err(in_file(error).into())
-        }
     }
+    let told = match account.recorded {
+        0 => format!("no request was recorded, so there is no {}: {account}", options.output.display()),
+        1.. => format!("{}: {account}", options.output.display()),
+    };
+    let failed = match written {
+        Err(error) => in_file(error),
+        Ok(()) if file.metadata().is_ok_and(|about| about.nlink() == 0) && account.recorded > 0 => {
+            LiveError::Removed(options.output.clone())
+        }
+        Ok(()) if is_gone.get() => LiveError::Gone,
+        Ok(()) => return Ok(told),
+    };
+    super::say(&told);
+    Err(failed.into())
+}
+
+/// Takes what is left of a request off the end of a recording that could not be written further. What is in front of it: requests, and
+/// bytes with the meta line. A compressed file stays cut off; it is read as far as it goes.
+fn mend(path: &Path, file: &File) -> io::Result<(u64, u64)> {
+    let mut input = open(path)?;
+    let (mut lines, mut bytes, mut line) = (0_u64, 0, Vec::new());
+    while input.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+        lines += 1;
+        bytes += line.len() as u64;
+        line.clear();
+    }
+    if Packing::of(path) == Packing::Plain {
+        file.set_len(bytes)?;
+    }
+    Ok((lines.saturating_sub(1), bytes))
 }
 
 /// Waits for a signal, or for the service to want its sockets back. The lease lives as long as what this gives.
-async fn end(lease: Lease, signals: &mut Signals) -> Lease {
-    let asked = async {
-        while !signals.asked_to_stop() {
-            sleep_until(Instant::now() + LOOK).await;
-        }
-    };
+async fn end(lease: Lease, signals: &RefCell<Signals>, is_gone: &Cell<bool>) -> Lease {
     tokio::select! {
         // If it cannot be watched, it is as good as gone.
-        _ = lease.recalled() => tracing::info!("the service takes its sockets back: the recording ends"),
-        () = asked => {}
+        _ = lease.recalled() => {
+            if lease.is_held() {
+                tracing::info!("the service takes its sockets back: the recording ends");
+            } else {
+                is_gone.set(true);
+            }
+        }
+        () = asked(|| signals.borrow_mut().asked_to_stop()) => {}
     }
     lease
+}
+
+/// Waits until somebody has asked for an end.
+async fn asked(mut has_asked: impl FnMut() -> bool) {
+    while !has_asked() {
+        sleep_until(Instant::now() + LOOK).await;
+    }
 }
 
 /// Whether clients of other hosts connect here.

@@ -209,7 +209,7 @@ impl Options {
     /// What to know of bodies, if requests that should have one may be sent without.
     pub(super) fn bodies_not_recorded(&self, meta: &Meta) -> Option<String> {
         let recorded = meta.fidelity.as_ref().and_then(|fidelity| fidelity.bodies.as_deref()).unwrap_or("unknown");
-        (!self.allow.is_empty() && recorded != "all").then(|| {
+        (!self.allow.is_empty() && !["all", "scrubbed"].contains(&recorded)).then(|| {
             format!("Bodies in the recording: {recorded}. Requests whose body was not recorded are sent with an empty one")
         })
     }

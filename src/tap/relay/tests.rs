@@ -98,12 +98,12 @@ fn relay<C: Send + 'static, S: Send + 'static>(
     (client.join().unwrap(), server.join().unwrap(), account)
 }
 
-/// What comes until the end, in order or not.
-fn rest(end: &mut dyn Talk) -> Vec<u8> {
+/// What comes until the end, and whether that was in order.
+fn rest(end: &mut dyn Talk) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
     // What came before an error is kept.
-    let _ = end.read_to_end(&mut all);
-    all
+    let is_in_order = end.read_to_end(&mut all).is_ok();
+    (all, is_in_order)
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_answer_arrives_though_nobody_reads_the_request() {
             relay(kind, upload, refuse)
         };
         let races: Vec<_> = (0..RACES).map(race).collect();
-        let lost = races.iter().filter(|(got, (), _)| got != ANSWER).count();
+        let lost = races.iter().filter(|((got, _), (), _)| got != ANSWER).count();
         assert_eq!(lost, 0, "of {RACES}, {kind:?}");
         assert!(races.iter().all(|(_, (), account)| account.recorded == 1), "{races:?}");
     }
@@ -153,7 +153,7 @@ fn what_a_client_sent_before_it_left_arrives() {
             end.write_all(b"h").unwrap();
             has_left.recv().unwrap();
             end.write_all(b"h").unwrap();
-            rest(&mut *end).len()
+            rest(&mut *end).0.len()
         };
         let (sent, got, _) = relay(Kind::Unix, leave, serve);
         assert_eq!(got, sent);
@@ -161,7 +161,7 @@ fn what_a_client_sent_before_it_left_arrives() {
 }
 
 #[test]
-fn an_answer_that_is_cut_by_a_reset_is_not_recorded() {
+fn an_answer_that_is_cut_by_a_reset_is_so_for_the_client_and_not_recorded() {
     for kind in KINDS {
         for is_reset in [false, true] {
             let ask = |mut end: Box<dyn Talk>| {
@@ -173,8 +173,9 @@ fn an_answer_that_is_cut_by_a_reset_is_not_recorded() {
                 end.read_exact(&mut vec![0; if is_reset { 17 } else { 18 }]).unwrap();
                 end.write_all(b"HTTP/1.0 200 OK\r\n\r\nuntil the end").unwrap();
             };
-            let (got, (), account) = relay(kind, ask, answer);
+            let ((got, is_in_order), (), account) = relay(kind, ask, answer);
             assert!(got.ends_with(b"until the end"), "{kind:?}");
+            assert_eq!(is_in_order, matches!(kind, Kind::Unix) || !is_reset, "{kind:?}");
             let cut = Reason::ALL.iter().zip(account.skipped).find(|(reason, _)| **reason == Reason::CutOff).unwrap().1;
             assert_eq!((account.recorded, cut), if is_reset { (0, 1) } else { (1, 0) }, "{kind:?}: {account}");
         }
