@@ -50,7 +50,9 @@ pub fn check(options: &Options) -> Result<Ending, CommandError> {
         ("the command line".to_owned(), config, Some(resolved))
     };
     say::print(
-        &(format!("{name} is valid\n") + &what_runs(&config) + &resolved.map(|resolved| lists(&resolved)).unwrap_or_default()),
+        &(format!("{name} is valid\n")
+            + &what_runs(&config, resolved.as_ref())
+            + &resolved.map(|resolved| lists(&resolved)).unwrap_or_default()),
     )?;
     Ok(Ending::Success)
 }
@@ -69,11 +71,14 @@ fn of_file(app: &PythonApp, arguments: &[String]) -> CommandLine {
     }
 }
 
-fn what_runs(config: &Config) -> String {
+fn what_runs(config: &Config, resolved: Option<&Resolved>) -> String {
+    // One of the user's own counts connections as one of Gunicorn's does, and is none.
+    let of_the_user = resolved.map(|resolved| &resolved.worker_class).filter(|class| !class.is_known);
     let (app, env) = match &config.app {
         App::Command(app) => (app.command.join(" "), &app.env),
         App::Python(app) => {
-            (format!("{} ({}{})", app.app, app.worker_class.name(), if app.preload { ", preloaded" } else { "" }), &app.env)
+            let class = of_the_user.map_or_else(|| app.worker_class.name(), |class| class.name.as_str());
+            (format!("{} ({class}{})", app.app, if app.preload { ", preloaded" } else { "" }), &app.env)
         }
     };
     let listen: Vec<String> = config.listen.addresses.iter().map(ToString::to_string).collect();
@@ -110,7 +115,10 @@ fn lists(resolved: &Resolved) -> String {
 }
 
 fn value(setting: &Setting) -> String {
-    let shown = setting.value.to_string();
+    let shown = match (setting.name.as_str(), setting.value.as_u64()) {
+        ("umask", Some(bits)) => format!("0o{bits:03o}"),
+        _ => setting.value.to_string(),
+    };
     match shown.char_indices().nth(LONGEST_VALUE) {
         Some((cut, _)) => format!("{}…", &shown[..cut]),
         None => shown,

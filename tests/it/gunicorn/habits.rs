@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::{WORKS, folder_with, interpreter};
+use super::{WORKS, folder_with, interpreter, tuningfork};
 use crate::support::parts;
 
 /// A way in which people start Gunicorn, and lines of the configuration that it is.
@@ -169,4 +169,15 @@ fn what_people_start_gunicorn_with_is_understood() {
             assert!(printed.lines().any(|shown| shown == *line), "{}: {line} is not in\n{printed}", habit.of);
         }
     }
+}
+
+#[test]
+fn check_names_a_worker_class_of_the_users_own_and_writes_umask_as_people_do() {
+    let workers = "from uvicorn.workers import UvicornWorker\nclass Configurable(UvicornWorker):\n    pass\n";
+    let settings = "worker_class = 'web_workers.Configurable'\numask = 0o027\n";
+    let folder = folder_with(&[("web.py", WORKS), ("web_workers.py", workers), ("gunicorn.conf.py", settings)]);
+    let (said, code) = tuningfork(folder.path(), &["check", "--interpreter", &interpreter(), "--", "web"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("(web_workers.Configurable)") && !said.contains("(asgi)"), "{said}");
+    assert!(said.contains("umask = 0o027"), "{said}");
 }
