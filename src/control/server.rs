@@ -176,7 +176,10 @@ impl<S: Source> Desk<S> {
             match serde_json::from_slice(&line) {
                 Ok(Request::Status) => say(&mut stream, &Reply::Ok(self.source.status()), &[]).await?,
                 Ok(Request::Progress { after }) => {
-                    self.next_change(after).await;
+                    tokio::select! {
+                        _ = stopped.changed() => return Ok(()),
+                        () = self.next_change(after) => {}
+                    }
                     say(&mut stream, &Reply::Ok(self.source.progress()), &[]).await?;
                 }
                 Ok(Request::Listeners) => self.lend(&mut stream).await?,

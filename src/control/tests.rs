@@ -3,7 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ struct Service {
     listeners: Listeners,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    looks: Arc<AtomicU64>,
     log: Log,
 }
 
@@ -52,6 +53,7 @@ impl Source for Service {
     }
 
     fn changes(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.asked.lock().unwrap().len() as u64
     }
 
@@ -87,6 +89,8 @@ struct Stage {
     path: PathBuf,
     stopping: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Wish>>>,
+    /// How often it was looked for a change.
+    looks: Arc<AtomicU64>,
     log: Log,
     _folder: tempfile::TempDir,
 }
@@ -101,10 +105,17 @@ fn stage_with(listeners: Listeners) -> Stage {
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(Mutex::default());
     let log = Log::start(&Settings { format: LogFormat::Plain, file: Some(folder.path().join("a.log")) }).unwrap();
-    let service = Service { listeners, stopping: Arc::clone(&stopping), asked: Arc::clone(&asked), log: log.clone() };
+    let looks = Arc::default();
+    let service = Service {
+        listeners,
+        stopping: Arc::clone(&stopping),
+        asked: Arc::clone(&asked),
+        looks: Arc::clone(&looks),
+        log: log.clone(),
+    };
     let socket = Arc::new(Listeners::bind(&Server::listen(&path)).unwrap());
     let server = Server::start(socket, service).unwrap();
-    Stage { server: Some(server), path, stopping, asked, log, _folder: folder }
+    Stage { server: Some(server), path, stopping, asked, looks, log, _folder: folder }
 }
 
 #[test]
@@ -238,6 +249,26 @@ fn who_watches_hears_of_a_change_and_is_not_kept_for_ever_without_one() {
     Client::connect(&stage.path).unwrap().change(Request::Reload).unwrap();
     assert!(watching.join().unwrap() <= 1);
     assert_eq!(Client::connect(&stage.path).unwrap().progress(Some(0)).unwrap().changes, 1);
+}
+
+/// How often a server looks for a change for who watches, before and after it is told to end.
+fn looks_of_a_server_that_ends() -> u64 {
+    let mut stage = stage();
+    let mut watcher = Client::connect(&stage.path).unwrap();
+    let watching = std::thread::spawn(move || watcher.progress(Some(0)));
+    while stage.looks.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    drop(stage.server.take());
+    assert!(matches!(watching.join().unwrap(), Err(ControlError::Broken(_))));
+    stage.looks.load(Ordering::Relaxed)
+}
+
+#[test]
+fn who_watches_does_not_keep_the_server_from_its_end() {
+    // Else it looks fifty times, every time. A slow machine may be slow to tell it.
+    let looks: Vec<u64> = (0..5).map(|_| looks_of_a_server_that_ends()).collect();
+    assert!(looks.iter().any(|looks| *looks < 10), "{looks:?}");
 }
 
 #[test]

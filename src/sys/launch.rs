@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::process::Pid;
 
 use super::listen::{Listener, Listeners};
 use super::log::{Mouth, Speaker, file};
@@ -99,11 +101,20 @@ impl Origin {
         format!("the Python interpreter {} cannot be started by user {user}: {error}", interpreter.display())
     }
 
-    /// Makes Gunicorn's log files where they were moved away: workers that are somebody else than us may not be able to.
-    fn make_log_files(&self) {
-        let person = self.person.as_ref().filter(|person| person.drops);
-        let (App::Python(app), Some(person)) = (&self.config.app, person) else { return };
-        for path in &app.log_files {
+    /// Gunicorn's log files, and whom they are to be given to: workers that are somebody else than us may not be able to make them.
+    fn log_files(&self) -> Option<(&[PathBuf], &Person)> {
+        let person = self.person.as_ref().filter(|person| person.drops)?;
+        match &self.config.app {
+            App::Python(app) if !app.log_files.is_empty() => Some((&app.log_files, person)),
+            App::Python(_) | App::Command(_) => None,
+        }
+    }
+
+    /// Makes those that were moved away. May take as long as the file system likes.
+    pub(super) fn make_log_files(&self) {
+        for (path, person) in
+            self.log_files().into_iter().flat_map(|(paths, person)| paths.iter().map(move |path| (path, person)))
+        {
             if let Err(error) = file::make_for(path, person.uid, person.gid) {
                 tracing::warn!(path = %path.display(), %error, "a log file of the workers cannot be made");
             }
@@ -267,9 +278,20 @@ impl Generations {
         });
     }
 
-    /// When the next zygote that is leaving has had its time.
+    /// When the next zygote that is leaving, or whose fate is open, has had its time.
     pub(super) fn next_timer(&self) -> Option<Moment> {
-        self.leaving.iter().map(|(_, until)| *until).min()
+        let leaving = self.leaving.iter().map(|(_, until)| *until);
+        leaving.chain(self.importing().filter_map(Zygote::fate_until)).min()
+    }
+
+    /// Zygotes of which the supervisor has not been told yet.
+    fn importing(&self) -> impl Iterator<Item = &Zygote> {
+        self.loaded.values().filter(|loaded| !loaded.announced).filter_map(|loaded| loaded.zygote.as_ref())
+    }
+
+    /// Whose end is to be told: nobody else may reap them.
+    pub(super) fn importing_pids(&self) -> impl Iterator<Item = Pid> {
+        self.importing().map(Zygote::pid)
     }
 
     /// Ends all zygotes; the newest is told that the service ends.
@@ -348,9 +370,10 @@ impl Generations {
         asked.map(Zygote::end).is_some()
     }
 
-    /// Makes the log files that workers are about to open.
-    pub(super) fn make_log_files(&self) {
-        self.loaded.values().for_each(|loaded| loaded.origin.make_log_files());
+    /// Those whose workers need somebody to make their log files.
+    pub(super) fn with_log_files(&self) -> Vec<Arc<Origin>> {
+        let origins = self.loaded.values().map(|loaded| &loaded.origin);
+        origins.filter(|origin| origin.log_files().is_some()).cloned().collect()
     }
 
     /// Workers of later forks write where their zygote has opened its log files.
@@ -372,7 +395,6 @@ fn passed(listeners: &Listeners) -> Vec<BorrowedFd<'_>> {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU16;
-    use std::path::PathBuf;
 
     use super::*;
     use crate::config::{Machine, Surroundings};

@@ -3,6 +3,7 @@
 //! Lives on the main thread: forked children are tied to the thread that made them (PR_SET_PDEATHSIG, prctl(2)).
 
 mod beside;
+mod reopen;
 mod succeed;
 mod zygotes;
 
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 
 use super::children::{Child, Children};
 use super::clock;
+use super::errand::Errand;
 use super::hooks::{HookKind, Hooks};
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
@@ -96,6 +98,10 @@ pub struct Linux<'a> {
     hooks: Hooks,
     /// There is one once a configuration has a `max-memory`.
     memory: Option<MemoryWatch>,
+    /// Log files are being made, which workers are to open then.
+    log_files: Option<Errand>,
+    /// And once more: they were to be opened anew meanwhile.
+    log_files_again: bool,
     shortage: Shortage,
     reserve: Reserve,
 }
@@ -121,6 +127,8 @@ impl<'a> Linux<'a> {
             ended: BTreeMap::new(),
             hooks: Hooks::default(),
             memory: None,
+            log_files: None,
+            log_files_again: false,
             shortage: Shortage::watch(),
             reserve,
         })
@@ -248,21 +256,6 @@ impl<'a> Linux<'a> {
         Ok(())
     }
 
-    /// Gunicorn's workers reopen their files on USR1; what another program does on it, nobody knows.
-    fn reopen_logs(&mut self) {
-        if let Some(log) = &self.around.log {
-            log.reopen();
-        }
-        // Before anybody opens them, as Gunicorn's master does.
-        self.generations.make_log_files();
-        for child in self.children.all() {
-            if matches!(self.config(child.generation).map(|config| &config.app), Some(App::Python(_))) {
-                child.signal(&[Signal::USR1]);
-            }
-        }
-        self.generations.reopen_logs();
-    }
-
     /// The signal that ends a worker of this generation at once: what Gunicorn's workers take, and what every program does.
     fn quick_signal(&self, worker: WorkerId) -> Signal {
         let generation = self.children.get(worker).map(|child| child.generation);
@@ -296,6 +289,7 @@ impl<'a> Linux<'a> {
         self.hear_hooks();
         self.hear_workers();
         self.watch_memory();
+        self.hear_of_log_files();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
         if heard.contains(&Heard::ChildEnded) || self.adopted {
@@ -304,6 +298,7 @@ impl<'a> Linux<'a> {
             if !self.generations.forks_outstanding() {
                 let mut known = self.hooks.pids();
                 known.extend(self.successor.as_ref().map(Successor::pid));
+                known.extend(self.generations.importing_pids());
                 self.children.reap_strangers(&known);
             }
         }
@@ -348,6 +343,7 @@ impl<'a> Linux<'a> {
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
         fds.extend(self.around.predecessor.and_then(Predecessor::channel));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
+        fds.extend(self.log_files.iter().map(Errand::fd));
         sleep(&fds, until);
     }
 }

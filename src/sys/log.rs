@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -131,6 +131,8 @@ struct Shared {
     ended: Condvar,
     orders: Mutex<Orders>,
     health: Mutex<Health>,
+    /// [`Health::reopened`], for who asks often.
+    reopened: AtomicU64,
     pipes: Mutex<Pipes>,
     /// Wakes the reader for its end.
     wake: OwnedFd,
@@ -163,6 +165,7 @@ impl Log {
             ended: Condvar::new(),
             orders: Mutex::default(),
             health: Mutex::new(Health { destination: sink.to_string(), ..Health::default() }),
+            reopened: AtomicU64::new(0),
             pipes: Mutex::new(Pipes::new()?),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             ends: AtomicBool::new(false),
@@ -208,6 +211,12 @@ impl Log {
     #[must_use]
     pub fn health(&self) -> Health {
         Health { dropped: self.0.queue().dropped(), ..lock(&self.0.health).clone() }
+    }
+
+    /// [`Health::reopened`], without waiting for anybody.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.0.reopened.load(Ordering::Acquire)
     }
 
     /// The lines that are remembered behind line `after`; those of one slot only, if it says.

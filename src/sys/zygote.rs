@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,7 +21,7 @@ use super::spawn::{Process, Program, SpawnError, Streams, spawn};
 use super::standing::Standing;
 use crate::config::{Config, PythonApp};
 use crate::supervisor::event::Exit;
-use crate::units::{Slot, WorkerId};
+use crate::units::{Moment, Slot, WorkerId};
 
 /// One text, because the interpreter gets one file.
 const SCRIPT: &str = concat!(
@@ -87,6 +87,16 @@ pub(super) enum Stage {
     Dead,
 }
 
+/// How a zygote that is silent has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Ended(Exit),
+    /// It is to be seen in a moment: its end wakes us.
+    Open,
+    /// It lives on and has only closed its descriptors.
+    Unknown,
+}
+
 /// A worker to be forked.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -147,6 +157,7 @@ pub(super) struct Zygote {
     news: VecDeque<News>,
     /// Gunicorn's own settings, with which server hooks may come.
     has_gunicorn_settings: bool,
+    fate_until: Option<Moment>,
 }
 
 /// What a zygote is started with.
@@ -192,6 +203,7 @@ impl Zygote {
             asked,
             news,
             has_gunicorn_settings,
+            fate_until: None,
         };
         send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
@@ -244,13 +256,26 @@ impl Zygote {
         self.has_gunicorn_settings && self.stage == Stage::Imported
     }
 
-    /// How it ended, if that can be seen. The kernel closes a process's descriptors, which we hear of, a moment before its end is there.
-    pub(super) fn exit(&self) -> Option<Exit> {
-        self.ends_within(EXIT);
+    /// How it ended, once it is silent. The kernel closes a process's descriptors, which we hear of, a moment before its end is there.
+    pub(super) fn fate(&mut self, now: Moment) -> Fate {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let status = waitid(self.by_pidfd(), look).ok().flatten()?;
-        let signal = status.terminating_signal().map(Exit::Signal);
-        signal.or_else(|| status.exit_status().map(Exit::Code))
+        match waitid(self.by_pidfd(), look) {
+            Ok(Some(status)) => {
+                let signal = status.terminating_signal().map(Exit::Signal);
+                signal.or_else(|| status.exit_status().map(Exit::Code)).map_or(Fate::Unknown, Fate::Ended)
+            }
+            Ok(None) if now < *self.fate_until.get_or_insert(now.after(EXIT)) => Fate::Open,
+            Ok(None) | Err(_) => Fate::Unknown,
+        }
+    }
+
+    /// Until when its [`Fate`] is waited for, if it is.
+    pub(super) const fn fate_until(&self) -> Option<Moment> {
+        self.fate_until
+    }
+
+    pub(super) const fn pid(&self) -> Pid {
+        self.process.pid
     }
 
     /// Whether it has ended within this time.
@@ -437,3 +462,6 @@ pub(super) fn memory(script: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,17 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience(pub(super) Option<Duration>);
 
+/// What a look at the service finds.
+#[derive(Debug, PartialEq, Eq)]
+enum Found<T> {
+    /// What was waited for.
+    End(T),
+    /// It may come; words for the person who waits.
+    Doing(String),
+    /// It cannot come any more.
+    Never,
+}
+
 /// Somebody who waits.
 pub(super) struct Watch {
     patience: Patience,
@@ -49,13 +60,14 @@ impl Watch {
         again: impl Fn() -> Result<Client, CtlError>,
     ) -> Result<Reload, CtlError> {
         let look = |status: &Status| {
-            if status.pid == supervisor {
+            let ended = if status.pid == supervisor {
                 let ended = status.reloads.iter().find(|reload| reload.generation == generation);
                 ended.cloned().ok_or_else(|| reload_in_words(status, generation))
             } else {
                 let generation = status.next_generation.unwrap_or(status.generation);
                 status.reloads.first().cloned().ok_or_else(|| reload_in_words(status, generation))
-            }
+            };
+            unless_it_stops(status, ended)
         };
         loop {
             match self.conversation(client, look) {
@@ -68,10 +80,7 @@ impl Watch {
 
     /// Until the log was opened anew more often than `before`; why it could not be, if it could not.
     pub(super) fn log(self, client: &mut Client, before: u64) -> Result<Option<String>, CtlError> {
-        self.until(client, |status| {
-            let log = &status.log;
-            if log.reopened > before { Ok(log.open_failure.clone()) } else { Err("the log is being opened".to_owned()) }
-        })
+        unless_it_ends(self.conversation(client, |status| log_of(status, before)))
     }
 
     /// Until there are as many workers as are wanted.
@@ -138,23 +147,20 @@ impl Watch {
 
     /// Until `look` finds the end in what the service tells; until then it finds words for the person who waits.
     fn until<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
-        match self.conversation(client, look) {
-            Err(CtlError::Control(ControlError::Broken(_))) => Err(CtlError::Stops),
-            ended => ended,
-        }
+        unless_it_ends(self.conversation(client, |status| unless_it_stops(status, look(status))))
     }
 
     /// The same, with one supervisor: it breaks off when that ends.
-    fn conversation<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
+    fn conversation<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Found<T>) -> Result<T, CtlError> {
         self.spinner.enable_steady_tick(TICK);
         let mut after = None;
         loop {
             let status = client.progress(after)?;
             after = Some(status.changes);
             match look(&status) {
-                Ok(end) => return Ok(end),
-                Err(_) if status.stopping => return Err(CtlError::Stops),
-                Err(doing) => self.show(&doing)?,
+                Found::End(end) => return Ok(end),
+                Found::Never => return Err(CtlError::Stops),
+                Found::Doing(doing) => self.show(&doing)?,
             }
         }
     }
@@ -171,6 +177,29 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.spinner.finish_and_clear();
+    }
+}
+
+/// A service that stops opens its log anew all the same.
+fn log_of(status: &Status, before: u64) -> Found<Option<String>> {
+    let log = &status.log;
+    if log.reopened > before { Found::End(log.open_failure.clone()) } else { Found::Doing("the log is being opened".to_owned()) }
+}
+
+/// A service that stops will not do it.
+fn unless_it_stops<T>(status: &Status, found: Result<T, String>) -> Found<T> {
+    match found {
+        Ok(end) => Found::End(end),
+        Err(_) if status.stopping => Found::Never,
+        Err(doing) => Found::Doing(doing),
+    }
+}
+
+/// A service that has ended will not do it.
+fn unless_it_ends<T>(waited: Result<T, CtlError>) -> Result<T, CtlError> {
+    match waited {
+        Err(CtlError::Control(ControlError::Broken(_))) => Err(CtlError::Stops),
+        ended => ended,
     }
 }
 
@@ -203,4 +232,24 @@ fn workers_in_words(status: &Status) -> String {
     let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
     let ready = counted(u64::from(status.ready), "worker");
     format!("{ready} ready, {} wanted{}{}{failure}", status.target, if others.is_empty() { "" } else { ", " }, others.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_service_that_stops_is_waited_for_all_the_same() {
+        let status = |reopened: u64| -> Status {
+            let log = serde_json::json!({"destination": "a.log", "reopened": reopened, "dropped_lines": 0});
+            serde_json::from_value(serde_json::json!({
+                "version": "1", "pid": 7, "target": 2, "ready": 2, "stopping": true, "phase": "stopping", "generation": 1,
+                "changes": 3, "uptime_seconds": 2.5, "reloads": [], "log": log, "failed_upgrades": 0, "workers": [],
+            }))
+            .unwrap()
+        };
+        assert!(matches!(log_of(&status(4), 4), Found::Doing(_)));
+        assert_eq!(log_of(&status(5), 4), Found::End(None));
+        assert_eq!(unless_it_stops::<()>(&status(5), Err("one worker ready".to_owned())), Found::Never);
+    }
 }

@@ -184,7 +184,7 @@ impl control::Source for Watcher {
     }
 
     fn changes(&self) -> u64 {
-        self.roster.read().changes + self.log.health().reopened
+        self.roster.read().changes + self.log.reopened()
     }
 
     fn ask(&self, wish: Wish) -> Option<oneshot::Receiver<Answer>> {

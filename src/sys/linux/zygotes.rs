@@ -7,7 +7,7 @@ use crate::sys::children::Child;
 use crate::sys::clock;
 use crate::sys::log::Speaker;
 use crate::sys::succession::Successor;
-use crate::sys::zygote::{Reply, Stage, Zygote};
+use crate::sys::zygote::{Fate, Reply, Stage, Zygote};
 use crate::units::{Generation, WorkerId};
 
 impl Linux<'_> {
@@ -60,9 +60,12 @@ impl Linux<'_> {
     /// Forks that will not be answered fail; a worker keeps serving without its zygote.
     fn zygote_died(&mut self, generation: Generation) {
         if self.generations.is_unannounced(generation) {
+            let how = match self.generations.zygote(generation).map(|zygote| zygote.fate(clock::now())) {
+                Some(Fate::Open) => return,
+                Some(Fate::Ended(exit)) => format!(" with {exit}"),
+                Some(Fate::Unknown) | None => String::new(),
+            };
             let words = self.around.output.last_words(Speaker::Zygote(generation));
-            let exit = self.generations.zygote(generation).and_then(|zygote| zygote.exit());
-            let how = exit.map(|exit| format!(" with {exit}")).unwrap_or_default();
             let reason = format!("the Python process ended{how} while it imported the application\n{words}");
             self.import_failed(generation, reason.trim_end());
             return;

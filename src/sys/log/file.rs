@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{self, Path};
+use std::path::{self, Path, PathBuf};
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchown};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, unlinkat};
 use rustix::io::Errno;
 
 use crate::sys::pass::own_user;
@@ -28,7 +28,11 @@ pub(super) fn append(path: &Path) -> io::Result<File> {
 /// Makes a file that workers are to write, who may not be able to where it is, and gives it to them. One that is there stays as it is.
 pub(in crate::sys) fn make_for(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
     match open(path, OFlags::EXCL, MODE_FOR_WORKERS) {
-        Ok(file) => Ok(fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?),
+        // As ours it would keep them out, and be taken for theirs the next time.
+        Ok(file) => fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| {
+            remove(path).ok();
+            errno.into()
+        }),
         Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(in_words(errno)),
     }
@@ -36,9 +40,25 @@ pub(in crate::sys) fn make_for(path: &Path, uid: u32, gid: u32) -> io::Result<()
 
 fn open(path: &Path, more: OFlags, permissions: u32) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
-    let path = path::absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-    let links = if own_user() == 0 && others_may_link(&path) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
-    rustix::fs::openat2(CWD, &path, flags, Mode::from_raw_mode(permissions), links).map(File::from)
+    let path = absolute(path)?;
+    rustix::fs::openat2(CWD, &path, flags, Mode::from_raw_mode(permissions), links(&path)).map(File::from)
+}
+
+/// Where others may lay links, one that was laid meanwhile leads nowhere.
+fn remove(path: &Path) -> Result<(), Errno> {
+    let path = absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat2(CWD, folder, flags, Mode::empty(), links(&path))?;
+    unlinkat(folder, name, AtFlags::empty())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Errno> {
+    path::absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+}
+
+fn links(path: &Path) -> ResolveFlags {
+    if own_user() == 0 && others_may_link(path) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() }
 }
 
 fn in_words(errno: Errno) -> io::Error {
@@ -60,7 +80,9 @@ fn others_may_link(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, thread};
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use super::*;
 
@@ -105,5 +127,23 @@ mod tests {
         make_for(&path, other, ours).unwrap();
         assert_eq!(path.metadata().unwrap().uid(), other);
         assert!(make_for(&folder.path().join("no/error.log"), us, ours).is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_given_is_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("error.log");
+        let (us, ours) = (own_user(), folder.path().metadata().unwrap().gid());
+        // As in a user namespace that does not have the user: even root may not give files away. Of this thread only (capabilities(7)).
+        let given = thread::scope(|scope| {
+            let attempt = scope.spawn(|| {
+                let mut may = capabilities(None).unwrap();
+                may.effective.remove(CapabilitySet::CHOWN);
+                set_capabilities(None, may).unwrap();
+                make_for(&path, us + 1, ours)
+            });
+            attempt.join().unwrap()
+        });
+        assert!(given.is_err() && !path.exists(), "{given:?}");
     }
 }

@@ -98,7 +98,7 @@ fn f38_a_file_that_was_moved_away_is_made_anew() {
     }
     fs::rename(&path, folder.path().join("a.log.1")).unwrap();
     log.reopen();
-    while log.health().reopened == 0 {
+    while log.reopened() == 0 {
         std::thread::yield_now();
     }
     log.say(Level::Info, b"after\n");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::queue::{Line, Queue};
 use super::sink::Sink;
-use super::{Health, Level, Shared, lock};
+use super::{Level, Shared, lock};
 
 /// What is written at once, bytes.
 const MAX_BATCH: usize = 64 << 10;
@@ -35,7 +35,7 @@ fn next(shared: &Shared, sink: &mut Sink) -> Option<Vec<(u64, Line)>> {
         if std::mem::take(&mut lock(&shared.orders).reopen) {
             drop(queue);
             let result = sink.reopen();
-            note(&mut lock(&shared.health), result);
+            note(shared, result);
             queue = shared.queue();
         }
         let lines = take(&mut queue);
@@ -69,9 +69,12 @@ fn push_line(bytes: &mut Vec<u8>, prefix: &str, text: &str) {
     }
 }
 
-fn note(health: &mut Health, result: io::Result<()>) {
+/// Who has seen that it was opened once more finds what came of it.
+fn note(shared: &Shared, result: io::Result<()>) {
+    let mut health = lock(&shared.health);
     health.reopened += 1;
     health.open_failure = result.err().map(|error| error.to_string());
+    shared.reopened.store(health.reopened, Ordering::Release);
 }
 
 /// Lines that were not written count as dropped, and so do those that went where nobody will find them.
