@@ -88,6 +88,9 @@ pub enum TapError {
     /// A socket cannot be connected to.
     #[error("{0} cannot be connected to: its connections cannot be relayed")]
     NoAddress(String),
+    /// Nothing was accepted within the time in which the address was tried.
+    #[error("{0}: its accept queue is full, and no worker took a connection for ten seconds; record when the service keeps up")]
+    Full(String),
     /// The address is not reached from here.
     #[error(
         "{address} cannot be connected to from here: {source}. What is recorded could not be passed on to the service. If it runs in a \
@@ -148,8 +151,13 @@ async fn tap<T>(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS.into()));
     let samplers = listeners.iter().map(|listener| Sampler::new(listener, how.share, how.seed, &shared, &slots));
     let samplers = samplers.collect::<Result<Vec<_>, _>>()?;
+    // Boxed, so that it can be dropped before the end of this function.
+    let mut ended = Box::pin(ended);
     for (sampler, listener) in samplers.iter().zip(&listeners) {
-        sampler.try_out(listener).await?;
+        tokio::select! {
+            tried = sampler.try_out(listener) => tried?,
+            _ = &mut ended => return Ok(shared),
+        }
     }
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
     tracing::info!(listen = addresses.join(", "), "recording; Ctrl-C ends it");
@@ -159,8 +167,6 @@ async fn tap<T>(
     for sampler in samplers {
         tasks.spawn_local(sampler.run());
     }
-    // Boxed, so that it can be dropped before the end of this function.
-    let mut ended = Box::pin(ended);
     let gave = tokio::select! {
         gave = &mut ended => Some(gave),
         () = sleep_until(Instant::now() + how.duration) => None,

@@ -205,6 +205,7 @@ impl<W: Write> Importer<W> {
         });
         match end.map_err(|source| RecordingError::Read { line: 1, source })? {
             har::End::Whole => {}
+            har::End::Torn if number == 0 => return Err(ImportFailure::Har("it ends before its first entry".to_owned())),
             har::End::Torn => report.broken.torn = true,
             har::End::Wrong(reason) => return Err(ImportFailure::Har(reason)),
             har::End::TooLarge => return Err(ImportFailure::LargeHar),
@@ -213,7 +214,8 @@ impl<W: Write> Importer<W> {
         for arrival in arrivals {
             self.take(arrival, report)?;
         }
-        Ok(number)
+        // Without entries it is a document still, and no empty file.
+        Ok(number.max(1))
     }
 
     fn read_recording(&mut self, reader: impl BufRead, report: &mut InputReport) -> Result<u64, ImportFailure> {

@@ -44,15 +44,6 @@ impl Selection {
             && (self.clients.is_empty() || request.connection.as_deref().is_some_and(is_client))
             && self.sample.is_none_or(|sample| sample.keeps(request))
     }
-
-    /// Whether there is no condition.
-    #[must_use]
-    pub fn keeps_everything(&self) -> bool {
-        let Self { methods, target, not_target, statuses, host, clients, sample } = self;
-        let has_list = !methods.is_empty() || !statuses.is_empty() || !clients.is_empty();
-        let has_pattern = target.is_some() || not_target.is_some() || host.is_some();
-        !has_list && !has_pattern && sample.is_none()
-    }
 }
 
 /// Why a condition cannot be understood.
@@ -201,7 +192,6 @@ mod tests {
             sample: Some(Sample { share: Share::ALL, seed: 1 }),
         };
         assert!(holding.keeps(&get) && Selection::default().keeps(&get));
-        assert!(Selection::default().keeps_everything() && !holding.keeps_everything());
         let broken = [
             Selection { methods: vec![Method::new("POST").unwrap()], ..holding.clone() },
             Selection { target: Some(pattern("^/b")), ..holding.clone() },

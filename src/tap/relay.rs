@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, sink, split};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::account::Account;
 use super::follow::{Follower, Seen, Time};
@@ -93,7 +93,7 @@ impl Relay {
         let (mut from_client, mut to_client) = split(client);
         let (mut from_server, mut to_server) = split(server);
         let mut answered = Some(answered);
-        let is_refused = Cell::new(false);
+        let (is_refused, client_speaks, client_left) = (Cell::new(false), Cell::new(true), Cell::new(false));
         let up = async {
             let ended = pump(&mut from_client, &mut to_server, |bytes| self.see_client(bytes)).await;
             if ended == Ended::Refused {
@@ -117,6 +117,14 @@ impl Relay {
             if is_reset && !self.is_answered() {
                 return Over::Reset;
             }
+            if ended == Ended::Refused {
+                client_left.set(true);
+                // What the client sent is still on its way to a worker who may be writing, and reads when that is taken off it.
+                if client_speaks.get() {
+                    let _ = timeout(LINGER, pump(&mut from_server, &mut sink(), |bytes| self.see_server(bytes))).await;
+                }
+                return Over::Closed;
+            }
             if ended == Ended::Whole {
                 self.see_server_close();
             }
@@ -124,17 +132,16 @@ impl Relay {
             Over::Closed
         };
         tokio::pin!(up, down);
-        let mut client_speaks = true;
         let mut give_up = None;
         loop {
             let lingering = give_up.unwrap_or_else(|| Instant::now() + LINGER);
             tokio::select! {
-                ended = &mut up, if client_speaks => {
-                    client_speaks = false;
-                    if ended == Ended::Broken || give_up.is_some() { return Over::Closed }
+                ended = &mut up, if client_speaks.get() => {
+                    client_speaks.set(false);
+                    if ended == Ended::Broken || give_up.is_some() || client_left.get() { return Over::Closed }
                 }
                 over = &mut down, if give_up.is_none() => {
-                    if over == Over::Reset || !client_speaks { return over }
+                    if over == Over::Reset || !client_speaks.get() || client_left.get() { return over }
                     give_up = Some(Instant::now() + LINGER);
                 }
                 () = sleep_until(lingering), if give_up.is_some() => return Over::Closed,

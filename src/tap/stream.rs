@@ -61,8 +61,8 @@ impl Upstream {
     /// Connects and closes, so that no client is taken who cannot be passed on: a path may be absent here or lead elsewhere.
     pub(super) async fn try_out(&self, listener: &Listener) -> Result<(), TapError> {
         let address = || listener.address().to_string();
-        let full = |_| io::Error::new(ErrorKind::TimedOut, "its workers take no connection");
-        match timeout(TRY_PATIENCE, self.connect()).await.map_err(full).flatten() {
+        let Ok(tried) = timeout(TRY_PATIENCE, self.connect()).await else { return Err(TapError::Full(address())) };
+        match tried {
             Ok(Stream::Unix(stream)) if !peer::may_come_from(stream.as_fd(), listener.fd()) => {
                 Err(TapError::Elsewhere(address()))
             }

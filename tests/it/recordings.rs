@@ -75,7 +75,7 @@ fn a_log_is_imported_from_standard_input_to_standard_output() {
 fn what_cannot_be_imported_leaves_no_recording() {
     let folder = Folder::new().file("empty", "").file("garbage", "a\nb\n");
     for (log, message) in
-        [("missing", "No such file"), ("empty", "the file is empty"), ("garbage", "no usable request in 2 lines")]
+        [("missing", "No such file"), ("empty", "empty: the file is empty"), ("garbage", "garbage: no usable request in 2 lines")]
     {
         let said = folder.run(&format!("record import {log} --output traffic.jsonl"));
         said.assert_code(66);

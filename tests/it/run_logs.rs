@@ -28,6 +28,7 @@ fn of_shells(workers: u16, script: &str) -> Service {
         r#"
 workers = {workers}
 graceful-timeout = 2
+settle = 0
 [app]
 kind = "command"
 readiness = "100ms"

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::super::CommandError;
 use super::files::open;
-use super::input::lost;
+use super::input::{lost, name};
 use super::output::Output;
 use crate::recording::{
     BodyPolicy, ImportFailure, Imported, Importer, Input, InputFormat, InputReport, JitterSeed, LogFormat, Meta,
@@ -69,8 +69,16 @@ pub enum ImportError {
         source: ImportFailure,
     },
     /// The files hold nothing to record.
-    #[error(transparent)]
-    Nothing(#[from] ImportFailure),
+    #[error("{names}: {source}")]
+    Nothing {
+        /// What they are called.
+        names: String,
+        /// What is wrong with them.
+        source: ImportFailure,
+    },
+    /// The recording cannot be written.
+    #[error("{0}")]
+    Output(io::Error),
     /// The system gave no random key to scrub with.
     #[error("no random key from the system: {0}")]
     Key(io::Error),
@@ -157,8 +165,8 @@ pub(super) fn import(arguments: &Arguments) -> Result<Option<String>, CommandErr
     let draft = output.draft(logs.iter().map(PathBuf::as_path))?;
     let importer = Importer::new(draft, meta, scrub, JitterSeed(arguments.seed));
     let (report, draft) = read_all(importer, logs.iter().zip(sources), &format).map_err(|error| match error {
-        ImportError::Nothing(ImportFailure::Output(source)) => output.failed(source),
-        error @ (ImportError::File { .. } | ImportError::Input { .. } | ImportError::Nothing(_) | ImportError::Key(_)) => {
+        ImportError::Output(source) => output.failed(source),
+        error @ (ImportError::File { .. } | ImportError::Input { .. } | ImportError::Nothing { .. } | ImportError::Key(_)) => {
             error.into()
         }
     })?;
@@ -179,14 +187,21 @@ fn read_all<'a, W: Write>(
             Source::Open(input) => *input,
             Source::Again => input(path, format)?,
         };
-        let read = importer.read(input).map_err(|failure| {
-            let is_output = matches!(failure, ImportFailure::Output(_));
-            if is_output { failure.into() } else { ImportError::Input { path: path.clone(), source: failure } }
-        })?;
+        let read = importer.read(input).map_err(failed(|source| ImportError::Input { path: path.clone(), source }))?;
         inputs.push((path.clone(), read));
     }
-    let Imported { output, requests, out_of_order } = importer.finish()?;
+    let names = || inputs.iter().map(|(path, _)| name(path)).collect::<Vec<_>>().join(", ");
+    let made = importer.finish().map_err(failed(|source| ImportError::Nothing { names: names(), source }))?;
+    let Imported { output, requests, out_of_order } = made;
     Ok((ImportReport { requests, out_of_order, inputs, meta }, output))
+}
+
+/// An output that cannot be written is told apart from what `wrong` says of the inputs.
+fn failed(wrong: impl FnOnce(ImportFailure) -> ImportError) -> impl FnOnce(ImportFailure) -> ImportError {
+    |failure| match failure {
+        ImportFailure::Output(source) => ImportError::Output(source),
+        ImportFailure::Input(_) | ImportFailure::LargeHar | ImportFailure::Har(_) | ImportFailure::Nothing(_) => wrong(failure),
+    }
 }
 
 fn input(path: &Path, format: &InputFormat) -> Result<Input<Box<dyn BufRead>>, ImportError> {
@@ -253,7 +268,11 @@ mod tests {
         let (empty, output) = (folder.path().join("empty.log"), folder.path().join("out.jsonl"));
         fs::write(&empty, "").unwrap();
         let refusal = |input: &Path| import(&arguments(&[input], &output)).unwrap_err().to_string();
-        assert_eq!(refusal(&empty), "the file is empty");
+        assert_eq!(refusal(&empty), format!("{}: the file is empty", empty.display()));
+        fs::write(&empty, r#"{"log":{"entries":[{"started"#).unwrap();
+        assert_eq!(refusal(&empty), format!("{}: not a HAR document: it ends before its first entry", empty.display()));
+        fs::write(&empty, r#"{"log":{"entries":[]}}"#).unwrap();
+        assert!(refusal(&empty).contains("empty.log: no usable request in 1 lines"));
         assert!(refusal(folder.path()).ends_with("is a directory"));
         assert!(refusal(&folder.path().join("none")).contains("No such file"));
         fs::write(&empty, "BZh9").unwrap();

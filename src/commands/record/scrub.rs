@@ -21,7 +21,8 @@ const DIGITS: usize = 32;
 pub(super) const REPLACED: &str = "\
 What is replaced: client addresses; every header that is not on a list of harmless ones; values of fields in queries, forms and JSON \
 whose name (token, email, …) or look (card, IBAN, …) gives them away; names of fields and cookies with such a look; users and \
-passwords in URLs; keys of well-known services (AKIA…, ghp_…, xoxb-…, …) anywhere. A secret that neither gives away stays: look with `tuningfork \
+passwords in URLs; keys of well-known services (AKIA…, ghp_…, xoxb-…, …) anywhere. A secret that neither gives away stays, and so does \
+a token of less than 20 letters and digits in a path: look with `tuningfork \
 record audit` and with your own eyes before you give a recording away.";
 
 /// What to scrub, and with which key.

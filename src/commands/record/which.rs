@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn options_become_conditions() {
-        assert!(parsed("").unwrap().keeps_everything());
+        assert_eq!(format!("{:?}", parsed("").unwrap()), format!("{:?}", Selection::default()));
         let all =
             parsed("--method GET,POST --target ^/a --not-target x$ --status 200,5xx --host b --client 1 --client 2 --sample 10%");
         let all = all.unwrap();

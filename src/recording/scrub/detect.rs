@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::secret::{Coding, Found, Secret};
 use super::user::users;
 use set::Set;
+pub(super) use word::is_drawn;
 
 /// The shortest of them all is `a@b.cd`.
 pub(super) const SHORTEST: usize = 6;

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::detect::{TextKind, detect};
 use super::layer::Layer;
-use super::names;
+use super::names::{Told, told};
 use super::secret::{Coding, Found, Secret};
 use super::url::value;
 
@@ -21,7 +21,7 @@ pub(super) fn json(text: &[u8], nested: u8, found: &mut Vec<Found>) -> bool {
     if serde_json::from_slice::<IgnoredAny>(text).is_err() {
         return false;
     }
-    let mut walk = Walk { text, found, nested, at: 0, depth: 0, secret_below: None, named: false };
+    let mut walk = Walk { text, found, nested, at: 0, depth: 0, secret_below: None, named: Told::Nothing };
     while walk.step() {}
     true
 }
@@ -35,8 +35,8 @@ struct Walk<'a> {
     depth: usize,
     /// The depth of the array or object whose name was secret.
     secret_below: Option<usize>,
-    /// Whether the name just read is that of a secret.
-    named: bool,
+    /// What the name just read tells.
+    named: Told,
 }
 
 impl Walk<'_> {
@@ -47,16 +47,16 @@ impl Walk<'_> {
         match byte {
             b'{' | b'[' => {
                 self.depth += 1;
-                if self.named && self.secret_below.is_none() {
+                if self.named == Told::Secret && self.secret_below.is_none() {
                     self.secret_below = Some(self.depth);
                 }
-                self.named = false;
+                self.named = Told::Nothing;
             }
             b'}' | b']' => {
                 self.secret_below = self.secret_below.filter(|depth| *depth != self.depth);
                 self.depth -= 1;
             }
-            b',' => self.named = false,
+            b',' => self.named = Told::Nothing,
             b'"' => {
                 let inside = self.rest_of_string();
                 if self.is_name() { self.name(inside) } else { self.string(inside) }
@@ -92,13 +92,15 @@ impl Walk<'_> {
     fn name(&mut self, inside: Range<usize>) {
         let text = &self.text[inside.clone()];
         let layer = Layer::json(text);
-        self.named = names::is_secret(layer.as_ref().map_or(text, |layer| &layer.plain));
+        self.named = told(layer.as_ref().map_or(text, |layer| &layer.plain));
         self.look(inside, layer.as_ref());
     }
 
     fn string(&mut self, inside: Range<usize>) {
-        let layer = Layer::json(&self.text[inside.clone()]);
-        if !self.named && self.secret_below.is_none() {
+        let text = &self.text[inside.clone()];
+        let layer = Layer::json(text);
+        let is_secret = self.secret_below.is_some() || self.named.is_secret(layer.as_ref().map_or(text, |layer| &layer.plain));
+        if !is_secret {
             self.look(inside, layer.as_ref());
         } else if !inside.is_empty() {
             let coding = if layer.is_some() { Coding::Json(0) } else { Coding::Percent };
@@ -129,7 +131,7 @@ impl Walk<'_> {
         // An exponent stays: with another one the number might be none that the application can hold.
         let digits = self.text[range.clone()].iter().take_while(|byte| !b"eE".contains(byte)).count();
         let range = range.start..range.start + digits;
-        if self.named || self.secret_below.is_some() {
+        if self.named == Told::Secret || self.secret_below.is_some() {
             self.found.push(Found { range, secret: Secret::Field, coding: Coding::Number });
             return;
         }
@@ -168,6 +170,15 @@ mod tests {
         assert!(json(text, 0, &mut found));
         let found: Vec<_> = found.into_iter().map(|one| (one.coding, str::from_utf8(&text[one.range]).unwrap())).collect();
         assert_eq!(found, ["1234", "-1.5", "4111111111111111"].map(|digits| (Coding::Number, digits)));
+    }
+
+    #[test]
+    fn some_names_tell_of_a_secret_if_the_value_looks_like_one() {
+        let text = br#"{"state":"open","refresh":"a\u0031b2c3d4","access":["k3j9x0a8"],"ticket":4711}"#;
+        let mut found = Vec::new();
+        assert!(json(text, 0, &mut found));
+        let found: Vec<_> = found.into_iter().map(|one| str::from_utf8(&text[one.range]).unwrap()).collect();
+        assert_eq!(found, [r"a\u0031b2c3d4"]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn pairs(text: &[u8], from: usize, depth: u8, found: &mut Vec<Found>) {
         if content.is_empty() {
             continue;
         }
-        if equals.is_some_and(|equals| names::is_secret(&text[part.start..equals])) {
+        if equals.is_some_and(|equals| names::told(&text[part.start..equals]).is_secret(&text[content.clone()])) {
             found.push(Found { range: content, secret: Secret::Field, coding: Coding::Percent });
         } else {
             within(text, content, depth, found, value_at);
@@ -97,12 +97,14 @@ fn name_at(text: &[u8], range: Range<usize>, depth: u8, found: &mut Vec<Found>) 
     }
 }
 
-/// Fields whose values are secret by name.
+/// Fields whose values are secret, as their names tell.
 fn named(text: &[u8], from: usize, separators: &[u8], found: &mut Vec<Found>) {
     for part in parts(text, from, separators) {
         let equals = memchr::memchr(b'=', &text[part.clone()]).map(|at| part.start + at);
-        if let Some(equals) = equals.filter(|equals| equals + 1 < part.end && names::is_secret(&text[part.start..*equals])) {
-            found.push(Found { range: equals + 1..part.end, secret: Secret::Field, coding: Coding::Percent });
+        let Some(equals) = equals else { continue };
+        let content = equals + 1..part.end;
+        if !content.is_empty() && names::told(&text[part.start..equals]).is_secret(&text[content.clone()]) {
+            found.push(Found { range: content, secret: Secret::Field, coding: Coding::Percent });
         }
     }
 }
@@ -213,12 +215,36 @@ mod tests {
             ("http://ann:p@w@host", "ann:p@w"),
             ("/?://a://http://ann:pw@db", "ann:pw"),
             ("/?u=redis://:p&w=1;2@db/0", ":p&w=1;2"),
+            ("/?next=//ann:pw@host/x", "ann:pw"),
+            ("/?next=%2F%2Fann%3Apw%40host", "ann%3Apw"),
+            ("//ann:pw@host/x?a=b", "ann:pw"),
         ] {
             assert_eq!(secrets(text), [(Secret::Credentials, who)], "{text}");
         }
         for text in ["/https://medium.com/@ann/x", "/?u=https://cdn/a@b/c@d", "/?u=http://@db", "/a://", "/?u=http://a/#@"] {
             assert_eq!(secrets(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_field_behind_a_url_keeps_its_name() {
+        for server in ["http://shop.example", "http://shop.example:8080", "http://[::1]:80", "//shop.example"] {
+            for next in ["&", ";"] {
+                let text = format!("/?next={server}{next}email=ann@example.org");
+                assert_eq!(secrets(&text), [(Secret::Field, "ann@example.org")], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn some_names_tell_of_a_secret_if_the_value_looks_like_one() {
+        for secret in
+            ["state=af0ifjsldkj", "ticket=ST-185-aA5Yuv", "refresh=3f2504e0-4f89-11d3-9a0c-0305e82c3301", "access=a%31b2c3d4"]
+        {
+            let (_, value) = secret.split_once('=').unwrap();
+            assert_eq!(secrets(&format!("/?a=1&{secret}")), [(Secret::Field, value)]);
+        }
+        assert_eq!(secrets("/?state=open&access=read-only&refresh=1&ticket=4711&order[state]=Baden-Wuerttemberg"), []);
     }
 
     #[test]

@@ -161,6 +161,26 @@ fn what_a_client_sent_before_it_left_arrives() {
 }
 
 #[test]
+fn a_worker_is_not_held_by_a_client_that_left() {
+    const MUCH: usize = 16 << 20;
+    let (left, has_left) = mpsc::channel();
+    let leave = move |mut end: Box<dyn Talk>| {
+        end.read_exact(&mut [0; 1]).unwrap();
+        end.hurry();
+        while end.write(&[b'x'; 4096]).is_ok() {}
+        drop(end);
+        left.send(()).unwrap();
+    };
+    let serve = move |mut end: Box<dyn Talk>| {
+        end.write_all(b"h").unwrap();
+        has_left.recv().unwrap();
+        end.write_all(&vec![b'h'; MUCH]).map_err(|error| error.kind())
+    };
+    let ((), served, _) = relay(Kind::Unix, leave, serve);
+    assert_eq!(served, Ok(()), "before anything of the upload is read");
+}
+
+#[test]
 fn an_answer_that_is_cut_by_a_reset_is_so_for_the_client_and_not_recorded() {
     for kind in KINDS {
         for is_reset in [false, true] {

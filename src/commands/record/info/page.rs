@@ -24,7 +24,7 @@ pub(super) fn page(known: &Known, paper: Paper) -> String {
     let Known { name, meta, report, broken, disorder } = known;
     let mut page = Page { text: title(name, report, paper), paper };
     page.blank();
-    page.block("rate", &rates(report));
+    page.block("rate", &rates(report.mean_rate, report.peak_rate));
     for line in graph(report, paper) {
         page.line(&line);
     }
@@ -109,9 +109,14 @@ fn stamp(nanos: i64, format: &str) -> String {
     Timestamp::from_nanosecond(i128::from(nanos)).map_or_else(|_| nanos.to_string(), |at| at.strftime(format).to_string())
 }
 
-fn rates(report: &Report) -> String {
-    let mean = report.mean_rate.map_or_else(|| "all at one moment".to_owned(), |mean| format!("{}/s on average", rate(mean)));
-    format!("{mean}, {} in the busiest second", report.peak_rate)
+/// Seconds count from the first request, so that the last is seldom whole: of a short recording the busiest may have less than the
+/// average, and tells nothing.
+fn rates(mean: Option<f64>, peak: u64) -> String {
+    match mean {
+        None => format!("all {peak} at one moment"),
+        Some(mean) if mean > peak as f64 => format!("{}/s on average", rate(mean)),
+        Some(mean) => format!("{}/s on average, {peak} in the busiest second", rate(mean)),
+    }
 }
 
 /// The plot, and below it what a column is.
@@ -280,6 +285,13 @@ fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_busiest_second_is_not_below_the_average() {
+        assert_eq!(rates(Some(223.0), 170), "223/s on average");
+        assert_eq!(rates(Some(9.5), 17), "9.5/s on average, 17 in the busiest second");
+        assert_eq!(rates(None, 3), "all 3 at one moment");
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -8,6 +8,8 @@ use crate::recording::text::uuid::is_uuid;
 
 /// Shorter words may be ids.
 const TOKEN: usize = 20;
+/// The same where the name of the field makes one suspect a secret.
+const DRAWN: usize = 8;
 /// In a word of twenty random letters and digits every second or third neighbour is of another class; in a name hardly any.
 const NEIGHBOURS_PER_CHANGE: usize = 6;
 /// As many hexadecimal digits in a row, letters among them, are no word.
@@ -74,6 +76,12 @@ pub(super) fn tokens(text: &[u8], place: TextKind, mut add: impl FnMut(Range<usi
             add(run);
         }
     }
+}
+
+/// Whether a whole value looks drawn by lot, for fields whose name makes one suspect it. Shorter ones are told by chance.
+pub(in crate::recording::scrub) fn is_drawn(value: &[u8]) -> bool {
+    let is_word = value.len() >= DRAWN && value.iter().all(|byte| VALUE_BYTES.has(*byte));
+    is_word && (is_uuid(value) || has_hex(value) || is_mixed(value))
 }
 
 fn is_token(word: &[u8]) -> bool {
