@@ -57,6 +57,9 @@ pub struct Space {
     /// Cores' worth of CPU time that a quota allows, where that is less than `cores`.
     #[serde(default)]
     pub quota: Option<f64>,
+    /// Cores that a worker can keep to, where a quota allows CPU time of fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<NonZeroU16>,
     /// Which numbers vary.
     pub dimensions: Dimensions,
     /// What the configuration file says about connections; the baseline and the rule of thumb have as many.
@@ -93,6 +96,7 @@ impl Space {
         Self {
             cores,
             quota: None,
+            allowed: None,
             dimensions,
             connections,
             workers: None,
@@ -109,6 +113,12 @@ impl Space {
     pub fn cpu(&self) -> f64 {
         let cores = f64::from(self.cores.get());
         self.quota.map_or(cores, |quota| quota.min(cores))
+    }
+
+    /// Cores that workers are bound to where they keep to some: all that may be used, though a quota allow CPU time of fewer.
+    #[must_use]
+    pub fn places(&self) -> u16 {
+        self.allowed.unwrap_or(self.cores).get()
     }
 
     /// What every result is compared with: what the configuration file says, or for workers that it leaves open Gunicorn's rule of thumb; cut to the

@@ -28,6 +28,8 @@ pub struct Facts {
 pub struct Cores {
     /// Those that can work for it at the same time: a quota is rounded up. Every rule of thumb counts these.
     pub usable: NonZeroU16,
+    /// Those it may run on, by its affinity: what workers can be bound to, whatever a quota says.
+    pub allowed: NonZeroU16,
     /// Those the machine has online.
     pub online: NonZeroU16,
     /// What allows no more.
@@ -89,6 +91,7 @@ fn bounded(online: u32, allowed: u32, available: u32, quota: Option<f64>) -> Cor
     let usable = quota.map_or(reach, |quota| (0..reach).find(|cores| f64::from(*cores) >= quota).unwrap_or(reach));
     Cores {
         quota: quota.filter(|quota| *quota < f64::from(reach)),
+        allowed: if reach == u32::MAX { NonZeroU16::MIN } else { narrow(online.min(allowed)) },
         usable: if usable == u32::MAX { NonZeroU16::MIN } else { narrow(usable) },
         online: if online == u32::MAX { NonZeroU16::MIN } else { narrow(online) },
         bound,
@@ -124,7 +127,7 @@ mod tests {
             [(0.5, 8, 1, Some(0.5), 1), (2.5, 8, 2, Some(2.5), 3), (2.0, 8, 2, Some(2.0), 2), (9.0, 8, 8, None, 8)]
         {
             let cores = bounded(online, online, available, Some(quota));
-            assert_eq!((cores.quota, cores.usable.get()), (kept, usable));
+            assert_eq!((cores.quota, cores.usable.get(), cores.allowed.get()), (kept, usable, 8));
         }
         assert_eq!(bounded(8, 4, 4, None).usable.get(), 4);
     }
@@ -140,7 +143,7 @@ mod tests {
             cores()
         });
         let cores = pinned.join().unwrap();
-        assert_eq!(cores.usable, NonZeroU16::MIN);
+        assert_eq!((cores.usable, cores.allowed), (NonZeroU16::MIN, NonZeroU16::MIN));
         assert!(cores.bound == CoreBound::Affinity || cores.online == NonZeroU16::MIN);
     }
 

@@ -32,7 +32,7 @@ impl Question {
         let pace = if options.quick || options.demo { Pace::Quick } else { Pace::Normal };
         let cores = options.program.cores(facts.cores.usable);
         let subject = Subject::take(options, pace, cores)?;
-        options.wanted.check_also(subject.app(), cores)?;
+        options.wanted.check_also(subject.app(), facts.cores.allowed)?;
         let budget = match options.budget {
             Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
             None => pace.budget(),

@@ -149,6 +149,7 @@ impl Local {
         let dimensions = if collapses { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
         let mut space = Space::ordinary(cores, dimensions, config.connections);
         space.quota = facts.cores.quota;
+        space.allowed = Some(facts.cores.allowed).filter(|allowed| *allowed > cores);
         space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
         space.workers = Some(config.workers);
         space.max_workers = space.max_workers.max(config.workers);

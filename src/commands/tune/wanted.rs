@@ -55,11 +55,11 @@ impl Options {
         }
     }
 
-    /// Refuses what cannot vary, on so many cores. `app` is `None` where a program runs the trials.
-    pub(super) fn check_also(&self, app: Option<&App>, cores: NonZeroU16) -> Result<(), TuneError> {
+    /// Refuses what cannot vary, where so many cores are there to keep to. `app` is `None` where a program runs the trials.
+    pub(super) fn check_also(&self, app: Option<&App>, allowed: NonZeroU16) -> Result<(), TuneError> {
         self.also.iter().try_for_each(|also| also.check(app))?;
         match (self.varies_affinity(), self.objective) {
-            (true, _) if cores == NonZeroU16::MIN => Err(TuneError::OneCore),
+            (true, _) if allowed == NonZeroU16::MIN => Err(TuneError::OneCore),
             (true, Best::Cost) => Err(TuneError::AffinityCostsNothing),
             (true, Best::Capacity | Best::Latency) | (false, _) => Ok(()),
         }

@@ -24,19 +24,19 @@ pub(super) fn arms(study: &Study, leader: Candidate) -> Vec<Candidate> {
 
 /// Which cores workers get: with a worker a core or more, an equal part of the cores is one core too.
 fn layout(affinity: Affinity, workers: Workers, space: &Space) -> Affinity {
-    let enough = workers.get() >= space.cores.get();
+    let enough = workers.get() >= space.places();
     if affinity == Affinity::Spread && enough { Affinity::Pin } else { affinity }
 }
 
 /// Whether no core has a worker more than another, where workers keep to cores: that core would bind.
 pub(super) fn is_even(space: &Space, candidate: Candidate) -> bool {
-    let (workers, cores) = (candidate.workers.get(), space.cores.get());
+    let (workers, cores) = (candidate.workers.get(), space.places());
     matches!(candidate.affinity, None | Some(Affinity::None)) || workers <= cores || workers.is_multiple_of(cores)
 }
 
 /// `leader` with its workers on cores so, evenly. As many connections in all, or a little fewer.
 fn evenly(space: &Space, leader: Candidate, affinity: Affinity) -> Option<Candidate> {
-    let (workers, cores) = (leader.workers.get(), space.cores.get());
+    let (workers, cores) = (leader.workers.get(), space.places());
     let even = |count: u16| count / cores * cores;
     let counts =
         if affinity == Affinity::None || workers <= cores { [workers; 2] } else { [even(workers + cores / 2), even(workers)] };
@@ -170,5 +170,19 @@ mod tests {
         assert_eq!(ways(5, Affinity::None), [Affinity::Spread]);
         assert_eq!(ways(8, Affinity::Pin), [Affinity::None]);
         assert_eq!(ways(3, Affinity::Pin), [Affinity::None, Affinity::Spread]);
+    }
+
+    #[test]
+    fn a_quota_leaves_as_many_cores_to_keep_to() {
+        let mut study = APPS[4].study(Pace::Normal);
+        study.space.affinity = Some(Affinity::None);
+        study.space.quota = Some(2.0);
+        study.space.allowed = std::num::NonZeroU16::new(16);
+        for workers in [3, 5, 9] {
+            let leader = study.space.candidate(Workers::new(workers).unwrap(), Connections::new(60).unwrap());
+            let arms = arms(&study, leader);
+            assert_eq!(arms.iter().filter_map(|arm| arm.affinity).collect::<Vec<_>>(), [Affinity::Spread, Affinity::Pin]);
+            assert!(arms.iter().all(|arm| arm.is_as_large_as(leader) && is_even(&study.space, *arm)), "{arms:?}");
+        }
     }
 }
