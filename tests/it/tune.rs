@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::folder::{Folder, Said, Working};
 use crate::support::process::End;
+use crate::support::recording::recording;
 use crate::support::shop;
 
 /// Demo workers with fault paths.
@@ -21,15 +22,6 @@ address = "unix:@DIR@/web.sock"
 
 /// Cores' worth of CPU that other programs may use while speeds are compared.
 const QUIET: f64 = 0.3;
-
-/// A recording of these targets, one every ten milliseconds.
-fn recording<'a>(targets: impl IntoIterator<Item = &'a str>) -> String {
-    let line = |(number, target): (u32, &str)| {
-        let seconds = 1_700_000_000.0 + f64::from(number) / 100.0;
-        format!("{{\"t\":{seconds:.2},\"m\":\"GET\",\"u\":\"{target}\",\"s\":200}}\n")
-    };
-    (0..).zip(targets).map(line).collect()
-}
 
 /// A folder with demo workers and a recording of `targets`.
 fn folder_with<'a>(targets: impl IntoIterator<Item = &'a str>) -> Folder {

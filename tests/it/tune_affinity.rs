@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::folder::{Folder, Working};
 use crate::support::process::children;
+use crate::support::recording::recording;
 use crate::support::shop;
 
 const CONFIG: &str = r#"
@@ -23,14 +24,6 @@ const TUNE: &str = "tune --traffic traffic.jsonl --quick --also affinity --max-w
 
 /// What mostly waits is held however busy the cores are, so that there is something to find.
 const WAITS: &str = "/work?wait_ms=20";
-
-fn recording(target: &str) -> String {
-    let line = |number: u32| {
-        let seconds = 1_700_000_000.0 + f64::from(number) / 100.0;
-        format!("{{\"t\":{seconds:.2},\"m\":\"GET\",\"u\":\"{target}\",\"s\":200}}\n")
-    };
-    (0..200).map(line).collect()
-}
 
 /// The cores that a process may use, as the kernel writes them; empty if it is gone.
 fn cores_of(pid: u32) -> String {
@@ -64,7 +57,7 @@ fn commands_are_tried_on_cores_of_their_own_and_the_word_is_written() {
     if is_on_one_core() {
         return;
     }
-    let folder = Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording(WAITS));
+    let folder = Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording([WAITS; 200]));
     let mut study = folder.start_alone(&format!("{TUNE} --max-connections 2 --write"));
     await_bound_workers(&mut study);
     let said = study.finish();
@@ -86,7 +79,7 @@ fn python_workers_are_tried_on_cores_of_their_own() {
         return;
     }
     let config = shop::config("sync").replace("workers = 2", "workers = \"auto\"").replace("@LISTEN@", "127.0.0.1:0");
-    let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording("/"));
+    let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording(["/"; 200]));
     shop::seed(folder.directory());
     let mut study = folder.start_alone(TUNE);
     await_bound_workers(&mut study);
@@ -97,7 +90,7 @@ fn python_workers_are_tried_on_cores_of_their_own() {
 #[test]
 fn threads_of_gthread_workers_add_nothing_and_one_core_nothing_to_choose() {
     let config = shop::config("gthread").replace("@LISTEN@", "127.0.0.1:0");
-    let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording("/"));
+    let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording(["/"; 200]));
     let mut study = folder.start("tune --traffic traffic.jsonl --quick --also threads");
     study.wait("what it says of threads", |said| {
         said.iter().any(|line| line.contains("--also threads adds nothing")).then_some(())

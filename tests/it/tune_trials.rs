@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::folder::{Folder, Said};
 use crate::support::journal::Journal;
 use crate::support::process::{End, Watched, children};
+use crate::support::recording::recording;
 
 const CONFIG: &str = r#"
 connections = 10
@@ -24,12 +25,7 @@ const TUNE: &str = "tune --traffic traffic.jsonl --quick --json result.json --jo
 
 /// Demo workers, and a recording that asks for `targets`, one every ten milliseconds.
 fn folder<'a>(targets: impl IntoIterator<Item = &'a str>) -> Folder {
-    let line = |(number, target): (u32, &str)| {
-        let seconds = 1_700_000_000.0 + f64::from(number) / 100.0;
-        format!("{{\"t\":{seconds:.2},\"m\":\"GET\",\"u\":\"{target}\",\"s\":200}}\n")
-    };
-    let recording: String = (0..).zip(targets).map(line).collect();
-    Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording)
+    Folder::new().file("tuningfork.toml", CONFIG).file("traffic.jsonl", &recording(targets))
 }
 
 /// The lines of the journal: the header, and a trial each.

@@ -99,7 +99,8 @@ impl Folder {
         self.start_command(Turn::beside_others(), shell, arguments)
     }
 
-    fn start_in(&self, turn: Turn, arguments: &str) -> Working {
+    /// The same in a turn that was waited for.
+    pub(crate) fn start_in(&self, turn: Turn, arguments: &str) -> Working {
         self.start_command(turn, Command::new(env!("CARGO_BIN_EXE_tuningfork")), arguments)
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod lone_worker;
 pub(crate) mod nginx;
 pub(crate) mod parts;
 pub(crate) mod process;
+pub(crate) mod recording;
 pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod shop;

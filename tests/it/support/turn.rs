@@ -18,6 +18,8 @@ pub(crate) enum Turn {
     Beside,
     /// While nobody else does.
     Alone,
+    /// In the turn of whoever starts it, who keeps that one longer.
+    Within,
 }
 
 impl Turn {
@@ -44,6 +46,7 @@ impl Drop for Turn {
         match self {
             Self::Beside => turns.beside -= 1,
             Self::Alone => turns.alone = false,
+            Self::Within => {}
         }
         CHANGED.notify_all();
     }
