@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -51,12 +52,17 @@ const MASKED: [&str; 12] = [
     "dev-hugepages.mount",
 ];
 
+/// All boxes see one cgroup hierarchy, the machine's: of two at a time, one would end and wait for the processes of the other, since both
+/// run a service of this name.
+static HIERARCHY: Mutex<()> = Mutex::new(());
+
 /// A booted system.
 pub(crate) struct SystemdBox {
     shell: Child,
     /// systemd itself, as this machine numbers it.
     pid: u32,
     folder: TempDir,
+    _hierarchy: MutexGuard<'static, ()>,
     _turn: Turn,
 }
 
@@ -67,6 +73,7 @@ impl SystemdBox {
         if root::is_missing() {
             return None;
         }
+        let hierarchy = HIERARCHY.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Turn::beside_others();
         let folder = tempfile::Builder::new().prefix("systemd-box").tempdir_in("/var/tmp").expect("make a directory");
         let tmpfs = folder.path().join("box");
@@ -84,7 +91,7 @@ impl SystemdBox {
         shell.env("root", &root).env("program", env!("CARGO_BIN_EXE_tuningfork")).stdin(Stdio::null());
         shell.stderr(fs::File::create(folder.path().join("boot.log")).expect("make a file"));
         let shell = shell.spawn().expect("run unshare");
-        let mut boxed = Self { shell, pid: 0, folder, _turn: turn };
+        let mut boxed = Self { shell, pid: 0, folder, _hierarchy: hierarchy, _turn: turn };
         boxed.pid = await_some("systemd", || process::children(boxed.shell.id()).first().copied());
         await_some("the boot", || boxed.systemctl(&["is-active", "--quiet", "box.target"]).status.success().then_some(()));
         Some(boxed)

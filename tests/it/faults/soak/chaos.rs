@@ -73,7 +73,9 @@ impl Chaos {
 
     /// Ends what has lasted for long enough, and causes the fault of this number; there are [`FAULTS`], and then the first again.
     pub(super) fn cause(&mut self, soak: &mut Soak, number: usize) {
-        let over: Vec<Lasting> = self.lasting.iter().filter(|(_, until)| **until <= now()).map(|(what, _)| *what).collect();
+        // Without descriptors nobody answers whom the next fault asks.
+        let is_over = |(what, until): &(&Lasting, &Duration)| **until <= now() || **what == Lasting::NoDescriptors;
+        let over: Vec<Lasting> = self.lasting.iter().filter(is_over).map(|(what, _)| *what).collect();
         for what in over {
             self.stop(soak, what);
         }
