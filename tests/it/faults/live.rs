@@ -180,7 +180,9 @@ fn is_end_of_reload(line: &str) -> bool {
 fn serving(lines: &[String]) -> Vec<u32> {
     let ready = lines.iter().filter(|line| line.contains("worker ready"));
     let pids = ready.filter_map(|line| line.split("pid=").nth(1)?.split(' ').next()?.parse().ok());
-    pids.filter(|pid| lives(*pid)).collect()
+    let mut serving: Vec<u32> = pids.filter(|pid| lives(*pid)).collect();
+    serving.sort_unstable();
+    serving
 }
 
 impl Deref for Live {
