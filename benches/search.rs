@@ -1,6 +1,7 @@
 //! Strategies of the search side by side on simulated applications: `cargo bench --bench search -- --seeds 500`.
 //!
-//! Regret is how far the true capacity of what would be recommended lies below the best of the space. Nothing here measures time: seconds are simulated.
+//! Regret is how far the true capacity of what would be recommended lies below the best of the space. Nothing here measures time:
+//! seconds are simulated.
 
 #![expect(clippy::print_stdout, reason = "the table goes to standard output")]
 

@@ -83,8 +83,8 @@ impl Config {
         }
     }
 
-    /// What `newer` says otherwise, and a service that was started with this configuration takes on at its next restart or upgrade, not at a
-    /// reload: sections and keys, as they are written.
+    /// What `newer` says otherwise, and a service that was started with this configuration takes on at its next restart or
+    /// upgrade, not at a reload: sections and keys, as they are written.
     #[must_use]
     pub fn fixed_until_restart(&self, newer: &Self) -> Vec<&'static str> {
         let parts = [

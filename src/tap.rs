@@ -114,8 +114,9 @@ pub enum TapError {
     System(#[from] io::Error),
 }
 
-/// Records from `listeners` until `ended`, for a time, until the sink is full or an address leads nowhere any more. Then the listeners are closed, then `ended` and what it
-/// gave are dropped; connections that were taken have [`GRACE`] to end, or until `cut`. Also says whether writing failed.
+/// Records from `listeners` until `ended`, for a time, until the sink is full or an address leads nowhere any more. Then the
+/// listeners are closed, then `ended` and what it gave are dropped; connections that were taken have [`GRACE`] to end, or until
+/// `cut`. Also says whether writing failed.
 pub fn record<T>(
     listeners: Vec<Listener>,
     how: How,

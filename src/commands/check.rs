@@ -1,5 +1,5 @@
-//! `tuningfork check`: whether a configuration is valid, what would run, and what becomes of each of Gunicorn's settings. Starts nothing, and
-//! imports no application.
+//! `tuningfork check`: whether a configuration is valid, what would run, and what becomes of each of Gunicorn's settings. Starts
+//! nothing, and imports no application.
 
 use std::env;
 use std::fmt::Write as _;

@@ -1,5 +1,6 @@
 //! Where configurations come from: a file, with what is wrong in it shown, or a Gunicorn command line.
 
+use std::borrow::Borrow;
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -75,8 +76,13 @@ impl Source {
 fn compare(config: &Config, first: &Config) {
     let changed = first.fixed_until_restart(config);
     if !changed.is_empty() {
-        tracing::warn!("changed, but takes effect only at the next restart or `tuningfork ctl upgrade`: {}", changed.join(", "));
+        tracing::warn!("{}", awaits_restart(&changed));
     }
+}
+
+/// What to say of parts of the configuration that do not hold yet.
+pub(super) fn awaits_restart(parts: &[impl Borrow<str>]) -> String {
+    format!("changed, but takes effect only at the next restart or `tuningfork ctl upgrade`: {}", parts.join(", "))
 }
 
 /// The longest configuration file read, bytes.

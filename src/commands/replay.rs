@@ -195,7 +195,8 @@ fn show(replayed: &Replayed) -> Result<(), CommandError> {
     print(&format!("\n{}", replay_output::terminal(replayed, Paper::of_stdout(no_color.as_deref()))))
 }
 
-/// Interrupted, missed, nothing answered or answered otherwise than before, or as it should be. Doubts about the measurement are told, and are no failure.
+/// Interrupted, missed, nothing answered or answered otherwise than before, or as it should be. Doubts about the measurement are
+/// told, and are no failure.
 fn ending(replayed: &Replayed) -> Ending {
     if replayed.interrupted {
         return Ending::Interrupted;

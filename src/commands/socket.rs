@@ -1,5 +1,5 @@
-//! Where a service without `[control]` puts its control socket. Who looks for it (`search`) goes through the same list. Refuses folders that
-//! others could have made.
+//! Where a service without `[control]` puts its control socket. Who looks for it (`search`) goes through the same list. Refuses
+//! folders that others could have made.
 
 mod search;
 

@@ -68,7 +68,8 @@ pub struct Options {
     /// Shorter trials, less exact: about two minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found, which happens after 12 trials at the latest, 6 with --quick [default: 15m, 115s with --quick]
+    /// When to stop searching and compare what was found, which happens after 12 trials at the latest, 6 with --quick [default:
+    /// 15m, 115s with --quick]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need

@@ -1,5 +1,5 @@
-//! What a study tells when it is over: on the terminal the trials, baseline and best side by side, and what to paste; the same as Markdown, as
-//! an HTML page and as tables for other programs. Decides nothing: the [`Report`] has.
+//! What a study tells when it is over: on the terminal the trials, baseline and best side by side, and what to paste; the same as
+//! Markdown, as an HTML page and as tables for other programs. Decides nothing: the [`Report`] has.
 
 mod comparison;
 mod csv;

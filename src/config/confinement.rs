@@ -1,5 +1,5 @@
-//! Checks who workers are and what the kernel grants them: user, group, file mode mask, cores, limits, and what they see of our environment.
-//! Looks nobody up: whether a user exists is the host's to know.
+//! Checks who workers are and what the kernel grants them: user, group, file mode mask, cores, limits, and what they see of our
+//! environment. Looks nobody up: whether a user exists is the host's to know.
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;

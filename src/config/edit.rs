@@ -1,5 +1,6 @@
-//! Changes the numbers and the word `tune` finds in the text of a configuration file, and no other byte: comments, order, blank space, line ends and
-//! byte order mark stay (toml_edit 0.25 loses the last two). Refuses a text in which they cannot be changed without changing more.
+//! Changes the numbers and the word `tune` finds in the text of a configuration file, and no other byte: comments, order, blank
+//! space, line ends and byte order mark stay (toml_edit 0.25 loses the last two). Refuses a text in which they cannot be changed
+//! without changing more.
 
 use toml::de::{DeTable, DeValue};
 
@@ -24,8 +25,8 @@ const CPU_AFFINITY: &str = "cpu-affinity";
 
 const MARK: char = '\u{feff}';
 
-/// `text` with these numbers in the place of what it says, `"auto"` included. A number it does not say yet goes below the other one, or to the
-/// top. `connections` is `None` where the kind of worker has none.
+/// `text` with these numbers in the place of what it says, `"auto"` included. A number it does not say yet goes below the other
+/// one, or to the top. `connections` is `None` where the kind of worker has none.
 pub fn with_counts(text: &str, workers: Workers, connections: Option<Connections>) -> Result<String, EditError> {
     let text = set(text, "workers", workers.get().into(), "connections")?;
     match connections {

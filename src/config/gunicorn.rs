@@ -1,5 +1,5 @@
-//! What Gunicorn made of a command line, and what that is as a configuration of ours. Gunicorn has read it; nothing here does. Refuses what would
-//! run as something else than what was asked for, and says of every other setting what becomes of it.
+//! What Gunicorn made of a command line, and what that is as a configuration of ours. Gunicorn has read it; nothing here does.
+//! Refuses what would run as something else than what was asked for, and says of every other setting what becomes of it.
 
 mod equivalent;
 mod fates;

@@ -30,7 +30,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// The last reloads that came to an end, oldest first.
     pub reloads: Vec<Reload>,
-    /// What the configuration of the newest workers says otherwise than that of the start, and a reload does not change: `"[listen]"`, `"pidfile"`.
+    /// What the configuration of the newest workers says otherwise than that of the start, and a reload does not change:
+    /// `"[listen]"`, `"pidfile"`.
     #[serde(default)]
     pub awaits_restart: Vec<String>,
     /// How the log fares.

@@ -1,5 +1,6 @@
-//! Looks for secrets in a recording as the scrub does, and believes only what it sees: not that the recording calls itself scrubbed, but
-//! the seal that replacements carry. What is too short for a seal it counts, and does not judge. Never shows a secret. Refuses what is no recording.
+//! Looks for secrets in a recording as the scrub does, and believes only what it sees: not that the recording calls itself
+//! scrubbed, but the seal that replacements carry. What is too short for a seal it counts, and does not judge. Never shows a
+//! secret. Refuses what is no recording.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;

@@ -1,7 +1,7 @@
-//! Replaces personal data and secrets before anything is written: client addresses, headers that are not known to be harmless, bodies,
-//! and values of fields whose name or look gives them away; what neither does stays. A replacement has the length and alphabet of what it replaces and depends on it and a key only, so equal
-//! stays equal and caches and sessions still join. The rest of a path is kept: it is what is measured.
-//! One-way, but not one-to-one: short values may fall together.
+//! Replaces personal data and secrets before anything is written: client addresses, headers that are not known to be harmless,
+//! bodies, and values of fields whose name or look gives them away; what neither does stays. A replacement has the length and
+//! alphabet of what it replaces and depends on it and a key only, so equal stays equal and caches and sessions still join. The
+//! rest of a path is kept: it is what is measured. One-way, but not one-to-one: short values may fall together.
 
 mod detect;
 mod json;

@@ -20,8 +20,8 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// This quantity over another that was measured independently. Both intervals are symmetric in the logarithm, and their halves add as independent
-    /// errors do.
+    /// This quantity over another that was measured independently. Both intervals are symmetric in the logarithm, and their
+    /// halves add as independent errors do.
     #[must_use]
     pub fn over(&self, other: Self) -> Self {
         let half = |interval: &Self| (interval.high / interval.low).ln() / 2.0;
@@ -36,7 +36,8 @@ impl Interval {
     }
 }
 
-/// How much a quantity scatters: what was believed before (`sd` of its logarithm, worth `weight` degrees of freedom) until measurements say more.
+/// How much a quantity scatters: what was believed before (`sd` of its logarithm, worth `weight` degrees of freedom) until
+/// measurements say more.
 ///
 /// Two or three replicates alone would give intervals of ±30 %; the pooled variance is that of the moderated t statistic
 /// (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004).

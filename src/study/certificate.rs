@@ -9,9 +9,10 @@ use crate::study::{Candidate, Label, Measurement, Objective, Study};
 
 /// A bound from the utilisation law, and how near the recommended configuration is to it.
 ///
-/// While the application does X requests a second, its cores are busy for U of their time, so a request takes D = U·c/X of CPU (utilisation law:
-/// Denning and Buzen, The Operational Analysis of Queueing Network Models, ACM Computing Surveys 10, 1978), and c cores cannot do more than c/D,
-/// whatever the number of workers and of connections, as long as no configuration needs less CPU a request.
+/// While the application does X requests a second, its cores are busy for U of their time, so a request takes D = U·c/X of CPU
+/// (utilisation law: Denning and Buzen, The Operational Analysis of Queueing Network Models, ACM Computing Surveys 10, 1978), and
+/// c cores cannot do more than c/D, whatever the number of workers and of connections, as long as no configuration needs less CPU
+/// a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Certificate {
     /// Whether it can be said that no configuration is more than a few percent better.
@@ -64,7 +65,8 @@ impl Certificate {
             return Self::refused(unbound(study, &trials));
         };
         let share = capacity.value / bound.value;
-        // Added as squares, as if the two were independent. Where they share trials, a rate that came out high raises both, and their ratio scatters less.
+        // Added as squares, as if the two were independent. Where they share trials, a rate that came out high raises both, and
+        // their ratio scatters less.
         let spread = (capacity.low / capacity.value).ln().hypot((bound.high / bound.value).ln());
         let least = (share * (-spread).exp()).min(1.0);
         let reason = if trials.len() < BOOTS {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::stats::PackedLatencies;
 use crate::study::{Candidate, CoreShare, Slo, Window};
 
-/// The result of a trial. Times are seconds, shares are of 1, CPU is cores. What was not measured is absent: a trial that an external program
-/// runs may know its capacity only.
+/// The result of a trial. Times are seconds, shares are of 1, CPU is cores. What was not measured is absent: a trial that an
+/// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The highest rate held within the objective, requests a second; 0 if none was.
@@ -58,7 +58,8 @@ pub struct Measurement {
     /// Cores' worth of CPU other programs used.
     #[serde(default)]
     pub other_cpu: Option<f64>,
-    /// Cores' worth of CPU left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or, where it is less, the quota.
+    /// Cores' worth of CPU left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or, where it
+    /// is less, the quota.
     #[serde(default)]
     pub effective_cores: Option<f64>,
     /// Share of the time in which a CPU quota held the trial back.
@@ -238,7 +239,8 @@ const WORKER_FULL: f64 = 0.9;
 const SLOTS_FULL: f64 = 0.9;
 
 impl Measurement {
-    /// A measurement described by `window`; the trial fills in what a window does not know (capacity, ending, memory, probes, seconds, flags).
+    /// A measurement described by `window`; the trial fills in what a window does not know (capacity, ending, memory, probes,
+    /// seconds, flags).
     #[must_use]
     pub fn of_window(window: &Window, slo: &Slo, candidate: Candidate) -> Self {
         let answered = window.completed;

@@ -30,8 +30,8 @@ const OF_EXTERNAL: f64 = 1.03;
 const MEMORY_RESERVE: f64 = 1.1;
 
 impl Model {
-    /// The model of a study, or `None` before a trial measured demands. Once there are undisturbed trials, it is of those alone: what other programs used
-    /// is no demand of a request.
+    /// The model of a study, or `None` before a trial measured demands. Once there are undisturbed trials, it is of those alone:
+    /// what other programs used is no demand of a request.
     #[must_use]
     pub fn fit(study: &Study) -> Option<Self> {
         let mut trials: Vec<(Candidate, &Measurement)> =
@@ -68,7 +68,8 @@ impl Model {
         ])
     }
 
-    /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker holds grows with time.
+    /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker
+    /// holds grows with time.
     #[must_use]
     pub fn fits(&self, space: &Space, candidate: Candidate) -> bool {
         space.max_memory.is_none_or(|most| self.memory(candidate) * MEMORY_RESERVE <= most as f64)

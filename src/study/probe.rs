@@ -2,7 +2,8 @@
 
 use crate::study::{Candidate, Slo, Timing};
 
-/// What happened in a fraction of a second of a probe. Counts are of this batch alone; `outstanding` and `overdue` are the state at its end.
+/// What happened in a fraction of a second of a probe. Counts are of this batch alone; `outstanding` and `overdue` are the state
+/// at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Its length.

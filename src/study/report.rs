@@ -72,7 +72,8 @@ pub struct Report {
 pub struct Side {
     /// The configuration.
     pub candidate: Candidate,
-    /// Its capacity, requests a second; `None` if it holds no rate, or another objective was looked for: then only one rate was ever served.
+    /// Its capacity, requests a second; `None` if it holds no rate, or another objective was looked for: then only one rate was
+    /// ever served.
     pub capacity: Option<Interval>,
     /// What the objective compares, in its own unit ([`Objective::amount`]); `None` if it meets it at no trial.
     pub amount: Option<Interval>,

@@ -1,8 +1,8 @@
 //! Simulated applications whose capacity is known, for the tests and the bench of the search (`benches/search.rs` includes this file).
 //!
-//! The noise is that of the design study: a boot 1.5 %, measuring 2.7 % at 60 s growing with the inverse root of the time, a slow drift of the host
-//! (AR(1), 1 %, 15 minutes), 2 % outliers downwards. A single probe of 8 s decides with 4 %: bisection by 10 s probes scatters by 2.8 to 3.3 % in
-//! that study, so one of its probes cannot scatter much more.
+//! The noise is that of the design study: a boot 1.5 %, measuring 2.7 % at 60 s growing with the inverse root of the time, a slow
+//! drift of the host (AR(1), 1 %, 15 minutes), 2 % outliers downwards. A single probe of 8 s decides with 4 %: bisection by 10 s
+//! probes scatters by 2.8 to 3.3 % in that study, so one of its probes cannot scatter much more.
 
 // By path, so that the bench can include this file too.
 #[path = "simulation/archetypes.rs"]

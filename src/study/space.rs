@@ -85,8 +85,8 @@ const CONNECTIONS: [u32; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 const WORKER_STEP: f64 = 1.25;
 
 impl Space {
-    /// A space of ordinary limits for `cores` cores: workers up to 4 × cores + 1 (64 × cores where each serves one request at a time, as waits
-    /// can then only overlap across workers), connections up to 1000.
+    /// A space of ordinary limits for `cores` cores: workers up to 4 × cores + 1 (64 × cores where each serves one request at a
+    /// time, as waits can then only overlap across workers), connections up to 1000.
     #[must_use]
     pub fn ordinary(cores: NonZeroU16, dimensions: Dimensions, connections: Connections) -> Self {
         let most = match dimensions {
@@ -121,8 +121,8 @@ impl Space {
         self.allowed.unwrap_or(self.cores).get()
     }
 
-    /// What every result is compared with: what the configuration file says, or for workers that it leaves open Gunicorn's rule of thumb; cut to the
-    /// limits.
+    /// What every result is compared with: what the configuration file says, or for workers that it leaves open Gunicorn's rule
+    /// of thumb; cut to the limits.
     #[must_use]
     pub fn baseline(&self) -> Candidate {
         self.workers.map_or_else(|| self.by_rule(), |workers| self.cut(self.candidate(workers, self.connections)))

@@ -41,7 +41,8 @@ const EQUAL: f64 = 0.02;
 const SAME_MEMORY: f64 = 1.03;
 
 impl Standing {
-    /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable enough to have a place.
+    /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable
+    /// enough to have a place.
     #[must_use]
     pub fn of(study: &Study) -> Self {
         let mut candidates: Vec<Candidate> = Vec::new();
@@ -67,8 +68,8 @@ impl Standing {
         self.places.iter().max_by(|one, other| one.level().total_cmp(&other.level()))
     }
 
-    /// Among those that cannot be told from the leader: the least memory, then the fewest slots. One of unknown memory is chosen only if that of none is
-    /// known.
+    /// Among those that cannot be told from the leader: the least memory, then the fewest slots. One of unknown memory is chosen
+    /// only if that of none is known.
     #[must_use]
     pub fn finalist(&self) -> Option<&Place> {
         let leader = self.leader()?;

@@ -74,8 +74,9 @@ impl Stop {
     }
 }
 
-/// Baseline first; then where the operational laws predict the best; then a race: neighbours of the best so far are challenged by one probe to hold a
-/// little more than it, and only those that do are measured; the best once more; and best against baseline in turn.
+/// Baseline first; then where the operational laws predict the best; then a race: neighbours of the best so far are challenged by
+/// one probe to hold a little more than it, and only those that do are measured; the best once more; and best against baseline in
+/// turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChallengeRace;
 
@@ -194,8 +195,8 @@ fn nothing_found(study: &Study) -> Stop {
     }
 }
 
-/// The baseline and the rule of thumb; then, if neither held anything, gentler ones: a worker a core, and one connection each. At a fixed rate
-/// gentler ones hold less, so a number is enough.
+/// The baseline and the rule of thumb; then, if neither held anything, gentler ones: a worker a core, and one connection each. At
+/// a fixed rate gentler ones hold less, so a number is enough.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     let baseline = study.space.baseline();

@@ -252,8 +252,8 @@ impl Supervisor {
         self.workers.len() - stuck < usize::from(self.target) + usize::from(self.surge())
     }
 
-    /// Whether one attempt more may be made. When nobody serves, the cause is hardly the one worker: few are tried, and one by one once that
-    /// has failed.
+    /// Whether one attempt more may be made. When nobody serves, the cause is hardly the one worker: few are tried, and one by
+    /// one once that has failed.
     fn may_try(&self, now: Moment) -> bool {
         if !self.announced || self.ready() > 0 {
             return true;

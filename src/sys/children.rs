@@ -37,7 +37,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// A process that was re-parented to us. Refuses what is no child of ours: the number comes from a process that has fewer rights than we.
+    /// A process that was re-parented to us. Refuses what is no child of ours: the number comes from a process that has fewer
+    /// rights than we.
     pub(super) fn adopt(pid: i32, generation: Generation) -> io::Result<Self> {
         let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
         let pid = pid.ok_or_else(|| io::Error::other("the zygote told an impossible pid"))?;

@@ -60,8 +60,8 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes over what was passed to this process; a standard error takes the place of ours. Refuses what a socket unit passes and is no listening stream socket. The same
-    /// socket passed twice, by a socket unit and from the store, counts once.
+    /// Takes over what was passed to this process; a standard error takes the place of ours. Refuses what a socket unit passes
+    /// and is no listening stream socket. The same socket passed twice, by a socket unit and from the store, counts once.
     pub fn take(variables: &Variables) -> Result<Self, ListenError> {
         let mut inherited = Self::default();
         let meant = variables.pid.as_deref().and_then(|pid| pid.parse::<u32>().ok());

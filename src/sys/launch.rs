@@ -49,7 +49,8 @@ const ONLY_BY_NAME: [&str; 10] = [
 /// A zygote is replaced before a fork is asked for at most this often.
 const REPLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Old zygotes kept for what their server hooks have started: that of the start, and that of the last reload. Each has the whole application.
+/// Old zygotes kept for what their server hooks have started: that of the start, and that of the last reload. Each has the whole
+/// application.
 const MAX_STAYING: usize = 2;
 
 /// Whether a variable is one of those that workers inherit.
@@ -244,8 +245,8 @@ impl Generations {
         self.loaded.get(&generation)
     }
 
-    /// Forgets a generation. Its zygote may call its last hooks first; where no other is left, the service is about to end, which it is told by
-    /// [`Self::clear`].
+    /// Forgets a generation. Its zygote may call its last hooks first; where no other is left, the service is about to end, which
+    /// it is told by [`Self::clear`].
     pub(super) fn remove(&mut self, generation: Generation, now: Moment) {
         let Some(mut zygote) = self.loaded.remove(&generation).and_then(|loaded| loaded.zygote) else { return };
         let is_last = self.loaded.is_empty();

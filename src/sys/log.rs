@@ -1,8 +1,8 @@
 //! The log of a service: its own lines and everything its workers write, one record a line, to standard error or to a file.
 //!
-//! Refuses to make anybody wait. Whoever logs only adds to a bounded queue; what does not fit there any more is dropped, the oldest first,
-//! counted and told. One thread drains the workers' pipes and never writes; another writes, and may hang with what it writes to (a FIFO that
-//! nobody reads, a stalled journald, a dead disk) without anybody else noticing.
+//! Refuses to make anybody wait. Whoever logs only adds to a bounded queue; what does not fit there any more is dropped, the
+//! oldest first, counted and told. One thread drains the workers' pipes and never writes; another writes, and may hang with what
+//! it writes to (a FIFO that nobody reads, a stalled journald, a dead disk) without anybody else noticing.
 
 mod escape;
 pub(super) mod file;

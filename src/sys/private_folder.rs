@@ -1,5 +1,5 @@
-//! A folder for sockets that only we can enter, with a name nobody can guess, removed when it is dropped. Those of processes that were killed
-//! are removed when another is made. Refuses to remove what may be anybody else's.
+//! A folder for sockets that only we can enter, with a name nobody can guess, removed when it is dropped. Those of processes that
+//! were killed are removed when another is made. Refuses to remove what may be anybody else's.
 
 use std::env;
 use std::fs::{self, DirEntry, File};

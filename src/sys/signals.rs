@@ -132,8 +132,8 @@ fn end_on_watchdog() {
 }
 
 impl Meaning {
-    /// What signals that came since the last look, in whatever order, ask for. HUP ends a rest, so that with WINCH it is HUP: a service that
-    /// rested by mistake would rest for ever.
+    /// What signals that came since the last look, in whatever order, ask for. HUP ends a rest, so that with WINCH it is HUP: a
+    /// service that rested by mistake would rest for ever.
     fn of_all(self, pending: &[i32]) -> Vec<Heard> {
         let heard = pending.iter().filter_map(|signal| self.of(*signal));
         let reloads = pending.contains(&SIGHUP);

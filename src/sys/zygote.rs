@@ -33,8 +33,8 @@ const SCRIPT: &str = concat!(
     "\n\n",
     include_str!("zygote/main.py")
 );
-/// Runs the script that descriptor 4 is. A traceback through it must not look for its lines in a file, and certainly not in that descriptor,
-/// which is something else by then.
+/// Runs the script that descriptor 4 is. A traceback through it must not look for its lines in a file, and certainly not in that
+/// descriptor, which is something else by then.
 pub(super) const START: &str = "with open(4, encoding='utf-8') as file:
     file.seek(0)
     script = compile(file.read(), '<tuningfork>', 'exec')

@@ -1,5 +1,5 @@
-//! `tuningfork tune` while stress-ng keeps every core busy: what it disturbs is flagged, and what is said stands when it is gone, or nothing is
-//! said. (That a host which is never quiet gets no advice is shown by simulation.)
+//! `tuningfork tune` while stress-ng keeps every core busy: what it disturbs is flagged, and what is said stands when it is gone,
+//! or nothing is said. (That a host which is never quiet gets no advice is shown by simulation.)
 
 use std::process::Command;
 
@@ -23,8 +23,9 @@ command = ["@PROGRAM@", "demo-worker", "--connections", "{connections}"]
 address = "unix:@DIR@/web.sock"
 "#;
 
-/// Waits are what binds, so that the truth is known: so many connections wait for so many at a time. They queue a little better too: by M/D/c, a latency
-/// of 35 waits is met by 9 of 10 requests at 0.97 of what one can do, and a little closer to what two can.
+/// Waits are what binds, so that the truth is known: so many connections wait for so many at a time. They queue a little better
+/// too: by M/D/c, a latency of 35 waits is met by 9 of 10 requests at 0.97 of what one can do, and a little closer to what two
+/// can.
 const TARGET: &str = "/work?wait_ms=20";
 const TRUTH: (f64, f64) = (0.95, 1.12);
 

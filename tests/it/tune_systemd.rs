@@ -15,8 +15,8 @@ command = ["true"]
 address = "127.0.0.1:8000"
 "#;
 
-/// `Type=oneshot` lets systemd-run wait for the end. Which of the limits the kernel can keep depends on the controllers it has: an affinity always, a
-/// quota with the cpu controller, which says so in `cpu.max`.
+/// `Type=oneshot` lets systemd-run wait for the end. Which of the limits the kernel can keep depends on the controllers it has:
+/// an affinity always, a quota with the cpu controller, which says so in `cpu.max`.
 const UNIT: &str = "systemd-run --quiet --unit=study -p Type=oneshot -p RemainAfterExit=yes -p StateDirectory=study \
      -p CPUAffinity=0 -p AllowedCPUs=0 -p CPUQuota=50%";
 const STUDY: &str = r#"own=/sys/fs/cgroup$(sed -n s,^0::,,p /proc/self/cgroup)

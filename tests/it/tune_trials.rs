@@ -1,4 +1,5 @@
-//! Trials of `tuningfork tune` in bad company: beside other programs, in a slice of the host, of an application that leaks, and killed at any moment.
+//! Trials of `tuningfork tune` in bad company: beside other programs, in a slice of the host, of an application that leaks, and
+//! killed at any moment.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comfy_table::CellAlignment;
 
+use crate::commands::configuration;
 use crate::commands::figures::{counted, memory};
 use crate::commands::tune_output::{Paper, plain_table};
 use crate::control::{LogStatus, Reload, Status, Worker};
@@ -72,7 +73,7 @@ pub(super) fn awaits_restart(parts: &[String]) -> String {
     if parts.is_empty() {
         return String::new();
     }
-    format!("changed, but takes effect only at the next restart or `tuningfork ctl upgrade`: {}\n", parts.join(", "))
+    configuration::awaits_restart(parts) + "\n"
 }
 
 /// Nothing while all is well.

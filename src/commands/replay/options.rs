@@ -107,13 +107,15 @@ pub struct Options {
     /// What of an answer must be as recorded; content is not recorded, so body needs --baseline or --save-bodies
     #[arg(long, value_name = "WHAT", help_heading = "Checks", value_enum, default_value_t, requires_if("body", "contents"))]
     pub(super) check: Check,
-    /// Compare content with that of earlier runs, saved by --save-bodies; where those differ among themselves is not compared. If it differs, the exit code is 1
+    /// Compare content with that of earlier runs, saved by --save-bodies; where those differ among themselves is not compared. If
+    /// it differs, the exit code is 1
     #[arg(long, value_name = "FILE", help_heading = "Checks", num_args = 1..)]
     pub(super) baseline: Vec<PathBuf>,
     /// Save what content each request was answered with (hashes), for --baseline
     #[arg(long, value_name = "FILE", help_heading = "Checks")]
     pub(super) save_bodies: Option<PathBuf>,
-    /// What must hold, as in p90<700ms,errors<0.1% or errors<1%; if it does not, or cannot be judged, the exit code is 99: a latency is judged if at least half of the sending time can be trusted. Without it, failed requests are no failure
+    /// What must hold, as in p90<700ms,errors<0.1% or errors<1%; if it does not, or cannot be judged, the exit code is 99: a
+    /// latency is judged if at least half of the sending time can be trusted. Without it, failed requests are no failure
     #[arg(long, value_name = "BOUNDS", help_heading = "Checks")]
     pub(super) slo: Option<Objective>,
 

@@ -1,5 +1,5 @@
-//! Looks for the control socket of a service: where its configuration says, where a service without `[control]` puts it, where units have it.
-//! Refuses to choose among services of which any may be meant, and says which sockets there are instead.
+//! Looks for the control socket of a service: where its configuration says, where a service without `[control]` puts it, where
+//! units have it. Refuses to choose among services of which any may be meant, and says which sockets there are instead.
 
 use std::env;
 use std::fs::{self, File};

@@ -112,7 +112,8 @@ impl Subject {
         }
     }
 
-    /// What tells one application from another. Nobody can know this of a program's: its command line may change while it measures the same.
+    /// What tells one application from another. Nobody can know this of a program's: its command line may change while it
+    /// measures the same.
     pub(super) fn application_print(&self) -> String {
         match self {
             Self::Local(local) => {

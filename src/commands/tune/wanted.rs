@@ -1,4 +1,5 @@
-//! What a study looks for beside the most requests a second, and what else than two numbers it may vary. Refuses what a kind of worker lacks.
+//! What a study looks for beside the most requests a second, and what else than two numbers it may vary. Refuses what a kind of
+//! worker lacks.
 
 use std::num::NonZeroU16;
 

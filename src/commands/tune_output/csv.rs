@@ -1,4 +1,5 @@
-//! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes, bytes a second (`memory_growth`); empty where nothing was measured.
+//! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes, bytes a second (`memory_growth`);
+//! empty where nothing was measured.
 
 use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
 

@@ -6,9 +6,10 @@ use super::*;
 use crate::study::{Dimensions, Outcome, Pace, Purpose, Space, Suggestion, Task, Trial};
 use crate::units::{Connections, Workers};
 
-/// Throughput of a closed network of `cores` equal processors with one queue, `demand` seconds of one of them a request, and a delay of `wait`
-/// seconds, with 1, 2, … `most` customers: exact mean value analysis with the marginal probabilities of a station that serves several at a time
-/// (Reiser and Lavenberg, Mean-Value Analysis of Closed Multichain Queuing Networks, Journal of the ACM 27, 1980).
+/// Throughput of a closed network of `cores` equal processors with one queue, `demand` seconds of one of them a request, and a
+/// delay of `wait` seconds, with 1, 2, … `most` customers: exact mean value analysis with the marginal probabilities of a station
+/// that serves several at a time (Reiser and Lavenberg, Mean-Value Analysis of Closed Multichain Queuing Networks, Journal of the
+/// ACM 27, 1980).
 fn mean_value_analysis(cores: usize, demand: f64, wait: f64, most: usize) -> Vec<f64> {
     let servers = cores as f64;
     let mut queue = 0.0;

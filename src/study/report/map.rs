@@ -134,7 +134,8 @@ fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
     Cell { candidate, known, level, trials }
 }
 
-/// What the trials of one candidate say together: the more a trial tells, the more it counts. Of several ways to keep its workers to cores the best counts.
+/// What the trials of one candidate say together: the more a trial tells, the more it counts. Of several ways to keep its workers
+/// to cores the best counts.
 fn known(tried: &[&Trial]) -> Known {
     let measured = || tried.iter().filter_map(|trial| trial.measurement());
     let mut held: BTreeMap<_, Vec<f64>> = BTreeMap::new();

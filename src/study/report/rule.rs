@@ -1,5 +1,5 @@
-//! Gunicorn's rule of thumb beside what is recommended, where the configuration file says something else than the rule: then the duel is about what
-//! is configured, and the rule has a trial of the search only.
+//! Gunicorn's rule of thumb beside what is recommended, where the configuration file says something else than the rule: then the
+//! duel is about what is configured, and the rule has a trial of the search only.
 
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ pub struct Rule {
     pub amount: Option<Interval>,
     /// Whether it has no amount though a trial of it was measured undisturbed: it does not meet the objective.
     pub is_unmet: bool,
-    /// The amount of what is recommended over that of the rule; `None` if the rule met nothing, or was never measured undisturbed. Wider than the ratio
-    /// of a duel, as these trials were not made in turn.
+    /// The amount of what is recommended over that of the rule; `None` if the rule met nothing, or was never measured
+    /// undisturbed. Wider than the ratio of a duel, as these trials were not made in turn.
     pub ratio: Option<Interval>,
 }
 

@@ -1,5 +1,5 @@
-//! Which ways of keeping workers to cores are tried beside the best so far, where that varies: each that makes a difference, once, with as many
-//! workers on every core. What follows from one that wins is the race's.
+//! Which ways of keeping workers to cores are tried beside the best so far, where that varies: each that makes a difference,
+//! once, with as many workers on every core. What follows from one that wins is the race's.
 
 use crate::config::Affinity;
 use crate::study::{Candidate, Dimensions, Space, Study};

@@ -1,5 +1,5 @@
-//! What to try when the rate is fixed: for the lowest latency from where the most capacity is predicted, for the lowest cost from the cheapest that is
-//! predicted to suffice. Every trial serves that rate, so none is a challenge.
+//! What to try when the rate is fixed: for the lowest latency from where the most capacity is predicted, for the lowest cost from
+//! the cheapest that is predicted to suffice. Every trial serves that rate, so none is a challenge.
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
@@ -7,7 +7,8 @@ use crate::study::strategy::arms::{arms, is_even};
 use crate::study::strategy::search::neighbours;
 use crate::study::{Candidate, Objective, Purpose, Study, Suggestion};
 
-/// Candidates predicted to have less than this share of the rate as capacity are not tried; those with this many times the rate are plainly enough.
+/// Candidates predicted to have less than this share of the rate as capacity are not tried; those with this many times the rate
+/// are plainly enough.
 const HOPELESS: f64 = 0.9;
 const ENOUGH: f64 = 1.1;
 /// How far the neighbours of the lowest latency are, as ratios.
@@ -27,7 +28,8 @@ pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
     chosen.map(|candidate| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival })
 }
 
-/// Where the most capacity is predicted, as the least loaded has the shortest queues, until something holds the rate; then around the best so far.
+/// Where the most capacity is predicted, as the least loaded has the shortest queues, until something holds the rate; then around
+/// the best so far.
 fn quicker(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Option<Candidate> {
     let predicted = |candidate: &Candidate| model.capacity(*candidate);
     let open = |candidate: &Candidate| model.fits(&study.space, *candidate) && !study.has_tried(*candidate);

@@ -1,4 +1,5 @@
-//! What to try after the opening: where the best is predicted, other ways to keep workers to cores, then a race of the best so far against its neighbours, then the best once more.
+//! What to try after the opening: where the best is predicted, other ways to keep workers to cores, then a race of the best so
+//! far against its neighbours, then the best once more.
 
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
@@ -76,8 +77,8 @@ impl<'a> Search<'a> {
         self.study.trials().iter().any(near)
     }
 
-    /// The neighbours of the best so far are challenged to hold a little more than it does, the most promising first and far ones before near ones.
-    /// One that does is measured; if it is better, its own neighbours are next.
+    /// The neighbours of the best so far are challenged to hold a little more than it does, the most promising first and far ones
+    /// before near ones. One that does is measured; if it is better, its own neighbours are next.
     fn race(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
         let capacity = leader.capacity();
@@ -117,7 +118,8 @@ impl<'a> Search<'a> {
         self.model.as_ref().is_none_or(|model| model.fits(&self.study.space, candidate))
     }
 
-    /// Whether all is known about a candidate that the race wants to know: it was measured, it failed, or it did not hold what it was challenged to.
+    /// Whether all is known about a candidate that the race wants to know: it was measured, it failed, or it did not hold what it
+    /// was challenged to.
     fn is_done(&self, candidate: Candidate) -> bool {
         let settled =
             self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
@@ -156,8 +158,8 @@ fn promise((_, predicted): &(Candidate, f64)) -> f64 {
     (predicted.max(1e-9).ln() * PREDICTED_EQUAL).floor()
 }
 
-/// The six candidates around `centre` at a distance of `factor`: more or fewer slots by connections, the same slots in more or fewer workers, and
-/// more or fewer workers.
+/// The six candidates around `centre` at a distance of `factor`: more or fewer slots by connections, the same slots in more or
+/// fewer workers, and more or fewer workers.
 pub(super) fn neighbours(centre: Candidate, factor: f64) -> Vec<Candidate> {
     let moves =
         [(1.0, factor), (factor, 1.0 / factor), (1.0, 1.0 / factor), (1.0 / factor, factor), (factor, 1.0), (1.0 / factor, 1.0)];

@@ -1,5 +1,5 @@
-//! A world that misbehaves by seed: processes that crash, hang, leave, wear out or will not die, a loop that is suspended, and wishes out of
-//! the blue. It asserts what no order may do.
+//! A world that misbehaves by seed: processes that crash, hang, leave, wear out or will not die, a loop that is suspended, and
+//! wishes out of the blue. It asserts what no order may do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU16, NonZeroU32};

@@ -1,4 +1,5 @@
-//! The reading ends of everything that processes write to. They are read whatever becomes of what was read, so that nobody who writes waits.
+//! The reading ends of everything that processes write to. They are read whatever becomes of what was read, so that nobody who
+//! writes waits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

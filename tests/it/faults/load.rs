@@ -1,4 +1,5 @@
-//! Requests at a fixed rate, each with a number: a slow answer does not slow the sending, and each loss has a place. Shares no code with `load`.
+//! Requests at a fixed rate, each with a number: a slow answer does not slow the sending, and each loss has a place. Shares no
+//! code with `load`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

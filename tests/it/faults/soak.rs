@@ -1,8 +1,9 @@
 //! Everything one after the other: a minute in CI; `FAULT_SOAK_SECONDS=720` in the release build is the soak that precedes a release. Same
 //! seed, same faults.
 //!
-//! A quiet phase; reloads, some of them broken; upgrades, some of them to bad programs; each fault of the chaos twice, then by chance; SIGKILL of
-//! a supervisor under systemd; a quiet phase again. Nothing may be lost but what killed workers held, and the supervisor ends with the descriptors and the memory it had.
+//! A quiet phase; reloads, some of them broken; upgrades, some of them to bad programs; each fault of the chaos twice, then by
+//! chance; SIGKILL of a supervisor under systemd; a quiet phase again. Nothing may be lost but what killed workers held, and the
+//! supervisor ends with the descriptors and the memory it had.
 
 mod chaos;
 mod under_systemd;
@@ -35,8 +36,8 @@ const SEED: u64 = 1;
 const RELOADS_EVERY: Duration = Duration::from_secs(3);
 const UPGRADES_EVERY: Duration = Duration::from_secs(6);
 const FAULTS_EVERY: Duration = Duration::from_millis(500);
-/// Most that the supervisor's own memory (RssAnon: not the pages of the program, which come and go with the kernel's need) may grow from when
-/// every fault has happened twice to the end, KiB.
+/// Most that the supervisor's own memory (RssAnon: not the pages of the program, which come and go with the kernel's need) may
+/// grow from when every fault has happened twice to the end, KiB.
 const GROWTH: u64 = 1024;
 /// Connections of a worker: as many requests may be lost with each that is killed.
 const CONNECTIONS: u16 = 16;

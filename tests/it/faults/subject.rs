@@ -15,7 +15,8 @@ const GUNICORN_CONF: &str =
 
 /// The link in a service's directory by which it is started, where that was asked for.
 pub(super) const PROGRAM: &str = "program";
-/// How long the first worker of a reload has to serve before the others are replaced: shorter than by default, as tests reload all the time.
+/// How long the first worker of a reload has to serve before the others are replaced: shorter than by default, as tests reload
+/// all the time.
 const SETTLE: &str = "100ms";
 
 /// Who supervises what.

@@ -1,5 +1,5 @@
-//! Ways in which people start Gunicorn, as documentation, tutorials and well-known applications have them: each is the configuration that it
-//! should be, and says what has no effect.
+//! Ways in which people start Gunicorn, as documentation, tutorials and well-known applications have them: each is the
+//! configuration that it should be, and says what has no effect.
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
-//! Real programs the tests need, made on first use in `tests/parts` (ignored by git): a virtual environment with pinned packages, and
-//! nginx, Prometheus, wrk and others, from the system or unpacked from its packages without root. What cannot be had fails, and says how to get it.
+//! Real programs the tests need, made on first use in `tests/parts` (ignored by git): a virtual environment with pinned packages,
+//! and nginx, Prometheus, wrk and others, from the system or unpacked from its packages without root. What cannot be had fails,
+//! and says how to get it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -141,7 +142,8 @@ fn program(name: &str, package: &str) -> PathBuf {
     })
 }
 
-/// Downloads a Debian package and those it needs that are not installed, and unpacks them. Needs neither root nor the right to start services.
+/// Downloads a Debian package and those it needs that are not installed, and unpacks them. Needs neither root nor the right to
+/// start services.
 fn unpacked(name: &str, package: &str) -> Result<PathBuf, String> {
     let root = folder().join("debs").join(package);
     let wrapper = root.join(name);

@@ -110,8 +110,8 @@ impl Watched {
         end
     }
 
-    /// Waits for its end; what it left behind is the caller's to judge. How a successor ended only its own parent could tell: then it is the
-    /// end of the one that was started.
+    /// Waits for its end; what it left behind is the caller's to judge. How a successor ended only its own parent could tell:
+    /// then it is the end of the one that was started.
     pub(crate) fn ended(&mut self) -> End {
         if let Some(successor) = self.successor {
             let gone = self.journal.wait(self.patience, |_| (!lives(successor)).then_some(()));

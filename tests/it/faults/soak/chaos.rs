@@ -129,8 +129,8 @@ impl Chaos {
             }
             Lasting::NoReader => {
                 soak.live.journal.hold();
-                // More than the pipe holds, from every worker: what is remembered of each is full then. Who asks is answered, whoever reads,
-                // unless it asks one that was killed before.
+                // More than the pipe holds, from every worker: what is remembered of each is full then. Who asks is answered,
+                // whoever reads, unless it asks one that was killed before.
                 (0..SPEWS).for_each(|_| drop(http::get(soak.live.address(), "/spew/300000")));
                 "no reader of the log"
             }
