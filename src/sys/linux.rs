@@ -10,7 +10,7 @@ mod zygotes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -337,11 +337,12 @@ impl<'a> Linux<'a> {
 
     /// Sleeps until something can be read or `until` has come.
     fn wait(&self, until: Option<Moment>) {
+        let predecessor = self.around.predecessor.and_then(Predecessor::channel);
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.around.signals.fd(), self.around.inbox.fd(), self.notify.fd()];
         fds.extend(self.generations.channels());
         fds.extend(self.hooks.fds());
         fds.extend(self.successor.as_ref().and_then(Successor::channel));
-        fds.extend(self.around.predecessor.and_then(Predecessor::channel));
+        fds.extend(predecessor.as_deref().map(AsFd::as_fd));
         fds.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.fd()));
         fds.extend(self.log_files.iter().map(Errand::fd));
         sleep(&fds, until);

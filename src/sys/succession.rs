@@ -3,7 +3,7 @@
 //! The successor says `ready` when all its workers serve, or `failed` and why; the predecessor then says `go`, hears no more and stops.
 //! From `ready` on the successor outlives its predecessor; if that one dies before it has said `go`, the successor stops too.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -205,19 +205,12 @@ impl Charge {
             Self::Waiting | Self::Orphaned => false,
         }
     }
-
-    /// Whether the other is there.
-    const fn is_shared(self) -> bool {
-        match self {
-            Self::Waiting | Self::InCharge => true,
-            Self::Alone | Self::Orphaned => false,
-        }
-    }
 }
 
 /// The supervisor whose place we are to take. Lives on the main thread.
 pub struct Predecessor {
-    channel: OwnedFd,
+    /// Closed when it has gone.
+    channel: RefCell<Option<OwnedFd>>,
     charge: Cell<Charge>,
     told: Cell<bool>,
 }
@@ -226,7 +219,7 @@ impl Predecessor {
     /// Speaks over the connection that was inherited.
     #[must_use]
     pub const fn new(channel: OwnedFd) -> Self {
-        Self { channel, charge: Cell::new(Charge::Waiting), told: Cell::new(false) }
+        Self { channel: RefCell::new(Some(channel)), charge: Cell::new(Charge::Waiting), told: Cell::new(false) }
     }
 
     /// Who has the service.
@@ -250,23 +243,27 @@ impl Predecessor {
     }
 
     fn say(&self, packet: &[u8]) {
-        if let Err(error) = send(&self.channel, packet, SendFlags::NOSIGNAL) {
+        let Some(channel) = self.channel() else { return };
+        if let Err(error) = send(&*channel, packet, SendFlags::NOSIGNAL) {
             tracing::warn!(%error, "the predecessor cannot be told");
         }
     }
 
     /// Readable when there may be news. `None` when there can be none any more.
-    pub(super) fn channel(&self) -> Option<BorrowedFd<'_>> {
-        self.charge().is_shared().then(|| self.channel.as_fd())
+    pub(super) fn channel(&self) -> Option<Ref<'_, OwnedFd>> {
+        Ref::filter_map(self.channel.borrow(), Option::as_ref).ok()
     }
 
     /// Listens for who has the service. Whether that has changed.
     pub(super) fn hear(&self) -> bool {
         let before = self.charge();
-        while let Some(packet) = receive(self.channel.as_fd()).filter(|_| self.charge().is_shared()) {
+        while let Some(packet) = self.channel().and_then(|channel| receive(channel.as_fd())) {
             match packet.as_slice() {
                 GO => self.charge.set(Charge::InCharge),
-                [] => self.charge.set(if self.charge().is_ours() { Charge::Alone } else { Charge::Orphaned }),
+                [] => {
+                    self.charge.set(if self.charge().is_ours() { Charge::Alone } else { Charge::Orphaned });
+                    self.channel.take();
+                }
                 _ => {}
             }
         }

@@ -4,8 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::thread::nanosleep;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -54,9 +56,21 @@ pub(super) fn open(pid: u32) -> Vec<(String, PathBuf)> {
     entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, fs::read_link(entry.path()).ok()?))).collect()
 }
 
-/// How many descriptors a process has open.
+/// What whoever started the tests left open for us, and so for every program that we start. An upgrade closes it.
+static STRAYS: LazyLock<Vec<(String, PathBuf)>> = LazyLock::new(|| {
+    let is_inherited = |number: &str| {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).map(OFlags::from_bits_retain);
+        // The three standard ones stay where they are. What we open ourselves is closed at execve(2).
+        !["0", "1", "2"].contains(&number) && flags.is_some_and(|flags| !flags.contains(OFlags::CLOEXEC))
+    };
+    open(std::process::id()).into_iter().filter(|(number, _)| is_inherited(number)).collect()
+});
+
+/// How many descriptors a process has open, strays left out.
 pub(super) fn descriptors(pid: u32) -> usize {
-    open(pid).len()
+    open(pid).iter().filter(|descriptor| !STRAYS.contains(descriptor)).count()
 }
 
 /// A field of /proc/PID/status, the first word of it as a number.
