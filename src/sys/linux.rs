@@ -87,7 +87,7 @@ pub struct Linux<'a> {
     early: BTreeMap<WorkerId, Vec<Signal>>,
     successor: Option<Successor>,
     events: VecDeque<Event>,
-    /// The end of the service was asked for, or came with the predecessor's.
+    /// Our end was asked for, or came with the predecessor's, or the successor has the service.
     ends: bool,
     /// Who may have ended is to be looked at again: a worker was adopted, or the end of a zygote was told, which is now to be reaped.
     looks_again: bool,
@@ -220,7 +220,7 @@ impl<'a> Linux<'a> {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
                     };
-                    let child = Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation, greeted: false };
+                    let child = Child { pid: process.pid, pidfd: process.pidfd, slot, ready_at, generation, greeted: false };
                     self.children.add(worker, child);
                 })
             }

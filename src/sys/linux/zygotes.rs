@@ -109,10 +109,11 @@ impl Linux<'_> {
         let mut taken = self.hooks.pids();
         taken.extend(self.successor.as_ref().map(Successor::pid));
         taken.extend(self.children.all().map(|child| child.pid));
+        let Some((slot, _)) = self.ordered.get(&worker).copied() else { return };
         let adopted = if taken.iter().any(|taken| taken.as_raw_nonzero().get() == pid) {
             Err("the zygote told the pid of another process of ours".to_owned())
         } else {
-            Child::adopt(pid, generation).map_err(|error| error.to_string())
+            Child::adopt(pid, slot, generation).map_err(|error| error.to_string())
         };
         match adopted {
             Ok(child) => {
