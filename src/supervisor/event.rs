@@ -13,6 +13,13 @@ pub use wish::{Answer, Granted, Haste, Refusal, Scale, Wish};
 pub enum Event {
     /// Nothing happened until [`deadline`](super::Supervisor::deadline).
     Woke,
+    /// A generation's configuration was read; its code is being loaded.
+    ConfigurationRead {
+        /// Which one.
+        generation: Generation,
+        /// How long the code may take, from now on.
+        boot_timeout: Duration,
+    },
     /// A generation's configuration and code are loaded; workers can be forked from it.
     Prepared {
         /// Which one.
@@ -72,6 +79,11 @@ pub enum Event {
     },
     /// Somebody asked for something, by a signal.
     Asked(Wish),
+    /// The supervisor that is to take our place has read its configuration, and begins.
+    SuccessorBegan {
+        /// How long its code, and then each worker, may take.
+        boot_timeout: Duration,
+    },
     /// The supervisor that is to take our place says that all its workers serve.
     SuccessorReady,
     /// The supervisor that was to take our place has ended, or could not be started.

@@ -44,7 +44,9 @@ impl Witness {
         match event {
             Event::Prepared { .. } | Event::Asked(Wish::Reload | Wish::Scale(_) | Wish::Rest) => self.fresh_starts.push_back(now),
             Event::Worn { .. } | Event::Leaving { .. } | Event::Requested { .. } => self.renewals.push_back(now),
-            Event::SuccessorReady
+            Event::ConfigurationRead { .. }
+            | Event::SuccessorBegan { .. }
+            | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
             | Event::HandedOver
             | Event::Preceded
@@ -131,6 +133,20 @@ fn check_transition(
             return;
         }
         Transition::WorkerStopping { worker, slot, reason } => (worker, slot, reason),
+        Transition::ReloadFailed { generation, reason } => {
+            let until = world.may_load_until.get(generation).filter(|_| reason.starts_with("the application was not loaded"));
+            assert!(
+                until.is_none_or(|until| *until <= world.now),
+                "generation {generation} was given up before its boot-timeout"
+            );
+            return;
+        }
+        Transition::UpgradeFailed { reason } => {
+            let until = world.successor.as_ref().and_then(|successor| successor.may_boot_until);
+            let until = until.filter(|_| reason.ends_with("twice boot-timeout"));
+            assert!(until.is_none_or(|until| until <= world.now), "the successor was given up before its boot-timeout");
+            return;
+        }
         Transition::WorkerStarted { .. }
         | Transition::WorkerReady { .. }
         | Transition::WorkerKilled { .. }
@@ -139,11 +155,9 @@ fn check_transition(
         | Transition::SlotWaits { .. }
         | Transition::ReloadStarted { .. }
         | Transition::ReloadFinished { .. }
-        | Transition::ReloadFailed { .. }
         | Transition::TargetChanged { .. }
         | Transition::LogsReopened
         | Transition::UpgradeStarted
-        | Transition::UpgradeFailed { .. }
         | Transition::HandedOver
         | Transition::Orphaned
         | Transition::Answered { .. }

@@ -178,9 +178,11 @@ impl<'a> Linux<'a> {
         match result {
             Ok((origin, zygote)) => {
                 let settings = Settings::of(&origin.config);
-                if zygote.is_none() {
-                    self.events.push_back(Event::Prepared { generation, settings });
-                }
+                self.events.push_back(if zygote.is_some() {
+                    Event::ConfigurationRead { generation, boot_timeout: settings.timing.boot_timeout }
+                } else {
+                    Event::Prepared { generation, settings }
+                });
                 self.generations.add(generation, origin, zygote);
             }
             Err(reason) => self.events.push_back(Event::PrepareFailed { generation, reason }),

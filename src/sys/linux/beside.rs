@@ -68,6 +68,7 @@ impl Linux<'_> {
             }
             Event::BecameReady { .. }
             | Event::Woke
+            | Event::ConfigurationRead { .. }
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
             | Event::SpawnFailed { .. }
@@ -75,6 +76,7 @@ impl Linux<'_> {
             | Event::Worn { .. }
             | Event::Leaving { .. }
             | Event::LastWords { .. }
+            | Event::SuccessorBegan { .. }
             | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
             | Event::HandedOver
