@@ -185,10 +185,8 @@ mod tests {
     }
 
     fn port_of(listeners: &Listeners) -> u16 {
-        match listeners.all()[0].address() {
-            Address::Tcp { port, .. } => *port,
-            other => panic!("{other}"),
-        }
+        let Address::Tcp { port, .. } = listeners.all()[0].address() else { panic!("{listeners:?}") };
+        *port
     }
 
     #[test]
