@@ -41,7 +41,8 @@ pub const QUICK_GRACE: Duration = Duration::from_secs(2);
 pub const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// A worker serves at least this long before it is renewed, however little it may do.
 pub const SHORTEST_SERVICE: Duration = Duration::from_secs(1);
-/// Workers that are tried at the same time when none serves; one, once such an attempt has failed.
+/// Of workers that failed so many are replaced at the same time before one of the replacements serves; one, when nobody serves and such
+/// an attempt has failed.
 pub const MAX_FIRST_ATTEMPTS: usize = 6;
 /// Beyond this lateness the loop was suspended, not busy: nobody is judged by that time.
 pub const SUSPENDED: Duration = Duration::from_secs(1);

@@ -237,10 +237,10 @@ impl Supervisor {
     /// Goes over all slots once, as far as the surge allows.
     fn fill_slots(&mut self, now: Moment, orders: &mut Vec<Command>) {
         for slot in (0..self.target).map(Slot) {
-            if !self.has_room() || !self.may_try(now) {
+            if !self.has_room() {
                 return;
             }
-            if let Some(generation) = self.lacks(now, slot) {
+            if let Some(generation) = self.lacks(now, slot).filter(|_| self.may_try(now, slot)) {
                 self.spawn(now, slot, generation, orders);
             }
         }
@@ -252,13 +252,21 @@ impl Supervisor {
         self.workers.len() - stuck < usize::from(self.target) + usize::from(self.surge())
     }
 
-    /// Whether one attempt more may be made. When nobody serves, the cause is hardly the one worker: few are tried, and one by
-    /// one once that has failed.
-    fn may_try(&self, now: Moment) -> bool {
-        if !self.announced || self.ready() > 0 {
+    /// Whether one attempt more may be made. Of many that fail at once the cause is hardly the one worker: few are replaced before one of the
+    /// replacements serves, and when nobody serves it is one by one once such an attempt has failed.
+    fn may_try(&self, now: Moment, slot: Slot) -> bool {
+        if !self.announced {
             return true;
         }
-        let trying = self.workers.values().filter(|worker| worker.is_starting()).count();
+        let trying = |worker: &&Worker| worker.is_starting();
+        if self.ready() > 0 {
+            let has_failed = |slot: Slot| self.backoff_of(slot).failures() > 0;
+            let replacing = self.workers.values().filter(trying).filter(|worker| has_failed(worker.slot));
+            let first = replacing.clone().filter_map(Worker::starting_since).min();
+            let works = first.is_some_and(|first| self.ready_workers().any(|worker| worker.ready_since() >= Some(first)));
+            return !has_failed(slot) || works || replacing.count() < MAX_FIRST_ATTEMPTS;
+        }
+        let trying = self.workers.values().filter(trying).count();
         if self.barren == 0 { trying < MAX_FIRST_ATTEMPTS } else { trying == 0 && self.drought.not_before() <= now }
     }
 
@@ -379,50 +387,4 @@ impl Supervisor {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::super::event::{Event, Exit, Settings, Wish};
-    use super::*;
-    use crate::config::{Care, Timing};
-    use crate::units::Workers;
-
-    fn at(millis: u64) -> Moment {
-        Moment::from_nanos(millis * 1_000_000)
-    }
-
-    fn settings() -> Settings {
-        let timing =
-            Timing { graceful_timeout: Duration::from_secs(30), timeout: Duration::ZERO, boot_timeout: Duration::from_secs(10) };
-        Settings { workers: Workers::new(2).unwrap(), timing, care: Care { settle: Duration::ZERO, ..Care::default() } }
-    }
-
-    fn not_made(worker: u64) -> Event {
-        Event::SpawnFailed { worker: WorkerId(worker), reason: "EAGAIN".to_owned() }
-    }
-
-    #[test]
-    fn after_a_reload_that_failed_half_way_the_old_generation_comes_back_with_pauses() {
-        let (mut supervisor, _) = Supervisor::start(at(0), settings());
-        let prepared = |generation| Event::Prepared { generation: Generation(generation), settings: settings() };
-        let ready = |worker| Event::BecameReady { worker: WorkerId(worker) };
-        let half_way = [prepared(1), ready(1), ready(2), Event::Asked(Wish::Reload), prepared(2), ready(3)];
-        for event in half_way {
-            supervisor.handle(at(1), event);
-        }
-        supervisor.handle(at(1), Event::Exited { worker: WorkerId(1), exit: Exit::Code(0) });
-        // Slot 0 is served by the new generation, of which slot 1 gets nobody. Now slot 0 should be the old generation's again.
-        let mut forks = 0;
-        let mut orders = supervisor.handle(at(2), not_made(4));
-        let spawned = |order: &Command| if let Command::Spawn { worker, .. } = order { Some(*worker) } else { None };
-        while let Some(worker) = orders.iter().find_map(spawned) {
-            forks += 1;
-            assert!(forks < 10, "forked without a pause");
-            orders = supervisor.handle(at(2), not_made(worker.0));
-        }
-        assert_eq!(forks, 2, "the first failure waits for nothing");
-        let due = supervisor.deadline().expect("a second attempt");
-        assert!(due > at(50), "{due:?}");
-        assert!(matches!(supervisor.decide(due)[..], [Command::Spawn { slot: Slot(0), .. }]));
-    }
-}
+mod tests;

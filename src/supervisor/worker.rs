@@ -57,6 +57,19 @@ impl Worker {
         matches!(self.life, Life::Stuck { .. })
     }
 
+    /// When it was ordered, if it is not ready.
+    pub(super) const fn starting_since(&self) -> Option<Moment> {
+        match self.life {
+            Life::Starting { since, .. } => Some(since),
+            Life::Ready { .. }
+            | Life::Stopping { .. }
+            | Life::Quitting { .. }
+            | Life::Aborting { .. }
+            | Life::Killed { .. }
+            | Life::Stuck { .. } => None,
+        }
+    }
+
     /// When it began to serve, if it does.
     pub(super) const fn ready_since(&self) -> Option<Moment> {
         match self.life {
