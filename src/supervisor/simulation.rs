@@ -98,6 +98,7 @@ fn turn(world: &mut World, supervisor: &mut Supervisor, witness: &mut Witness) {
     let targets = transitions.iter().filter_map(target_of);
     witness.least_target = targets.chain([target_before, supervisor.target()]).min().unwrap_or_default();
     for transition in transitions {
+        check_patience(world, &transition);
         check_transition(world, supervisor, &before, &transition, witness);
     }
     for command in commands {
@@ -120,6 +121,19 @@ fn check_fork(supervisor: &Supervisor) {
     assert!(!supervisor.is_stopping(), "forked after a stop");
 }
 
+/// What is loaded or boots is given the time that its own configuration gives it.
+fn check_patience(world: &World, transition: &Transition) {
+    let until = if let Transition::ReloadFailed { generation, reason } = transition {
+        world.may_load_until.get(generation).copied().filter(|_| reason.starts_with("the application was not loaded"))
+    } else if let Transition::UpgradeFailed { reason } = transition {
+        let successor = world.successor.as_ref().filter(|_| reason.ends_with("twice boot-timeout"));
+        successor.and_then(|successor| successor.may_boot_until)
+    } else {
+        None
+    };
+    assert!(until.is_none_or(|until| until <= world.now), "given up before its boot-timeout: {transition:?}");
+}
+
 fn check_transition(
     world: &World,
     supervisor: &Supervisor,
@@ -133,20 +147,6 @@ fn check_transition(
             return;
         }
         Transition::WorkerStopping { worker, slot, reason } => (worker, slot, reason),
-        Transition::ReloadFailed { generation, reason } => {
-            let until = world.may_load_until.get(generation).filter(|_| reason.starts_with("the application was not loaded"));
-            assert!(
-                until.is_none_or(|until| *until <= world.now),
-                "generation {generation} was given up before its boot-timeout"
-            );
-            return;
-        }
-        Transition::UpgradeFailed { reason } => {
-            let until = world.successor.as_ref().and_then(|successor| successor.may_boot_until);
-            let until = until.filter(|_| reason.ends_with("twice boot-timeout"));
-            assert!(until.is_none_or(|until| until <= world.now), "the successor was given up before its boot-timeout");
-            return;
-        }
         Transition::WorkerStarted { .. }
         | Transition::WorkerReady { .. }
         | Transition::WorkerKilled { .. }
@@ -155,9 +155,11 @@ fn check_transition(
         | Transition::SlotWaits { .. }
         | Transition::ReloadStarted { .. }
         | Transition::ReloadFinished { .. }
+        | Transition::ReloadFailed { .. }
         | Transition::TargetChanged { .. }
         | Transition::LogsReopened
         | Transition::UpgradeStarted
+        | Transition::UpgradeFailed { .. }
         | Transition::HandedOver
         | Transition::Orphaned
         | Transition::Answered { .. }

@@ -440,7 +440,7 @@ impl Drop for Linux<'_> {
         self.generations.clear();
         let until = clock::now().after(self.hooks.longest());
         for (occasion, result) in self.hooks.finish(until, &self.around.env) {
-            self.hook_ended(occasion, result);
+            self.hook_ended(&occasion, result);
         }
         self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }

@@ -110,7 +110,7 @@ impl MemoryWatch {
                 }
             }
             Err(error) => {
-                tracing::warn!(id = %worker, %error, "the memory of a worker cannot be read: max-memory holds for none")
+                tracing::warn!(id = %worker, %error, "the memory of a worker cannot be read: max-memory holds for none");
             }
         }
     }
@@ -157,8 +157,10 @@ mod tests {
 
     /// Of the process 1 the kernel never tells.
     fn hangs_at_one(pid: u32) -> Bytes {
-        while pid == 1 {
-            thread::park();
+        if pid == 1 {
+            loop {
+                thread::park();
+            }
         }
         Bytes(u64::from(pid))
     }

@@ -34,12 +34,12 @@ impl Linux<'_> {
 
     pub(super) fn hear_hooks(&mut self) {
         for (occasion, result) in self.hooks.look(&self.around.env) {
-            self.hook_ended(occasion, result);
+            self.hook_ended(&occasion, result);
         }
     }
 
-    pub(super) fn hook_ended(&mut self, occasion: Occasion, result: Result<(), HookError>) {
-        let Occasion { hook, worker, slot, generation, .. } = occasion;
+    pub(super) fn hook_ended(&mut self, occasion: &Occasion, result: Result<(), HookError>) {
+        let Occasion { hook, worker, slot, generation, .. } = *occasion;
         match (hook, result) {
             (HookKind::BeforeFork, _) if !self.ordered.contains_key(&worker) => {}
             (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => {
