@@ -115,7 +115,7 @@ fn injected_errors_end_in_a_documented_way_or_change_nothing() {
         "{} of {} came to what they should, {serve} of them to a service that serves on{}",
         INJECTIONS.len() - failed.len(),
         INJECTIONS.len(),
-        failed.iter().map(|failure| format!("; {failure}")).collect::<String>()
+        failed.iter().map(|failure| format!("; {failure}")).collect::<Vec<_>>().concat()
     );
     verdict("inj", failed.is_empty(), &found);
 }
