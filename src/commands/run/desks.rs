@@ -35,30 +35,26 @@ pub(super) struct Premises {
 /// How long what could not be opened is left alone. Long for a machine, short for whoever waits for the desk.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The pid file and the threads, each by itself: who lacks descriptors for one may have them for another, and later for all. Dropping
+/// The threads and the pid file, each by itself: who lacks descriptors for one may have them for another, and later for all. Dropping
 /// them ends them.
 #[derive(Default)]
 pub(super) struct Desks {
-    pidfile: Desk<Pidfile>,
     metrics: Desk<Endpoint>,
     control: Desk<Server>,
+    /// Goes last: who sees that it is gone finds nobody at the others.
+    pidfile: Desk<Pidfile>,
 }
 
 /// One of them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 enum Desk<T> {
     /// Not opened yet.
+    #[default]
     New,
     /// Open, or not wanted by the configuration.
     Settled(Option<T>),
     /// It could not be opened, and is tried again then.
     Closed { until: Moment },
-}
-
-impl<T> Default for Desk<T> {
-    fn default() -> Self {
-        Self::New
-    }
 }
 
 impl<T> Desk<T> {
