@@ -2,6 +2,7 @@
 
 mod habits;
 mod places;
+mod words;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -335,7 +336,7 @@ fn a_dead_zygote_is_replaced_before_a_fork_needs_it() {
 const THREADED: &str = r#"
 import threading
 def when_ready(server):
-    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name="exporter", daemon=True).start()
 def on_reload(server):
     when_ready(server)
 def on_exit(server):
