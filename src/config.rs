@@ -223,7 +223,7 @@ pub struct Listen {
     pub backlog: u32,
     /// Permission bits of unix sockets.
     pub mode: u32,
-    /// Owner of unix sockets, `user`, `user:group` or `:group`; the supervisor's own if absent.
+    /// Owner of unix sockets, `user`, `user:group` or `:group`, by name or number; the supervisor's own if absent.
     pub owner: Option<String>,
 }
 

@@ -23,7 +23,7 @@ use crate::supervisor::event::Settings;
 use crate::supervisor::herald::Herald;
 use crate::sys::inherit::{Inherited, Variables};
 use crate::sys::linux::{Linux, Loading, Surroundings};
-use crate::sys::listen::Listeners;
+use crate::sys::listen::{Listener, Listeners};
 use crate::sys::log::Log;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -172,7 +172,7 @@ fn estate<'a>(premises: &'a Premises, systemd: &'a Systemd) -> Result<Estate<'a>
 }
 
 fn say_what_runs(config: &Config, listeners: &Listeners) {
-    let addresses: Vec<_> = listeners.all().iter().map(|listener| listener.address().to_string()).collect();
+    let addresses: Vec<_> = listeners.all().iter().map(Listener::in_words).collect();
     let kind = match &config.app {
         App::Command(app) => app.command.join(" "),
         App::Python(app) => format!("{} ({})", app.app, app.worker_class.name()),

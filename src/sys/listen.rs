@@ -1,6 +1,7 @@
 //! The listening sockets of a service, bound here or passed to it. All workers share them.
 
 mod bind;
+mod dress;
 
 use std::fs;
 use std::io;
@@ -109,6 +110,17 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The address, and of IPv6's wildcard whether it takes IPv4 too.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = self.address.to_string();
+        if matches!(&self.address, Address::Tcp { host, .. } if host == "::") {
+            let is_alone = getsockopt(&self.fd, sockopt::Ipv6V6Only).unwrap_or(false);
+            words.push_str(if is_alone { " (IPv6 only)" } else { " (IPv4 too)" });
+        }
+        words
     }
 
     /// Where it comes from.
@@ -256,7 +268,7 @@ pub(super) fn bind_address(address: &Address, listen: &Listen) -> Result<Listene
         Address::Fd(number) => return Listener::received(own(*number)?, Origin::Descriptor(*number)),
         Address::Unix(path) => (bind::bind_unix(address, path, listen)?, None),
         Address::Tcp { host, port } => {
-            let fd = bind::bind_tcp(address, bind::resolve(address, host, *port)?, listen.backlog)?;
+            let fd = bind::bind_tcp(address, bind::resolve(address, host, *port)?, listen)?;
             let bound = local_address(&fd);
             (fd, bound)
         }

@@ -198,7 +198,7 @@ impl Log {
 
     /// Logs a line of the supervisor's own. A line break in it does not begin another record.
     pub fn say(&self, level: Level, text: &[u8]) {
-        self.0.add(Speaker::Supervisor, level, Scribe::own(text));
+        self.0.add(Speaker::Supervisor, level, self.0.scribe.own(text));
     }
 
     /// Has the file opened anew, under its name.

@@ -104,7 +104,8 @@ pub(super) fn name_of(uid: libc::uid_t) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |entry| entry.name)
 }
 
-fn find_user(name: &str) -> Result<(Uid, Option<User>), StandingError> {
+/// By name, or by a number, which needs no entry.
+pub(super) fn find_user(name: &str) -> Result<(Uid, Option<User>), StandingError> {
     let missing = || StandingError::NoUser(name.to_owned());
     match (User::from_name(name), name.parse::<u32>()) {
         (Ok(Some(entry)), _) => Ok((entry.uid, Some(entry))),
@@ -113,7 +114,8 @@ fn find_user(name: &str) -> Result<(Uid, Option<User>), StandingError> {
     }
 }
 
-fn find_group(name: &str) -> Result<Gid, StandingError> {
+/// The same of a group.
+pub(super) fn find_group(name: &str) -> Result<Gid, StandingError> {
     match (Group::from_name(name), name.parse::<u32>()) {
         (Ok(Some(entry)), _) => Ok(entry.gid),
         (_, Ok(number)) => Ok(Gid::from_raw(number)),

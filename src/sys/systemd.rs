@@ -77,9 +77,9 @@ impl Systemd {
         self.send("STOPPING=1", &[], MsgFlags::empty());
     }
 
-    /// The service is alive. What cannot be sent at once is not sent: the next one follows.
-    pub fn alive(&self) {
-        self.send("WATCHDOG=1", &[], MsgFlags::MSG_DONTWAIT);
+    /// The service is alive. What cannot be sent at once is not sent: whether it was.
+    pub fn alive(&self) -> bool {
+        self.send("WATCHDOG=1", &[], MsgFlags::MSG_DONTWAIT)
     }
 
     /// What is under way takes at most this much longer: systemd's own time-out is pushed back that far.
@@ -129,9 +129,9 @@ impl Systemd {
         poll(&mut closed, Some(&PATIENCE_OF_POLL)).is_ok_and(|ready| ready > 0)
     }
 
-    /// A lost notification is no reason to end a service: systemd's own time-outs judge.
-    fn send(&self, message: &str, fds: &[BorrowedFd<'_>], flags: MsgFlags) {
-        let Some((socket, address)) = self.socket.as_ref().filter(|_| !self.silent.get()) else { return };
+    /// A lost notification is no reason to end a service: systemd's own time-outs judge. Whether it is on its way to all who want it.
+    fn send(&self, message: &str, fds: &[BorrowedFd<'_>], flags: MsgFlags) -> bool {
+        let Some((socket, address)) = self.socket.as_ref().filter(|_| !self.silent.get()) else { return true };
         let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = if fds.is_empty() { &[][..] } else { &rights };
@@ -140,6 +140,7 @@ impl Systemd {
         if let Err(error) = sent {
             tracing::warn!(%error, message, "systemd did not take a notification");
         }
+        sent.is_ok()
     }
 }
 
@@ -173,11 +174,12 @@ mod tests {
         filler.set_nonblocking(true).unwrap();
         while filler.send_to(b"x", &path).is_ok() {}
         // These do not wait.
-        systemd.alive();
+        assert!(!systemd.alive());
         systemd.status("busy");
         let reader = std::thread::spawn(move || while hear(&receiver) != "READY=1" {});
         systemd.ready();
         reader.join().unwrap();
+        assert!(!systemd.alive(), "the reader is gone");
     }
 
     #[test]

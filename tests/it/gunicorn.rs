@@ -18,7 +18,7 @@ use crate::support::http;
 use crate::support::parts;
 use crate::support::process::{End, send};
 use crate::support::root;
-use crate::support::service::{Running, Service};
+use crate::support::service::{Running, Service, free_port};
 
 const WORKS: &str =
     "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
@@ -232,6 +232,19 @@ fn settings_that_hang_do_not_stop_the_supervisor() {
 }
 
 #[test]
+fn a_bind_to_all_of_ipv6_is_reached_by_ipv4_too() {
+    let port = free_port();
+    let mut running = small(&["-b", &format!("[::]:{port}")]).ready();
+    for host in ["127.0.0.1", "[::1]"] {
+        let answer =
+            http::get(&http::Address::Tcp(format!("{host}:{port}")), "/").unwrap_or_else(|error| panic!("{host}: {error}"));
+        assert_eq!(answer.text(), "ok", "{host}");
+    }
+    running.await_log("(IPv4 too)");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn a_pidfile_names_the_service_while_it_runs() {
     let mut running = small(&["-p", "web.pid"]).ready();
     let file = running.directory().join("web.pid");
@@ -292,13 +305,16 @@ fn log_files_that_workers_may_not_make_are_made_for_them() {
     if root::is_missing() {
         return;
     }
-    let (nobody, packages) = (65_534, parts::packages().display().to_string());
+    // A number that nobody has, as in a container; the unix socket is to be its too.
+    let (nobody, packages) = (41_234, parts::packages().display().to_string());
     // The parts' own interpreter may lie where other users cannot go.
-    let arguments = ["--interpreter", "/usr/bin/python3", "-b", "@LISTEN@", "--user", "65534", "--group", "65534"];
+    let arguments = ["--interpreter", "/usr/bin/python3", "-b", "@LISTEN@", "--user", "41234", "--group", "41234"];
     let logs = ["--error-logfile", "@DIR@/error.log", "--access-logfile", "@DIR@/access.log", "web"];
     let service = Service::of_gunicorn(&[&arguments[..], &logs].concat()).file("web.py", WORKS).env("PYTHONPATH", &packages);
     std::fs::set_permissions(service.directory(), std::fs::Permissions::from_mode(0o755)).expect("open the directory");
     let mut running = service.ready();
+    let socket = running.directory().join("web.sock").metadata().expect("the socket");
+    assert_eq!((socket.uid(), socket.gid()), (nobody, nobody));
     let files = ["error.log", "access.log"].map(|name| running.directory().join(name));
     for file in &files {
         std::fs::rename(file, file.with_extension("1")).expect("move a log away");

@@ -174,23 +174,51 @@ fn a_log_file_that_cannot_be_made_ends_the_start() {
     assert!(running.said().contains("nowhere/a.log: No such file"), "{}", running.said());
 }
 
-#[test]
-fn f41_no_worker_can_forge_a_record() {
-    let script = "cat @DIR@/nasty; cat @DIR@/nasty >&2; exec sleep 1000";
+/// What a worker writes that wants to pass for somebody else, 7 lines.
+fn nasty() -> Vec<u8> {
     let mut nasty: Vec<u8> =
         b"2026-01-01T00:00:00.000000Z  INFO service ready\r\n\x1b[2J\x1b[1;1H worker=9 id=9 stdout: forged\n".to_vec();
-    nasty.extend(b"nul \0 csi \x9b31m bad \xff\xfe utf-8, half \xc3\nworker=8 id=8 stderr: forged\n<3>forged\n");
+    nasty.extend(
+        b"nul \0 del \x7f csi \x9b31m \xc2\x9b31m bad \xff\xfe utf-8, half \xc3\nworker=8 id=8 stderr: forged\n<3>forged\n",
+    );
     nasty.extend(vec![b'm'; 1 << 20]);
     nasty.extend(b"\nlast line");
-    let service = of_shells(2, script).extend("[log]\nfile = \"@DIR@/a.log\"\n");
-    fs::write(service.directory().join("nasty"), &nasty).expect("write a file");
+    nasty
+}
+
+/// The log file of two workers that write it to both their outputs.
+fn log_of_nasty_workers(settings: &str) -> String {
+    let script = "cat @DIR@/nasty; cat @DIR@/nasty >&2; exec sleep 1000";
+    let service = of_shells(2, script).extend(&format!("[log]\nfile = \"@DIR@/a.log\"\n{settings}"));
+    fs::write(service.directory().join("nasty"), nasty()).expect("write a file");
     let file = service.directory().join("a.log");
     let mut running = service.start();
     running.await_notice("READY=1");
     assert_eq!(running.stop(), End::Code(0));
-    let bytes = fs::read(&file).expect("read the log");
-    let text = String::from_utf8(bytes).expect("only text");
+    let text = String::from_utf8(fs::read(&file).expect("read the log")).expect("only text");
     assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text}");
+    text
+}
+
+#[test]
+fn f41_no_worker_can_forge_a_record_in_json() {
+    let text = log_of_nasty_workers("format = \"json\"\n");
+    let mut lines = 0;
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if object["stream"].is_string() {
+            assert!([(0, 1), (1, 2)].iter().any(|(slot, id)| object["worker"] == *slot && object["id"] == *id), "{line}");
+            lines += 1;
+        } else {
+            assert!(!line.contains("forged"), "{line}");
+        }
+    }
+    assert_eq!(lines, 4 * 7, "{text}");
+}
+
+#[test]
+fn f41_no_worker_can_forge_a_record() {
+    let text = log_of_nasty_workers("");
     let mut counts = BTreeMap::<(String, &str), usize>::new();
     for line in text.lines().filter(|line| line.contains(" stdout: ") || line.contains(" stderr: ")) {
         let (_time, rest) = line.split_once(' ').expect("a time");

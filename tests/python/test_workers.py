@@ -4,12 +4,71 @@ Only Gunicorn 27 keeps every promise of `Drain`.
     ZYGOTE_PYTHON=…/bin/python python3 -m unittest discover -s tests/python
 """
 
+import importlib.util
 import os
 import signal
 import socket
+import struct
+import tempfile
+import threading
 import time
+import unittest
+from pathlib import Path
+from unittest import mock
 
 from case import CLASSES, ZygoteTest
+
+WORKERS = Path(__file__).parents[2] / "src/sys/zygote/workers.py"
+
+
+class Beat(unittest.TestCase):
+    """A worker that is ready, beside others that have filled the queue."""
+
+    def setUp(self):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.supervisor = self.enterContext(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.supervisor.bind(folder + "/notify")
+        self.supervisor.settimeout(30)
+        with mock.patch.dict(os.environ, NOTIFY_SOCKET=folder + "/notify"):
+            spec = importlib.util.spec_from_file_location("workers", WORKERS)
+            workers = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(workers)
+        self.heart = workers.Heartbeat(None)
+        self.heart.notify()
+        self.assertTrue(self.heart.ready)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+            others.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                while True:
+                    others.sendto(b"WATCHDOG=1", folder + "/notify")
+        self.heart.due = 0
+
+    def wait_for_long(self):
+        self.heart.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 60, 0))
+
+    def test_waits_for_room(self):
+        self.wait_for_long()
+        beating = threading.Thread(target=self.heart.notify)
+        beating.start()
+        beating.join(0.3)
+        self.assertTrue(beating.is_alive(), "the beat was dropped")
+        self.supervisor.recv(64)
+        beating.join(30)
+        self.assertTrue(self.heart.heard)
+
+    def test_is_given_up_and_not_waited_for_again_until_there_is_room(self):
+        self.heart.notify()
+        self.assertFalse(self.heart.heard)
+        self.wait_for_long()
+        self.heart.due = 0
+        beating = threading.Thread(target=self.heart.notify, daemon=True)
+        beating.start()
+        beating.join(30)
+        self.assertFalse(beating.is_alive(), "it waits again")
+        self.supervisor.recv(64)
+        self.heart.due = 0
+        self.heart.notify()
+        self.assertTrue(self.heart.heard)
 
 
 class Heart(ZygoteTest):

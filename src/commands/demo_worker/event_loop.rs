@@ -37,6 +37,10 @@ const TERM: u64 = 1 << 32;
 const QUIT: u64 = TERM + 1;
 const FIRST_CLIENT: u64 = TERM + 2;
 
+/// From a sign of life for which there was no room to the next. A queue holds ten where net.unix.max_dgram_qlen is as the kernel sets it, and
+/// workers that were started together speak together.
+const BEAT_AGAIN: Duration = Duration::from_millis(20);
+
 /// Who is told how the worker is.
 pub(super) struct Supervisor {
     /// The way to it.
@@ -191,8 +195,9 @@ impl EventLoop {
     fn handle_alarm(&mut self, alarm: Alarm, now: Moment) -> ControlFlow<ExitCode> {
         match alarm {
             Alarm::Beat => {
-                self.supervisor.systemd.alive();
-                self.alarms.extend(self.supervisor.beat.map(|beat| (now.after(beat), Alarm::Beat)));
+                let heard = self.supervisor.systemd.alive();
+                let next = self.supervisor.beat.map(|beat| if heard { beat } else { beat.min(BEAT_AGAIN) });
+                self.alarms.extend(next.map(|pause| (now.after(pause), Alarm::Beat)));
             }
             Alarm::Booted if self.accepting == Accepting::Booting => {
                 self.open();

@@ -74,7 +74,9 @@ impl<'a> RunAudience<'a> {
                 Notice::Ready => self.systemd.ready(),
                 Notice::Reloading => self.systemd.reloading(clock::now()),
                 Notice::Stopping => self.systemd.stopping(),
-                Notice::Alive => self.systemd.alive(),
+                Notice::Alive => {
+                    self.systemd.alive();
+                }
                 Notice::Status(line) => self.systemd.status(&line),
                 Notice::Extend(span) => self.systemd.extend(span),
             }

@@ -21,6 +21,17 @@ pub(super) fn push(line: &mut String, bytes: &[u8]) {
     }
 }
 
+/// Adds a JSON text, in whose strings the same letters are shown as JSON does it (RFC 8259, section 7): the text means what it meant.
+pub(super) fn push_json(line: &mut String, json: &str) {
+    for letter in json.chars() {
+        if is_harmful(letter) {
+            write!(line, "\\u{:04x}", u32::from(letter)).expect("invariant: a string takes everything");
+        } else {
+            line.push(letter);
+        }
+    }
+}
+
 /// Control characters of both blocks, and what some programs take for a line break.
 fn is_harmful(letter: char) -> bool {
     (letter.is_control() && letter != '\t') || matches!(letter, '\u{2028}' | '\u{2029}')
@@ -69,6 +80,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn f41_json_means_what_it_meant(letters in prop::collection::vec(any::<char>(), 0..100)) {
+            let text: String = letters.into_iter().chain(['\u{9b}', '\u{7f}', '\u{2028}']).collect();
+            let mut line = String::new();
+            push_json(&mut line, &serde_json::Value::from(text.as_str()).to_string());
+            prop_assert!(!line.chars().any(is_harmful), "{line:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+
         #[test]
         fn f41_no_bytes_make_a_second_line(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let line = escaped(&bytes);

@@ -57,7 +57,7 @@ impl Scribe {
             }
             LogFormat::Json => {
                 let message = format!("{}{mark}", String::from_utf8_lossy(bytes));
-                text = object(speaker, stream, &message).to_string();
+                escape::push_json(&mut text, &object(speaker, stream, &message).to_string());
             }
         }
         text.push('\n');
@@ -65,20 +65,12 @@ impl Scribe {
     }
 
     /// An event of the supervisor's own that was formatted already, with its end.
-    pub(super) fn own(bytes: &[u8]) -> String {
+    pub(super) fn own(self, bytes: &[u8]) -> String {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let mut text = String::with_capacity(bytes.len() + 1);
-        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            if number > 0 {
-                text.push_str(CONTINUED);
-            }
-            // The library has escaped what came from elsewhere; the escape sequences that are left are its colours.
-            for (number, part) in line.split(|byte| *byte == ESCAPE).enumerate() {
-                if number > 0 {
-                    text.push(char::from(ESCAPE));
-                }
-                escape::push(&mut text, part);
-            }
+        match self.format {
+            LogFormat::Plain => push_record(&mut text, bytes),
+            LogFormat::Json => escape::push_json(&mut text, &String::from_utf8_lossy(bytes)),
         }
         text.push('\n');
         text
@@ -105,6 +97,22 @@ impl Scribe {
         if !self.stamped_elsewhere {
             text.push_str(&now());
             text.push(' ');
+        }
+    }
+}
+
+/// A plain record of our own, which may have several lines.
+fn push_record(text: &mut String, bytes: &[u8]) {
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if number > 0 {
+            text.push_str(CONTINUED);
+        }
+        // The library has escaped what came from elsewhere; the escape sequences that are left are its colours.
+        for (number, part) in line.split(|byte| *byte == ESCAPE).enumerate() {
+            if number > 0 {
+                text.push(char::from(ESCAPE));
+            }
+            escape::push(text, part);
         }
     }
 }
@@ -174,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn f41_json_shows_by_number_what_could_move_the_cursor_of_who_reads_it() {
+        let scribe = Scribe::new(LogFormat::Json, false);
+        let nasty = "\u{9b}2J del\u{7f} nel\u{85} line\u{2028} \x1b[2J tab\t \u{e9}";
+        let (_, line) = scribe.line(WORKER, Stream::Out, nasty.as_bytes(), Extent::Whole);
+        assert!(line.contains("\\u009b2J del\\u007f nel\\u0085 line\\u2028 \\u001b[2J tab\\t \u{e9}"), "{line:?}");
+        let own = format!("{}\n", json!({"level": "ERROR", "message": nasty}));
+        for line in [line, scribe.own(own.as_bytes())] {
+            assert!(!line.trim_end_matches('\n').chars().any(char::is_control), "{line:?}");
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+            assert_eq!(object["message"], nasty);
+        }
+    }
+
+    #[test]
     fn journald_is_told_the_level_that_a_line_says_and_no_time() {
         let scribe = Scribe::new(LogFormat::Plain, true);
         let zygote = Speaker::Zygote(Generation(2));
@@ -184,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_further_line_of_a_record_cannot_be_taken_for_another_record() {
-        let own = Scribe::own(b"ERROR reload failed: Traceback:\n2026 INFO all is well\n");
+        let own = Scribe::new(LogFormat::Plain, false).own(b"ERROR reload failed: Traceback:\n2026 INFO all is well\n");
         assert_eq!(own, "ERROR reload failed: Traceback:\n  | 2026 INFO all is well\n");
     }
 }

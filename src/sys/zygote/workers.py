@@ -9,12 +9,14 @@ import _socket
 import faulthandler
 import os
 import signal
+import struct
 import sys
 from time import monotonic
 
 EXIT_BOOT = 3  # as Gunicorn's workers
 # Taken away from the application: what that tells systemd the supervisor would take for a worker's word.
 NOTIFY_SOCKET = os.environ.pop("NOTIFY_SOCKET", "")
+BEAT_PATIENCE = struct.pack("@ll", 0, 50_000)  # a timeval
 BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
 
 
@@ -22,21 +24,23 @@ class Heartbeat:
     """Takes the place of Gunicorn's temporary file, whose age only Gunicorn's own master would read.
 
     Gunicorn's loops call `notify` when they really turn, and for the first time when the listeners are open: that is
-    when a worker is ready, and from then on its silence means something. A full queue must never block a worker, so a
-    beat is dropped; readiness is worth a wait.
+    when a worker is ready, and from then on its silence means something. Readiness is worth a wait. The queue of all
+    workers may hold no more than ten (net.unix.max_dgram_qlen), so a beat waits for a moment too; but a supervisor that
+    does not listen at all holds a worker up once, and not again until it listens.
     """
 
     def __init__(self, cfg):
         self.address = "\0" + NOTIFY_SOCKET[1:] if NOTIFY_SOCKET.startswith("@") else NOTIFY_SOCKET
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-        self.ready, self.due = False, 0.0
+        self.ready, self.due, self.heard = False, 0.0, True
 
     def notify(self):
         if not self.ready:
             self.ready = self.say(b"READY=1\nWATCHDOG=1", 0)
+            self.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, BEAT_PATIENCE)
         elif monotonic() >= self.due:
             self.due = monotonic() + BEAT_SECONDS
-            self.say(b"WATCHDOG=1")
+            self.heard = self.say(b"WATCHDOG=1", 0 if self.heard else _socket.MSG_DONTWAIT)
 
     def say(self, words, flags=_socket.MSG_DONTWAIT):
         try:

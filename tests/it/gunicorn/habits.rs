@@ -18,7 +18,7 @@ struct Habit {
 const HABIT: Habit = Habit { of: "", settings: "", env: &[], arguments: &["web"], becomes: &[] };
 
 /// As documentation, tutorials and well-known applications have them.
-const HABITS: [Habit; 14] = [
+const HABITS: [Habit; 15] = [
     Habit {
         of: "Django's documentation",
         becomes: &["workers = 1", "preload = false", "address = [\"127.0.0.1:8000\"]", "worker-class = \"sync\""],
@@ -116,6 +116,12 @@ const HABITS: [Habit; 14] = [
             "web",
         ],
         becomes: &["preload = true", "connections = 4", "workers = 2"],
+        ..HABIT
+    },
+    Habit {
+        of: "containers of hosts that have IPv6 addresses",
+        arguments: &["--bind", "[::]:8000", "web"],
+        becomes: &["address = [\"[::]:8000\"]"],
         ..HABIT
     },
     Habit {
