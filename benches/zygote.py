@@ -2,7 +2,8 @@
 """How fast a site's gevent workers are all ready, and what memory they need: tuningfork, gunicorn and gunicorn --preload in turn.
 
 The site is the shop of the tests, under `tuningfork run`, or with --site wagtail the Wagtail site of tests/apps/wagtail, under
-`tuningfork gunicorn --preload` with the very command line that gunicorn gets. --site warm asks whether workers of the Wagtail site should be
+`tuningfork run`, and under `tuningfork gunicorn --preload` with the very command line that gunicorn gets, which has to ask that interpreter's
+Gunicorn first what the command line means. --site warm asks whether workers of the Wagtail site should be
 forked from a process that has served already (as Pitchfork does) and not from one that has only imported.
 
 Ready: from the start of the program to the last worker's own word. tuningfork's workers are ready when their loop has begun to accept,
@@ -14,6 +15,7 @@ patched it may not work.
 
 import collections
 import http.client
+import re
 import statistics
 import tempfile
 import time
@@ -104,7 +106,7 @@ def shop(options):
 
 @contextmanager
 def magazine(options):
-    """The same for the Wagtail site. Each program gets the same arguments, and the first two the same settings."""
+    """The same for the Wagtail site. Each program but the first gets the same arguments, and all but the last the same settings."""
     python = wagtail.interpreter()
     size = ["-k", "gevent", "-w", str(options.workers), "--worker-connections", str(options.connections)]
     with tempfile.TemporaryDirectory(prefix="tuningfork-bench-") as directory:
@@ -119,7 +121,14 @@ def magazine(options):
             arguments = [*size, "-b", f"127.0.0.1:{port}", "--chdir", str(wagtail.SITE), *more, "magazine.wsgi:application"]
             return common.Server([*program, *arguments], env)
 
+        def run(port):
+            config = wagtail.configuration(Path(directory), python, "gevent", database, port)
+            text = config.read_text().replace('workers = "auto"', f"workers = {options.workers}")
+            config.write_text(re.sub(r"^connections = \d+$", f"connections = {options.connections}", text, flags=re.M))
+            return common.Server([common.binary(), "run", "-c", str(config)], {})
+
         yield {
+            "tuningfork run": run,
             "tuningfork gunicorn --preload": lambda port: start(port, tuningfork, "--preload"),
             "gunicorn": lambda port: start(port, gunicorn),
             "gunicorn --preload": lambda port: start(port, gunicorn, "--preload"),

@@ -31,6 +31,7 @@ pub mod remote;
 mod reserve;
 mod shortage;
 pub mod signals;
+mod sleep;
 pub mod spawn;
 pub mod standing;
 pub mod succession;

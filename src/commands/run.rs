@@ -57,6 +57,9 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
 
 fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {
     let config = Arc::new(source.read()?);
+    if let Some(predecessor) = predecessor {
+        predecessor.say_began(config.timing.boot_timeout);
+    }
     let log = logging::begin(&config.log)?;
     let outcome = supervise_with(&config, &log, source, inherited, predecessor);
     if let (Err(error), Some(_)) = (&outcome, &config.log.file) {

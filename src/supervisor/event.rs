@@ -1,15 +1,25 @@
 //! What the supervisor hears (facts, in the past tense, and wishes), what it orders, and what it tells.
 
+mod wish;
+
 use std::time::Duration;
 
 use crate::config::{Care, Config, Timing};
 use crate::units::{Generation, Slot, WorkerId, Workers};
+pub use wish::{Answer, Granted, Haste, Refusal, Scale, Wish};
 
 /// A fact, or a wish of the person who runs the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Nothing happened until [`deadline`](super::Supervisor::deadline).
     Woke,
+    /// A generation's configuration was read; its code is being loaded.
+    ConfigurationRead {
+        /// Which one.
+        generation: Generation,
+        /// How long the code may take, from now on.
+        boot_timeout: Duration,
+    },
     /// A generation's configuration and code are loaded; workers can be forked from it.
     Prepared {
         /// Which one.
@@ -69,6 +79,11 @@ pub enum Event {
     },
     /// Somebody asked for something, by a signal.
     Asked(Wish),
+    /// The supervisor that is to take our place has read its configuration, and begins.
+    SuccessorBegan {
+        /// How long its code, and then each worker, may take.
+        boot_timeout: Duration,
+    },
     /// The supervisor that is to take our place says that all its workers serve.
     SuccessorReady,
     /// The supervisor that was to take our place has ended, or could not be started.
@@ -114,72 +129,6 @@ impl Settings {
     pub fn of(config: &Config) -> Self {
         Self { workers: config.workers, timing: config.timing, care: config.care }
     }
-}
-
-/// What a person asks for, by signal or through the control socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// HUP: load configuration and code again, replace the workers one by one.
-    Reload,
-    /// TTIN, TTOU: another number of workers.
-    Scale(Scale),
-    /// WINCH: all workers leave, the supervisor and its sockets stay. A reload, or another number of workers, brings them back.
-    Rest,
-    /// USR1: open log files anew, after they were moved away.
-    ReopenLogs,
-    /// USR2: go on as a newer version of this program.
-    Upgrade,
-    /// One worker is asked to leave; another takes its place at once.
-    Replace(WorkerId),
-    /// TERM (graceful), INT and QUIT (quick).
-    Stop(Haste),
-}
-
-/// How many workers are wished for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// So many.
-    To(Workers),
-    /// So many more, up to [`Workers::MAX`].
-    More(u16),
-    /// So many fewer. The last worker is never taken away.
-    Fewer(u16),
-}
-
-/// What will be done about a wish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Granted {
-    /// It is being done.
-    Now,
-    /// The reload that makes this generation fulfils it. Wishes that come while one is under way share the next.
-    By(Generation),
-    /// So many workers are wanted from now on; none while the service rests.
-    Target(u16),
-    /// The same, and it is not what was asked for: there are to be one at least, and at most [`Workers::MAX`].
-    Limited(u16),
-}
-
-/// Why nothing will be done about a wish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A stop has begun.
-    #[error("the service is stopping")]
-    Stopping,
-    /// It left, or never was.
-    #[error("there is no worker {0} (`tuningfork ctl status` lists them)")]
-    NoSuchWorker(WorkerId),
-}
-
-/// What becomes of a wish.
-pub type Answer = Result<Granted, Refusal>;
-
-/// How a stop treats requests in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
-    /// They are answered, within the graceful timeout.
-    Graceful,
-    /// They are dropped.
-    Quick,
 }
 
 /// How a process ended.

@@ -17,6 +17,7 @@ impl Supervisor {
     pub(super) fn observe(&mut self, now: Moment, event: Event) {
         match event {
             Event::Woke => {}
+            Event::ConfigurationRead { generation, boot_timeout } => self.configuration_read(now, generation, boot_timeout),
             Event::Prepared { generation, settings } => self.prepared(generation, settings),
             Event::PrepareFailed { generation, reason } => self.prepare_failed(generation, reason),
             Event::SpawnFailed { worker, reason } => self.gone(now, worker, None, Some(reason)),
@@ -26,6 +27,7 @@ impl Supervisor {
             Event::Leaving { worker } => self.leaving(now, worker),
             Event::LastWords { worker, words } => self.last_words = Some((worker, words)),
             Event::Exited { worker, exit } => self.gone(now, worker, Some(exit), None),
+            Event::SuccessorBegan { boot_timeout } => self.successor_began(now, boot_timeout),
             Event::SuccessorReady => self.successor_is_ready(),
             Event::SuccessorEnded { reason } => self.successor_has_ended(reason),
             Event::HandedOver => self.handed_over(),
@@ -55,6 +57,15 @@ impl Supervisor {
                 self.mode = Mode::Stopping { haste, outcome };
                 self.transitions.push(Transition::Stopping { haste });
             }
+        }
+    }
+
+    /// What is loaded may take as long as its own configuration says: the old one's limit may be what is to be mended.
+    fn configuration_read(&mut self, now: Moment, generation: Generation, boot_timeout: Duration) {
+        if let Rollout::Preparing { next, give_up_at, .. } = &mut self.rollout
+            && *next == generation
+        {
+            *give_up_at = now.after(boot_timeout);
         }
     }
 

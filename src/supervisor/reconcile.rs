@@ -164,13 +164,18 @@ impl Supervisor {
     fn dismiss(&mut self, now: Moment, orders: &mut Vec<Command>) {
         let served: BTreeSet<Slot> = self.ready_workers().map(|worker| worker.slot).filter(|slot| slot.0 < self.target).collect();
         let mut stand_ins = usize::from(self.target) - served.len();
+        let shared = self.shared_slots();
         let leaving: Vec<(WorkerId, Reason)> = self
             .workers
             .iter()
             .filter(|(_, worker)| worker.in_service())
             .filter_map(|(id, worker)| {
                 if worker.slot.0 < self.target {
-                    return self.outdone(now, *id, worker).map(|reason| (*id, reason));
+                    let reason = self.out_of_place(worker).or_else(|| {
+                        let beside_another = shared.contains(&worker.slot);
+                        beside_another.then(|| self.outdone(now, *id, worker)).flatten()
+                    });
+                    return reason.map(|reason| (*id, reason));
                 }
                 let stays = worker.is_ready() && stand_ins > 0;
                 stand_ins -= usize::from(stays);
@@ -182,12 +187,19 @@ impl Supervisor {
         }
     }
 
-    /// Why its slot would rather be served by another worker that is ready, or that it can never serve. A new generation on trial replaces
-    /// nobody.
+    /// Slots that more than one worker has. In a service at rest there is none, and nobody has to be compared with anybody.
+    fn shared_slots(&self) -> BTreeSet<Slot> {
+        let mut seen = BTreeSet::new();
+        self.workers.values().map(|worker| worker.slot).filter(|slot| !seen.insert(*slot)).collect()
+    }
+
+    /// Why it can never serve.
+    fn out_of_place(&self, worker: &Worker) -> Option<Reason> {
+        (!worker.is_ready() && !self.generation_is_live(worker.generation)).then_some(Reason::Reload)
+    }
+
+    /// Why its slot would rather be served by another worker that is ready. A new generation on trial replaces nobody.
     fn outdone(&self, now: Moment, id: WorkerId, worker: &Worker) -> Option<Reason> {
-        if !worker.is_ready() && !self.generation_is_live(worker.generation) {
-            return Some(Reason::Reload);
-        }
         let on_trial = matches!(self.rollout, Rollout::Rolling { .. }) && !self.proved(now);
         // Of two that are alike the newer one stays.
         let better = |other_id: &WorkerId, other: &Worker| {
@@ -236,6 +248,9 @@ impl Supervisor {
 
     /// Goes over all slots once, as far as the surge allows.
     fn fill_slots(&mut self, now: Moment, orders: &mut Vec<Command>) {
+        if !self.canary_is_out(now) && self.is_complete() {
+            return;
+        }
         for slot in (0..self.target).map(Slot) {
             if !self.has_room() {
                 return;
@@ -244,6 +259,13 @@ impl Supervisor {
                 self.spawn(now, slot, generation, orders);
             }
         }
+    }
+
+    /// Whether every slot has a worker of the wanted generation, ready or on its way.
+    fn is_complete(&self) -> bool {
+        let wanted = self.workers.values().filter(|worker| worker.in_service() && worker.generation == self.wanted);
+        let slots: BTreeSet<Slot> = wanted.map(|worker| worker.slot).filter(|slot| slot.0 < self.target).collect();
+        slots.len() == usize::from(self.target)
     }
 
     /// Whether one worker more may live. Those that are stuck do not count, as long as they are not more than all should be.

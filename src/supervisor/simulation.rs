@@ -44,7 +44,9 @@ impl Witness {
         match event {
             Event::Prepared { .. } | Event::Asked(Wish::Reload | Wish::Scale(_) | Wish::Rest) => self.fresh_starts.push_back(now),
             Event::Worn { .. } | Event::Leaving { .. } | Event::Requested { .. } => self.renewals.push_back(now),
-            Event::SuccessorReady
+            Event::ConfigurationRead { .. }
+            | Event::SuccessorBegan { .. }
+            | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
             | Event::HandedOver
             | Event::Preceded
@@ -96,6 +98,7 @@ fn turn(world: &mut World, supervisor: &mut Supervisor, witness: &mut Witness) {
     let targets = transitions.iter().filter_map(target_of);
     witness.least_target = targets.chain([target_before, supervisor.target()]).min().unwrap_or_default();
     for transition in transitions {
+        check_patience(world, &transition);
         check_transition(world, supervisor, &before, &transition, witness);
     }
     for command in commands {
@@ -116,6 +119,19 @@ fn check_fork(supervisor: &Supervisor) {
     let most = target + usize::from(supervisor.surge()) + stuck.min(target);
     assert!(supervisor.workers().count() <= most, "more than target and surge live, the stuck apart");
     assert!(!supervisor.is_stopping(), "forked after a stop");
+}
+
+/// What is loaded or boots is given the time that its own configuration gives it.
+fn check_patience(world: &World, transition: &Transition) {
+    let until = if let Transition::ReloadFailed { generation, reason } = transition {
+        world.may_load_until.get(generation).copied().filter(|_| reason.starts_with("the application was not loaded"))
+    } else if let Transition::UpgradeFailed { reason } = transition {
+        let successor = world.successor.as_ref().filter(|_| reason.ends_with("twice boot-timeout"));
+        successor.and_then(|successor| successor.may_boot_until)
+    } else {
+        None
+    };
+    assert!(until.is_none_or(|until| until <= world.now), "given up before its boot-timeout: {transition:?}");
 }
 
 fn check_transition(

@@ -82,6 +82,13 @@ impl Supervisor {
         }
     }
 
+    /// It may take as long as its own configuration says: ours may be what is to be mended.
+    pub(super) fn successor_began(&mut self, now: Moment, boot_timeout: Duration) {
+        if let Upgrade::Starting { give_up_at } = &mut self.succession.upgrade {
+            *give_up_at = now.after(boot_timeout.saturating_mul(PATIENCE));
+        }
+    }
+
     pub(super) const fn successor_is_ready(&mut self) {
         if let Upgrade::Starting { .. } = self.succession.upgrade {
             self.succession.upgrade = Upgrade::Proven;
@@ -259,6 +266,17 @@ mod tests {
         let failures = supervisor.take_transitions();
         let failed = failures.iter().filter(|transition| matches!(transition, Transition::UpgradeFailed { .. })).count();
         assert_eq!((failed, supervisor.ready()), (2, 1));
+    }
+
+    #[test]
+    fn one_may_take_as_long_as_its_own_configuration_says() {
+        for (seconds, given_up_at) in [(60, 123), (2, 7)] {
+            let mut supervisor = serving();
+            let began = Event::SuccessorBegan { boot_timeout: Duration::from_secs(seconds) };
+            let late = vec![(3, began), (given_up_at - 1, Event::Woke), (given_up_at, Event::Woke)];
+            let ordered = play(&mut supervisor, [vec![(2, wish(Wish::Upgrade))], late].concat());
+            assert_eq!(ordered[1..], [vec![], vec![], vec![Command::EndSuccessor { haste: Haste::Graceful }]]);
+        }
     }
 
     #[test]

@@ -104,11 +104,15 @@ impl Supervisor {
     }
 
     fn replace(&mut self, worker: WorkerId) -> Answer {
-        if !self.workers.contains_key(&worker) {
-            return Err(Refusal::NoSuchWorker(worker));
+        match self.workers.get(&worker) {
+            None => Err(Refusal::NoSuchWorker(worker)),
+            Some(stuck) if stuck.is_stuck() => Err(Refusal::Stuck(worker)),
+            Some(leaving) if !leaving.in_service() => Err(Refusal::Leaving(worker)),
+            Some(_) => {
+                self.replaced.insert(worker);
+                Ok(Granted::Now)
+            }
         }
-        self.replaced.insert(worker);
-        Ok(Granted::Now)
     }
 
     pub(super) fn set_target(&mut self, target: u16) {
@@ -206,6 +210,20 @@ mod tests {
         ] {
             assert_eq!(supervisor.wish(Wish::Scale(scale)), Ok(granted));
         }
+    }
+
+    #[test]
+    fn only_who_serves_or_is_about_to_is_replaced() {
+        let mut supervisor = serving();
+        let replace = |supervisor: &mut Supervisor| supervisor.wish(Wish::Replace(WorkerId(1)));
+        assert_eq!(supervisor.wish(Wish::Replace(WorkerId(9))), Err(Refusal::NoSuchWorker(WorkerId(9))));
+        assert_eq!(replace(&mut supervisor), Ok(Granted::Now));
+        assert_eq!(supervisor.handle(at(3), Event::Woke)[0], Command::Terminate { worker: WorkerId(1) });
+        assert_eq!(replace(&mut supervisor), Err(Refusal::Leaving(WorkerId(1))));
+        assert_eq!(supervisor.handle(at(33), Event::Woke), [Command::Kill { worker: WorkerId(1) }]);
+        assert_eq!(replace(&mut supervisor), Err(Refusal::Leaving(WorkerId(1))));
+        supervisor.handle(at(38), Event::Woke);
+        assert_eq!(replace(&mut supervisor), Err(Refusal::Stuck(WorkerId(1))));
     }
 
     #[test]

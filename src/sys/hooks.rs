@@ -1,10 +1,11 @@
 //! Programs that run when something happens to a worker: started, listened to, and ended when they take too long. Nobody waits for them
-//! but the worker that is not made before its hook has ended.
+//! but the worker that is not made before its hook has ended. Those that cannot all run at the same time wait for their turn.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -14,14 +15,20 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
 use super::clock;
+use super::sleep::sleep;
 use super::spawn::{Output, Process, Program, SpawnError, spawn};
 use super::standing::Standing;
-use crate::units::{Generation, Moment, Slot, WorkerId};
+use crate::config::Config;
+use crate::units::{Generation, Moment, Slot, WorkerId, Workers};
 
 /// How long a hook may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Hooks that run at the same time; more are not started.
+/// Hooks that run at the same time; more wait.
 const MAX_RUNNING: usize = 64;
+/// Hooks that wait; of those for which no worker waits, more are not run. Workers that wait are as many as the supervisor orders.
+const MAX_WAITING: usize = 2 * Workers::MAX as usize;
+/// What the last hooks may take beside their time: to end when they are killed.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How much of what one hook writes is logged, bytes; the rest is dropped.
 const MAX_OUTPUT: usize = 16 * 1024;
 const PIECE: usize = 4096;
@@ -38,6 +45,20 @@ pub(super) struct Occasion {
     pub(super) pid: Option<u32>,
     /// How the worker ended, if it has.
     pub(super) exit: Option<String>,
+    /// Says which program it is.
+    pub(super) config: Arc<Config>,
+}
+
+impl Occasion {
+    /// The hook's program and arguments; empty if there is none.
+    pub(super) fn argv(&self) -> &[String] {
+        let hooks = &self.config.hooks;
+        match self.hook {
+            HookKind::BeforeFork => &hooks.before_fork,
+            HookKind::AfterReady => &hooks.after_ready,
+            HookKind::OnExit => &hooks.on_exit,
+        }
+    }
 }
 
 /// When a hook runs.
@@ -61,8 +82,10 @@ impl HookKind {
 /// Why a hook did not run, or not well.
 #[derive(Debug, Error)]
 pub(super) enum HookError {
-    #[error("{MAX_RUNNING} hooks are running already")]
-    TooMany,
+    #[error("the hook {hook} is not run: {MAX_WAITING} hooks are waiting already")]
+    TooMany { hook: &'static str },
+    #[error("the hook {hook} is not run: the time for the last hooks is over")]
+    NoTime { hook: &'static str },
     #[error("the hook {hook} cannot be started: {source}")]
     Start { hook: &'static str, source: SpawnError },
     #[error("the hook {hook} ended with {end}")]
@@ -91,50 +114,37 @@ struct Words {
     heard: usize,
 }
 
-/// All hooks that run now.
+/// All hooks that run now, and those that wait for their turn.
 #[derive(Default)]
-pub(super) struct Hooks(Vec<Running>);
+pub(super) struct Hooks {
+    running: Vec<Running>,
+    /// Not empty only while as many run as may.
+    waiting: VecDeque<Occasion>,
+}
 
 impl Hooks {
-    /// Starts `argv` for `occasion`, with `env` beside what tells it of the occasion.
-    pub(super) fn start(
-        &mut self,
-        occasion: Occasion,
-        argv: &[String],
-        directory: &Path,
-        env: &[(OsString, OsString)],
-    ) -> Result<(), HookError> {
-        if self.0.len() >= MAX_RUNNING {
-            return Err(HookError::TooMany);
+    /// Runs the hook for `occasion`, now or when others have ended, with `env` beside what tells it of the occasion.
+    pub(super) fn run(&mut self, occasion: Occasion, env: &[(OsString, OsString)]) -> Result<(), HookError> {
+        if self.running.len() < MAX_RUNNING {
+            self.running.push(Running::start(occasion, env).map_err(|(_, error)| error)?);
+        } else if occasion.hook == HookKind::BeforeFork {
+            // Before those for which nobody waits.
+            let place = self.waiting.iter().take_while(|other| other.hook == HookKind::BeforeFork).count();
+            self.waiting.insert(place, occasion);
+        } else if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(occasion);
+        } else {
+            return Err(HookError::TooMany { hook: occasion.hook.name() });
         }
-        let hook = occasion.hook.name();
-        let start = |source| HookError::Start { hook, source };
-        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-        let (output, theirs) = pipe.map_err(|errno| start(SpawnError::Step { step: "pipe", source: errno.into() }))?;
-        // Its own writes may wait for us.
-        rustix::io::ioctl_fionbio(&theirs, false).ok();
-        let theirs = Output::To(theirs);
-        let process = spawn(&Program {
-            argv: argv.to_vec(),
-            env: env.iter().cloned().chain(variables(&occasion)).collect(),
-            directory,
-            fds: Vec::new(),
-            streams: theirs.streams(None),
-            standing: Standing::ours(),
-            listen_pid: false,
-        })
-        .map_err(start)?;
-        let kill_at = clock::now().after(PATIENCE);
-        self.0.push(Running { occasion, process, output: Words::from(output), kill_at, killed: false });
         Ok(())
     }
 
-    /// Logs what hooks write, ends those that take too long, and tells which have ended.
-    pub(super) fn look(&mut self) -> Vec<Finished> {
+    /// Logs what hooks write, ends those that take too long, tells which have ended, and starts those whose turn has come.
+    pub(super) fn look(&mut self, env: &[(OsString, OsString)]) -> Vec<Finished> {
         let now = clock::now();
         let mut finished = Vec::new();
-        for place in (0..self.0.len()).rev() {
-            let running = &mut self.0[place];
+        for place in (0..self.running.len()).rev() {
+            let running = &mut self.running[place];
             if !running.killed && running.kill_at <= now {
                 running.kill();
             }
@@ -143,37 +153,72 @@ impl Hooks {
             running.output.listen();
             running.log(ended.is_some());
             if let Some(result) = ended {
-                finished.push((self.0.swap_remove(place).occasion, result));
+                finished.push((self.running.swap_remove(place).occasion, result));
+            }
+        }
+        while self.running.len() < MAX_RUNNING
+            && let Some(occasion) = self.waiting.pop_front()
+        {
+            match Running::start(occasion, env) {
+                Ok(running) => self.running.push(running),
+                Err((occasion, error)) => finished.push((occasion, Err(error))),
             }
         }
         finished
     }
 
-    /// Whether the worker waits for its hook. It waits no more.
+    /// Whether the worker waits for a hook whose turn has not come. It waits no more.
+    pub(super) fn withdraw(&mut self, worker: WorkerId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|occasion| occasion.worker != worker || occasion.hook != HookKind::BeforeFork);
+        self.waiting.len() < before
+    }
+
+    /// Nobody waits any more for the hook before this worker.
     pub(super) fn abandon(&mut self, worker: WorkerId) {
+        self.withdraw(worker);
         let waits = |running: &&mut Running| running.occasion.worker == worker && running.occasion.hook == HookKind::BeforeFork;
-        for running in self.0.iter_mut().filter(waits) {
+        for running in self.running.iter_mut().filter(waits) {
             running.kill();
         }
     }
 
+    /// How long all take at most that run or wait.
+    pub(super) fn longest(&self) -> Duration {
+        let rounds = (self.running.len() + self.waiting.len()).div_ceil(MAX_RUNNING);
+        PATIENCE.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX)).saturating_add(LAST_BREATH)
+    }
+
+    /// Waits for all, until then at most. Nobody hears signals any more, and one that even outlives SIGKILL would be waited for for ever.
+    pub(super) fn finish(&mut self, until: Moment, env: &[(OsString, OsString)]) -> Vec<Finished> {
+        let mut finished = Vec::new();
+        while !self.running.is_empty() && clock::now() < until {
+            sleep(&self.fds().collect::<Vec<_>>(), self.next_timer().into_iter().chain([until]).min());
+            finished.extend(self.look(env));
+        }
+        for mut running in self.running.drain(..) {
+            running.kill();
+            let hook = running.occasion.hook.name();
+            finished.push((running.occasion, Err(HookError::Late { hook })));
+        }
+        let unheard = self.waiting.drain(..).map(|occasion| (occasion.hook.name(), occasion));
+        finished.extend(unheard.map(|(hook, occasion)| (occasion, Err(HookError::NoTime { hook }))));
+        finished
+    }
+
     /// What to wake up for: words, ends and the next one's patience.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let words = self.0.iter().filter_map(|running| running.output.fd.as_ref());
-        words.map(OwnedFd::as_fd).chain(self.0.iter().map(|running| running.process.pidfd.as_fd()))
+        let words = self.running.iter().filter_map(|running| running.output.fd.as_ref());
+        words.map(OwnedFd::as_fd).chain(self.running.iter().map(|running| running.process.pidfd.as_fd()))
     }
 
     pub(super) fn next_timer(&self) -> Option<Moment> {
-        self.0.iter().filter(|running| !running.killed).map(|running| running.kill_at).min()
+        self.running.iter().filter(|running| !running.killed).map(|running| running.kill_at).min()
     }
 
     /// Their processes, which are children of ours and no workers.
     pub(super) fn pids(&self) -> Vec<Pid> {
-        self.0.iter().map(|running| running.process.pid).collect()
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.running.iter().map(|running| running.process.pid).collect()
     }
 }
 
@@ -212,6 +257,20 @@ impl Words {
 }
 
 impl Running {
+    /// Starts the hook for `occasion`, which comes back if that fails.
+    fn start(occasion: Occasion, env: &[(OsString, OsString)]) -> Result<Self, (Occasion, HookError)> {
+        match begin(&occasion, env) {
+            Ok((process, output)) => {
+                let kill_at = clock::now().after(PATIENCE);
+                Ok(Self { occasion, process, output: Words::from(output), kill_at, killed: false })
+            }
+            Err(source) => {
+                let hook = occasion.hook.name();
+                Err((occasion, HookError::Start { hook, source }))
+            }
+        }
+    }
+
     /// Logs whole lines; at the end also what is no whole line.
     fn log(&mut self, at_end: bool) {
         let hook = self.occasion.hook.name();
@@ -244,6 +303,25 @@ impl Running {
     }
 }
 
+/// The process of a hook, and what it writes.
+fn begin(occasion: &Occasion, env: &[(OsString, OsString)]) -> Result<(Process, OwnedFd), SpawnError> {
+    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+    let (output, theirs) = pipe.map_err(|errno| SpawnError::Step { step: "pipe", source: errno.into() })?;
+    // Its own writes may wait for us.
+    rustix::io::ioctl_fionbio(&theirs, false).ok();
+    let theirs = Output::To(theirs);
+    let process = spawn(&Program {
+        argv: occasion.argv().to_vec(),
+        env: env.iter().cloned().chain(variables(occasion)).collect(),
+        directory: occasion.config.app.directory(),
+        fds: Vec::new(),
+        streams: theirs.streams(None),
+        standing: Standing::ours(),
+        listen_pid: false,
+    })?;
+    Ok((process, output))
+}
+
 fn variables(occasion: &Occasion) -> impl Iterator<Item = (OsString, OsString)> {
     let mut told = vec![
         ("TUNINGFORK_HOOK", occasion.hook.name().to_owned()),
@@ -259,8 +337,79 @@ fn variables(occasion: &Occasion) -> impl Iterator<Item = (OsString, OsString)> 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::num::NonZeroU16;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::config::{Machine, Surroundings};
+
+    /// Of a worker whose hooks run this shell command.
+    fn occasion(worker: u64, hook: HookKind, command: &str) -> Occasion {
+        let hooks = ["before-fork", "on-exit"].map(|name| format!("{name} = [\"/bin/sh\", \"-c\", \"{command}\"]\n")).concat();
+        let text = format!("[app]\nkind = \"command\"\ncommand = [\"true\"]\n[hooks]\n{hooks}");
+        let machine = Machine::of_cores(NonZeroU16::MIN);
+        let surroundings = Surroundings { web_concurrency: None, virtual_env: None, machine, directory: PathBuf::from("/") };
+        let config = Arc::new(Config::parse(&text, Path::new("t"), &surroundings).unwrap());
+        let generation = Generation::FIRST;
+        Occasion { hook, worker: WorkerId(worker), slot: Slot(0), generation, pid: None, exit: None, config }
+    }
+
+    #[test]
+    fn more_hooks_than_may_run_wait_for_their_turn_those_first_for_which_a_worker_waits() {
+        let mut hooks = Hooks::default();
+        for worker in 0..MAX_RUNNING as u64 {
+            hooks.run(occasion(worker, HookKind::BeforeFork, "exec sleep 1000"), &[]).unwrap();
+        }
+        for (worker, hook) in [(101, HookKind::OnExit), (102, HookKind::BeforeFork), (103, HookKind::BeforeFork)] {
+            hooks.run(occasion(worker, hook, "exit 7"), &[]).unwrap();
+        }
+        let waiting = |hooks: &Hooks| hooks.waiting.iter().map(|occasion| occasion.worker.0).collect::<Vec<_>>();
+        assert_eq!((hooks.running.len(), waiting(&hooks)), (MAX_RUNNING, vec![102, 103, 101]));
+        assert!(hooks.withdraw(WorkerId(103)) && !hooks.withdraw(WorkerId(103)) && !hooks.withdraw(WorkerId(101)));
+        hooks.abandon(WorkerId(0));
+        let mut ended = Vec::new();
+        while ended.len() < 3 {
+            sleep(&hooks.fds().collect::<Vec<_>>(), None);
+            ended.extend(
+                hooks.look(&[]).into_iter().map(|(occasion, result)| (occasion.worker.0, result.unwrap_err().to_string())),
+            );
+        }
+        let (late, failed) = ("the hook before-fork took longer than 10 s", "ended with exit code 7");
+        assert_eq!(ended[0], (0, late.to_owned()));
+        assert_eq!(ended[1], (102, format!("the hook before-fork {failed}")));
+        assert_eq!(ended[2], (101, format!("the hook on-exit {failed}")));
+    }
+
+    #[test]
+    fn of_those_for_which_nobody_waits_only_so_many_wait() {
+        let mut hooks = Hooks::default();
+        let one = occasion(1, HookKind::OnExit, "exec sleep 1000");
+        let mut run = |hook| hooks.run(Occasion { hook, ..one.clone() }, &[]);
+        for _ in 0..MAX_RUNNING + MAX_WAITING {
+            run(HookKind::OnExit).unwrap();
+        }
+        assert!(matches!(run(HookKind::OnExit), Err(HookError::TooMany { .. })));
+        run(HookKind::BeforeFork).unwrap();
+        assert_eq!(hooks.longest(), PATIENCE * 34 + LAST_BREATH);
+        hooks.finish(Moment::default(), &[]);
+    }
+
+    #[test]
+    fn a_hook_that_outlives_its_kill_is_not_waited_for_for_ever() {
+        let mut hooks = Hooks::default();
+        for worker in 0..=MAX_RUNNING as u64 {
+            hooks.run(occasion(worker, HookKind::OnExit, "exec sleep 1000"), &[]).unwrap();
+        }
+        for running in &mut hooks.running {
+            // As if it had been: a process that the kernel holds looks like this.
+            running.killed = true;
+        }
+        assert_eq!(hooks.next_timer(), None);
+        let ended = hooks.finish(clock::now().after(Duration::from_millis(50)), &[]);
+        let late = ended.iter().filter(|(_, result)| matches!(result, Err(HookError::Late { .. }))).count();
+        assert_eq!((late, ended.len()), (MAX_RUNNING, MAX_RUNNING + 1));
+        assert!(matches!(ended[MAX_RUNNING].1, Err(HookError::NoTime { .. })));
+    }
 
     #[test]
     fn a_hook_that_never_stops_writing_is_heard_a_piece_at_a_time() {

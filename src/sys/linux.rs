@@ -13,7 +13,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::children::{Child, Children};
@@ -30,6 +29,7 @@ use super::remote::Inbox;
 use super::reserve::Reserve;
 use super::shortage::Shortage;
 use super::signals::{Heard, Signals};
+use super::sleep::sleep;
 use super::spawn::Output;
 use super::standing;
 use super::succession::{Estate, Predecessor, Successor};
@@ -41,6 +41,9 @@ use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
 const MAX_MESSAGES: usize = 256;
+
+/// Why a worker that had to wait for its hook is none.
+const NOT_MADE: &str = "it was told to leave before it was made";
 
 /// How the configuration of a generation is come by.
 pub enum Loading {
@@ -178,9 +181,11 @@ impl<'a> Linux<'a> {
         match result {
             Ok((origin, zygote)) => {
                 let settings = Settings::of(&origin.config);
-                if zygote.is_none() {
-                    self.events.push_back(Event::Prepared { generation, settings });
-                }
+                self.events.push_back(if zygote.is_some() {
+                    Event::ConfigurationRead { generation, boot_timeout: settings.timing.boot_timeout }
+                } else {
+                    Event::Prepared { generation, settings }
+                });
                 self.generations.add(generation, origin, zygote);
             }
             Err(reason) => self.events.push_back(Event::PrepareFailed { generation, reason }),
@@ -268,6 +273,10 @@ impl<'a> Linux<'a> {
     fn signal(&mut self, worker: WorkerId, signals: &[Signal]) {
         match self.children.get(worker) {
             Some(child) => child.signal(signals),
+            None if self.hooks.withdraw(worker) => {
+                let reason = NOT_MADE.to_owned();
+                self.events.push_back(Event::SpawnFailed { worker, reason });
+            }
             None => self.early.entry(worker).or_default().extend_from_slice(signals),
         }
     }
@@ -357,17 +366,6 @@ const fn asks_for_the_end(event: &Event) -> bool {
     matches!(event, Event::Asked(Wish::Stop(_)) | Event::Requested { wish: Wish::Stop(_), .. } | Event::Orphaned)
 }
 
-/// Sleeps until one of `fds` can be read or `until` has come.
-fn sleep(fds: &[BorrowedFd<'_>], until: Option<Moment>) {
-    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    let timeout = until.map(|until| {
-        let left = until.since(clock::now());
-        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) }
-    });
-    // An error here (EINTR, ENOMEM) only means that we look sooner.
-    poll(&mut polled, timeout.as_ref()).ok();
-}
-
 impl Host for Linux<'_> {
     fn now(&self) -> Moment {
         clock::now()
@@ -444,10 +442,9 @@ impl Drop for Linux<'_> {
     fn drop(&mut self) {
         self.inquiries.clear();
         self.generations.clear();
-        while !self.hooks.is_empty() {
-            // Nobody hears signals any more: one that waits would wake us for ever.
-            sleep(&self.hooks.fds().collect::<Vec<_>>(), self.hooks.next_timer());
-            self.hear_hooks();
+        let until = clock::now().after(self.hooks.longest());
+        for (occasion, result) in self.hooks.finish(until, &self.around.env) {
+            self.hook_ended(&occasion, result);
         }
         self.children.end_all(self.successor.as_ref().map(Successor::pid));
     }

@@ -1,6 +1,6 @@
 //! How one supervisor takes the place of another: the sockets go over at execve(2), and what follows is said over a socket pair.
 //!
-//! The successor says `ready` when all its workers serve, or `failed` and why; the predecessor then says `go`, hears no more and stops.
+//! The successor says `began` and its boot-timeout once it has read its configuration, `ready` when all its workers serve, or `failed` and why; the predecessor then says `go`, hears no more and stops.
 //! From `ready` on the successor outlives its predecessor; if that one dies before it has said `go`, the successor stops too.
 
 use std::cell::{Cell, Ref, RefCell};
@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::io::Errno;
@@ -24,6 +25,8 @@ use super::systemd::Systemd;
 
 /// Longest packet, bytes; a longer reason is cut.
 const MAX_PACKET: usize = 16 * 1024;
+/// Followed by its boot-timeout, milliseconds. A predecessor that is older does not know it, and goes by its own.
+const BEGAN: &[u8] = b"began ";
 const READY: &[u8] = b"ready";
 const GO: &[u8] = b"go";
 const FAILED: &[u8] = b"failed ";
@@ -83,6 +86,8 @@ impl Estate<'_> {
 /// What was heard of a successor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tidings {
+    /// It has read its configuration, whose boot-timeout this is.
+    Began(Duration),
     Ready,
     /// It has ended, and why.
     Ended(String),
@@ -141,7 +146,10 @@ impl Successor {
             match packet.as_slice() {
                 READY => return Some(Tidings::Ready),
                 [] => self.silent = true,
-                other => self.failed = other.strip_prefix(FAILED).map(|reason| String::from_utf8_lossy(reason).into_owned()),
+                other => match began(other) {
+                    Some(boot_timeout) => return Some(Tidings::Began(boot_timeout)),
+                    None => self.failed = other.strip_prefix(FAILED).map(|reason| String::from_utf8_lossy(reason).into_owned()),
+                },
             }
         }
         self.reap().map(|end| Tidings::Ended(self.failed.take().unwrap_or_else(|| format!("{end} before it was ready"))))
@@ -181,6 +189,12 @@ fn words(program: &Path, arguments: &[OsString]) -> Result<Vec<String>, SpawnErr
         word.to_str().map(str::to_owned).ok_or_else(|| SpawnError::Step { step: "the command line", source: source() })
     };
     [program.as_os_str()].into_iter().chain(arguments.iter().map(OsString::as_os_str)).map(word).collect()
+}
+
+/// The boot-timeout of one that has begun.
+fn began(packet: &[u8]) -> Option<Duration> {
+    let millis = str::from_utf8(packet.strip_prefix(BEGAN)?).ok()?;
+    millis.parse().ok().map(Duration::from_millis)
 }
 
 /// Who has the service, us or the supervisor whose place we are to take.
@@ -225,6 +239,11 @@ impl Predecessor {
     /// Who has the service.
     pub const fn charge(&self) -> Charge {
         self.charge.get()
+    }
+
+    /// Our configuration is read; we may take twice this from now on.
+    pub fn say_began(&self, boot_timeout: Duration) {
+        self.say(&[BEGAN, boot_timeout.as_millis().to_string().as_bytes()].concat());
     }
 
     /// All our workers serve. Said once. From now on we may outlive it, so that it can leave as soon as it has heard this.
@@ -298,6 +317,8 @@ mod tests {
     fn the_service_is_ours_only_when_that_was_said() {
         let (predecessor, other) = pair();
         assert!(!predecessor.hear());
+        predecessor.say_began(Duration::from_secs(90));
+        assert_eq!(receive(other.as_fd()).and_then(|packet| began(&packet)), Some(Duration::from_secs(90)));
         predecessor.say_ready();
         predecessor.say_ready();
         assert_eq!(receive(other.as_fd()).as_deref(), Some(READY));

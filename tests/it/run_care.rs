@@ -236,3 +236,15 @@ fn a_hook_that_fails_or_hangs_stops_no_loop_and_a_worker_is_not_made_without_it(
     running.await_log("the hook after-ready took longer than 10 s");
     assert_eq!(running.stop(), End::Code(0));
 }
+
+#[test]
+fn workers_whose_hooks_cannot_all_run_at_the_same_time_wait_for_their_turn() {
+    let config = "workers = 70\n[app]\nkind = \"command\"\ncommand = [\"sleep\", \"1000\"]\nreadiness = \"10ms\"\n\
+        [hooks]\nbefore-fork = [\"sleep\", \"0.3\"]\non-exit = [\"/bin/sh\", \"-c\", \"sleep 0.3; echo left >> @DIR@/left\"]\n\
+        [listen]\naddress = \"@LISTEN@\"\n";
+    let mut running = Service::with_config(config).ready();
+    running.await_log_times("worker ready", 70);
+    let left = running.directory().join("left");
+    assert_eq!(running.stop(), End::Code(0));
+    assert_eq!(fs::read_to_string(left).expect("what the hooks wrote").lines().count(), 70, "{}", running.said());
+}

@@ -107,6 +107,21 @@ fn f17_a_stop_does_not_wait_for_ever_for_what_does_not_die() {
 }
 
 #[test]
+fn f17_a_stop_does_not_wait_for_ever_for_a_hook_that_does_not_die() {
+    let Some(group) = Cgroup::of("freezer") else { return };
+    let mut running = demo(1, "").extend("[hooks]\non-exit = [\"sleep\", \"1000\"]\n").ready();
+    let worker = running.workers()[0];
+    running.signal(Signal::TERM);
+    running.await_children("the hook alone", |now| now.len() == 1 && !now.contains(&worker));
+    let hook = running.children()[0];
+    group.take(hook);
+    group.set("freezer.state", "cgroup.freeze", "FROZEN");
+    running.await_log("left behind");
+    group.set("freezer.state", "cgroup.freeze", "THAWED");
+    running.await_end();
+}
+
+#[test]
 fn f19_orphans_are_adopted_and_ended_at_the_stop() {
     let mut running = demo(1, "").ready();
     for _ in 0..50 {

@@ -161,6 +161,21 @@ fn an_import_that_hangs_fails_the_reload() {
 }
 
 #[test]
+fn a_reload_can_give_the_application_more_time_to_boot() {
+    let mut running = impatient().ready();
+    let before = running.workers();
+    let application = std::fs::read_to_string(running.directory().join("web.py")).expect("the application");
+    // Longer than the old limit, which is two seconds.
+    std::fs::write(running.directory().join("web.py"), format!("import time\ntime.sleep(3)\n{application}")).expect("write it");
+    running.reconfigure(&running.config().replace("boot-timeout = 2", "boot-timeout = 600"));
+    running.signal(Signal::HUP);
+    running.await_log("reload finished");
+    running.await_children("the zygote and two workers", |now| now.len() == 3 && !before.iter().any(|pid| now.contains(pid)));
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
 fn a_django_project_whose_urls_are_broken_is_not_rolled_out() {
     let mut running = shop_service("sync");
     let before = running.workers();

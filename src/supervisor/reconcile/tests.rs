@@ -1,4 +1,4 @@
-//! Which workers are started when others fail: at once, few, or one by one after a pause.
+//! Which workers are started when others fail: at once, few, or one by one after a pause; and how long a reload may take.
 
 use std::time::Duration;
 
@@ -19,6 +19,27 @@ fn settings() -> Settings {
 
 fn not_made(worker: u64) -> Event {
     Event::SpawnFailed { worker: WorkerId(worker), reason: "EAGAIN".to_owned() }
+}
+
+#[test]
+fn a_reload_may_take_as_long_as_its_own_configuration_says() {
+    for (seconds, given_up_at) in [(60, 63_000), (2, 5_000)] {
+        let (mut supervisor, _) = Supervisor::start(at(0), settings());
+        let first = Event::Prepared { generation: Generation(1), settings: settings() };
+        for event in [first, Event::BecameReady { worker: WorkerId(1) }, Event::BecameReady { worker: WorkerId(2) }] {
+            supervisor.handle(at(1), event);
+        }
+        supervisor.handle(at(2_000), Event::Asked(Wish::Reload));
+        let boot_timeout = Duration::from_secs(seconds);
+        supervisor.handle(at(3_000), Event::ConfigurationRead { generation: Generation(2), boot_timeout });
+        assert_eq!(supervisor.deadline(), Some(at(given_up_at)));
+        assert_eq!(supervisor.handle(at(given_up_at - 1), Event::Woke), []);
+        let given_up = [Command::Retire { generation: Generation(2) }];
+        assert_eq!(supervisor.handle(at(given_up_at), Event::Woke), given_up);
+        // What is said of a generation that is given up helps it no more.
+        supervisor.handle(at(given_up_at), Event::ConfigurationRead { generation: Generation(2), boot_timeout });
+        assert_eq!(supervisor.deadline(), None);
+    }
 }
 
 #[test]

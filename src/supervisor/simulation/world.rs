@@ -64,6 +64,8 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<WorkerId, Process>,
     dead: BTreeSet<WorkerId>,
     loaded: BTreeSet<Generation>,
+    /// Until when a generation whose configuration was read may be loaded.
+    pub(super) may_load_until: BTreeMap<Generation, Moment>,
     pub(super) successor: Option<NewSupervisor>,
     /// Until then no process can be made.
     no_forks_until: Moment,
@@ -75,6 +77,8 @@ pub(super) struct NewSupervisor {
     pub(super) in_charge: bool,
     /// Its end is planned; it dies once.
     doomed: bool,
+    /// Until when it may boot, once it has said so.
+    pub(super) may_boot_until: Option<Moment>,
 }
 
 pub(super) const TIMING: Timing =
@@ -92,6 +96,7 @@ impl World {
             processes: BTreeMap::new(),
             dead: BTreeSet::new(),
             loaded: BTreeSet::new(),
+            may_load_until: BTreeMap::new(),
             successor: None,
             no_forks_until: Moment::default(),
         }
@@ -123,19 +128,25 @@ impl World {
             ..Care::default()
         };
         let workers = 1 + u32::try_from(self.chance.below(6)).expect("invariant: small");
-        Settings { workers: Workers::new(workers).expect("invariant: small"), timing: TIMING, care }
+        let timing = Timing { boot_timeout: Duration::from_secs(2 + self.chance.below(19)), ..TIMING };
+        Settings { workers: Workers::new(workers).expect("invariant: small"), timing, care }
     }
 
     fn prepare(&mut self, generation: Generation) {
+        if self.fault(5) {
+            return; // hangs in its configuration
+        }
+        let read = self.chance.millis(500);
+        let settings = self.settings();
+        self.plan(read, Event::ConfigurationRead { generation, boot_timeout: settings.timing.boot_timeout });
         if self.fault(10) {
             return; // hangs in import
         }
-        let wait = self.chance.millis(3_000);
+        let wait = read + if self.fault(10) { self.chance.millis(20_000) } else { self.chance.millis(1_500) };
         if self.fault(20) {
             return self.plan(wait, Event::PrepareFailed { generation, reason: "no such module".into() });
         }
         self.loaded.insert(generation);
-        let settings = self.settings();
         self.plan(wait, Event::Prepared { generation, settings });
     }
 
@@ -207,7 +218,12 @@ impl World {
         if self.fault(20) {
             return self.plan(Duration::ZERO, Event::SuccessorEnded { reason: "EAGAIN".into() });
         }
-        self.successor = Some(NewSupervisor { ready: false, in_charge: false, doomed: false });
+        self.successor = Some(NewSupervisor { ready: false, in_charge: false, doomed: false, may_boot_until: None });
+        if !self.fault(20) {
+            let boot_timeout = Duration::from_secs(2 + self.chance.below(19));
+            let began = self.chance.millis(500);
+            self.plan(began, Event::SuccessorBegan { boot_timeout });
+        }
         if self.fault(20) {
             self.doom(wait);
         } else if !self.fault(20) {
@@ -281,6 +297,13 @@ impl World {
                 }
             }
             Event::BecameReady { worker } | Event::Beat { worker } => self.live(*worker),
+            Event::ConfigurationRead { generation, boot_timeout } => {
+                self.may_load_until.insert(*generation, self.now.after(*boot_timeout));
+            }
+            Event::SuccessorBegan { boot_timeout } => match &mut self.successor {
+                Some(successor) => successor.may_boot_until = Some(self.now.after(*boot_timeout)),
+                None => return Some(Event::Woke),
+            },
             Event::SuccessorReady => match &mut self.successor {
                 Some(successor) => successor.ready = true,
                 None => return Some(Event::Woke),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use super::Linux;
+use super::{Linux, NOT_MADE};
 use crate::supervisor::event::{Event, Exit, Reason};
 use crate::sys::children::Ended;
 use crate::sys::clock;
@@ -25,34 +25,33 @@ impl Linux<'_> {
     ) -> Result<bool, HookError> {
         let Some((slot, generation)) = self.ordered.get(&worker).copied() else { return Ok(false) };
         let Some(config) = self.config(generation).map(Arc::clone) else { return Ok(false) };
-        let argv = match hook {
-            HookKind::BeforeFork => &config.hooks.before_fork,
-            HookKind::AfterReady => &config.hooks.after_ready,
-            HookKind::OnExit => &config.hooks.on_exit,
-        };
-        if argv.is_empty() {
+        let occasion = Occasion { hook, worker, slot, generation, pid, exit, config };
+        if occasion.argv().is_empty() {
             return Ok(false);
         }
-        let occasion = Occasion { hook, worker, slot, generation, pid, exit };
-        self.hooks.start(occasion, argv, config.app.directory(), &self.around.env).map(|()| true)
+        self.hooks.run(occasion, &self.around.env).map(|()| true)
     }
 
     pub(super) fn hear_hooks(&mut self) {
-        for (occasion, result) in self.hooks.look() {
-            let Occasion { hook, worker, slot, generation, .. } = occasion;
-            match (hook, result) {
-                (HookKind::BeforeFork, _) if !self.ordered.contains_key(&worker) => {}
-                (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => {
-                    let reason = "it was told to leave before it was made".to_owned();
-                    self.events.push_back(Event::SpawnFailed { worker, reason });
-                }
-                (HookKind::BeforeFork, Ok(())) => self.make(worker, slot, generation),
-                (HookKind::BeforeFork, Err(error)) => {
-                    self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() });
-                }
-                (HookKind::AfterReady | HookKind::OnExit, Ok(())) => {}
-                (HookKind::AfterReady | HookKind::OnExit, Err(error)) => tracing::warn!(worker = %slot, "{error}"),
+        for (occasion, result) in self.hooks.look(&self.around.env) {
+            self.hook_ended(&occasion, result);
+        }
+    }
+
+    pub(super) fn hook_ended(&mut self, occasion: &Occasion, result: Result<(), HookError>) {
+        let Occasion { hook, worker, slot, generation, .. } = *occasion;
+        match (hook, result) {
+            (HookKind::BeforeFork, _) if !self.ordered.contains_key(&worker) => {}
+            (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => {
+                let reason = NOT_MADE.to_owned();
+                self.events.push_back(Event::SpawnFailed { worker, reason });
             }
+            (HookKind::BeforeFork, Ok(())) => self.make(worker, slot, generation),
+            (HookKind::BeforeFork, Err(error)) => {
+                self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() });
+            }
+            (HookKind::AfterReady | HookKind::OnExit, Ok(())) => {}
+            (HookKind::AfterReady | HookKind::OnExit, Err(error)) => tracing::warn!(worker = %slot, "{error}"),
         }
     }
 
@@ -68,6 +67,7 @@ impl Linux<'_> {
             }
             Event::BecameReady { .. }
             | Event::Woke
+            | Event::ConfigurationRead { .. }
             | Event::Prepared { .. }
             | Event::PrepareFailed { .. }
             | Event::SpawnFailed { .. }
@@ -75,6 +75,7 @@ impl Linux<'_> {
             | Event::Worn { .. }
             | Event::Leaving { .. }
             | Event::LastWords { .. }
+            | Event::SuccessorBegan { .. }
             | Event::SuccessorReady
             | Event::SuccessorEnded { .. }
             | Event::HandedOver

@@ -17,6 +17,7 @@ impl Linux<'_> {
     pub(super) fn hear_of_succession(&mut self) {
         while let Some(news) = self.successor.as_mut().and_then(Successor::hear) {
             match news {
+                Tidings::Began(boot_timeout) => self.events.push_back(Event::SuccessorBegan { boot_timeout }),
                 Tidings::Ready => self.events.push_back(Event::SuccessorReady),
                 Tidings::Ended(reason) => {
                     self.successor = None;
