@@ -10,6 +10,8 @@ mod sockets;
 
 use std::env;
 use std::ffi::OsString;
+use std::panic::{set_hook, take_hook};
+use std::process::abort;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +44,7 @@ const SWEEP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Runs the service that `source` describes until it is told to stop.
 pub fn run(source: &Source) -> Result<(), CommandError> {
+    end_by_a_panic();
     // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
     let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
     let predecessor = inherited.predecessor().map(Predecessor::new);
@@ -53,6 +56,16 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
         predecessor.say_failed(&error.to_string());
     }
     outcome
+}
+
+/// A panic of any thread ends the process: half of a supervisor is worse than a new one. Released programs are built so; here the others, which
+/// are tested, are made so.
+fn end_by_a_panic() {
+    let tell = take_hook();
+    set_hook(Box::new(move |panic| {
+        tell(panic);
+        abort();
+    }));
 }
 
 fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predecessor>) -> Result<(), CommandError> {

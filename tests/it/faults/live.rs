@@ -32,13 +32,16 @@ pub(super) struct Live {
     pub(super) kind: Kind,
     running: Running,
     workers: usize,
+    begun: Duration,
+    /// From its start until all its workers were ready.
+    pub(super) booted: Duration,
     descriptors: usize,
 }
 
 impl Live {
     /// One that is on its way, with so many workers.
     pub(super) fn new(kind: Kind, running: Running, workers: usize) -> Self {
-        Self { kind, running, workers, descriptors: 0 }
+        Self { kind, running, workers, begun: probe::now(), booted: Duration::ZERO, descriptors: 0 }
     }
 
     /// Waits for all its workers.
@@ -48,6 +51,7 @@ impl Live {
             self.running.await_log("service ready");
         }
         self.await_ready_workers("all workers", |now| now.len() == workers);
+        self.booted = probe::since(self.begun);
         self.descriptors = probe::descriptors(self.running.pid());
         self
     }

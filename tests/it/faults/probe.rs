@@ -16,6 +16,9 @@ use crate::support::process::Watched;
 
 /// USER_HZ, in which /proc/PID/stat counts on every Linux.
 const TICKS_A_SECOND: f64 = 100.0;
+/// How much longer than its goal something may take where other tests keep the machine busy, and how long we may not be run at all.
+const BUSY_FACTOR: u32 = 3;
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// Set in a test that runs in namespaces of its own.
 const INSIDE: &str = "TUNINGFORK_TEST_INSIDE";
 
@@ -41,6 +44,19 @@ pub(super) fn now() -> Duration {
 /// Time that has passed.
 pub(super) fn since(begun: Duration) -> Duration {
     now().saturating_sub(begun)
+}
+
+/// What a goal allows here, where several tests run at a time on whatever machine there is. The goals themselves are for `benches`.
+pub(super) fn allowed(goal: Duration) -> Duration {
+    goal * BUSY_FACTOR + BUSY_PAUSE
+}
+
+/// How long ago a process was made, to a hundredth of a second.
+pub(super) fn age(pid: u32) -> Duration {
+    let uptime = clock_gettime(ClockId::Boottime);
+    let ticks = stat(pid).get(19).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    let uptime = Duration::new(uptime.tv_sec.unsigned_abs(), u32::try_from(uptime.tv_nsec).expect("invariant: below a second"));
+    uptime.saturating_sub(Duration::from_secs_f64(ticks / TICKS_A_SECOND))
 }
 
 /// Lets time pass: between requests of a load, or because the time is the fault.
@@ -82,16 +98,20 @@ pub(super) fn status(pid: u32, field: &str) -> Option<u64> {
 
 /// CPU time of a process so far.
 pub(super) fn cpu(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let fields = stat(pid);
     let ticks: f64 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<f64>().ok()).sum();
     Duration::from_secs_f64(ticks / TICKS_A_SECOND)
 }
 
 /// The state of a process as one letter, `None` if there is none. Z is a dead one that nobody has reaped.
 pub(super) fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    stat(pid).first()?.chars().next()
+}
+
+/// The fields of /proc/PID/stat behind the name, which may hold anything; none for a process that is gone.
+fn stat(pid: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().map(str::to_owned).collect()
 }
 
 /// The names of a process's threads.
