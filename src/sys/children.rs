@@ -151,15 +151,16 @@ impl Children {
     }
 
     /// What known workers said. A worker's own children speak for it. Words of others are kept only while a worker may exist whose pid
-    /// is not known yet; afterwards, who says that it is ready and is our child is a worker that nobody knows, and is ended.
-    pub(super) fn take_notes(&mut self, forks_outstanding: bool) -> Vec<(WorkerId, Said)> {
+    /// is not known yet; afterwards, who says that it is ready, is our child and none of `others` is a worker that nobody knows, and is
+    /// ended.
+    pub(super) fn take_notes(&mut self, forks_outstanding: bool, others: &[Pid]) -> Vec<(WorkerId, Said)> {
         let notes = std::mem::take(&mut self.notes);
         let mut claimed = Vec::new();
         for (pid, said) in notes {
             match self.claim(pid) {
                 Some(worker) => claimed.push((worker, said)),
                 None if forks_outstanding => self.notes.push_back((pid, said)),
-                None if said.ready => end_stray(pid),
+                None if said.ready && !others.iter().any(|other| other.as_raw_nonzero().get() == pid) => end_stray(pid),
                 None => {}
             }
         }
@@ -258,7 +259,7 @@ fn end_stray(pid: i32) {
 fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+    fields.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Our children of all threads, living or not reaped.

@@ -358,11 +358,19 @@ impl Generations {
         self.loaded.iter().filter(|(_, loaded)| loaded.zygote.is_some()).map(|(generation, _)| *generation).collect()
     }
 
+    fn zygotes(&self) -> impl Iterator<Item = &Zygote> {
+        let zygotes = self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref());
+        zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote)).chain(&self.staying)
+    }
+
     /// Channels of living zygotes.
     pub(super) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let zygotes = self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref());
-        let zygotes = zygotes.chain(self.leaving.iter().map(|(zygote, _)| zygote)).chain(&self.staying);
-        zygotes.filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
+        self.zygotes().filter(|zygote| zygote.stage() != Stage::Dead).map(Zygote::channel)
+    }
+
+    /// Of all zygotes.
+    pub(super) fn zygote_pids(&self) -> impl Iterator<Item = Pid> {
+        self.zygotes().map(Zygote::pid)
     }
 
     /// Ends the zygote that was asked for this worker and has not answered. Returns whether there is one.

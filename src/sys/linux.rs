@@ -330,7 +330,11 @@ impl<'a> Linux<'a> {
         for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
             self.children.note(pid, said);
         }
-        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding()) {
+        let mut others = self.hooks.pids();
+        others.extend(self.successor.as_ref().map(Successor::pid));
+        others.extend(self.generations.zygote_pids());
+        others.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.pid()));
+        for (worker, said) in self.children.take_notes(self.generations.forks_outstanding(), &others) {
             if said.ready {
                 self.events.push_back(Event::BecameReady { worker });
             }

@@ -71,6 +71,12 @@ pub(super) struct Imported {
     /// A server hook has started something that Gunicorn's master would go on with to its end.
     #[serde(default)]
     pub(super) stays: bool,
+    /// The names of the threads that server hooks have started.
+    #[serde(default)]
+    pub(super) works: Vec<String>,
+    /// The one of Gunicorn's worker classes that its workers are or extend.
+    #[serde(default)]
+    pub(super) family: Option<String>,
 }
 
 /// The application cannot be loaded.

@@ -2,6 +2,7 @@
 
 mod habits;
 mod places;
+mod words;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -362,7 +363,7 @@ fn how_a_zygote_ends_that_its_hooks_end_is_told() {
 const THREADED: &str = r#"
 import threading
 def when_ready(server):
-    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name="exporter", daemon=True).start()
 def on_reload(server):
     when_ready(server)
 def on_exit(server):

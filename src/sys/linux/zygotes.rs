@@ -29,7 +29,11 @@ impl Linux<'_> {
                 if !about.threads.is_empty() {
                     tracing::info!(threads = ?about.threads, "the application started threads when it was imported, which are allowed");
                 }
-                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)) {
+                if !about.works.is_empty() {
+                    tracing::info!(threads = ?about.works, "Gunicorn's server hooks started threads, which run in the zygote and in no worker");
+                }
+                let age = about.family.and_then(|family| gunicorn::remark_on_age(&about.gunicorn, &family));
+                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)).chain(age) {
                     tracing::warn!("gunicorn: {remark}");
                 }
                 self.imported(generation);
