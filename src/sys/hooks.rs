@@ -354,12 +354,24 @@ mod tests {
         Occasion { hook, worker: WorkerId(worker), slot: Slot(0), generation, pid: None, exit: None, config }
     }
 
+    /// As many as may run, of the workers from 0 on. One process is all of them, but that of worker 0: each fork holds what other tests
+    /// have open for a moment.
+    fn full(hook: HookKind) -> Hooks {
+        let start = |worker| Running::start(occasion(worker, hook, "exec sleep 1000"), &[]).map_err(|(_, error)| error).unwrap();
+        let (first, other) = (start(0), start(1));
+        let again = |worker| Running {
+            occasion: Occasion { worker: WorkerId(worker), ..other.occasion.clone() },
+            process: Process { pid: other.process.pid, pidfd: other.process.pidfd.try_clone().unwrap() },
+            output: Words { fd: None, unlogged: Vec::new(), heard: 0 },
+            ..other
+        };
+        let others = (2..MAX_RUNNING as u64).map(again).collect::<Vec<_>>();
+        Hooks { running: [first, other].into_iter().chain(others).collect(), waiting: VecDeque::new() }
+    }
+
     #[test]
     fn more_hooks_than_may_run_wait_for_their_turn_those_first_for_which_a_worker_waits() {
-        let mut hooks = Hooks::default();
-        for worker in 0..MAX_RUNNING as u64 {
-            hooks.run(occasion(worker, HookKind::BeforeFork, "exec sleep 1000"), &[]).unwrap();
-        }
+        let mut hooks = full(HookKind::BeforeFork);
         for (worker, hook) in [(101, HookKind::OnExit), (102, HookKind::BeforeFork), (103, HookKind::BeforeFork)] {
             hooks.run(occasion(worker, hook, "exit 7"), &[]).unwrap();
         }
@@ -370,22 +382,22 @@ mod tests {
         let mut ended = Vec::new();
         while ended.len() < 3 {
             sleep(&hooks.fds().collect::<Vec<_>>(), None);
-            ended.extend(
-                hooks.look(&[]).into_iter().map(|(occasion, result)| (occasion.worker.0, result.unwrap_err().to_string())),
-            );
+            let news = hooks.look(&[]).into_iter();
+            ended.extend(news.map(|(occasion, result)| (occasion.worker.0, result.unwrap_err().to_string())));
         }
         let (late, failed) = ("the hook before-fork took longer than 10 s", "ended with exit code 7");
         assert_eq!(ended[0], (0, late.to_owned()));
         assert_eq!(ended[1], (102, format!("the hook before-fork {failed}")));
         assert_eq!(ended[2], (101, format!("the hook on-exit {failed}")));
+        hooks.finish(Moment::default(), &[]);
     }
 
     #[test]
     fn of_those_for_which_nobody_waits_only_so_many_wait() {
-        let mut hooks = Hooks::default();
-        let one = occasion(1, HookKind::OnExit, "exec sleep 1000");
+        let mut hooks = full(HookKind::OnExit);
+        let one = occasion(1, HookKind::OnExit, "true");
         let mut run = |hook| hooks.run(Occasion { hook, ..one.clone() }, &[]);
-        for _ in 0..MAX_RUNNING + MAX_WAITING {
+        for _ in 0..MAX_WAITING {
             run(HookKind::OnExit).unwrap();
         }
         assert!(matches!(run(HookKind::OnExit), Err(HookError::TooMany { .. })));
@@ -396,10 +408,8 @@ mod tests {
 
     #[test]
     fn a_hook_that_outlives_its_kill_is_not_waited_for_for_ever() {
-        let mut hooks = Hooks::default();
-        for worker in 0..=MAX_RUNNING as u64 {
-            hooks.run(occasion(worker, HookKind::OnExit, "exec sleep 1000"), &[]).unwrap();
-        }
+        let mut hooks = full(HookKind::OnExit);
+        hooks.run(occasion(100, HookKind::OnExit, "true"), &[]).unwrap();
         for running in &mut hooks.running {
             // As if it had been: a process that the kernel holds looks like this.
             running.killed = true;

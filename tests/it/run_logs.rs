@@ -188,12 +188,17 @@ fn nasty() -> Vec<u8> {
 
 /// The log file of two workers that write it to both their outputs.
 fn log_of_nasty_workers(settings: &str) -> String {
-    let script = "cat @DIR@/nasty; cat @DIR@/nasty >&2; exec sleep 1000";
+    let script = "cat @DIR@/nasty; cat @DIR@/nasty >&2; : >@DIR@/written.$$; exec sleep 1000";
     let service = of_shells(2, script).extend(&format!("[log]\nfile = \"@DIR@/a.log\"\n{settings}"));
     fs::write(service.directory().join("nasty"), nasty()).expect("write a file");
-    let file = service.directory().join("a.log");
+    let (directory, file) = (service.directory().to_owned(), service.directory().join("a.log"));
     let mut running = service.start();
     running.await_notice("READY=1");
+    running.wait("both have written all", |_| {
+        let written = fs::read_dir(&directory).expect("list the directory").flatten();
+        let count = written.filter(|entry| entry.file_name().to_string_lossy().starts_with("written.")).count();
+        (count == 2).then_some(())
+    });
     assert_eq!(running.stop(), End::Code(0));
     let text = String::from_utf8(fs::read(&file).expect("read the log")).expect("only text");
     assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text}");

@@ -1,5 +1,6 @@
 //! The units under a real systemd, as root: start, reload, death, hang, restart, stop, upgrade, each without a lost request.
 
+use std::fs;
 use std::io::Write;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -151,6 +152,29 @@ fn a_killed_supervisor_comes_back_and_no_request_is_lost() {
     assert_ne!(boxed.main_pid(), main);
     assert_eq!(boxed.property("NFileDescriptorStore"), "1");
     boxed.must("systemctl stop tuningfork@shop");
+}
+
+#[test]
+fn a_service_that_cannot_load_its_application_yet_is_tried_until_it_can() {
+    // Exit code 4, each time, as of an import that asks a database that is not up.
+    let unloadable = r#"
+[app]
+kind = "python"
+app = "late:application"
+interpreter = "/usr/bin/python3"
+"#;
+    let Some(boxed) = SystemdBox::boot(unloadable, "[Service]\nRestartSec=100ms\n") else { return };
+    boxed.sh(START);
+    // More often than systemd's own limit lets it, 5 times in 10 s.
+    boxed.await_property("NRestarts", |count| count.parse().is_ok_and(|count: u32| count > 7));
+    boxed.await_property("ExecMainStatus", |code| code == "4");
+    fs::write(boxed.path("/etc/tuningfork/shop.toml"), config(TCP, "")).expect("write the configuration");
+    boxed.await_property("ActiveState", |state| state == "active");
+    assert_eq!(get(&boxed, "/ok"), 200);
+    // What cannot become right by waiting.
+    boxed.must("systemctl stop tuningfork@shop; echo 'workers = 0' >/etc/tuningfork/shop.toml");
+    boxed.sh(START);
+    assert_eq!((boxed.property("ActiveState").as_str(), boxed.property("NRestarts").as_str()), ("failed", "0"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,7 +13,9 @@ use tuningfork::control::Client;
 use crate::support::control;
 use crate::support::hammer::{Hammer, Outcome, Reuse, Tally};
 use crate::support::http;
-use crate::support::process::{End, children, lives, send};
+use crate::support::journal::Journal;
+use crate::support::parts;
+use crate::support::process::{End, Watched, children, lives, send};
 use crate::support::service::{Running, Service, free_port};
 
 /// How long anything is waited for when the first supervisor has gone.
@@ -206,6 +208,38 @@ fn ctl_upgrade_waits_and_tells_what_became_of_it() {
     stop(&mut running, successor);
 }
 
+/// Each desk by itself: one that cannot be opened takes no other with it, and is opened once that is possible.
+#[test]
+fn a_successor_that_lacks_descriptors_opens_its_desks_when_it_has_them() {
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let service = Service::with_config(&format!("pidfile = \"@DIR@/pid\"\n{}", config("")));
+    let mut running = service.extend(&format!("[metrics]\nlisten = \"{metrics}\"\n")).ready();
+    let (old, directory) = (running.pid(), running.directory().to_owned());
+    // Workers that take their time: until they are there, the successor has nothing to open.
+    fs::write(directory.join("boot_sleep"), "2000").expect("write a file");
+    running.signal(Signal::USR2);
+    let line = await_line(&running, "tuningfork starts", 2);
+    let successor: u32 = line.split(" pid=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a pid");
+    let mut strace = Command::new(parts::strace());
+    strace.args(["-p", &successor.to_string(), "-o", "/dev/null", "-e", "trace=epoll_create1"]);
+    strace.args(["-e", "inject=epoll_create1:error=EMFILE"]);
+    let mut lack = Watched::start(strace, Journal::default());
+    lack.wait("strace attached", |lines| lines.iter().any(|line| line.contains("attached")).then_some(()));
+    assert_eq!(await_successor(&running, 1, old), successor);
+    await_line(&running, "are not served", 1);
+    assert_eq!(fs::read_to_string(directory.join("pid")).expect("the pid file").trim(), successor.to_string());
+    await_line(&running, "no control socket", 1);
+    lack.signal(Signal::TERM);
+    lack.ended();
+    await_line(&running, "INFO control ", 2);
+    await_line(&running, "INFO metrics ", 2);
+    assert_eq!(http::get(&http::Address::Tcp(metrics), "/healthz").expect("metrics").status, 200);
+    assert_eq!(Client::connect(&directory.join("control.sock")).expect("control").status().expect("the status").pid, successor);
+    let complaints = running.said().matches("are not served").count();
+    assert_eq!(complaints, 1, "{}", running.said());
+    stop(&mut running, successor);
+}
+
 #[test]
 fn a_stop_during_an_upgrade_stops_both() {
     let mut running = Service::with_config(&config("")).ready_from("tuningfork");
@@ -233,6 +267,43 @@ fn a_reload_wished_for_during_an_upgrade_is_made_by_the_successor() {
     reload.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read what ctl says");
     assert_eq!(reload.wait().expect("wait for ctl").code(), Some(0), "{said}");
     assert!(said.contains("reloaded: generation 2 serves"), "{said}");
+    stop(&mut running, successor);
+}
+
+/// What ctl says that waits for `new` workers, of which none comes up until an upgrade.
+fn asked_across_an_upgrade(running: &Running, action: &str, new: usize) -> (u32, String) {
+    let slow = running.directory().join("boot_sleep");
+    let boots = running.directory().join("boots");
+    fs::write(&boots, "").expect("write a file");
+    let old = running.pid();
+    fs::write(&slow, "600000").expect("write a file");
+    let mut asked = control::command(running, action).stderr(Stdio::piped()).spawn().expect("run ctl");
+    let are_slow = || fs::read_to_string(&boots).is_ok_and(|boots| boots.lines().count() == new);
+    assert!(running.journal.wait(PATIENCE, |_| are_slow().then_some(())).is_some(), "{}", running.said());
+    fs::remove_file(slow).expect("remove a file");
+    running.signal(Signal::USR2);
+    let successor = await_successor(running, 1, old);
+    let mut said = String::new();
+    asked.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read what ctl says");
+    assert_eq!(asked.wait().expect("wait for ctl").code(), Some(0), "{said}\n{}", running.said());
+    (successor, said)
+}
+
+#[test]
+fn who_waits_for_a_number_of_workers_during_an_upgrade_gets_it_from_the_successor() {
+    let mut running = Service::with_config(&config("")).ready();
+    let (successor, said) = asked_across_an_upgrade(&running, "scale +2 --wait", 2);
+    assert!(said.contains("4 workers"), "{said}");
+    let status = Client::connect(&running.directory().join("control.sock")).and_then(|mut client| client.status()).expect("ask");
+    assert_eq!((status.pid, status.target, status.ready), (successor, 4, 4));
+    stop(&mut running, successor);
+}
+
+#[test]
+fn who_waits_for_the_end_of_a_worker_during_an_upgrade_waits_for_the_old_supervisors() {
+    let mut running = Service::with_config(&config("")).ready();
+    let (successor, said) = asked_across_an_upgrade(&running, "worker kill 1 --wait", 1);
+    assert!(said.contains("worker 1 is replaced"), "{said}");
     stop(&mut running, successor);
 }
 

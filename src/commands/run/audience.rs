@@ -36,7 +36,7 @@ impl<'a> RunAudience<'a> {
         herald: Herald,
         predecessor: Option<&'a Predecessor>,
     ) -> Result<Self, CommandError> {
-        let desks = if predecessor.is_none() { Some(premises.open(premises.write_pidfile()?)?) } else { None };
+        let desks = if predecessor.is_none() { Some(premises.open(clock::now())?) } else { None };
         Ok(Self { systemd, premises, herald, chronicle: Arc::default(), predecessor, desks })
     }
 
@@ -57,15 +57,7 @@ impl<'a> RunAudience<'a> {
         self.systemd.speak();
         self.herald.begin_anew();
         self.premises.keep(self.systemd);
-        let pidfile = self.premises.write_pidfile().unwrap_or_else(|error| {
-            tracing::warn!("no pid file: {error}");
-            None
-        });
-        self.desks = Some(self.premises.open(pidfile).unwrap_or_else(|error| {
-            // Workers serve; to end for this would be worse.
-            tracing::error!("metrics and control are not served: {error}");
-            Desks::default()
-        }));
+        self.desks = Some(Desks::default());
     }
 
     fn tell_systemd(&mut self, supervisor: &Supervisor, transitions: &[Transition]) {
@@ -105,6 +97,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
             log(host, transition);
         }
         self.succeed(supervisor);
+        if let Some(desks) = &mut self.desks {
+            self.premises.attend(desks, now);
+        }
         self.tell_systemd(supervisor, transitions);
         // Who is answered finds what it was told in the status.
         for transition in transitions {

@@ -4,6 +4,7 @@
 use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pidfile::Pidfile;
 use super::roster::{Roster, Watcher};
@@ -15,6 +16,7 @@ use crate::sys::listen::StdListener;
 use crate::sys::log::Log;
 use crate::sys::remote::Remote;
 use crate::sys::systemd::Systemd;
+use crate::units::Moment;
 
 /// What the desks need.
 pub(super) struct Premises {
@@ -30,23 +32,78 @@ pub(super) struct Premises {
     pub(super) by_systemd: bool,
 }
 
-/// The threads. Dropping them ends them.
+/// How long what could not be opened is left alone. Long for a machine, short for whoever waits for the desk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The threads and the pid file, each by itself: who lacks descriptors for one may have them for another, and later for all. Dropping
+/// them ends them.
 #[derive(Default)]
 pub(super) struct Desks {
-    _endpoint: Option<Endpoint>,
-    _control: Option<Server>,
-    _pidfile: Option<Pidfile>,
+    metrics: Desk<Endpoint>,
+    control: Desk<Server>,
+    /// Goes last: who sees that it is gone finds nobody at the others.
+    pidfile: Desk<Pidfile>,
+}
+
+/// One of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Desk<T> {
+    /// Not opened yet.
+    #[default]
+    New,
+    /// Open, or not wanted by the configuration.
+    Settled(Option<T>),
+    /// It could not be opened, and is tried again then.
+    Closed { until: Moment },
+}
+
+impl<T> Desk<T> {
+    /// Opens it by `open`, if it is not open and due. Gives the reason of a first failure: nobody wants to read it every second.
+    fn attend(&mut self, now: Moment, open: impl FnOnce() -> Result<Option<T>, CommandError>) -> Result<(), CommandError> {
+        let is_first = match self {
+            Self::Settled(_) => return Ok(()),
+            Self::Closed { until } if now < *until => return Ok(()),
+            Self::Closed { .. } => false,
+            Self::New => true,
+        };
+        match open() {
+            Ok(opened) => *self = Self::Settled(opened),
+            Err(error) => {
+                *self = Self::Closed { until: now.after(PAUSE) };
+                if is_first {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Premises {
-    /// Says who has the service, if the configuration names a place for that.
-    pub(super) fn write_pidfile(&self) -> Result<Option<Pidfile>, CommandError> {
-        self.pidfile.as_deref().map(Pidfile::write).transpose()
+    /// Begins to answer, and says who has the service. Refused where metrics or a pid file are wanted and cannot be had.
+    pub(super) fn open(&self, now: Moment) -> Result<Desks, CommandError> {
+        let mut desks = Desks::default();
+        desks.pidfile.attend(now, || self.write_pidfile())?;
+        desks.metrics.attend(now, || self.endpoint())?;
+        self.attend(&mut desks, now);
+        Ok(desks)
     }
 
-    /// Begins to answer.
-    pub(super) fn open(&self, pidfile: Option<Pidfile>) -> Result<Desks, CommandError> {
-        Ok(Desks { _endpoint: self.endpoint()?, _control: self.control(), _pidfile: pidfile })
+    /// Opens what is closed, as far as that is possible: workers serve, and to end for this would be worse.
+    pub(super) fn attend(&self, desks: &mut Desks, now: Moment) {
+        if let Err(error) = desks.pidfile.attend(now, || self.write_pidfile()) {
+            tracing::error!("no pid file, until it can be written: {error}");
+        }
+        if let Err(error) = desks.metrics.attend(now, || self.endpoint()) {
+            tracing::error!("metrics are not served, until they can be: {error}");
+        }
+        if let Err(error) = desks.control.attend(now, || self.control()) {
+            tracing::error!("no control socket, `tuningfork ctl` will not work until there is one: {error}");
+        }
+    }
+
+    fn write_pidfile(&self) -> Result<Option<Pidfile>, CommandError> {
+        self.pidfile.as_deref().map(Pidfile::write).transpose()
     }
 
     /// Puts the sockets where they outlive us. systemd hands them on also after a stop that belongs to a restart, so clients have to go on
@@ -64,26 +121,24 @@ impl Premises {
 
     fn endpoint(&self) -> Result<Option<Endpoint>, CommandError> {
         let Some(listener) = self.sockets.metrics.as_ref().and_then(|metrics| metrics.all().first()) else { return Ok(None) };
-        tracing::info!(listen = %listener.address(), "metrics");
+        let address = listener.address();
         let listener = match listener.to_std().map_err(CommandError::system("cannot use the metrics socket"))? {
             StdListener::Tcp(listener) => Listener::Tcp(listener),
             StdListener::Unix(listener) => Listener::Unix(listener),
         };
         let endpoint = Endpoint::start(listener, Exposition::new(Arc::clone(&self.counters), self.watcher()))
             .map_err(|error| CommandError::System { what: "cannot serve metrics", source: std::io::Error::other(error) })?;
+        tracing::info!(listen = %address, "metrics");
         Ok(Some(endpoint))
     }
 
-    /// A service that cannot be told anything at its socket can still serve, and be told by signals.
-    fn control(&self) -> Option<Server> {
-        let socket = self.sockets.control.as_ref()?;
-        let started = Server::start(Arc::clone(socket), self.watcher());
-        match (&started, socket.all().first()) {
-            (Ok(_), Some(listener)) => tracing::info!(socket = %listener.address(), "control"),
-            (Err(error), _) => tracing::error!("no control socket, `tuningfork ctl` will not work: {error}"),
-            (Ok(_), None) => {}
+    fn control(&self) -> Result<Option<Server>, CommandError> {
+        let Some(socket) = &self.sockets.control else { return Ok(None) };
+        let server = Server::start(Arc::clone(socket), self.watcher())?;
+        if let Some(listener) = socket.all().first() {
+            tracing::info!(socket = %listener.address(), "control");
         }
-        started.ok()
+        Ok(Some(server))
     }
 }
 
@@ -91,4 +146,24 @@ impl Premises {
 /// predecessor, which hands the variable on only if it was meant.
 pub(super) fn is_by_systemd(succeeds: bool) -> bool {
     env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| succeeds || pid == std::process::id().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_desk_that_cannot_be_opened_is_tried_again_later_and_complained_of_once() {
+        let at = |seconds| Moment::from_nanos(0).after(Duration::from_secs(seconds));
+        let fails = || Err(CommandError::system("open it")(std::io::ErrorKind::Other.into()));
+        let mut desk = Desk::<u8>::default();
+        assert!(desk.attend(at(10), fails).is_err());
+        // Not due.
+        desk.attend(at(10), || panic!("too soon")).unwrap();
+        desk.attend(at(12), fails).unwrap();
+        assert_eq!(desk, Desk::Closed { until: at(13) });
+        desk.attend(at(13), || Ok(Some(7))).unwrap();
+        desk.attend(at(20), || panic!("it is open")).unwrap();
+        assert_eq!(desk, Desk::Settled(Some(7)));
+    }
 }
