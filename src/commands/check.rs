@@ -108,7 +108,7 @@ fn lists(resolved: &Resolved) -> String {
         let names: Vec<&str> = default.iter().map(|(setting, _)| setting.name.as_str()).collect();
         writeln!(text, "  at their defaults: {}", names.join(", ")).expect("invariant: a String takes everything");
     }
-    for remark in resolved.remarks() {
+    for remark in resolved.remark_on_age().into_iter().chain(resolved.remarks()) {
         write!(text, "\n{remark}\n").expect("invariant: a String takes everything");
     }
     text

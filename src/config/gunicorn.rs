@@ -123,6 +123,21 @@ pub fn remark(setting: &str) -> Option<String> {
     }
 }
 
+/// The first Gunicorn whose stopping gthread and asgi workers answer what comes on a connection that they promised to keep.
+const PROMISING_GUNICORN: u32 = 27;
+
+/// What to say of a Gunicorn whose workers lose requests when they stop. Those of gevent are changed here, those of sync promise nothing.
+#[must_use]
+pub fn remark_on_age(version: &str, family: &str) -> Option<String> {
+    let major: u32 = version.split('.').next()?.parse().ok()?;
+    let keeps = family == WorkerClass::Gthread.name() || family == WorkerClass::Asgi.name();
+    (keeps && major < PROMISING_GUNICORN).then(|| {
+        format!(
+            "a stopping {family} worker of gunicorn {version} may close a connection that it promised to keep: a request that is under way on it is lost, also at a reload; gunicorn {PROMISING_GUNICORN} answers it"
+        )
+    })
+}
+
 impl Resolved {
     /// Reads an interpreter's answer.
     ///
@@ -160,11 +175,21 @@ impl Resolved {
             remarks
                 .push(format!("worker_class {name} extends none of Gunicorn's sync, gthread, gevent and asgi: it runs as it is"));
         }
+        if self.worker_class.family.is_none() && self.number("max_requests").is_some_and(|number| number > 0) {
+            let words = "max_requests counts the requests of an ASGI application, and those that a worker class counts in its attribute nr; a class with neither is not renewed";
+            remarks.push(words.to_owned());
+        }
         if !self.is_set("preload_app") {
             let words = "each worker imports the application by itself, as with Gunicorn without --preload; with --preload it is imported once, for gevent too, and workers start in milliseconds";
             remarks.push(words.to_owned());
         }
         remarks
+    }
+
+    /// What to say of this Gunicorn's age. A service says it when the application is loaded.
+    #[must_use]
+    pub fn remark_on_age(&self) -> Option<String> {
+        self.worker_class.family.as_deref().and_then(|family| remark_on_age(&self.gunicorn, family))
     }
 
     /// Settings by what becomes of them, in the order of [`Fate`]'s variants; what is not known is the worker's.
@@ -186,7 +211,7 @@ impl Resolved {
     /// All remarks.
     #[must_use]
     pub fn all_remarks(&self) -> Vec<String> {
-        self.changed().filter_map(|setting| remark(&setting.name)).chain(self.remarks()).collect()
+        self.changed().filter_map(|setting| remark(&setting.name)).chain(self.remark_on_age()).chain(self.remarks()).collect()
     }
 
     /// Whether a setting that is true or false is true.

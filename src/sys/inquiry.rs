@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, geteuid, kill_process_group, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process_group, pidfd_send_signal, waitid};
 use thiserror::Error;
 
 use super::spawn::{Output, Process, Program, spawn};
@@ -110,6 +110,10 @@ impl Inquiry {
         };
         let process = spawn(&program).map_err(|error| refused(error.to_string()))?;
         Ok(Self { interpreter: question.interpreter.clone(), process, answer, heard: Vec::new() })
+    }
+
+    pub(super) const fn pid(&self) -> Pid {
+        self.process.pid
     }
 
     /// Readable when there is more of the answer.

@@ -1,5 +1,6 @@
 //! A real Django project on Gunicorn's worker classes, through the zygote.
 
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -104,7 +105,10 @@ fn workers_outlive_their_zygote_and_it_is_replaced() {
     running.await_log("starting another");
     running.await_log_times("worker ready", 3);
     assert_eq!(running.get("/").status, 200);
+    let told = format!("the zygote ended with signal 9; its workers keep serving generation=1 pid={zygote}");
+    assert_eq!(running.said().matches(&told).count(), 1, "{}", running.said());
     assert_eq!(running.stop(), End::Code(0));
+    assert_eq!(running.said().matches("the zygote ended with").count(), 1, "{}", running.said());
 }
 
 #[test]
@@ -139,7 +143,8 @@ fn a_zygote_that_does_not_answer_is_replaced() {
     let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
     send(zygote, Signal::STOP);
     send(workers[0], Signal::KILL);
-    running.await_log("the zygote has ended; starting another");
+    running.await_log("the zygote did not answer in time and is killed");
+    running.await_log("the zygote is dead; starting another");
     running.await_log_times("worker ready", 3);
     assert!(running.workers().contains(&workers[1]), "the other worker was not touched");
     assert_eq!(running.get("/").text(), "ok");
@@ -190,4 +195,65 @@ fn a_django_project_whose_urls_are_broken_is_not_rolled_out() {
     assert_eq!(running.workers(), before);
     assert_eq!(running.get("/").status, 200);
     assert_eq!(running.stop(), End::Code(0));
+}
+
+/// Two workers of an application that begins like this, in a directory of its own.
+fn beginning(lines: &str) -> Service {
+    let config = format!(
+        "workers = 2\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\n[listen]\naddress = \"@LISTEN@\"\n",
+        parts::python().display()
+    );
+    let works = "def application(environ, start_response):\n    start_response('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
+    Service::with_config(&config).file("web.py", &format!("{lines}{works}"))
+}
+
+/// As sd_notify(3) does it, wherever the name of the socket is from.
+const SAYS_READY: &str = "import socket
+environment = open('/proc/self/environ').read()
+name = environment.split('NOTIFY_SOCKET=')[1].split('\\0')[0]
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', name)
+";
+
+#[test]
+fn an_import_that_says_it_is_ready_is_not_taken_for_a_stray_worker() {
+    let mut running = beginning(SAYS_READY).ready();
+    running.signal(Signal::HUP);
+    running.await_log("reload finished");
+    assert_eq!(running.get("/").text(), "ok");
+    assert!(!running.said().contains("before it was announced"), "{}", running.said());
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// The first zygote dies when it has forked its first worker, before it can tell.
+const DIES_BEFORE_IT_TELLS: &str = "import __main__, os
+def tell(answer, really=__main__.tell):
+    if 'forked' in answer and not os.path.exists('died'):
+        open('died', 'w').close()
+        os._exit(1)
+    really(answer)
+__main__.tell = tell
+";
+
+#[test]
+fn a_worker_that_nobody_announced_is_ended() {
+    let mut running = beginning(DIES_BEFORE_IT_TELLS).ready();
+    running.await_log("a worker whose zygote died before it was announced is ended");
+    running.await_children("the zygote and two workers", |now| now.len() == 3);
+    assert_eq!(running.get("/").text(), "ok");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// In a container the supervisor often is process 1.
+#[test]
+fn a_worker_that_nobody_announced_is_ended_by_process_1_too() {
+    let mut unshare = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !rustix::process::getuid().is_root() {
+        unshare.extend(["--user", "--map-root-user"]);
+    }
+    let mut running = beginning(DIES_BEFORE_IT_TELLS).ready_through(Path::new("unshare"), &unshare);
+    running.await_log("a worker whose zygote died before it was announced is ended");
+    assert_eq!(running.get("/").text(), "ok");
+    let supervisor = running.await_children("the supervisor", |now| now.len() == 1)[0];
+    send(supervisor, Signal::TERM);
+    assert_eq!(running.await_end(), End::Code(0));
 }

@@ -84,6 +84,19 @@ APPS = {
         __main__.fork = fork
         from app import application
         """,
+    "notifies.py": """
+        import os, socket
+        name = os.environ.get("NOTIFY_SOCKET", "")
+        if name:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.sendto(b"READY=1", name.replace("@", "\\0", 1))
+        from app import application
+        """,
+    "ignores_children.py": """
+        import signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        from app import application
+        """,
     "rude.py": """
         import signal
         for name in ("TERM", "INT", "HUP"): signal.signal(getattr(signal, "SIG" + name), lambda *_: None)

@@ -98,7 +98,6 @@ class Supervisor:
                     pass
                 self.exit_code(pid)
         self.zygote.kill()
-        self.stderr = self.zygote.stderr.read().decode(errors="replace")
         self.zygote.stderr.close()
         self.zygote.wait()
         self.notified.close()

@@ -113,12 +113,12 @@ class Settings(ZygoteTest):
                 exporter = HTTPServer(("127.0.0.1", 0), Exporter)
                 with open(os.path.join(os.path.dirname(__file__), "notes"), "w") as file:
                     file.write("0 %d" % exporter.server_port)
-                threading.Thread(target=exporter.serve_forever, daemon=True).start()
+                threading.Thread(target=exporter.serve_forever, name="exporter", daemon=True).start()
             """)
         for worker_class in ("gthread", "gevent"):
             with self.subTest(worker_class):
                 supervisor = self.imported(worker_class, gunicorn=[])
-                self.assertTrue(supervisor.imported["stays"])
+                self.assertEqual((supervisor.imported["stays"], supervisor.imported["works"]), (True, ["exporter"]))
                 pids = [supervisor.fork_ready(1), supervisor.fork_ready(2)]
                 for pid in pids:
                     self.assertEqual(self.get(supervisor)[0], "hello")

@@ -115,6 +115,21 @@ class Heart(ZygoteTest):
                 first = [self.first_said_when_worn(supervisor, worker) for worker in range(1, 6)]
                 self.assertIn("X_TUNINGFORK_RENEW=1", first)
 
+    def test_a_worker_of_uvicorns_serves_on_when_it_has_answered_enough(self):
+        supervisor = self.imported("asgi", gunicorn=["-k", "uvicorn.workers.UvicornWorker"], max_requests=2)
+        for worker in (1, 2):
+            pid = supervisor.fork_ready(worker)
+            self.get(supervisor)
+            self.assertFalse(supervisor.has_said(pid, "X_TUNINGFORK_RENEW=1"))
+            self.get(supervisor)
+            supervisor.wait_until_said(pid, "X_TUNINGFORK_RENEW=1")
+            for _ in range(2):
+                time.sleep(0.3)  # Uvicorn looks at its limit each 0.1 s
+                self.get(supervisor)
+            self.assertNotIn(pid, supervisor.reap())
+            os.kill(pid, signal.SIGKILL)
+            supervisor.exit_code(pid)
+
     def test_a_full_queue_blocks_nobody(self):
         supervisor = self.imported()
         pid = supervisor.fork_ready(1)

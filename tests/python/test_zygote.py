@@ -47,6 +47,11 @@ class Import(ZygoteTest):
             supervisor = self.imported(app=app, preload=False)
             self.assertEqual(supervisor.exit_code(supervisor.fork(1)), code, app)
 
+    def test_what_the_import_tells_systemd_is_not_for_the_supervisor(self):
+        supervisor = self.imported(app="notifies:application")
+        pid = supervisor.fork_ready(1)
+        self.assertEqual({who for _, who, _ in supervisor.said}, {pid})
+
     def test_a_traceback_starts_at_the_users_own_line(self):
         stage, message, code = self.refused(app="broken:application")
         self.assertEqual((stage, code), ("app", 4))
@@ -151,10 +156,18 @@ class Fork(ZygoteTest):
 
     def test_a_fork_that_fails_is_told_and_the_zygote_lives(self):
         supervisor = self.imported(app="cannot_fork:application")
+        before = open_files(supervisor.zygote.pid)
         for worker in (1, 2):
             supervisor.tell({"fork": {"worker": worker, "slot": 0}})
             told = {"worker": worker, "reason": "Resource temporarily unavailable"}
             self.assertEqual(supervisor.hear(), {"fork_failed": told})
+        self.assertEqual(open_files(supervisor.zygote.pid), before)
+
+    def test_an_application_that_ignores_its_children_gets_workers(self):
+        supervisor = self.imported(app="ignores_children:application")
+        for worker in range(1, 4):
+            supervisor.fork_ready(worker)
+        self.assertEqual(self.get(supervisor)[0], "hello")
 
     def test_workers_share_the_import_and_nothing_after_it(self):
         supervisor = self.imported()

@@ -7,13 +7,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CtlError;
 use crate::commands::figures::counted;
-use crate::control::{Client, ControlError, Reload, Status, Worker};
+use crate::control::{Client, ControlError, Count, Reload, Request, Status, Worker};
 use crate::sys::clock;
 use crate::sys::peer::Peer;
 use crate::units::Moment;
 
 /// How often the spinner moves.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a successor is looked for.
+const MOMENT: Duration = Duration::from_millis(20);
 /// How often it is looked at the time while nothing changes.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -69,13 +71,7 @@ impl Watch {
             };
             unless_it_stops(status, ended)
         };
-        loop {
-            match self.conversation(client, look) {
-                // If it was not handed over but has ended, nobody is found.
-                Err(CtlError::Control(ControlError::Broken(_))) => *client = again().map_err(|_| CtlError::Stops)?,
-                ended => return ended,
-            }
-        }
+        self.service(client, again, look)
     }
 
     /// Until the log was opened anew more often than `before`; why it could not be, if it could not.
@@ -83,18 +79,42 @@ impl Watch {
         unless_it_ends(self.conversation(client, |status| log_of(status, before)))
     }
 
-    /// Until there are as many workers as are wanted.
-    pub(super) fn scale(self, client: &mut Client) -> Result<(), CtlError> {
-        self.until(client, |status| if is_staffed(status) { Ok(()) } else { Err(workers_in_words(status)) })
+    /// Until there are as many workers as are wanted. A successor takes their number from the configuration: `again` finds it and asks it
+    /// for `workers` too.
+    pub(super) fn scale(
+        self,
+        client: &mut Client,
+        workers: Count,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CtlError> {
+        let ask_again = || {
+            let mut client = again()?;
+            client.change(Request::Scale { workers })?;
+            Ok(client)
+        };
+        self.service(client, ask_again, |status| unless_it_stops(status, staffed(status)))
     }
 
-    /// Until a worker is gone and another serves.
-    pub(super) fn replacement(self, client: &mut Client, worker: u64) -> Result<(), CtlError> {
-        self.until(client, |status| match status.workers.iter().find(|other| other.id == Some(worker)) {
-            Some(leaving) => Err(format!("worker {worker} is {}", leaving.state)),
-            None if is_staffed(status) => Ok(()),
-            None => Err(workers_in_words(status)),
-        })
+    /// Until a worker is gone and another serves. The worker of a `supervisor` that is being upgraded has gone when that one has; a successor
+    /// begins to count its workers anew.
+    pub(super) fn replacement(
+        self,
+        client: &mut Client,
+        worker: u64,
+        supervisor: u32,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CtlError> {
+        let predecessor = client.process();
+        let look = |status: &Status| {
+            let same = status.pid == supervisor;
+            let found = match status.workers.iter().find(|other| same && other.id == Some(worker)) {
+                Some(leaving) => Err(format!("worker {worker} is {}", leaving.state)),
+                None if same || predecessor.as_ref().is_none_or(|old| old.has_ended_within(Duration::ZERO)) => staffed(status),
+                None => Err("the old program's workers leave".to_owned()),
+            };
+            unless_it_stops(status, found)
+        };
+        self.service(client, again, look)
     }
 
     /// Until another supervisor than `before` has the service, and how it then is. The old one closes the conversation when it hands the
@@ -107,6 +127,7 @@ impl Watch {
     ) -> Result<Status, CtlError> {
         self.spinner.enable_steady_tick(TICK);
         let mut after = None;
+        let process = client.process();
         loop {
             match client.progress(after) {
                 Ok(status) if status.pid != before.pid => return Ok(status),
@@ -115,7 +136,7 @@ impl Watch {
                 }
                 Ok(status) => after = Some(status.changes),
                 Err(ControlError::Broken(_)) => {
-                    *client = again().map_err(|_| CtlError::Stops)?;
+                    *client = self.successor(process.as_ref(), &again)?;
                     after = None;
                 }
                 Err(error) => return Err(error.into()),
@@ -145,9 +166,34 @@ impl Watch {
         Ok(())
     }
 
-    /// Until `look` finds the end in what the service tells; until then it finds words for the person who waits.
-    fn until<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
-        unless_it_ends(self.conversation(client, |status| unless_it_stops(status, look(status))))
+    /// Until `look` finds the end in what the service tells, whoever has it: an upgrade closes the conversation, and `again` begins
+    /// another with the successor.
+    fn service<T>(
+        &self,
+        client: &mut Client,
+        again: impl Fn() -> Result<Client, CtlError>,
+        look: impl Fn(&Status) -> Found<T>,
+    ) -> Result<T, CtlError> {
+        loop {
+            let process = client.process();
+            match self.conversation(client, &look) {
+                Err(CtlError::Control(ControlError::Broken(_))) => *client = self.successor(process.as_ref(), &again)?,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The conversation with whoever has the service now. The successor makes its socket in a moment, and the predecessor lives until its
+    /// workers have left; if that has not handed the service over but has ended, nobody is found.
+    fn successor(&self, predecessor: Option<&Peer>, again: impl Fn() -> Result<Client, CtlError>) -> Result<Client, CtlError> {
+        loop {
+            let is_last_try = predecessor.is_none_or(|process| process.has_ended_within(MOMENT));
+            match again() {
+                Ok(client) => return Ok(client),
+                Err(_) if is_last_try => return Err(CtlError::Stops),
+                Err(_) => self.show("the new program takes over")?,
+            }
+        }
     }
 
     /// The same, with one supervisor: it breaks off when that ends.
@@ -203,9 +249,10 @@ fn unless_it_ends<T>(waited: Result<T, CtlError>) -> Result<T, CtlError> {
     }
 }
 
-fn is_staffed(status: &Status) -> bool {
-    status.ready >= status.target
-        && status.workers.iter().filter(|worker| worker.state != "waiting").count() == usize::from(status.target)
+/// Whether there are as many workers as are wanted; words for the person who waits, if not.
+fn staffed(status: &Status) -> Result<(), String> {
+    let there = status.workers.iter().filter(|worker| worker.state != "waiting").count();
+    if status.ready >= status.target && there == usize::from(status.target) { Ok(()) } else { Err(workers_in_words(status)) }
 }
 
 fn reload_in_words(status: &Status, generation: u32) -> String {

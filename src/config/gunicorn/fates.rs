@@ -19,7 +19,7 @@ use Fate::{Nothing, Refused, Supervisor, Worker};
 const DIRTY: &str = "tuningfork runs no dirty workers; run that work as a service of its own, or in a task queue";
 const CONTROL: &str =
     "Gunicorn's control socket is its master's; the supervisor's is --control, and `tuningfork ctl` speaks to it";
-const HOOK: &str = "called in the zygote";
+const HOOK: &str = "called in the zygote; threads that it starts run there and in no worker";
 
 /// What becomes of the setting of this name. `None` for one that this version does not know.
 #[must_use]

@@ -108,6 +108,24 @@ fn what_has_no_effect_or_is_unknown_is_told() {
 }
 
 #[test]
+fn a_gunicorn_that_loses_requests_is_named_where_its_workers_do() {
+    for (version, family, told) in [
+        ("22.0.0", "gthread", true),
+        ("26.2.0", "asgi", true),
+        ("26.2.0", "sync", false),
+        ("26.2.0", "gevent", false),
+        ("27.0.0", "gthread", false),
+        ("28.0.dev1", "asgi", false),
+        ("unknown", "gthread", false),
+    ] {
+        assert_eq!(remark_on_age(version, family).is_some(), told, "{version} {family}");
+    }
+    let old = answer("gthread", "").replace("27.0.1", "23.0.0");
+    let remarks = Resolved::read(&old).unwrap().all_remarks();
+    assert!(remarks[0].contains("gthread worker of gunicorn 23.0.0"), "{remarks:?}");
+}
+
+#[test]
 fn gunicorns_own_words_are_the_error() {
     let error = Resolved::read(r#"{"failed": {"stage": "settings", "message": "no such option"}}"#).unwrap_err();
     assert!(error.to_string().ends_with("no such option"), "{error}");

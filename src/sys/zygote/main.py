@@ -196,15 +196,18 @@ def call_hooks(server, settings):
 
 
 def started_by(hooks):
-    """Threads that server hooks start, such as an exporter of metrics. With gevent these are greenlets, by whose addresses threads are named."""
+    """Threads that server hooks start, such as an exporter of metrics, and their names. With gevent these are greenlets, by whose
+    addresses threads are known."""
     import threading
     before = set(threading.enumerate())
     hooks()
     started = [thread for thread in threading.enumerate() if thread not in before]
+    names = [thread.name for thread in started]
     if not started or "gevent.greenlet" not in sys.modules:
-        return started
+        return started, names
     from gevent import Greenlet
-    return [each for each in gc.get_objects() if issubclass(type(each), Greenlet) and id(each) in {thread.ident for thread in started}]
+    idents = {thread.ident for thread in started}
+    return [each for each in gc.get_objects() if issubclass(type(each), Greenlet) and id(each) in idents], names
 
 
 class Zygote:
@@ -230,7 +233,7 @@ class Zygote:
         self.worker_class = load_worker_class(settings["worker_class"], cfg, application.logger)
         self.threads = import_application(settings, application)
         self.server = Server(settings, application, self.worker_class)
-        self.works_of_hooks = started_by(lambda: call_hooks(self.server, settings))
+        self.works_of_hooks, self.names_of_works = started_by(lambda: call_hooks(self.server, settings))
         self.engines = find_engines()
         self.close_connections()
         # Whatever the import made of them. systemd may send SIGTERM to the whole control group: the last hooks are still to be called.
@@ -386,20 +389,21 @@ def fork_orphan():
     reader, writer = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the zygote's way with it is not a worker's
     try:
-        between = fork()
-        if between == 0:
-            try:
-                told = fork()
-            except OSError as error:
-                told = -error.errno
-            if told == 0:
-                os.close(writer)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                return 0
-            os.write(writer, b"%d" % told)
-            os._exit(0)
-        os.close(writer)  # or reading would never end if the process in between died without a word
-        waitpid(between, 0)
+        try:
+            between = fork()
+            if between == 0:
+                try:
+                    told = fork()
+                except OSError as error:
+                    told = -error.errno
+                if told == 0:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                    return 0
+                os.write(writer, b"%d" % told)
+                os._exit(0)
+        finally:
+            os.close(writer)  # or reading would never end if the process in between died without a word
+        reap(between)
         told = int(os.read(reader, 32) or b"-%d" % errno.ECHILD)
     finally:
         os.close(reader)
@@ -407,6 +411,13 @@ def fork_orphan():
     if told < 0:
         raise OSError(-told, os.strerror(-told))
     return told
+
+
+def reap(pid):
+    try:
+        waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the application ignores SIGCHLD, or something of it was faster
 
 
 def keep_to(cores):
@@ -470,7 +481,8 @@ def main():
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
-                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks)}})
+                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks), "works": zygote.names_of_works[:THREAD_NAMES],
+                       "family": family_of(zygote.worker_class)}})
     while True:
         zygote.wait()
         order, streams = hear()

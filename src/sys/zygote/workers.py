@@ -14,7 +14,8 @@ import sys
 from time import monotonic
 
 EXIT_BOOT = 3  # as Gunicorn's workers
-NOTIFY_SOCKET = os.environ.get("NOTIFY_SOCKET", "")  # read before the application can change its environment
+# Taken away from the application: what that tells systemd the supervisor would take for a worker's word.
+NOTIFY_SOCKET = os.environ.pop("NOTIFY_SOCKET", "")
 BEAT_PATIENCE = struct.pack("@ll", 0, 50_000)  # a timeval
 BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
 
@@ -84,11 +85,15 @@ class Supervised:
 
     worn_at, counted = sys.maxsize, 0
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        # Gunicorn's loops leave when they have served as many, in the middle of whatever comes. Here a worker asks, and serves until
-        # somebody has taken over.
-        self.worn_at, self.max_requests = self.max_requests, sys.maxsize
+    @property
+    def max_requests(self):
+        """Loops leave when they have served as many, in the middle of whatever comes. Here a worker asks, and serves until somebody
+        has taken over."""
+        return sys.maxsize
+
+    @max_requests.setter
+    def max_requests(self, number):
+        self.worn_at = number
 
     def init_signals(self):
         super().init_signals()
@@ -120,6 +125,27 @@ class Supervised:
     def handle_exit(self, sig, frame):
         self.tmp.say(b"STOPPING=1")
         super().handle_exit(sig, frame)
+
+
+class OfNoFamily(Supervised):
+    """A class that may leave the counting of requests to a server of its own, as Uvicorn's does."""
+
+    def load_wsgi(self):
+        super().load_wsgi()
+        if is_asgi(self.wsgi):
+            self.wsgi = self.counting(self.wsgi)
+
+    def counting(self, application):
+        async def counted(scope, receive, send):
+            if scope["type"] != "lifespan":
+                self.nr += 1
+            await application(scope, receive, send)
+        return counted
+
+
+def is_asgi(application):
+    from inspect import iscoroutinefunction
+    return iscoroutinefunction(application) or iscoroutinefunction(getattr(application, "__call__", None))
 
 
 def sync_class():
@@ -313,7 +339,7 @@ def of_the_user(theirs, name):
     if hasattr(theirs, "setup"):
         theirs.setup()
     if family is None:
-        return type(theirs.__name__, (Supervised, theirs), {})
+        return type(theirs.__name__, (OfNoFamily, theirs), {})
     if family != name:
         told = (name, dotted(theirs), family)
         raise Unusable("settings", "worker-class is %s, but Gunicorn's settings name %s, which is a %s class" % told)

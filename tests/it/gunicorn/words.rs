@@ -1,0 +1,45 @@
+//! What the log says of Gunicorn's workers and hooks that nobody would guess: whose threads run where, who is renewed, and which Gunicorn is
+//! too old to lose no request.
+
+use super::{THREADED, WORKS, folder_with, interpreter, small, tuningfork};
+use crate::support::http;
+use crate::support::process::End;
+
+const ASGI: &str = "async def application(scope, receive, send):
+    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
+    await send({'type': 'http.response.body', 'body': b'ok'})
+";
+
+/// Its own server would leave in the middle of whatever comes, before there is another worker.
+#[test]
+fn a_worker_of_uvicorns_is_replaced_before_it_leaves() {
+    let service = small(&["--preload", "-k", "uvicorn.workers.UvicornWorker", "--max-requests", "20"]);
+    let mut running = service.file("web.py", ASGI).ready();
+    let address = running.address().clone();
+    running.wait("two renewals", |lines| {
+        assert_eq!(http::get(&address, "/").expect("an answer").text(), "ok");
+        (lines.iter().filter(|line| line.contains("reason=\"max_requests\"")).count() >= 2).then_some(())
+    });
+    assert!(!running.said().contains("reason=\"crash\""), "{}", running.said());
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn threads_of_hooks_and_a_gunicorn_that_loses_requests_are_named() {
+    let old = format!("import gunicorn\ngunicorn.__version__ = '26.2.0'\n{WORKS}");
+    let service = small(&["--preload", "-c", "conf.py", "--threads", "2"]).file("conf.py", THREADED).file("web.py", &old);
+    let mut running = service.ready();
+    running.await_log("which run in the zygote and in no worker threads=[\"exporter\"]");
+    running.await_log("a stopping gthread worker of gunicorn 26.2.0");
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+#[test]
+fn check_says_what_becomes_of_max_requests_and_of_threads_of_hooks() {
+    let settings = "worker_class = 'uvicorn.workers.UvicornWorker'\nmax_requests = 9\ndef when_ready(server):\n    pass\n";
+    let folder = folder_with(&[("web.py", WORKS), ("gunicorn.conf.py", settings)]);
+    let (said, code) = tuningfork(folder.path(), &["check", "--interpreter", &interpreter(), "--", "web"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("max_requests counts the requests of an ASGI application"), "{said}");
+    assert!(said.contains("threads that it starts run there and in no worker"), "{said}");
+}
