@@ -74,6 +74,10 @@ fn reported_seconds_are_spent_and_not_waited_for() {
     let (said, report) = study(&simulator(""), "server", " --budget 3m");
     said.assert_code(0);
     assert_eq!(report["stopped_because"], "the budget was used up", "{said}");
+    let seconds: f64 = trials(&report).iter().filter_map(|trial| trial["seconds"].as_f64()).sum();
+    assert!((135.0..=189.0).contains(&seconds), "{seconds}\n{said}");
+    assert!(true_capacity(&report["recommended"]) > 1.2 * true_capacity(&report["baseline"]), "{said}");
+    said.assert_out(&["It had no room for 2 of the pairs"]);
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
+        Some(DuelOutcome::OnlyBest) if report.baseline.amount.is_some() => {
+            format!("Recommended: {chosen}. The baseline failed when it was repeated, so nothing is said about the gain.")
+        }
         Some(DuelOutcome::OnlyBest) => {
             let rate = report.objective.fixed_rate().map_or_else(|| "no rate".to_owned(), |at| format!("less than {at} req/s"));
             format!("Recommended: {chosen}. The baseline holds {rate} within the objective.")
@@ -215,6 +218,10 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
         if !doubts.is_empty() {
             sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
+        if report.failures > 0 {
+            let trials = if report.failures == 1 { "a trial".to_owned() } else { format!("{} trials", report.failures) };
+            sentences.push(format!("{CARE}: {trials} of the recommended configuration failed."));
+        }
         sentences.extend(drift(report));
         // It bounds capacities, and says nothing where none was looked for.
         if report.objective == Objective::Capacity {
@@ -222,7 +229,13 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
         }
     }
     match report.stop {
-        Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),
+        Stop::Budget => {
+            let pairs = match report.missing_pairs {
+                0 => String::new(),
+                missing => format!(" It had no room for {missing} of the pairs of repetitions that a ratio should be of."),
+            };
+            sentences.push(format!("The budget was used up before every promising configuration was tried.{pairs}"));
+        }
         Stop::Trials => {
             sentences.push("The search ended at its limit of trials, before every promising configuration was tried.".to_owned());
         }
