@@ -119,6 +119,14 @@ pub struct Count(Scale);
 #[error("write a number of workers from 1 to {max}, or how many more or fewer: +1, -1", max = Workers::MAX)]
 pub struct NotACount;
 
+impl Count {
+    /// So many.
+    #[must_use]
+    pub const fn of(workers: Workers) -> Self {
+        Self(Scale::To(workers))
+    }
+}
+
 impl FromStr for Count {
     type Err = NotACount;
 

@@ -14,6 +14,7 @@ pub mod host;
 pub mod inherit;
 pub mod inquiry;
 pub mod launch;
+mod leftovers;
 pub mod limits;
 pub mod linux;
 pub mod listen;

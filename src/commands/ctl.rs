@@ -15,7 +15,7 @@ use super::say::{pour, print, say};
 use super::tune_output::Paper;
 use super::{CommandError, socket};
 use crate::control::{Client, ControlError, Count, Granted, Reload, Request};
-use crate::units;
+use crate::units::{self, Workers};
 use wait::{Patience, Watch};
 
 /// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
@@ -190,11 +190,11 @@ fn act(options: &Options) -> Result<(), CommandError> {
     match options.action {
         Action::Status { ready } => desk.status(ready),
         Action::Reload(waiting) => desk.reload(waiting, watch(waiting), || connect(options)),
-        Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting)),
+        Action::Scale { workers, waiting } => desk.scale(workers, waiting, watch(waiting), || connect(options)),
         Action::ReopenLogs(waiting) => desk.reopen_logs(watch(waiting.at_least(LOG_PATIENCE))),
         Action::Logs { follow, worker } => desk.logs(worker, follow),
         Action::Upgrade(waiting) => desk.upgrade(waiting, watch(waiting), || connect(options)),
-        Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting)),
+        Action::Worker(WorkerAction::Kill { id, waiting }) => desk.kill(id, waiting, watch(waiting), || connect(options)),
         Action::Stop { quick, waiting } => desk.stop(quick, waiting, watch(waiting)),
     }
 }
@@ -297,11 +297,19 @@ impl Desk {
         self.finish(&after, &format!("upgraded: the service is that of pid {}, tuningfork {}", after.pid, after.version))
     }
 
-    fn scale(mut self, workers: Count, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn scale(
+        mut self,
+        workers: Count,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
         let granted = self.change(Request::Scale { workers })?;
         let target = granted.target.unwrap_or_default();
         if waiting.wait {
-            watch.scale(&mut self.client)?;
+            // So many more or fewer were meant of the workers that there were.
+            let workers = Workers::new(target.into()).map_or(workers, Count::of);
+            watch.scale(&mut self.client, workers, again)?;
         }
         let limit = if !granted.limited {
             ""
@@ -313,10 +321,17 @@ impl Desk {
         self.finish(&granted, &format!("{}{limit}", counted(u64::from(target), "worker")))
     }
 
-    fn kill(mut self, worker: u64, waiting: Waiting, watch: Watch) -> Result<(), CommandError> {
+    fn kill(
+        mut self,
+        worker: u64,
+        waiting: Waiting,
+        watch: Watch,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CommandError> {
+        let supervisor = self.client.progress(None).map_err(CtlError::from)?.pid;
         let granted = self.change(Request::KillWorker { worker })?;
         if waiting.wait {
-            watch.replacement(&mut self.client, worker)?;
+            watch.replacement(&mut self.client, worker, supervisor, again)?;
             return self.finish(&granted, &format!("worker {worker} is replaced"));
         }
         self.finish(&granted, &format!("worker {worker} leaves, another takes its place"))

@@ -94,8 +94,9 @@ impl Error {
 
 /// Serves the sockets of LISTEN_FDS until SIGTERM (answer what was accepted), SIGINT or SIGQUIT (leave at once).
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
-    let ledger = options.steer.as_deref().map_or(Ok(Ledger::default()), Ledger::open)?;
     let steering = options.steer.as_deref().map_or(Ok(Steering::default()), Steering::read)?;
+    // Whom a test finds in it has read how to boot.
+    let ledger = options.steer.as_deref().map_or(Ok(Ledger::default()), Ledger::open)?;
     let boot = match steering.boot {
         Boot::Crash => std::process::abort(),
         Boot::Fail => return Err(Error::ToldToFail),

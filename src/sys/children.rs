@@ -11,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::clock;
+use super::leftovers::Leftovers;
 use super::notify::Said;
 use crate::supervisor::event::Exit;
-use crate::units::{Generation, Moment, WorkerId};
+use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages kept of processes whose pid is not known yet; the oldest is dropped first.
 const MAX_UNCLAIMED: usize = 256;
@@ -29,6 +30,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Child {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
+    pub(super) slot: Slot,
     /// It counts as ready when it is alive then.
     pub(super) ready_at: Option<Moment>,
     pub(super) generation: Generation,
@@ -39,14 +41,14 @@ pub(super) struct Child {
 impl Child {
     /// A process that was re-parented to us. Refuses what is no child of ours: the number comes from a process that has fewer
     /// rights than we.
-    pub(super) fn adopt(pid: i32, generation: Generation) -> io::Result<Self> {
+    pub(super) fn adopt(pid: i32, slot: Slot, generation: Generation) -> io::Result<Self> {
         let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
         let pid = pid.ok_or_else(|| io::Error::other("the zygote told an impossible pid"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         waitid(Id::PIDFd(pidfd.as_fd()), look)
             .map_err(|_| io::Error::other("the zygote told the pid of a process that is not ours"))?;
-        Ok(Self { pid, pidfd, ready_at: None, generation, greeted: false })
+        Ok(Self { pid, pidfd, slot, ready_at: None, generation, greeted: false })
     }
 
     /// Its number.
@@ -66,18 +68,21 @@ impl Child {
         kill_process_group(self.pid, Signal::KILL).ok();
     }
 
-    /// How it ended, if it has. Asks what shares its process group to leave too, then reaps it.
-    fn reap(&self) -> Option<Exit> {
+    /// How it ended, if it has. It is not reaped.
+    fn exit(&self) -> Option<Exit> {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let exit = match waitid(Id::PIDFd(self.pidfd.as_fd()), look) {
-            Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
-            Ok(_) | Err(_) => return None,
-        };
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), look) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Exit::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Exit::Signal(signal as i32)),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Asks what shares its process group to leave too, then reaps it.
+    fn reap(&self) {
         // What a wrapper such as `sh -c` started would go on accepting. The group's number is not another's until we reap.
         kill_process_group(self.pid, Signal::TERM).ok();
         waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok();
-        Some(exit)
     }
 }
 
@@ -95,6 +100,7 @@ pub(super) struct Ended {
 pub(super) struct Children {
     by_worker: BTreeMap<WorkerId, Child>,
     notes: VecDeque<(i32, Said)>,
+    leftovers: Leftovers,
 }
 
 impl Children {
@@ -173,14 +179,17 @@ impl Children {
         None
     }
 
-    /// Workers that have ended.
-    pub(super) fn reap(&mut self) -> Vec<Ended> {
+    /// Workers that have ended. When the service `ends`, what they left behind is named.
+    pub(super) fn reap(&mut self, ends: bool) -> Vec<Ended> {
         let end = |(worker, child): (&WorkerId, &Child)| {
-            child.reap().map(|exit| Ended { worker: *worker, pid: child.pid, generation: child.generation, exit })
+            child.exit().map(|exit| Ended { worker: *worker, pid: child.pid, generation: child.generation, exit })
         };
         let ended: Vec<Ended> = self.by_worker.iter().filter_map(end).collect();
-        for gone in &ended {
-            self.by_worker.remove(&gone.worker);
+        let ours = if ends && !ended.is_empty() { own_children() } else { Vec::new() };
+        for child in ended.iter().filter_map(|gone| self.by_worker.remove(&gone.worker)) {
+            self.leftovers.note_worker(child.pid, child.slot);
+            self.leftovers.tell_group(child.pid, &ours);
+            child.reap();
         }
         ended
     }
@@ -215,15 +224,14 @@ impl Children {
                 break;
             }
             for pid in left.iter().filter(|pid| !self.by_worker.values().any(|child| child.pid == **pid)) {
-                let pid_number = pid.as_raw_nonzero().get();
-                let name = fs::read_to_string(format!("/proc/{pid_number}/comm")).unwrap_or_default();
-                tracing::warn!(pid = pid_number, name = name.trim_end(), "a process that was left behind is killed");
+                self.leftovers.tell(*pid);
                 rustix::process::kill_process(*pid, Signal::KILL).ok();
             }
             for pid in left {
                 await_end(pid, give_up_at);
             }
         }
+        self.leftovers.conclude();
         self.by_worker.clear();
     }
 }
@@ -272,10 +280,10 @@ mod tests {
     fn only_children_are_adopted() {
         let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
         for pid in [i32::MIN, -1, 0, 1, parent] {
-            Child::adopt(pid, Generation::FIRST).unwrap_err();
+            Child::adopt(pid, Slot(0), Generation::FIRST).unwrap_err();
         }
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        Child::adopt(i32::try_from(child.id()).unwrap(), Generation::FIRST).unwrap();
+        Child::adopt(i32::try_from(child.id()).unwrap(), Slot(0), Generation::FIRST).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }

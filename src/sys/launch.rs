@@ -282,17 +282,17 @@ impl Generations {
     /// When the next zygote that is leaving, or whose fate is open, has had its time.
     pub(super) fn next_timer(&self) -> Option<Moment> {
         let leaving = self.leaving.iter().map(|(_, until)| *until);
-        leaving.chain(self.importing().filter_map(Zygote::fate_until)).min()
+        leaving.chain(self.needed().filter_map(Zygote::fate_until)).min()
     }
 
-    /// Zygotes of which the supervisor has not been told yet.
-    fn importing(&self) -> impl Iterator<Item = &Zygote> {
-        self.loaded.values().filter(|loaded| !loaded.announced).filter_map(|loaded| loaded.zygote.as_ref())
+    /// Zygotes whose end would be told.
+    fn needed(&self) -> impl Iterator<Item = &Zygote> {
+        self.loaded.values().filter_map(|loaded| loaded.zygote.as_ref()).filter(|zygote| !zygote.is_mourned())
     }
 
     /// Whose end is to be told: nobody else may reap them.
-    pub(super) fn importing_pids(&self) -> impl Iterator<Item = Pid> {
-        self.importing().map(Zygote::pid)
+    pub(super) fn needed_pids(&self) -> impl Iterator<Item = Pid> {
+        self.needed().map(Zygote::pid)
     }
 
     /// Ends all zygotes; the newest is told that the service ends.

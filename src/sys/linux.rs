@@ -90,10 +90,10 @@ pub struct Linux<'a> {
     early: BTreeMap<WorkerId, Vec<Signal>>,
     successor: Option<Successor>,
     events: VecDeque<Event>,
-    /// The end of the service was asked for, or came with the predecessor's.
+    /// Our end was asked for, or came with the predecessor's, or the successor has the service.
     ends: bool,
-    /// A worker was adopted since the last look at who has ended.
-    adopted: bool,
+    /// Who may have ended is to be looked at again: a worker was adopted, or the end of a zygote was told, which is now to be reaped.
+    looks_again: bool,
     /// The place and origin of every worker that was ordered and has not ended.
     ordered: BTreeMap<WorkerId, (Slot, Generation)>,
     /// The numbers that workers had of whose end the supervisor is about to hear.
@@ -125,7 +125,7 @@ impl<'a> Linux<'a> {
             successor: None,
             events,
             ends: false,
-            adopted: false,
+            looks_again: false,
             ordered: BTreeMap::new(),
             ended: BTreeMap::new(),
             hooks: Hooks::default(),
@@ -225,7 +225,7 @@ impl<'a> Linux<'a> {
                         Readiness::Notify => None,
                         Readiness::Alive(span) => Some(clock::now().after(span)),
                     };
-                    let child = Child { pid: process.pid, pidfd: process.pidfd, ready_at, generation, greeted: false };
+                    let child = Child { pid: process.pid, pidfd: process.pidfd, slot, ready_at, generation, greeted: false };
                     self.children.add(worker, child);
                 })
             }
@@ -250,7 +250,9 @@ impl<'a> Linux<'a> {
     }
 
     fn replace_zygote(&mut self, generation: Generation) -> Result<(), String> {
-        tracing::warn!(%generation, "the zygote has ended; starting another");
+        self.tell_end_of_zygote(generation);
+        self.fail_unanswered(generation);
+        tracing::warn!(%generation, "the zygote is dead; starting another");
         let loaded = self.generations.get(generation).ok_or("its generation is not loaded")?;
         let origin = Arc::clone(&loaded.origin);
         if let App::Python(app) = &origin.config.app {
@@ -301,13 +303,13 @@ impl<'a> Linux<'a> {
         self.hear_of_log_files();
         let now = clock::now();
         self.events.extend(self.children.proved(now).into_iter().map(|worker| Event::BecameReady { worker }));
-        if heard.contains(&Heard::ChildEnded) || self.adopted {
-            self.adopted = false;
+        if heard.contains(&Heard::ChildEnded) || self.looks_again {
+            self.looks_again = false;
             self.reap();
             if !self.generations.forks_outstanding() {
                 let mut known = self.hooks.pids();
                 known.extend(self.successor.as_ref().map(Successor::pid));
-                known.extend(self.generations.importing_pids());
+                known.extend(self.generations.needed_pids());
                 self.children.reap_strangers(&known);
             }
         }
@@ -402,7 +404,9 @@ impl Host for Linux<'_> {
                     child.kill_group();
                 }
                 // It was asked of a zygote that does not answer: without the zygote there is no worker to wait for.
-                None if self.generations.give_up_on(worker) => {}
+                None if self.generations.give_up_on(worker) => {
+                    tracing::warn!(id = %worker, "the zygote did not answer in time and is killed");
+                }
                 None => {
                     self.hooks.abandon(worker);
                     let reason = "it was never made".to_owned();

@@ -163,7 +163,18 @@ pub(super) struct Zygote {
     news: VecDeque<News>,
     /// Gunicorn's own settings, with which server hooks may come.
     has_gunicorn_settings: bool,
-    fate_until: Option<Moment>,
+    notice: Notice,
+}
+
+/// What was told of a zygote's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// Nothing: it has not come.
+    None,
+    /// It was heard of; how it came is to be told, and is waited for until then.
+    DueBy(Moment),
+    /// How it came, or why it comes.
+    Given,
 }
 
 /// What a zygote is started with.
@@ -209,7 +220,7 @@ impl Zygote {
             asked,
             news,
             has_gunicorn_settings,
-            fate_until: None,
+            notice: Notice::None,
         };
         send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
@@ -270,14 +281,27 @@ impl Zygote {
                 let signal = status.terminating_signal().map(Exit::Signal);
                 signal.or_else(|| status.exit_status().map(Exit::Code)).map_or(Fate::Unknown, Fate::Ended)
             }
-            Ok(None) if now < *self.fate_until.get_or_insert(now.after(EXIT)) => Fate::Open,
-            Ok(None) | Err(_) => Fate::Unknown,
+            Ok(None) => {
+                let due = self.fate_until().unwrap_or_else(|| now.after(EXIT));
+                self.notice = Notice::DueBy(due);
+                if now < due { Fate::Open } else { Fate::Unknown }
+            }
+            Err(_) => Fate::Unknown,
         }
     }
 
     /// Until when its [`Fate`] is waited for, if it is.
     pub(super) const fn fate_until(&self) -> Option<Moment> {
-        self.fate_until
+        if let Notice::DueBy(due) = self.notice { Some(due) } else { None }
+    }
+
+    /// Whether its end was told, so that nobody has to hear how it came.
+    pub(super) const fn is_mourned(&self) -> bool {
+        matches!(self.notice, Notice::Given)
+    }
+
+    pub(super) const fn mourn(&mut self) {
+        self.notice = Notice::Given;
     }
 
     pub(super) const fn pid(&self) -> Pid {
@@ -362,7 +386,10 @@ impl Zygote {
                 self.stage = Stage::Imported;
                 self.has_imported = true;
             }
-            Reply::Failed(_) => self.stage = Stage::Dead,
+            Reply::Failed(_) => {
+                self.stage = Stage::Dead;
+                self.notice = Notice::Given;
+            }
             Reply::Forked { worker, .. } | Reply::ForkFailed { worker, .. } => {
                 self.asked.retain(|asked| asked.0 != *worker);
             }

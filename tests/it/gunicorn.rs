@@ -348,6 +348,17 @@ fn a_dead_zygote_is_replaced_before_a_fork_needs_it() {
     assert_eq!(running.stop(), End::Code(0));
 }
 
+#[test]
+fn how_a_zygote_ends_that_its_hooks_end_is_told() {
+    let leaves = "import os\ndef child_exit(server, worker): os._exit(7)\n";
+    let mut running = small(&["-c", "conf.py"]).file("conf.py", leaves).ready();
+    send(running.workers()[0], Signal::KILL);
+    running.await_log("the zygote ended with exit code 7; its workers keep serving");
+    running.await_log_times("worker ready", 3);
+    assert_eq!(running.stop(), End::Code(0));
+    assert_eq!(running.said().matches("the zygote ended with").count(), 1, "{}", running.said());
+}
+
 /// Server hooks that note the end, and start a thread at the start and at each reload.
 const THREADED: &str = r#"
 import threading

@@ -131,6 +131,26 @@ fn f19_orphans_are_adopted_and_ended_at_the_stop() {
     assert_eq!(running.workers().len(), 1, "none is reported as a worker");
     let ready = running.said().matches("worker ready").count();
     assert_eq!((ready, running.stop()), (1, End::Code(0)));
+    let said = running.said();
+    let named = said.lines().filter(|line| line.contains("left behind is ended")).collect::<Vec<_>>();
+    assert_eq!(named.len(), 24, "{said}");
+    assert!(named.iter().all(|line| line.contains("name=\"sleep\" worker=0")), "{said}");
+    assert!(said.contains("so many more processes that were left behind are ended more=26"), "{said}");
+}
+
+#[test]
+fn f19_what_ends_at_the_stop_is_named_without_its_control_bytes() {
+    let config = format!(
+        "workers = 1\n[app]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"'@DIR@/x'* 600 & exec {} demo-worker --connections 5\"]\n[listen]\naddress = \"@LISTEN@\"\n",
+        env!("CARGO_BIN_EXE_tuningfork")
+    );
+    let service = Service::with_config(&config);
+    std::os::unix::fs::symlink("/bin/sleep", service.directory().join("x\u{1b}[31m\ny")).expect("make a link");
+    let mut running = service.ready();
+    assert_eq!(running.stop(), End::Code(0));
+    let said = running.said();
+    assert!(said.contains("a process that was left behind is ended pid="), "{said}");
+    assert!(said.contains(r#"name="x\u{1b}[31m\ny" worker=0"#), "{said}");
 }
 
 #[test]

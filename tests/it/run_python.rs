@@ -105,7 +105,10 @@ fn workers_outlive_their_zygote_and_it_is_replaced() {
     running.await_log("starting another");
     running.await_log_times("worker ready", 3);
     assert_eq!(running.get("/").status, 200);
+    let told = format!("the zygote ended with signal 9; its workers keep serving generation=1 pid={zygote}");
+    assert_eq!(running.said().matches(&told).count(), 1, "{}", running.said());
     assert_eq!(running.stop(), End::Code(0));
+    assert_eq!(running.said().matches("the zygote ended with").count(), 1, "{}", running.said());
 }
 
 #[test]
@@ -140,7 +143,8 @@ fn a_zygote_that_does_not_answer_is_replaced() {
     let zygote = running.children().into_iter().find(|pid| !workers.contains(pid)).expect("the zygote");
     send(zygote, Signal::STOP);
     send(workers[0], Signal::KILL);
-    running.await_log("the zygote has ended; starting another");
+    running.await_log("the zygote did not answer in time and is killed");
+    running.await_log("the zygote is dead; starting another");
     running.await_log_times("worker ready", 3);
     assert!(running.workers().contains(&workers[1]), "the other worker was not touched");
     assert_eq!(running.get("/").text(), "ok");

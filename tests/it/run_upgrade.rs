@@ -155,6 +155,20 @@ fn a_program_that_is_no_good_changes_nothing() {
 }
 
 #[test]
+fn an_upgrade_can_give_workers_more_time_to_boot() {
+    let mut running = Service::with_config(&config("boot-timeout = 2")).ready();
+    // Longer than twice the old limit.
+    let slow = r#"command = ["/bin/sh", "-c", 'sleep 5; exec "$0" "$@"', "#;
+    let config = running.config().replace("boot-timeout = 2", "boot-timeout = 600");
+    running.reconfigure(&config.replace("command = [", slow));
+    let before = running.pid();
+    running.signal(Signal::USR2);
+    let successor = await_successor(&running, 1, before);
+    assert_eq!(running.get("/ok").status, 200);
+    stop(&mut running, successor);
+}
+
+#[test]
 fn a_program_that_cannot_serve_says_why_and_changes_nothing() {
     let mut running = Service::with_config(&config("")).ready();
     let before = running.children();
@@ -267,6 +281,43 @@ fn a_reload_wished_for_during_an_upgrade_is_made_by_the_successor() {
     reload.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read what ctl says");
     assert_eq!(reload.wait().expect("wait for ctl").code(), Some(0), "{said}");
     assert!(said.contains("reloaded: generation 2 serves"), "{said}");
+    stop(&mut running, successor);
+}
+
+/// What ctl says that waits for `new` workers, of which none comes up until an upgrade.
+fn asked_across_an_upgrade(running: &Running, action: &str, new: usize) -> (u32, String) {
+    let slow = running.directory().join("boot_sleep");
+    let boots = running.directory().join("boots");
+    fs::write(&boots, "").expect("write a file");
+    let old = running.pid();
+    fs::write(&slow, "600000").expect("write a file");
+    let mut asked = control::command(running, action).stderr(Stdio::piped()).spawn().expect("run ctl");
+    let are_slow = || fs::read_to_string(&boots).is_ok_and(|boots| boots.lines().count() == new);
+    assert!(running.journal.wait(PATIENCE, |_| are_slow().then_some(())).is_some(), "{}", running.said());
+    fs::remove_file(slow).expect("remove a file");
+    running.signal(Signal::USR2);
+    let successor = await_successor(running, 1, old);
+    let mut said = String::new();
+    asked.stderr.take().expect("a pipe").read_to_string(&mut said).expect("read what ctl says");
+    assert_eq!(asked.wait().expect("wait for ctl").code(), Some(0), "{said}\n{}", running.said());
+    (successor, said)
+}
+
+#[test]
+fn who_waits_for_a_number_of_workers_during_an_upgrade_gets_it_from_the_successor() {
+    let mut running = Service::with_config(&config("")).ready();
+    let (successor, said) = asked_across_an_upgrade(&running, "scale +2 --wait", 2);
+    assert!(said.contains("4 workers"), "{said}");
+    let status = Client::connect(&running.directory().join("control.sock")).and_then(|mut client| client.status()).expect("ask");
+    assert_eq!((status.pid, status.target, status.ready), (successor, 4, 4));
+    stop(&mut running, successor);
+}
+
+#[test]
+fn who_waits_for_the_end_of_a_worker_during_an_upgrade_waits_for_the_old_supervisors() {
+    let mut running = Service::with_config(&config("")).ready();
+    let (successor, said) = asked_across_an_upgrade(&running, "worker kill 1 --wait", 1);
+    assert!(said.contains("worker 1 is replaced"), "{said}");
     stop(&mut running, successor);
 }
 

@@ -7,13 +7,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::CtlError;
 use crate::commands::figures::counted;
-use crate::control::{Client, ControlError, Reload, Status, Worker};
+use crate::control::{Client, ControlError, Count, Reload, Request, Status, Worker};
 use crate::sys::clock;
 use crate::sys::peer::Peer;
 use crate::units::Moment;
 
 /// How often the spinner moves.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a successor is looked for.
+const MOMENT: Duration = Duration::from_millis(20);
 /// How often it is looked at the time while nothing changes.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -69,13 +71,7 @@ impl Watch {
             };
             unless_it_stops(status, ended)
         };
-        loop {
-            match self.conversation(client, look) {
-                // If it was not handed over but has ended, nobody is found.
-                Err(CtlError::Control(ControlError::Broken(_))) => *client = again().map_err(|_| CtlError::Stops)?,
-                ended => return ended,
-            }
-        }
+        self.service(client, again, look)
     }
 
     /// Until the log was opened anew more often than `before`; why it could not be, if it could not.
@@ -83,18 +79,43 @@ impl Watch {
         unless_it_ends(self.conversation(client, |status| log_of(status, before)))
     }
 
-    /// Until there are as many workers as are wanted.
-    pub(super) fn scale(self, client: &mut Client) -> Result<(), CtlError> {
-        self.until(client, |status| if is_staffed(status) { Ok(()) } else { Err(workers_in_words(status)) })
+    /// Until there are as many workers as are wanted. A successor takes their number from the configuration: `again` finds it and asks it
+    /// for `workers` too.
+    pub(super) fn scale(
+        self,
+        client: &mut Client,
+        workers: Count,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CtlError> {
+        let ask_again = || {
+            let mut client = again()?;
+            client.change(Request::Scale { workers })?;
+            Ok(client)
+        };
+        self.service(client, ask_again, |status| unless_it_stops(status, staffed(status)))
     }
 
-    /// Until a worker is gone and another serves.
-    pub(super) fn replacement(self, client: &mut Client, worker: u64) -> Result<(), CtlError> {
-        self.until(client, |status| match status.workers.iter().find(|other| other.id == Some(worker)) {
-            Some(leaving) => Err(format!("worker {worker} is {}", leaving.state)),
-            None if is_staffed(status) => Ok(()),
-            None => Err(workers_in_words(status)),
-        })
+    /// Until a worker is gone, as far as the kernel lets it, and another serves. The worker of a `supervisor` that is being upgraded has gone when that one has; a successor
+    /// begins to count its workers anew.
+    pub(super) fn replacement(
+        self,
+        client: &mut Client,
+        worker: u64,
+        supervisor: u32,
+        again: impl Fn() -> Result<Client, CtlError>,
+    ) -> Result<(), CtlError> {
+        let predecessor = client.process();
+        let look = |status: &Status| {
+            let same = status.pid == supervisor;
+            let found = match status.workers.iter().find(|other| same && other.id == Some(worker)) {
+                Some(leaving) if leaving.state != "stuck" => Err(format!("worker {worker} is {}", leaving.state)),
+                Some(_) => staffed(status),
+                None if same || predecessor.as_ref().is_none_or(|old| old.has_ended_within(Duration::ZERO)) => staffed(status),
+                None => Err("the old program's workers leave".to_owned()),
+            };
+            unless_it_stops(status, found)
+        };
+        self.service(client, again, look)
     }
 
     /// Until another supervisor than `before` has the service, and how it then is. The old one closes the conversation when it hands the
@@ -107,6 +128,7 @@ impl Watch {
     ) -> Result<Status, CtlError> {
         self.spinner.enable_steady_tick(TICK);
         let mut after = None;
+        let process = client.process();
         loop {
             match client.progress(after) {
                 Ok(status) if status.pid != before.pid => return Ok(status),
@@ -115,7 +137,7 @@ impl Watch {
                 }
                 Ok(status) => after = Some(status.changes),
                 Err(ControlError::Broken(_)) => {
-                    *client = again().map_err(|_| CtlError::Stops)?;
+                    *client = self.successor(process.as_ref(), &again)?;
                     after = None;
                 }
                 Err(error) => return Err(error.into()),
@@ -145,9 +167,34 @@ impl Watch {
         Ok(())
     }
 
-    /// Until `look` finds the end in what the service tells; until then it finds words for the person who waits.
-    fn until<T>(&self, client: &mut Client, look: impl Fn(&Status) -> Result<T, String>) -> Result<T, CtlError> {
-        unless_it_ends(self.conversation(client, |status| unless_it_stops(status, look(status))))
+    /// Until `look` finds the end in what the service tells, whoever has it: an upgrade closes the conversation, and `again` begins
+    /// another with the successor.
+    fn service<T>(
+        &self,
+        client: &mut Client,
+        again: impl Fn() -> Result<Client, CtlError>,
+        look: impl Fn(&Status) -> Found<T>,
+    ) -> Result<T, CtlError> {
+        loop {
+            let process = client.process();
+            match self.conversation(client, &look) {
+                Err(CtlError::Control(ControlError::Broken(_))) => *client = self.successor(process.as_ref(), &again)?,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The conversation with whoever has the service now. The successor makes its socket in a moment, and the predecessor lives until its
+    /// workers have left; if that has not handed the service over but has ended, nobody is found.
+    fn successor(&self, predecessor: Option<&Peer>, again: impl Fn() -> Result<Client, CtlError>) -> Result<Client, CtlError> {
+        loop {
+            let is_last_try = predecessor.is_none_or(|process| process.has_ended_within(MOMENT));
+            match again() {
+                Ok(client) => return Ok(client),
+                Err(_) if is_last_try => return Err(CtlError::Stops),
+                Err(_) => self.show("the new program takes over")?,
+            }
+        }
     }
 
     /// The same, with one supervisor: it breaks off when that ends.
@@ -203,9 +250,10 @@ fn unless_it_ends<T>(waited: Result<T, CtlError>) -> Result<T, CtlError> {
     }
 }
 
-fn is_staffed(status: &Status) -> bool {
-    status.ready >= status.target
-        && status.workers.iter().filter(|worker| worker.state != "waiting").count() == usize::from(status.target)
+/// Whether there are as many workers as are wanted, but those that the kernel holds; words for the person who waits, if not.
+fn staffed(status: &Status) -> Result<(), String> {
+    let there = status.workers.iter().filter(|worker| worker.state != "waiting" && worker.state != "stuck").count();
+    if status.ready >= status.target && there == usize::from(status.target) { Ok(()) } else { Err(workers_in_words(status)) }
 }
 
 fn reload_in_words(status: &Status, generation: u32) -> String {
@@ -226,7 +274,7 @@ fn reload_in_words(status: &Status, generation: u32) -> String {
 
 fn workers_in_words(status: &Status) -> String {
     let count = |state: &str| status.workers.iter().filter(|worker| worker.state == state).count();
-    let parts = ["starting", "stopping", "waiting"].map(|state| (state, count(state)));
+    let parts = ["starting", "stopping", "stuck", "waiting"].map(|state| (state, count(state)));
     let others: Vec<_> = parts.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let failure = status.workers.iter().filter(|worker| worker.state == "waiting").find_map(|worker| worker.last_exit.as_deref());
     let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
@@ -237,6 +285,28 @@ fn workers_in_words(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_workers_does_not_wait_for_one_that_the_kernel_holds() {
+        let status = |states: &[&str]| -> Status {
+            let workers: Vec<_> =
+                states.iter().map(|state| serde_json::json!({"slot": 0, "state": state, "restarts": 0})).collect();
+            let ready = states.iter().filter(|state| **state == "ready").count();
+            let log = serde_json::json!({"destination": "a.log", "reopened": 0, "dropped_lines": 0});
+            serde_json::from_value(serde_json::json!({
+                "version": "1", "pid": 7, "target": 2, "ready": ready, "stopping": false, "phase": "running", "generation": 1,
+                "changes": 3, "uptime_seconds": 2.5, "reloads": [], "log": log, "failed_upgrades": 0, "workers": workers,
+            }))
+            .unwrap()
+        };
+        assert_eq!(staffed(&status(&["ready", "ready"])), Ok(()));
+        assert_eq!(staffed(&status(&["ready", "ready", "stuck"])), Ok(()));
+        for one_lacks in [["ready", "stuck"], ["ready", "waiting"]] {
+            staffed(&status(&one_lacks)).unwrap_err();
+        }
+        assert_eq!(staffed(&status(&["ready", "stopping", "ready"])).unwrap_err(), "2 workers ready, 2 wanted, 1 stopping");
+        assert_eq!(staffed(&status(&["ready", "stuck"])).unwrap_err(), "1 worker ready, 2 wanted, 1 stuck");
+    }
 
     #[test]
     fn the_log_of_a_service_that_stops_is_waited_for_all_the_same() {

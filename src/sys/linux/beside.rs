@@ -113,7 +113,7 @@ impl Linux<'_> {
 
     /// Takes in who has ended.
     pub(super) fn reap(&mut self) {
-        for Ended { worker, pid, generation, exit } in self.children.reap() {
+        for Ended { worker, pid, generation, exit } in self.children.reap(self.ends) {
             let pid = pid.as_raw_nonzero().get();
             self.generations.tell(generation, News::Ended { pid });
             let by_kernel = exit == Exit::Signal(Signal::KILL.as_raw()) && self.shortage.explains_a_kill();

@@ -82,6 +82,7 @@ impl Linux<'_> {
         // Whatever we say from now on would be taken for another's.
         estate.systemd.fall_silent();
         estate.leave();
+        self.ends = true;
         self.events.push_back(Event::HandedOver);
     }
 

@@ -74,13 +74,38 @@ impl Linux<'_> {
             self.import_failed(generation, reason.trim_end());
             return;
         }
-        let lost = self.generations.zygote(generation).map(Zygote::unanswered).unwrap_or_default();
-        let reason = "the zygote ended before it forked".to_owned();
-        self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
+        if !self.tell_end_of_zygote(generation) {
+            return;
+        }
+        self.fail_unanswered(generation);
         // The next fork should not have to wait for an import. Where this fails, or comes to nothing, it will.
         if !self.ends && self.generations.may_replace_at_once(generation, clock::now()) {
             self.replace_zygote(generation).ok();
         }
+    }
+
+    /// Tells how a zygote that was needed has ended, once. Whether that is known, or was told.
+    pub(super) fn tell_end_of_zygote(&mut self, generation: Generation) -> bool {
+        let Some(zygote) = self.generations.zygote(generation).filter(|zygote| !zygote.is_mourned()) else { return true };
+        let how = match zygote.fate(clock::now()) {
+            Fate::Open => return false,
+            Fate::Ended(exit) => format!("the zygote ended with {exit}"),
+            Fate::Unknown => "the zygote has closed its channel".to_owned(),
+        };
+        let pid = zygote.pid().as_raw_nonzero().get();
+        zygote.mourn();
+        self.looks_again = true;
+        if !self.ends {
+            tracing::warn!(%generation, pid, "{how}; its workers keep serving");
+        }
+        true
+    }
+
+    /// Forks that it was asked for and will not make.
+    pub(super) fn fail_unanswered(&mut self, generation: Generation) {
+        let lost = self.generations.zygote(generation).map(Zygote::unanswered).unwrap_or_default();
+        let reason = "the zygote ended before it forked".to_owned();
+        self.events.extend(lost.into_iter().map(|worker| Event::SpawnFailed { worker, reason: reason.clone() }));
     }
 
     /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
@@ -88,17 +113,18 @@ impl Linux<'_> {
         let mut taken = self.hooks.pids();
         taken.extend(self.successor.as_ref().map(Successor::pid));
         taken.extend(self.children.all().map(|child| child.pid));
+        let Some((slot, _)) = self.ordered.get(&worker).copied() else { return };
         let adopted = if taken.iter().any(|taken| taken.as_raw_nonzero().get() == pid) {
             Err("the zygote told the pid of another process of ours".to_owned())
         } else {
-            Child::adopt(pid, generation).map_err(|error| error.to_string())
+            Child::adopt(pid, slot, generation).map_err(|error| error.to_string())
         };
         match adopted {
             Ok(child) => {
                 child.signal(&self.early.remove(&worker).unwrap_or_default());
                 self.children.add(worker, child);
                 // It may have ended before we knew it.
-                self.adopted = true;
+                self.looks_again = true;
             }
             Err(reason) => self.events.push_back(Event::SpawnFailed { worker, reason }),
         }

@@ -118,7 +118,10 @@ fn thousands_of_processes_leave_no_descriptor_behind() {
         drop(mouth.err);
         assert_eq!(log.last_words(speaker), "");
     }
-    assert!(log.0.pipes().is_empty());
+    // Another test's process may have been forked meanwhile, and holds a pipe until its exec.
+    while !log.0.pipes().is_empty() {
+        std::thread::yield_now();
+    }
     log.finish(PATIENCE);
     assert_eq!(fs::read_to_string(folder.path().join("a.log")).unwrap().lines().count(), 2000);
 }

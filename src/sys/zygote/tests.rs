@@ -20,7 +20,7 @@ fn the_end_of_a_silent_zygote_is_awaited_for_a_moment_and_not_in_a_call() {
         asked: Vec::new(),
         news: VecDeque::new(),
         has_gunicorn_settings: false,
-        fate_until: None,
+        notice: Notice::None,
     };
     // It has closed its descriptors, and lives.
     drop(theirs);
