@@ -128,14 +128,14 @@ fn the_gentlest_is_tried_before_the_objective_is_called_too_hard() {
         let stop = run(&ChallengeRace, &mut study, |suggestion| {
             measured(|found| {
                 if gentle(suggestion) {
-                    (found.capacity, found.ending) = (2.0, Ending::Held)
+                    (found.capacity, found.ending) = (2.0, Ending::Held);
                 } else {
-                    found.ending = Ending::TooSlow
+                    found.ending = Ending::TooSlow;
                 }
             })
         });
         let report = Report::new(&study, stop);
-        assert_eq!(report.recommended.map(|chosen| chosen.slots()), Some(1), "{stop:?} after {}", study.trials().len());
+        assert_eq!(report.recommended.map(Candidate::slots), Some(1), "{stop:?} after {}", study.trials().len());
     }
 }
 
