@@ -61,11 +61,17 @@ fn a_single_failure_is_repeated_and_told() {
 #[test]
 fn one_failure_of_the_baseline_hides_nothing_of_it() {
     let app = &APPS[0];
-    let truth = |report: &Report| app.capacity(report.best.as_ref().unwrap().candidate) / app.capacity(app.space().baseline());
+    let truth = |report: &Report| {
+        report.best.as_ref().map_or(0.0, |best| app.capacity(best.candidate)) / app.capacity(app.space().baseline())
+    };
     for number in [0, 1] {
         let (_, report) = spoilt(app, 3, |study, suggestion| is_confirmation(study, suggestion, false, number).then(failed));
         assert_eq!((report.outcome, report.pairs.len()), (Some(DuelOutcome::Better), 3));
-        assert!(report.baseline.capacity.is_some() && report.ratio.unwrap().contains(truth(&report)), "{:?}", report.ratio);
+        assert!(
+            report.baseline.capacity.is_some() && report.ratio.is_some_and(|ratio| ratio.contains(truth(&report))),
+            "{:?}",
+            report.ratio
+        );
     }
     let (_, report) = spoilt(app, 3, |study, _| study.trials().is_empty().then(failed));
     assert_eq!((report.outcome, report.pairs.len()), (Some(DuelOutcome::Better), 3), "its first boot failed");
@@ -150,7 +156,8 @@ fn intervals_cover_on_noisy_hosts() {
             let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
             let report = Report::new(&study, stop);
             let (Some(ratio), true) = (report.ratio, report.confirmed) else { continue };
-            let truth = app.capacity(report.best.as_ref().unwrap().candidate) / app.capacity(study.space.baseline());
+            let truth =
+                report.best.as_ref().map_or(0.0, |best| app.capacity(best.candidate)) / app.capacity(study.space.baseline());
             told += 1;
             covered += u32::from(ratio.contains(truth));
             equal += u32::from(truth <= 1.0);
