@@ -356,8 +356,13 @@ mod tests {
 
     /// As many as may run, of the workers from 0 on. One process is all of them, but that of worker 0: each fork holds what other tests
     /// have open for a moment.
+    /// As many as may run, none of which is ever late: a busy machine may need long for a test.
     fn full(hook: HookKind) -> Hooks {
-        let start = |worker| Running::start(occasion(worker, hook, "exec sleep 1000"), &[]).map_err(|(_, error)| error).unwrap();
+        let never = Moment::from_nanos(u64::MAX);
+        let start = |worker| {
+            let started = Running::start(occasion(worker, hook, "exec sleep 1000"), &[]).map_err(|(_, error)| error);
+            Running { kill_at: never, ..started.unwrap() }
+        };
         let (first, other) = (start(0), start(1));
         let again = |worker| Running {
             occasion: Occasion { worker: WorkerId(worker), ..other.occasion.clone() },

@@ -62,9 +62,9 @@ impl Systemd {
         self.silent.set(false);
     }
 
-    /// The service serves; also ends a reload.
-    pub fn ready(&self) {
-        self.send("READY=1", &[], MsgFlags::empty());
+    /// The service serves; also ends a reload. Whether that was heard.
+    pub fn ready(&self) -> bool {
+        self.send("READY=1", &[], MsgFlags::empty())
     }
 
     /// A reload begins. `now` is on CLOCK_MONOTONIC, which is what `Type=notify-reload` compares with.
@@ -177,7 +177,7 @@ mod tests {
         assert!(!systemd.alive());
         systemd.status("busy");
         let reader = std::thread::spawn(move || while hear(&receiver) != "READY=1" {});
-        systemd.ready();
+        assert!(systemd.ready());
         reader.join().unwrap();
         assert!(!systemd.alive(), "the reader is gone");
     }

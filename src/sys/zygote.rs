@@ -292,10 +292,7 @@ impl Zygote {
 
     /// Until when its [`Fate`] is waited for, if it is.
     pub(super) const fn fate_until(&self) -> Option<Moment> {
-        match self.notice {
-            Notice::DueBy(due) => Some(due),
-            Notice::None | Notice::Given => None,
-        }
+        if let Notice::DueBy(due) = self.notice { Some(due) } else { None }
     }
 
     /// Whether its end was told, so that nobody has to hear how it came.
@@ -303,7 +300,6 @@ impl Zygote {
         matches!(self.notice, Notice::Given)
     }
 
-    /// Its end was told.
     pub(super) const fn mourn(&mut self) {
         self.notice = Notice::Given;
     }

@@ -1,5 +1,6 @@
 //! The demo worker as a supervisor and its clients see it.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
@@ -22,6 +23,22 @@ fn demo_worker_serves_tcp_and_unix() {
         worker.await_notice("STOPPING=1");
         assert_eq!(worker.await_end(), End::Code(0));
     }
+}
+
+#[test]
+fn demo_worker_says_that_it_is_ready_until_it_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("busy");
+    let supervisor = UnixDatagram::bind(&path).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let others = UnixDatagram::unbound().unwrap();
+    others.set_nonblocking(true).unwrap();
+    while others.send_to(b"WATCHDOG=1", &path).is_ok() {}
+    let worker = LoneWorker::with_connections(4).env("NOTIFY_SOCKET", path.to_str().unwrap()).start();
+    // It answers once it has given up saying so for the first time.
+    assert_eq!(worker.get("/ok").status, 200);
+    let mut word = [0; 64];
+    while supervisor.recv(&mut word).map(|length| word[..length] != *b"READY=1").expect("READY=1") {}
 }
 
 #[test]

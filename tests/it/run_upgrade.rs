@@ -155,6 +155,20 @@ fn a_program_that_is_no_good_changes_nothing() {
 }
 
 #[test]
+fn an_upgrade_can_give_workers_more_time_to_boot() {
+    let mut running = Service::with_config(&config("boot-timeout = 2")).ready();
+    // Longer than twice the old limit.
+    let slow = r#"command = ["/bin/sh", "-c", 'sleep 5; exec "$0" "$@"', "#;
+    let config = running.config().replace("boot-timeout = 2", "boot-timeout = 600");
+    running.reconfigure(&config.replace("command = [", slow));
+    let before = running.pid();
+    running.signal(Signal::USR2);
+    let successor = await_successor(&running, 1, before);
+    assert_eq!(running.get("/ok").status, 200);
+    stop(&mut running, successor);
+}
+
+#[test]
 fn a_program_that_cannot_serve_says_why_and_changes_nothing() {
     let mut running = Service::with_config(&config("")).ready();
     let before = running.children();

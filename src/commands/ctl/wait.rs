@@ -95,7 +95,7 @@ impl Watch {
         self.service(client, ask_again, |status| unless_it_stops(status, staffed(status)))
     }
 
-    /// Until a worker is gone and another serves. The worker of a `supervisor` that is being upgraded has gone when that one has; a successor
+    /// Until a worker is gone, as far as the kernel lets it, and another serves. The worker of a `supervisor` that is being upgraded has gone when that one has; a successor
     /// begins to count its workers anew.
     pub(super) fn replacement(
         self,
@@ -108,7 +108,8 @@ impl Watch {
         let look = |status: &Status| {
             let same = status.pid == supervisor;
             let found = match status.workers.iter().find(|other| same && other.id == Some(worker)) {
-                Some(leaving) => Err(format!("worker {worker} is {}", leaving.state)),
+                Some(leaving) if leaving.state != "stuck" => Err(format!("worker {worker} is {}", leaving.state)),
+                Some(_) => staffed(status),
                 None if same || predecessor.as_ref().is_none_or(|old| old.has_ended_within(Duration::ZERO)) => staffed(status),
                 None => Err("the old program's workers leave".to_owned()),
             };
@@ -249,9 +250,9 @@ fn unless_it_ends<T>(waited: Result<T, CtlError>) -> Result<T, CtlError> {
     }
 }
 
-/// Whether there are as many workers as are wanted; words for the person who waits, if not.
+/// Whether there are as many workers as are wanted, but those that the kernel holds; words for the person who waits, if not.
 fn staffed(status: &Status) -> Result<(), String> {
-    let there = status.workers.iter().filter(|worker| worker.state != "waiting").count();
+    let there = status.workers.iter().filter(|worker| worker.state != "waiting" && worker.state != "stuck").count();
     if status.ready >= status.target && there == usize::from(status.target) { Ok(()) } else { Err(workers_in_words(status)) }
 }
 
@@ -273,7 +274,7 @@ fn reload_in_words(status: &Status, generation: u32) -> String {
 
 fn workers_in_words(status: &Status) -> String {
     let count = |state: &str| status.workers.iter().filter(|worker| worker.state == state).count();
-    let parts = ["starting", "stopping", "waiting"].map(|state| (state, count(state)));
+    let parts = ["starting", "stopping", "stuck", "waiting"].map(|state| (state, count(state)));
     let others: Vec<_> = parts.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let failure = status.workers.iter().filter(|worker| worker.state == "waiting").find_map(|worker| worker.last_exit.as_deref());
     let failure = failure.map(|failure| format!("; {failure}")).unwrap_or_default();
@@ -284,6 +285,28 @@ fn workers_in_words(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_workers_does_not_wait_for_one_that_the_kernel_holds() {
+        let status = |states: &[&str]| -> Status {
+            let workers: Vec<_> =
+                states.iter().map(|state| serde_json::json!({"slot": 0, "state": state, "restarts": 0})).collect();
+            let ready = states.iter().filter(|state| **state == "ready").count();
+            let log = serde_json::json!({"destination": "a.log", "reopened": 0, "dropped_lines": 0});
+            serde_json::from_value(serde_json::json!({
+                "version": "1", "pid": 7, "target": 2, "ready": ready, "stopping": false, "phase": "running", "generation": 1,
+                "changes": 3, "uptime_seconds": 2.5, "reloads": [], "log": log, "failed_upgrades": 0, "workers": workers,
+            }))
+            .unwrap()
+        };
+        assert_eq!(staffed(&status(&["ready", "ready"])), Ok(()));
+        assert_eq!(staffed(&status(&["ready", "ready", "stuck"])), Ok(()));
+        for one_lacks in [["ready", "stuck"], ["ready", "waiting"]] {
+            staffed(&status(&one_lacks)).unwrap_err();
+        }
+        assert_eq!(staffed(&status(&["ready", "stopping", "ready"])).unwrap_err(), "2 workers ready, 2 wanted, 1 stopping");
+        assert_eq!(staffed(&status(&["ready", "stuck"])).unwrap_err(), "1 worker ready, 2 wanted, 1 stuck");
+    }
 
     #[test]
     fn the_log_of_a_service_that_stops_is_waited_for_all_the_same() {

@@ -96,6 +96,7 @@ enum Due {
 enum Alarm {
     Beat,
     Booted,
+    Ready,
     Reopen,
     LingerOver,
     Die,
@@ -202,12 +203,18 @@ impl EventLoop {
             Alarm::Booted if self.accepting == Accepting::Booting => {
                 self.open();
                 if !self.steering.never_ready {
-                    self.supervisor.systemd.ready();
-                    if self.supervisor.beat.is_some() {
-                        self.supervisor.systemd.alive();
-                    }
+                    self.alarms.insert((now, Alarm::Ready));
                 }
                 self.alarms.extend(self.steering.life.map(|life| (now.after(life), Alarm::Die)));
+            }
+            Alarm::Ready if self.supervisor.systemd.ready() => {
+                if self.supervisor.beat.is_some() {
+                    self.supervisor.systemd.alive();
+                }
+            }
+            // A supervisor that has not listened for a while may listen yet.
+            Alarm::Ready => {
+                self.alarms.insert((now.after(BEAT_AGAIN), Alarm::Ready));
             }
             Alarm::Reopen if self.accepting == Accepting::Paused => self.open(),
             Alarm::Booted | Alarm::Reopen => {}

@@ -63,7 +63,9 @@ impl<'a> RunAudience<'a> {
     fn tell_systemd(&mut self, supervisor: &Supervisor, transitions: &[Transition]) {
         for notice in self.herald.turn(clock::now(), supervisor, transitions) {
             match notice {
-                Notice::Ready => self.systemd.ready(),
+                Notice::Ready => {
+                    self.systemd.ready();
+                }
                 Notice::Reloading => self.systemd.reloading(clock::now()),
                 Notice::Stopping => self.systemd.stopping(),
                 Notice::Alive => {

@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use super::live::Live;
-use super::probe::{descriptors, status, verdict};
+use super::live::{Live, descriptors};
+use super::probe::{status, verdict};
 use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
 use crate::support::process::send;
@@ -30,20 +30,21 @@ fn reloads_and_crashes(fault: &str, kind: Kind) {
     let pid = live.pid();
     let measure = |live: &mut Live| {
         live.await_ready_workers("rest", |now| now.len() == 4);
-        (descriptors(pid), status(pid, "VmRSS").expect("its memory"))
+        (live.descriptors(), status(pid, "VmRSS").expect("its memory"))
     };
     (0..WARM_UP).for_each(|_| round(&mut live));
     let (before, memory_before) = measure(&mut live);
     (0..rounds).for_each(|_| round(&mut live));
-    live.wait("no more descriptors than before", |_| (descriptors(pid) <= before).then_some(()));
+    let no_more = |now: [usize; 2]| now.iter().zip(before).all(|(now, before)| *now <= before);
+    live.wait("no more descriptors than before", |lines| no_more(descriptors(pid, lines)).then_some(()));
     let (after, memory_after) = measure(&mut live);
     let grown = memory_after.saturating_sub(memory_before);
     let found = format!(
         "{rounds} reloads and {} crashes: {} more descriptors, {grown} KiB more memory",
         rounds * 4,
-        after.saturating_sub(before)
+        after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).sum::<usize>()
     );
-    verdict(fault, after <= before && grown < GROWTH, &found);
+    verdict(fault, no_more(after) && grown < GROWTH, &found);
     live.audit();
 }
 

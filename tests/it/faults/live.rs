@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::probe;
 use super::subject::{Kind, PROGRAM};
 use crate::support::PATIENCE;
-use crate::support::process::{End, lives};
+use crate::support::process::{End, children, lives};
 use crate::support::service::Running;
 
 /// What a service may leave in its directory, which is also where the runtime folder `tuningfork` is.
@@ -35,13 +35,14 @@ pub(super) struct Live {
     begun: Duration,
     /// From its start until all its workers were ready.
     pub(super) booted: Duration,
-    descriptors: usize,
+    /// Of the supervisor, and of its zygote, when all workers were ready.
+    descriptors: [usize; 2],
 }
 
 impl Live {
     /// One that is on its way, with so many workers.
     pub(super) fn new(kind: Kind, running: Running, workers: usize) -> Self {
-        Self { kind, running, workers, begun: probe::now(), booted: Duration::ZERO, descriptors: 0 }
+        Self { kind, running, workers, begun: probe::now(), booted: Duration::ZERO, descriptors: [0; 2] }
     }
 
     /// Waits for all its workers.
@@ -52,7 +53,7 @@ impl Live {
         }
         self.await_ready_workers("all workers", |now| now.len() == workers);
         self.booted = probe::since(self.begun);
-        self.descriptors = probe::descriptors(self.running.pid());
+        self.descriptors = descriptors(self.running.pid(), &self.running.journal.lines());
         self
     }
 
@@ -153,13 +154,20 @@ impl Live {
         seen.map(drop).ok_or_else(|| format!("{} of {wanted} workers after {within:?}", self.serving().len()))
     }
 
+    /// How many descriptors the supervisor and its zygote have open.
+    pub(super) fn descriptors(&self) -> [usize; 2] {
+        descriptors(self.running.pid(), &self.running.journal.lines())
+    }
+
     /// The leak audit: nothing more is open than at the start; it stops, and leaves no process and no file.
     pub(super) fn audit(mut self) {
         let (pid, known) = (self.running.pid(), self.descriptors);
-        let settled = self.running.journal.wait(PATIENCE, |_| (probe::descriptors(pid) <= known).then_some(()));
+        let no_more = |now: [usize; 2]| now.iter().zip(known).all(|(now, known)| *now <= known);
+        let settled = self.running.journal.wait(PATIENCE, |lines| no_more(descriptors(pid, lines)).then_some(()));
         assert!(
             settled.is_some() || self.kind == Kind::Gunicorn,
-            "descriptors: {known} at the start, now {:?}",
+            "descriptors: {known:?} at the start, now {:?}: {:?}",
+            self.descriptors(),
             probe::open(pid)
         );
         assert_eq!(self.running.stop(), End::Code(0));
@@ -168,6 +176,13 @@ impl Live {
         let unknown: Vec<&String> = names.iter().filter(|name| !EXPECTED_FILES.contains(&name.as_str())).collect();
         assert!(unknown.is_empty(), "files were left behind: {unknown:?}");
     }
+}
+
+/// How many descriptors a supervisor has open, and most of its children that are no workers: zygotes, and for a moment who is not ready.
+pub(super) fn descriptors(supervisor: u32, lines: &[String]) -> [usize; 2] {
+    let workers = serving(lines);
+    let others = children(supervisor).into_iter().filter(|pid| !workers.contains(pid));
+    [probe::descriptors(supervisor), others.map(probe::descriptors).max().unwrap_or(0)]
 }
 
 /// Who was the last to take a service over.

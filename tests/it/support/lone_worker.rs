@@ -83,7 +83,7 @@ impl LoneWorker {
         let socket = self.unix.then(|| self.directory.path().join("socket"));
         let mut command = Command::new(parts::system_python());
         command.args(["-c", HAND_OVER]).arg(socket.as_deref().unwrap_or("".as_ref()));
-        command.arg(env!("CARGO_BIN_EXE_tuningfork")).args(&self.arguments).envs(self.env).env("NOTIFY_SOCKET", notify);
+        command.arg(env!("CARGO_BIN_EXE_tuningfork")).args(&self.arguments).env("NOTIFY_SOCKET", notify).envs(self.env);
         let mut watched = Watched::start(command, journal);
         let place = watched
             .wait("where it listens", |lines| lines.iter().find_map(|line| line.strip_prefix("listening ").map(str::to_owned)));
