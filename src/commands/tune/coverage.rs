@@ -1,6 +1,6 @@
 //! Whether the traffic that is played can stand for an application's: how many different requests it has, and of how many routes.
 
-use crate::commands::figures::{counted, percent};
+use crate::commands::figures::counted;
 use crate::recording::Counts;
 
 /// With fewer different requests than this, the recording is no picture of an application's traffic.
@@ -17,8 +17,9 @@ pub(super) fn gap(different: usize, routes: &Counts) -> Option<String> {
     let all = routes.other + routes.counts.iter().map(|(_, count)| count).sum::<u64>();
     let (commonest, most) = routes.counts.first()?;
     let share = *most as f64 / all as f64;
+    let rounded = (share * 100.0).floor();
     (share >= MOSTLY)
-        .then(|| format!("{} of the requests are of one route, {commonest}, and what is found holds for that", percent(share)))
+        .then(|| format!("{rounded} % of the requests are of one route, {commonest}, and what is found holds for that"))
 }
 
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod tests {
     #[test]
     fn one_route_with_many_queries_is_no_picture_of_an_application() {
         let uniform = gap_of((0..20).map(|n| format!("/search?page={n}")));
-        assert_eq!(uniform.unwrap(), "100% of the requests are of one route, GET /search, and what is found holds for that");
+        assert_eq!(uniform.unwrap(), "100 % of the requests are of one route, GET /search, and what is found holds for that");
         let few = gap_of((0..9).map(|n| format!("/search?page={n}")));
         assert_eq!(few.unwrap(), "only 9 different requests in the recording, and what is found holds for those alone");
         let mixed = (0..20).map(|n| if n % 10 == 0 { format!("/cart?{n}") } else { format!("/search?page={n}") });

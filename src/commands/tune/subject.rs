@@ -148,7 +148,9 @@ impl Local {
             say(&plan.dropped().to_string());
         }
         let different: HashSet<&[u8]> = plan.requests().iter().map(|request| plan.bytes(request)).collect();
-        let gap = summary.into_inner().report().and_then(|report| coverage::gap(different.len(), &report.routes));
+        // The demo's traffic stands for nothing else.
+        let counts = Some(summary.into_inner()).filter(|_| !options.demo);
+        let gap = counts.and_then(|summary| summary.report()).and_then(|report| coverage::gap(different.len(), &report.routes));
         Ok(Self { config, plan, recording: recording_name(options), gap, is_demo: options.demo })
     }
 
