@@ -157,7 +157,9 @@ fn bound(study: &Study) -> Option<Interval> {
 fn unbound(study: &Study, trials: &[&Measurement]) -> String {
     let busy = || study.measured().map(|(_, found)| found).filter(|found| found.cpu_mean().is_some_and(|share| share > BUSY));
     let counts = |found: &Measurement| found.is_usable() && found.is_valid();
-    if busy().any(counts) {
+    if study.measured().all(|(_, found)| found.cpu_mean().is_none()) {
+        "no trial told how busy the cores were".to_owned()
+    } else if busy().any(counts) {
         "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
             .to_owned()
     } else if busy().next().is_some() {

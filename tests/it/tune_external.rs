@@ -162,6 +162,31 @@ fn a_killed_study_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
+fn nobody_of_a_trial_outlives_a_killed_study() {
+    let script = "#!/bin/sh\nsleep 1000 & touch loading\ncd /tmp && sleep 1000; true\n";
+    let folder = Folder::new().program("command", script);
+    let mut study = folder.start("tune --trial-command ./command --quick --journal journal.jsonl");
+    study.wait("a program that loads", |_| folder.path("loading").exists().then_some(()));
+    study.signal(Signal::KILL);
+    assert_eq!(study.await_end(), End::Signal(9), "and nobody goes on loading");
+}
+
+#[test]
+fn a_study_goes_on_under_its_own_memory_limit_and_against_its_own_target_alone() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
+    let tune = |more: &str| {
+        let whole = "tune --trial-command ./command --quick --budget 1m --journal journal.jsonl --target-anyway --target-host";
+        folder.run(&format!("{whole} {more}"))
+    };
+    tune("http://one --max-memory 4G").assert_code(0);
+    tune("http://one --resume").assert_code(0);
+    let said = tune("http://one --max-memory 5G --resume");
+    said.assert_err(&["belongs to another study: different search space"]);
+    let said = tune("http://two --resume");
+    said.assert_err(&["belongs to another study: different application"]);
+}
+
+#[test]
 fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
     let folder = simulator("--fault hang --at 5");
     let study = hanging(&folder);

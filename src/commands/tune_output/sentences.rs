@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::commands::figures;
+use crate::commands::tune_output::noise::{blame, remedy};
 use crate::commands::tune_output::{comparison, goal};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
@@ -11,7 +12,7 @@ use crate::study::{Candidate, Objective, Report, Stop, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
-pub(super) const CARE: &str = "Take its numbers with care";
+pub(in crate::commands) const CARE: &str = "Take its numbers with care";
 
 /// The verdict.
 pub(super) fn headline(report: &Report) -> String {
@@ -50,7 +51,7 @@ pub(super) fn headline(report: &Report) -> String {
         }
     };
     if report.spoilt {
-        format!("{verdict} The host was never quiet while this was repeated: take it as a hint.")
+        format!("{verdict} {} while this was repeated: take it as a hint.", blame(report))
     } else if report.confirmed || report.recommended == Some(report.baseline.candidate) {
         verdict
     } else {
@@ -59,9 +60,10 @@ pub(super) fn headline(report: &Report) -> String {
 }
 
 fn disturbed(report: &Report, chosen: &str) -> String {
-    let why = "The host was never quiet, so best and baseline could not be compared.";
+    let blame = blame(report);
+    let why = format!("{blame}, so best and baseline could not be compared.");
     if report.candidates < 2 {
-        format!("The host was never quiet, and only {chosen} was measured: nothing can be said about others.")
+        format!("{blame}, and only {chosen} was measured: nothing can be said about others.")
     } else if report.recommended == Some(report.baseline.candidate) {
         format!("{why} Recommended until then: the baseline, {chosen}.")
     } else {
@@ -83,7 +85,7 @@ fn refusal(report: &Report) -> String {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
         Stop::NeverQuiet => {
-            "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned()
+            format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))
         }
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
@@ -227,6 +229,9 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
         if report.objective == Objective::Capacity {
             sentences.push(certificate(report));
         }
+    }
+    if report.spoilt || report.outcome == Some(DuelOutcome::Disturbed) {
+        sentences.push(format!("Before it is measured again: {}.", remedy(report)));
     }
     match report.stop {
         Stop::Budget => {
