@@ -35,6 +35,9 @@ struct Options {
     /// The first of them; those from 100000 on were never looked at while the search was adjusted
     #[arg(long, value_name = "SEED", default_value = "0")]
     first_seed: u64,
+    /// How much boots of one configuration differ: standard deviation of the logarithm of its capacity, for our own search
+    #[arg(long, value_name = "SD", default_value_t = simulation::BOOT_NOISE)]
+    boot_noise: f64,
     /// What to do
     #[arg(value_enum, default_value = "strategies")]
     what: What,
@@ -78,7 +81,7 @@ fn main() -> std::io::Result<()> {
     for seed in options.seeds() {
         let app = of_seed(seed);
         let best = app.best();
-        let run = race(&app, seed, best);
+        let run = race(&app, seed, best, options.boot_noise);
         if options.what == What::Kinds {
             table.add(KINDS[usize::try_from(seed % 10).unwrap_or(0)], &run);
             table.add("all", &run);
@@ -93,9 +96,9 @@ fn main() -> std::io::Result<()> {
 }
 
 /// Our own search, then its duel and its certificate.
-fn race(app: &App, seed: u64, best: f64) -> Run {
+fn race(app: &App, seed: u64, best: f64, boot_noise: f64) -> Run {
     let mut study = app.study(Pace::Normal);
-    let mut host = app.host(Pace::Normal, seed);
+    let mut host = app.host(Pace::Normal, seed).with_boot_noise(boot_noise);
     let mut run = Run::default();
     let stop = loop {
         let suggestion = match ChallengeRace.suggest(&study) {

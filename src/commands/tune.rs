@@ -1,5 +1,6 @@
 //! `tuningfork tune`: reads the question, lets the study loop answer it, prints the report. What decides is in [`crate::study`].
 
+mod coverage;
 mod error;
 mod files;
 mod program;
@@ -17,11 +18,12 @@ use clap::Args;
 
 use super::report::outputs::{Outputs, Paths, show as show_report};
 use super::say::{print, say};
+use super::tune_output::CARE;
 use super::{CommandError, Ending, configuration, demo};
 use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::{host, launch, limits};
+use crate::sys::{host, launch, limits, priority};
 use crate::tune::external::External;
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
@@ -60,7 +62,8 @@ pub struct Options {
     /// The most workers × connections to try: what the application's database allows, if each connection holds one
     #[arg(long, value_name = "N", value_parser = positive)]
     max_total_connections: Option<u64>,
-    /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024)
+    /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024) [default: what
+    /// is free when the study begins, and nine tenths of the whole at most; none for trial programs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     #[command(flatten)]
@@ -119,10 +122,13 @@ fn size(text: &str) -> Result<u64, String> {
 pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
-    let question = Question::ask(options, &facts)?;
+    let mut question = Question::ask(options, &facts)?;
     let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
     let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
+    if options.resume && options.max_memory.is_none() {
+        question.keep_to_memory_limit(&places.journal);
+    }
     let header = question.header(&facts);
     let mut study = header.study();
     let mut journal = open(&mut study, &places, &header, options.resume)?;
@@ -133,7 +139,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
     let report = Report::new(&study, stop);
     if !outputs.use_stdout() {
-        show(&report, options, &places);
+        show(&report, options, &places, &question);
     }
     outputs.write(&report, &header.about, options.peak)?;
     if let Some(broken) = broken {
@@ -176,6 +182,11 @@ fn answer(
         }
         Subject::Local(local) => {
             limits::raise_open_files();
+            if priority::raise_this_thread().is_none() {
+                say(
+                    "warning: no real-time priority for the load generator (CAP_SYS_NICE): while every core is busy it may send late",
+                );
+            }
             let output = Output::To(log.try_clone().map_err(CommandError::system("cannot keep the workers' log open"))?);
             let space = &question.space;
             let terms = Terms { slo: question.slo, pace: question.pace, cores: space.cores.get(), cpu: space.cpu() };
@@ -232,8 +243,11 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-fn show(report: &Report, options: &Options, places: &Places) {
+fn show(report: &Report, options: &Options, places: &Places, question: &Question) {
     show_report(report, options.peak);
+    if let (Some(gap), Some(_)) = (question.subject.gap(), report.recommended) {
+        println!("\n{CARE}: {gap}.");
+    }
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }

@@ -6,6 +6,7 @@ mod csv;
 mod goal;
 mod html;
 mod markdown;
+mod noise;
 mod optuna;
 mod paper;
 mod sentences;
@@ -20,7 +21,7 @@ pub use markdown::markdown;
 pub use optuna::optuna;
 pub use paper::Paper;
 pub use sentences::hosts;
-pub(in crate::commands) use sentences::{configuration, short};
+pub(in crate::commands) use sentences::{CARE, configuration, short};
 pub(in crate::commands) use table::{plain_table, trimmed};
 
 use crate::study::Report;

@@ -66,9 +66,14 @@ impl Spread {
     /// The interval of the geometric mean of quantities with these logarithms, whose scatter updates the belief; `None` of nothing.
     #[must_use]
     pub fn interval(self, logs: &[f64]) -> Option<Interval> {
+        self.updated([logs]).around(logs)
+    }
+
+    /// The same, where their scatter is a part of the belief already.
+    #[must_use]
+    pub fn around(self, logs: &[f64]) -> Option<Interval> {
         let centre = super::mean(logs)?;
-        let spread = self.updated([logs]);
-        let half = student(spread.weight) * spread.sd / (logs.len() as f64).sqrt();
+        let half = student(self.weight) * self.sd / (logs.len() as f64).sqrt();
         Some(Interval { value: centre.exp(), low: (centre - half).exp(), high: (centre + half).exp() })
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::stats::{self, Interval, Spread};
+use crate::study::standing::{Standing, failures};
 use crate::study::{Candidate, Label, Measurement, Objective, Study};
 
 /// A bound from the utilisation law, and how near the recommended configuration is to it.
@@ -56,7 +57,7 @@ impl Certificate {
         }
         let trials: Vec<&Measurement> = of_candidate(study, candidate).collect();
         let logs: Vec<f64> = trials.iter().map(|found| found.capacity.ln()).collect();
-        let Some(capacity) = study.scatter().interval(&logs) else {
+        let Some(capacity) = Standing::of(study).spread().around(&logs) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
             let why = if measured { "measured only while something disturbed it" } else { "not measured" };
             return Self::refused(format!("the recommended configuration was {why}"));
@@ -71,6 +72,8 @@ impl Certificate {
         let least = (share * (-spread).exp()).min(1.0);
         let reason = if trials.len() < BOOTS {
             Some("the recommended configuration was measured only once".to_owned())
+        } else if failures(study, candidate) > 0 {
+            Some("a trial of the recommended configuration failed".to_owned())
         } else if share > IMPOSSIBLE {
             Some(format!("it seems to do {:.0} % of what the cores can, so the host was not quiet", share * 100.0))
         } else if share < NEAR || least < NEAR_AT_LEAST {
@@ -154,7 +157,9 @@ fn bound(study: &Study) -> Option<Interval> {
 fn unbound(study: &Study, trials: &[&Measurement]) -> String {
     let busy = || study.measured().map(|(_, found)| found).filter(|found| found.cpu_mean().is_some_and(|share| share > BUSY));
     let counts = |found: &Measurement| found.is_usable() && found.is_valid();
-    if busy().any(counts) {
+    if study.measured().all(|(_, found)| found.cpu_mean().is_none()) {
+        "no trial told how busy the cores were".to_owned()
+    } else if busy().any(counts) {
         "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
             .to_owned()
     } else if busy().next().is_some() {

@@ -3,7 +3,7 @@
 //! Only measurements of this phase count for the ratio where there are any: the search's own are biased, because the luckiest won.
 
 use crate::stats::{Interval, Spread};
-use crate::study::standing::{Standing, failures};
+use crate::study::standing::{Standing, failures, held};
 use crate::study::{Candidate, Purpose, Study, Trial};
 
 /// The two that are compared, and their measurements in turn.
@@ -21,10 +21,15 @@ pub struct Duel {
     pairs: Vec<[f64; 2]>,
     baseline_logs: Vec<f64>,
     best_logs: Vec<f64>,
+    /// How often each failed in this phase.
+    baseline_failures: usize,
+    best_failures: usize,
 }
 
 /// The most disturbed trials that are repeated: a host that is never quiet must not keep a study for ever.
 const MOST_DISTURBED: usize = 4;
+/// Failures of either side that are repeated: one may be an accident of the host or of a trial program, and a second one is no accident.
+const FORGIVEN: usize = 1;
 
 /// How best and baseline compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub enum Outcome {
     NoDifference,
     /// The best did not stand up to repetition.
     Worse,
-    /// The baseline holds no rate within the objective, so there is no ratio.
+    /// The baseline holds no rate within the objective, or did once and failed when it was repeated, so there is no ratio.
     OnlyBest,
     /// Nothing better than the baseline was found.
     BaselineIsBest,
@@ -57,58 +62,74 @@ impl Duel {
         let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
         let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
-        // A failure or a crash counts, because it says something of the candidate. A disturbed trial does not, so the next one takes its place in
-        // the order.
+        // A failure or a crash says something of the candidate. A disturbed trial does not, so the next one takes its place in the order.
         let counts = |trial: &&Trial| trial.measurement().is_none_or(|found| found.is_valid() || found.has_crashed());
-        let (counting, disturbed): (Vec<&Trial>, Vec<&Trial>) = confirming.into_iter().partition(counts);
+        let (mut counting, disturbed): (Vec<&Trial>, Vec<&Trial>) = confirming.into_iter().partition(counts);
         let log = |trial: &Trial, of: Candidate| {
             let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
             study.objective.merit(found, of, study.space.cores).map(f64::ln)
         };
+        let [mut baseline_failures, mut best_failures] = [0; 2];
+        counting.retain(|trial| {
+            let of = trial.suggestion.candidate;
+            let failures = if of == baseline { &mut baseline_failures } else { &mut best_failures };
+            *failures += usize::from(log(trial, of).is_none());
+            log(trial, of).is_some() || *failures > FORGIVEN
+        });
         let logs = |of: Candidate| counting.iter().filter_map(|trial| log(trial, of)).collect::<Vec<f64>>();
         let pairs = counting.chunks_exact(2).filter_map(|pair| {
             let of = |candidate| pair.iter().find_map(|trial| log(trial, candidate));
             Some([of(baseline)?, of(best)?])
         });
         let (pairs, baseline_logs, best_logs) = (pairs.collect(), logs(baseline), logs(best));
-        Some(Self { baseline, best, attempts: counting.len(), disturbed: disturbed.len(), pairs, baseline_logs, best_logs })
+        let (attempts, disturbed) = (counting.len(), disturbed.len());
+        Some(Self { baseline, best, attempts, disturbed, pairs, baseline_logs, best_logs, baseline_failures, best_failures })
     }
 
-    /// Who is measured next, or `None` if enough is known. `more` says whether the budget allows more than the least.
+    /// Who is measured next, or `None` if enough is known. `most` is how many pairs there may be.
     #[must_use]
-    pub fn next(&self, study: &Study, more: bool) -> Option<Candidate> {
+    pub fn next(&self, study: &Study, most: usize) -> Option<Candidate> {
         let effort = study.pace.effort();
-        if self.best == self.baseline || self.disturbed > MOST_DISTURBED {
+        if self.best == self.baseline || self.disturbed > MOST_DISTURBED || self.best_failures > FORGIVEN {
             return None;
         }
-        if Standing::of(study).place(self.baseline).is_none() && failures(study, self.baseline) > 0 {
-            return (self.attempts < effort.least_pairs).then_some(self.best);
+        if self.baseline_failures > FORGIVEN || is_hopeless(study, self.baseline) {
+            return (self.best_logs.len() < effort.least_pairs.min(most)).then_some(self.best);
         }
         let pairs = self.attempts / 2;
         let within_pair = !self.attempts.is_multiple_of(2);
-        let wanted = pairs < effort.least_pairs || (more && pairs < effort.most_pairs && !self.is_settled(study));
+        let wanted = pairs < most && (pairs < effort.least_pairs || !self.is_settled(study));
         // Best first, then mirrored pair by pair: a slow drift of the host cancels.
         let best_first = matches!(self.attempts % 4, 0 | 3);
         (wanted || within_pair).then_some(if best_first { self.best } else { self.baseline })
+    }
+
+    /// Pairs that there should be at least and are not.
+    #[must_use]
+    pub fn missing_pairs(&self, study: &Study) -> usize {
+        let is_over = self.best == self.baseline || self.best_failures > FORGIVEN || self.baseline_failures > FORGIVEN;
+        let done = if self.outcome(study) == Outcome::OnlyBest { self.best_logs.len() } else { self.attempts / 2 };
+        if is_over { 0 } else { study.pace.effort().least_pairs.saturating_sub(done) }
     }
 
     fn is_settled(&self, study: &Study) -> bool {
         self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
-    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t over the pairs, or
-    /// before there are any by the search's trials; `None` if either was never measured undisturbed.
+    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t: the mean is that
+    /// of the pairs, or before there are any that of the search's trials, and the scatter that of all repetitions of the study. `None` if either was
+    /// never measured undisturbed.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
-        let Spread { sd, weight } = study.scatter();
+        let standing = Standing::of(study);
+        let Spread { sd, weight } = standing.spread();
         let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
         if !self.pairs.is_empty() {
             let ratios: Vec<f64> = self.pairs.iter().map(|[baseline, best]| best - baseline).collect();
-            return of_pair.interval(&ratios);
+            return of_pair.around(&ratios);
         }
-        let standing = Standing::of(study);
         let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
-        of_pair.interval(&[level(self.best)? - level(self.baseline)?])
+        of_pair.around(&[level(self.best)? - level(self.baseline)?])
     }
 
     /// The merits of baseline and best in each pair of repetitions that the ratio is of.
@@ -157,6 +178,7 @@ impl Duel {
             (None, _) => Outcome::Worse,
             (Some(_), None) if failures(study, self.baseline) > 0 => Outcome::OnlyBest,
             (Some(_), None) => Outcome::Disturbed,
+            (Some(_), Some(_)) if self.best_failures > FORGIVEN => Outcome::Worse,
             (Some(_), Some(_)) => self.ratio(study).map_or(Outcome::Disturbed, verdict),
         }
     }
@@ -178,6 +200,13 @@ impl Duel {
     }
 }
 
+/// Whether `candidate` never held any rate, and not because of a single accident.
+fn is_hopeless(study: &Study, candidate: Candidate) -> bool {
+    let has_numbers = study.measured().any(|(tried, found)| tried == candidate && !found.is_void());
+    let failures = failures(study, candidate);
+    held(study, candidate).0.is_empty() && failures > if has_numbers { 0 } else { FORGIVEN }
+}
+
 fn verdict(ratio: Interval) -> Outcome {
     if ratio.low > 1.0 {
         Outcome::Better
@@ -189,8 +218,6 @@ fn verdict(ratio: Interval) -> Outcome {
 }
 
 fn capacity(study: &Study, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
-    if !logs.is_empty() {
-        return study.scatter().interval(logs);
-    }
-    study.scatter().interval(&Standing::of(study).place(candidate)?.logs)
+    let spread = Standing::of(study).spread();
+    if logs.is_empty() { spread.around(&held(study, candidate).0) } else { spread.around(logs) }
 }

@@ -17,7 +17,7 @@ use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::drift::Drift;
-use crate::study::standing::Standing;
+use crate::study::standing::{Standing, failures};
 use crate::study::{Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial};
 
 /// Everything a study has to say.
@@ -41,6 +41,10 @@ pub struct Report {
     pub spoilt: bool,
     /// What is doubtful about the trials behind the verdict, those of the best and of the baseline.
     pub doubts: Vec<Flag>,
+    /// How many trials of what is recommended failed, though others held.
+    pub failures: usize,
+    /// Pairs of repetitions that there should have been at least, and the budget had no room for.
+    pub missing_pairs: usize,
     /// The amounts of baseline and best in each pair of repetitions that the ratio is of.
     pub pairs: Vec<[f64; 2]>,
     /// How many candidates were measured.
@@ -112,6 +116,8 @@ impl Report {
             confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
             spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
+            failures: recommended.map_or(0, |candidate| failures(study, candidate)),
+            missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
             certificate: Certificate::of(study, recommended),
             nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },

@@ -105,7 +105,7 @@ impl Costs {
 }
 
 /// Standard deviations of logarithms.
-const BOOT_NOISE: f64 = 0.015;
+pub(crate) const BOOT_NOISE: f64 = 0.015;
 const DRIFT: f64 = 0.01;
 const DRIFT_SECONDS: f64 = 900.0;
 const OUTLIERS: f64 = 0.02;
@@ -194,7 +194,7 @@ impl App {
     pub(crate) fn host(&self, pace: Pace, seed: u64) -> Host<'_> {
         let mut chance = Chance::new(seed ^ 0xB007);
         let drift = DRIFT * chance.normal();
-        Host { app: self, pace, chance, drift }
+        Host { app: self, pace, boot_noise: BOOT_NOISE, chance, drift }
     }
 }
 
@@ -203,11 +203,17 @@ impl App {
 pub(crate) struct Host<'a> {
     app: &'a App,
     pace: Pace,
+    boot_noise: f64,
     chance: Chance,
     drift: f64,
 }
 
 impl Host<'_> {
+    /// The same, but every boot differs by this standard deviation of the logarithm.
+    pub(crate) fn with_boot_noise(self, boot_noise: f64) -> Self {
+        Self { boot_noise, ..self }
+    }
+
     pub(crate) fn run(&mut self, suggestion: &Suggestion) -> Outcome {
         let candidate = suggestion.candidate;
         let costs = Costs::of(self.pace);
@@ -218,7 +224,7 @@ impl Host<'_> {
         }
         let measuring = costs.measuring;
         let truth = self.app.capacity(candidate);
-        let around = self.drift + BOOT_NOISE * self.chance.normal();
+        let around = self.drift + self.boot_noise * self.chance.normal();
         match suggestion.task {
             Task::Challenge { rate } => {
                 let noise = around + costs.probe_noise * self.chance.normal() + self.outlier();

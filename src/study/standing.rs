@@ -42,7 +42,7 @@ const SAME_MEMORY: f64 = 1.03;
 
 impl Standing {
     /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable
-    /// enough to have a place.
+    /// enough to have a place; but the baseline has one until it failed more often, as it is what the best is compared with.
     #[must_use]
     pub fn of(study: &Study) -> Self {
         let mut candidates: Vec<Candidate> = Vec::new();
@@ -52,7 +52,8 @@ impl Standing {
             }
         }
         let places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate)).collect();
-        let spread = study.scatter().updated(places.iter().map(|place| place.logs.as_slice()));
+        let peaceful = places.iter().filter(|place| !place.disturbed);
+        let spread = study.scatter().updated(peaceful.map(|place| place.logs.as_slice()));
         Self { places, spread }
     }
 
@@ -82,7 +83,8 @@ impl Standing {
         equals.into_iter().filter(spares).min_by_key(|place| place.candidate.slots())
     }
 
-    /// How much one trial scatters, as far as repetitions tell.
+    /// How much one trial scatters, as far as all repetitions of the study tell: a host whose boots differ shows it at every candidate, and two or
+    /// three repetitions of one of them alone would say too little.
     #[must_use]
     pub const fn spread(&self) -> Spread {
         self.spread
@@ -97,14 +99,22 @@ pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
 }
 
 fn place(study: &Study, candidate: Candidate) -> Option<Place> {
-    let usable =
-        || study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found);
+    let memory = usable(study, candidate).filter_map(|found| found.memory_bytes).max();
+    let (logs, disturbed) = held(study, candidate);
+    let borne = if candidate == study.space.baseline() { logs.len() } else { logs.len().saturating_sub(1) };
+    (!logs.is_empty() && failures(study, candidate) <= borne).then_some(Place { candidate, logs, disturbed, memory })
+}
+
+fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {
+    study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found)
+}
+
+/// Logarithms of the merits of `candidate` whenever it held, however often it failed: of undisturbed trials, or of all if none was undisturbed; and
+/// whether none was.
+pub(super) fn held(study: &Study, candidate: Candidate) -> (Vec<f64>, bool) {
     let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
-    let peaceful: Vec<f64> = usable().filter(|found| found.is_valid()).filter_map(of).collect();
-    let disturbed = peaceful.is_empty();
-    let logs = if disturbed { usable().filter_map(of).collect() } else { peaceful };
-    let memory = usable().filter_map(|found| found.memory_bytes).max();
-    (failures(study, candidate) < logs.len()).then_some(Place { candidate, logs, disturbed, memory })
+    let peaceful: Vec<f64> = usable(study, candidate).filter(|found| found.is_valid()).filter_map(of).collect();
+    if peaceful.is_empty() { (usable(study, candidate).filter_map(of).collect(), true) } else { (peaceful, false) }
 }
 
 /// Trials that speak against a candidate. One that held nothing while something disturbed it does not.

@@ -10,7 +10,7 @@ use crate::stats;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
 use crate::study::standing::{Place, Standing};
-use crate::study::strategy::search::Search;
+use crate::study::strategy::search::{ATTEMPTS, Search};
 use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
 use crate::units::{Connections, Workers};
 
@@ -40,7 +40,7 @@ pub enum Stop {
     Converged,
     /// The best is so near the limit of the cores that nothing can be much better.
     Certified,
-    /// The time for the search was over before it ran out of ideas; best and baseline were still compared.
+    /// The time was over before the search ran out of ideas, or before best and baseline were compared as often as they should be.
     Budget,
     /// The search had as many trials as it may have before it ran out of ideas; best and baseline were still compared.
     Trials,
@@ -80,7 +80,7 @@ impl Stop {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChallengeRace;
 
-/// Trials without any number, or without any held rate, after which the study gives up.
+/// Trials without any number, or without any held rate once the opening is through, after which the study gives up.
 const LOST_TRIALS: usize = 3;
 /// And trials that were disturbed so much that they say nothing.
 const VOID_TRIALS: usize = 4;
@@ -90,7 +90,7 @@ impl Strategy for ChallengeRace {
         if let Some(stop) = lost(study) {
             return Next::Stop(stop);
         }
-        if let Some(suggestion) = opening(study) {
+        if let Some(suggestion) = spoilt(study).or_else(|| opening(study)) {
             return Next::Try(suggestion);
         }
         if is_searching(study)
@@ -101,7 +101,7 @@ impl Strategy for ChallengeRace {
         let Some(duel) = Duel::of(study) else {
             return Next::Stop(nothing_found(study));
         };
-        match duel.next(study, can_afford(study, 2)) {
+        match duel.next(study, pairs_at_most(study)) {
             Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
             None => Next::Stop(conclusion(study)),
         }
@@ -121,8 +121,25 @@ fn is_searching(study: &Study) -> bool {
     let effort = study.pace.effort();
     study.count(Purpose::Confirm) == 0
         && study.trials().len() < effort.trials
-        && can_afford(study, 2 * effort.least_pairs)
+        && can_afford(study, if has_searched(study) { 1 + 2 * effort.least_pairs } else { 1 })
         && !(is_certified(study) && Search::new(study).arm().is_none())
+}
+
+/// Whether anything but the opening was tried. Where the budget is short, one look at what may be better is worth more than a comparison of nothing.
+fn has_searched(study: &Study) -> bool {
+    [Purpose::Jump, Purpose::Challenge, Purpose::Neighbour].into_iter().any(|purpose| study.count(purpose) > 0)
+}
+
+/// How many pairs of best and baseline the budget has room for.
+fn pairs_at_most(study: &Study) -> usize {
+    let effort = study.pace.effort();
+    if can_afford(study, 3) {
+        effort.most_pairs
+    } else if seconds_with(study, 2) <= OVERRUN * study.budget.seconds {
+        effort.least_pairs
+    } else {
+        0
+    }
 }
 
 /// Of the one that would be recommended now, as the report is about that one.
@@ -135,6 +152,8 @@ fn is_certified(study: &Study) -> bool {
 fn conclusion(study: &Study) -> Stop {
     if is_certified(study) {
         Stop::Certified
+    } else if Duel::of(study).is_some_and(|duel| duel.missing_pairs(study) > 0 && pairs_at_most(study) == 0) {
+        Stop::Budget
     } else if Search::new(study).promising().is_none() {
         Stop::Converged
     } else if !has_room(study, study.trials().len() - study.count(Purpose::Confirm)) {
@@ -151,10 +170,16 @@ fn has_room(study: &Study, trials: usize) -> bool {
 
 /// What a trial that knows what to expect costs, as a share of the first, which does not.
 const FOLLOWING: f64 = 0.6;
+/// A pair that was reserved is run if the study comes to no more than this many times its budget: what trials cost is not known to the second.
+const OVERRUN: f64 = 1.05;
 
-/// Whether the budget has room for `trials` trials after the next.
+/// Whether the budget has room for `trials` more.
 fn can_afford(study: &Study, trials: usize) -> bool {
-    let done = study.trials().len();
+    study.trials().len() + trials <= study.budget.trials && seconds_with(study, trials) <= study.budget.seconds
+}
+
+/// What the study comes to with `trials` more, seconds.
+fn seconds_with(study: &Study, trials: usize) -> f64 {
     // Challenges and failures are over sooner.
     let whole: Vec<f64> = study.measured().map(|(_, measured)| measured.seconds).collect();
     let each = match whole.as_slice() {
@@ -162,7 +187,17 @@ fn can_afford(study: &Study, trials: usize) -> bool {
         [first] => FOLLOWING * first,
         [_, following @ ..] => stats::mean(following).unwrap_or_default(),
     };
-    done + trials < study.budget.trials && study.seconds() + each * (trials + 1) as f64 <= study.budget.seconds
+    study.seconds() + each * trials as f64
+}
+
+/// The last trial of the search once more, if something disturbed it and no other trial tells of that candidate: what follows builds on it.
+fn spoilt(study: &Study) -> Option<Suggestion> {
+    let last = study.trials().last()?.suggestion;
+    let of_it = || study.measured().filter(|(tried, _)| *tried == last.candidate).map(|(_, found)| found);
+    let is_spoilt = |found: &Measurement| !found.is_valid() && !found.has_crashed();
+    let only = study.trials().last()?.measurement().is_some() && of_it().all(is_spoilt) && of_it().count() < ATTEMPTS;
+    let room = study.trials().len() < study.pace.effort().trials && can_afford(study, 1);
+    (only && room && last.purpose != Purpose::Confirm).then_some(last)
 }
 
 /// Why going on is pointless, if it is.
@@ -179,7 +214,7 @@ fn lost(study: &Study) -> Option<Stop> {
     }
     // At a fixed rate a candidate that is too small for it says nothing of larger ones.
     let useless = trials.iter().all(|trial| trial.measurement().is_none_or(|measured| !measured.is_usable()));
-    let gives_up = study.objective == Objective::Capacity && useless && trials.len() >= LOST_TRIALS;
+    let gives_up = study.objective == Objective::Capacity && useless && trials.len() >= LOST_TRIALS && opening(study).is_none();
     gives_up.then_some(Stop::NothingMeetsSlo)
 }
 

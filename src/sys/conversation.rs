@@ -1,5 +1,5 @@
 //! A program that is asked by lines on its standard input and answers by lines on its standard output. Bounds how much it may say and how long
-//! it may take. It leads a process group of its own, of which nobody is left when the conversation is over.
+//! it may take. It leads a process group of its own, of which nobody is left when the conversation is over, or when we are killed.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,7 @@ const TO_LEAVE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Conversation {
     child: Child,
+    guardian: Guardian,
     pidfd: OwnedFd,
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
@@ -78,8 +79,12 @@ impl Conversation {
             child.kill().ok();
             child.wait().ok();
         })?;
+        let guardian = Guardian::over(&child).inspect_err(|_| {
+            kill_process_group(group(&child), Signal::KILL).ok();
+            child.wait().ok();
+        })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        Ok(Self { child, pidfd, input, output, pending: Vec::new(), given: 0, read: 0, reaped: false })
+        Ok(Self { child, guardian, pidfd, input, output, pending: Vec::new(), given: 0, read: 0, reaped: false })
     }
 
     /// Writes a line. Fails if the program reads no more. A line must be short enough for a pipe that holds nothing else (pipe(7), 4 KiB).
@@ -180,6 +185,7 @@ impl Conversation {
     fn reap(&mut self) -> io::Result<ExitStatus> {
         kill_process_group(group(&self.child), Signal::KILL).ok();
         self.reaped = true;
+        self.guardian.dismiss();
         self.child.wait()
     }
 
@@ -208,6 +214,31 @@ impl Drop for Conversation {
             self.await_exit(TO_LEAVE);
         }
         self.reap().ok();
+    }
+}
+
+/// A process that ends a group should we be killed: it holds the reading end of a pipe of which we alone have the other.
+#[derive(Debug)]
+struct Guardian {
+    process: Child,
+}
+
+/// What its shell runs, `$0` being the group: nobody writes, so `read` ends when we do. It gives the group [`TO_FINISH`] and [`TO_LEAVE`] as well.
+const WATCH: &str = r#"read -r _; sleep 1; kill -s TERM -- "-$0" && sleep 5 && kill -s KILL -- "-$0""#;
+
+impl Guardian {
+    fn over(child: &Child) -> io::Result<Self> {
+        let mut shell = Command::new("/bin/sh");
+        // In a group of its own, the terminal's Ctrl-C does not reach it.
+        shell.arg("-c").arg(WATCH).arg(child.id().to_string()).process_group(0);
+        let process = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { process })
+    }
+
+    /// Ends it, while the group's number is still nobody else's.
+    fn dismiss(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
@@ -257,6 +288,20 @@ mod tests {
         assert_eq!(ready([left.as_fd()], Duration::ZERO).unwrap(), [false], "its child does not");
         drop(talk);
         assert_eq!(ready([left.as_fd()], PATIENCE).unwrap(), [true]);
+    }
+
+    #[test]
+    fn nobody_of_the_group_outlives_whoever_asked() {
+        let (mut talk, mut signals) = start("sleep 1000 & echo $!; wait");
+        let Heard::Line(line) = hear(&mut talk, &mut signals) else { panic!("no number of a process") };
+        let number: i32 = String::from_utf8(line).unwrap().parse().unwrap();
+        let left = pidfd_open(Pid::from_raw(number).unwrap(), PidfdFlags::empty()).unwrap();
+        // As a kill of this process would.
+        drop(talk.guardian.process.stdin.take());
+        let deadline = clock::now().after(PATIENCE);
+        while ready([left.as_fd()], remaining(deadline)).unwrap() == [false] {
+            assert!(!remaining(deadline).is_zero(), "it lives on");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Facts {
     pub memory: u64,
     /// The memory this process and what it starts may have, bytes: the machine's, or less where a control group bounds it.
     pub memory_limit: u64,
+    /// The memory that could be had without swapping just now, bytes: proc_meminfo(5), MemAvailable.
+    pub memory_available: Option<u64>,
     /// The kernel's release, as `uname -r`.
     pub kernel: String,
     /// The cores to count on.
@@ -49,6 +51,16 @@ pub enum CoreBound {
     Quota,
 }
 
+impl Facts {
+    /// The memory that may be filled, bytes: nine tenths of all this process may have, and no more than others leave; `None` if
+    /// the kernel tells neither.
+    #[must_use]
+    pub fn memory_to_fill(&self) -> Option<u64> {
+        let limit = Some(self.memory_limit / 10 * 9).filter(|limit| *limit > 0);
+        [limit, self.memory_available].into_iter().flatten().min()
+    }
+}
+
 /// The facts; what the kernel hides is empty or zero.
 #[must_use]
 pub fn facts() -> Facts {
@@ -60,6 +72,7 @@ pub fn facts() -> Facts {
         cpu_model: model.unwrap_or_default(),
         memory,
         memory_limit: Slice::own().memory_limit().map_or(memory, |limit| if memory == 0 { limit } else { limit.min(memory) }),
+        memory_available: super::memory::available(),
         kernel: System::kernel_version().unwrap_or_default(),
         cores: cores(),
     }
@@ -148,8 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn what_others_hold_is_not_there_to_be_filled() {
+        let with = |limit_gib: u64, available: Option<u64>| {
+            let facts = Facts { memory_limit: limit_gib << 30, memory_available: available.map(|gib| gib << 30), ..facts() };
+            facts.memory_to_fill().map(|bytes| bytes >> 30)
+        };
+        assert_eq!([with(10, Some(4)), with(10, Some(10)), with(10, None)], [Some(4), Some(9), Some(9)]);
+        assert_eq!([with(0, Some(4)), with(0, None)], [Some(4), None]);
+    }
+
+    #[test]
     fn this_machine_has_facts() {
         let facts = facts();
+        assert!(facts.memory_available.is_some_and(|free| free > 0 && free <= facts.memory), "{facts:?}");
         assert!(facts.memory > 0 && facts.kernel.starts_with(|c: char| c.is_ascii_digit()), "{facts:?}");
         assert!(facts.cores.usable <= facts.cores.online);
     }

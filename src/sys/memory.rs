@@ -1,6 +1,7 @@
-//! Reads how much memory a process has. A process that is gone is no error.
+//! Reads how much memory a process has, and the machine has left. A process that is gone is no error.
 
 use procfs::process::{Process, SmapsRollup};
+use procfs::{Current, Meminfo};
 
 /// Memory of one process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,12 @@ pub fn of(pid: u32) -> Option<Memory> {
         Err(_) => Memory { rss: process.statm().ok()?.resident.saturating_mul(procfs::page_size()), pss: None },
     };
     (memory.rss > 0).then_some(memory)
+}
+
+/// The memory of the machine that could be had without swapping, bytes (proc_meminfo(5), MemAvailable).
+#[must_use]
+pub fn available() -> Option<u64> {
+    Meminfo::current().ok()?.mem_available
 }
 
 fn rolled_up(rollup: &SmapsRollup) -> Option<Memory> {

@@ -307,7 +307,7 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
     // A line counts when its end is written.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let torn = whole < bytes.len();
-    let mut lines = bytes[..whole].split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).zip(1..);
+    let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).zip(1..);
     let recorded = match lines.next() {
         None => None,
         Some((first, line)) => {
@@ -337,6 +337,9 @@ struct Version {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &[u8], line: usize) -> Result<T, JournalError> {
+    if text.is_empty() {
+        return Err(damaged(path, line, "an empty line, which this program does not write: take it out".to_owned()));
+    }
     serde_json::from_slice(text).map_err(|error| damaged(path, line, error.to_string()))
 }
 

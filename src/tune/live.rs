@@ -2,6 +2,7 @@
 //! Never touches the running service's listener.
 
 mod backstage;
+mod floor;
 mod stage;
 
 use std::ffi::OsString;
@@ -22,14 +23,12 @@ use crate::sys::private_folder::PrivateFolder;
 use crate::sys::remote::{self, Remote};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
-use crate::sys::{clock, limits, priority};
+use crate::sys::{clock, priority};
 use crate::tune::trial::{self, Terms};
 use crate::tune::{Step, Testbed, TrialError};
 use backstage::{Backstage, Prompter};
+use floor::Floor;
 use stage::LiveStage;
-
-/// Connections the generator leaves to the rest of this process.
-const SPARE_FDS: u64 = 256;
 
 /// What every trial of a study shares.
 pub struct Live<'a> {
@@ -40,6 +39,7 @@ pub struct Live<'a> {
     output: &'a Output,
     env: Vec<(OsString, OsString)>,
     private: PrivateFolder,
+    floor: Floor,
     not_loaded: Option<String>,
 }
 
@@ -53,7 +53,8 @@ impl<'a> Live<'a> {
         output: &'a Output,
         env: Vec<(OsString, OsString)>,
     ) -> io::Result<Self> {
-        Ok(Self { config, plan, terms, signals, output, env, private: PrivateFolder::make()?, not_loaded: None })
+        let (private, floor) = (PrivateFolder::make()?, Floor::now());
+        Ok(Self { config, plan, terms, signals, output, env, private, floor, not_loaded: None })
     }
 
     /// Why the application of the last trial that could not load it was not loaded.
@@ -98,16 +99,14 @@ impl Testbed for Live<'_> {
             Surroundings { signals, listeners: &listeners, inbox, loader, output, log: None, env, estate, predecessor: None };
         let mut host = Linux::new(around).map_err(|error| fail(error.to_string()))?;
         let backstage = Backstage::default();
-        let mut stage = LiveStage::new(self.plan, target, &backstage, started, connections());
+        let mut stage = LiveStage::new(self.plan, target, &backstage, started, self.floor);
         let terms = self.terms;
         // The supervisor stays on this thread, which lives as long as the process: its children are tied to it.
         let (outcome, measured) = thread::scope(|scope| {
             let script = scope.spawn(|| {
                 let _stop = StopAtEnd { remote, backstage: &backstage };
-                let raised = priority::raise_this_thread();
-                if raised.is_none() {
-                    tracing::debug!("no real-time priority for the load generator (CAP_SYS_NICE): it may send late");
-                }
+                // Without it, what is late is flagged.
+                let _raised = priority::raise_this_thread();
                 stage.await_ready().and_then(|()| trial::run(&mut stage, &terms, suggestion, watch))
             });
             let outcome = serve(&mut host, settings, &mut Prompter::new(&backstage));
@@ -148,9 +147,4 @@ fn target(listeners: &Listeners) -> Option<Target> {
         Address::Tcp { host, port } => Some(Target::Tcp((host.parse::<std::net::IpAddr>().ok()?, *port).into())),
         Address::Fd(_) => None,
     }
-}
-
-/// As many as this process may open.
-fn connections() -> u32 {
-    u32::try_from(limits::open_files().saturating_sub(SPARE_FDS)).unwrap_or(u32::MAX).max(1)
 }

@@ -74,6 +74,10 @@ fn reported_seconds_are_spent_and_not_waited_for() {
     let (said, report) = study(&simulator(""), "server", " --budget 3m");
     said.assert_code(0);
     assert_eq!(report["stopped_because"], "the budget was used up", "{said}");
+    let seconds: f64 = trials(&report).iter().filter_map(|trial| trial["seconds"].as_f64()).sum();
+    assert!((135.0..=189.0).contains(&seconds), "{seconds}\n{said}");
+    assert!(true_capacity(&report["recommended"]) > 1.2 * true_capacity(&report["baseline"]), "{said}");
+    said.assert_out(&["It had no room for 2 of the pairs"]);
 }
 
 #[test]
@@ -155,6 +159,31 @@ fn a_killed_study_goes_on_as_if_nothing_had_been() {
     said.assert_code(0);
     said.assert_err(&["4 trials taken up"]);
     assert_eq!(result(&healthy), undisturbed);
+}
+
+#[test]
+fn nobody_of_a_trial_outlives_a_killed_study() {
+    let script = "#!/bin/sh\nsleep 1000 & touch loading\ncd /tmp && sleep 1000; true\n";
+    let folder = Folder::new().program("command", script);
+    let mut study = folder.start("tune --trial-command ./command --quick --journal journal.jsonl");
+    study.wait("a program that loads", |_| folder.path("loading").exists().then_some(()));
+    study.signal(Signal::KILL);
+    assert_eq!(study.await_end(), End::Signal(9), "and nobody goes on loading");
+}
+
+#[test]
+fn a_study_goes_on_under_its_own_memory_limit_and_against_its_own_target_alone() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
+    let tune = |more: &str| {
+        let whole = "tune --trial-command ./command --quick --budget 1m --journal journal.jsonl --target-anyway --target-host";
+        folder.run(&format!("{whole} {more}"))
+    };
+    tune("http://one --max-memory 4G").assert_code(0);
+    tune("http://one --resume").assert_code(0);
+    let said = tune("http://one --max-memory 5G --resume");
+    said.assert_err(&["belongs to another study: different search space"]);
+    let said = tune("http://two --resume");
+    said.assert_err(&["belongs to another study: different application"]);
 }
 
 #[test]

@@ -35,6 +35,10 @@ fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
         [("A", first), ("B", second)].map(|(name, study)| paper.wrap(&introduction(name, study))).to_vec();
     parts.push(table(&found, &what, paper));
     parts.push(paper.strong(&verdict(&found, &what)));
+    for (name, doubts) in ["A", "B"].iter().zip(&found.doubts).filter(|(_, doubts)| !doubts.is_empty()) {
+        let words: Vec<&str> = doubts.iter().map(|flag| flag.words()).collect();
+        parts.push(paper.wrap(&format!("Take {name}'s numbers with care: {}.", words.join(", "))));
+    }
     let cautions = cautions(&first.header, &second.header);
     if !cautions.is_empty() {
         parts.push(paper.wrap(&format!("They also differ in: {}. What differs above may come from that.", cautions.join(", "))));
@@ -74,11 +78,12 @@ fn table(found: &Comparison, what: &str, paper: Paper) -> String {
 }
 
 fn verdict(found: &Comparison, what: &str) -> String {
-    let Some(between) = found.ratio else {
-        return "Nothing can be said: one of them recommends nothing.".to_owned();
-    };
     let [Some(one), Some(other)] = found.recommended.map(|chosen| chosen.map(configuration)) else {
         return "Nothing can be said: one of them recommends nothing.".to_owned();
+    };
+    let Some(between) = found.ratio else {
+        return "Nothing can be said: something disturbed every trial of what one of them recommends. Measure that one again."
+            .to_owned();
     };
     let numbers = told(between);
     let (more, less) = match found.objective {

@@ -1,16 +1,17 @@
 //! What a study is asked: of which application, under which bounds, within which limits.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::files::Places;
 use super::subject::Subject;
 use super::{CommandError, Options, TuneError};
-use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::tune_output::configuration;
 use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
-use crate::tune::{About, Header};
+use crate::tune::{About, Header, Journal};
 
 /// Everything that decides what a study finds.
 pub(super) struct Question {
@@ -46,6 +47,14 @@ impl Question {
         Ok(Self { subject, slo: options.slo, space, pace, budget, objective })
     }
 
+    /// Keeps to the memory limit of the study in `journal`, which goes on: what is free now is another number.
+    pub(super) fn keep_to_memory_limit(&mut self, journal: &Path) {
+        // What cannot be read is refused where it is resumed.
+        if let Ok(begun) = Journal::read(journal) {
+            self.space.max_memory = begun.header.space.max_memory;
+        }
+    }
+
     pub(super) fn header(&self, facts: &Facts) -> Header {
         Header {
             tuningfork_journal: Header::VERSION,
@@ -60,7 +69,10 @@ impl Question {
                 started: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 app: self.subject.name(),
                 host: self.host(facts),
-                traffic: self.subject.traffic(),
+                traffic: match self.subject.gap() {
+                    Some(gap) => format!("{} ({gap})", self.subject.traffic()),
+                    None => self.subject.traffic(),
+                },
                 program: env!("CARGO_PKG_VERSION").to_owned(),
             },
         }
@@ -76,9 +88,8 @@ impl Question {
             configuration(self.space.baseline()),
             if self.space.folk().is_some() { " as configured" } else { "" }
         ));
-        if let Some(few) = self.subject.few_requests() {
-            let few = counted(few as u64, "different request");
-            say(&format!("warning: only {few} in the recording, and what is found holds for those alone"));
+        if let Some(gap) = self.subject.gap() {
+            say(&format!("warning: {gap}"));
         }
         match self.objective {
             Objective::Capacity => {}

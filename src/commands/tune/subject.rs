@@ -1,5 +1,6 @@
 //! What is tuned: an application that is started here and gets recorded traffic, or whatever another program measures.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::env;
 use std::hash::Hasher;
@@ -7,20 +8,19 @@ use std::num::NonZeroU16;
 
 use siphasher::sip::SipHasher13;
 
-use super::{CommandError, Options, program};
+use super::{CommandError, Options, coverage, program};
 use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
 use crate::config::{Affinity, App, Config};
+use crate::recording::{Request, Summary};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Dimensions, Pace, Space};
 use crate::sys::host::Facts;
-use crate::tune::external::{Form, Program};
+use crate::tune::external::Program;
 use crate::units::{Connections, Workers};
 
-/// With fewer different requests than this, the recording is no picture of an application's traffic.
-const FEW_REQUESTS: usize = 10;
 /// Connections of the demo's baseline, those of the story the README tells.
 const DEMO_CONNECTIONS: u32 = 10;
 
@@ -37,6 +37,7 @@ pub(super) struct Local {
     pub(super) config: Config,
     pub(super) plan: Plan,
     recording: String,
+    gap: Option<String>,
     is_demo: bool,
 }
 
@@ -93,13 +94,10 @@ impl Subject {
         }
     }
 
-    /// How many different requests are played, if they are too few to stand for an application's traffic.
-    pub(super) fn few_requests(&self) -> Option<usize> {
+    /// What the traffic does not show of an application, in words, if it is too uniform.
+    pub(super) fn gap(&self) -> Option<&str> {
         match self {
-            Self::Local(local) => {
-                let different: HashSet<&[u8]> = local.plan.requests().iter().map(|request| local.plan.bytes(request)).collect();
-                Some(different.len()).filter(|count| *count < FEW_REQUESTS)
-            }
+            Self::Local(local) => local.gap.as_deref(),
             Self::Program(_) => None,
         }
     }
@@ -112,8 +110,8 @@ impl Subject {
         }
     }
 
-    /// What tells one application from another. Nobody can know this of a program's: its command line may change while it
-    /// measures the same.
+    /// What tells one application from another. Of a program's the target tells it, and without one nobody knows: its command
+    /// line may change while it measures the same.
     pub(super) fn application_print(&self) -> String {
         match self {
             Self::Local(local) => {
@@ -123,7 +121,8 @@ impl Subject {
                 let cores = if cores == Affinity::None { "" } else { cores.name() };
                 fingerprint([app.as_bytes(), cores.as_bytes()])
             }
-            Self::Program(Program { form: Form::Command | Form::Server, .. }) => "trial program".to_owned(),
+            Self::Program(Program { target: Some(target), .. }) => fingerprint([b"trial program", target.as_bytes()]),
+            Self::Program(Program { target: None, .. }) => "trial program".to_owned(),
         }
     }
 }
@@ -133,15 +132,26 @@ impl Local {
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
         // As nginx proxies to an upstream by default: a connection a request.
         let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
+        let (methods, summary) = (plan_options.methods.clone(), RefCell::new(Summary::default()));
+        let counted = |request: &Request| {
+            if methods.contain(&request.method) {
+                summary.borrow_mut().add(request);
+            }
+            true
+        };
         let traffic = match &options.traffic {
-            Some(path) => read(path, plan_options, |_| true)?,
-            None => recorded("the demo's traffic", demo::RECORDING, plan_options, |_| true)?,
+            Some(path) => read(path, plan_options, counted)?,
+            None => recorded("the demo's traffic", demo::RECORDING, plan_options, counted)?,
         };
         let plan = traffic.draft.finish()?;
         if plan.dropped().total() > 0 {
             say(&plan.dropped().to_string());
         }
-        Ok(Self { config, plan, recording: recording_name(options), is_demo: options.demo })
+        let different: HashSet<&[u8]> = plan.requests().iter().map(|request| plan.bytes(request)).collect();
+        // The demo's traffic stands for nothing else.
+        let counts = Some(summary.into_inner()).filter(|_| !options.demo);
+        let gap = counts.and_then(|summary| summary.report()).and_then(|report| coverage::gap(different.len(), &report.routes));
+        Ok(Self { config, plan, recording: recording_name(options), gap, is_demo: options.demo })
     }
 
     fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {
@@ -151,7 +161,7 @@ impl Local {
         let mut space = Space::ordinary(cores, dimensions, config.connections);
         space.quota = facts.cores.quota;
         space.allowed = Some(facts.cores.allowed).filter(|allowed| *allowed > cores);
-        space.max_memory = Some(facts.memory_limit / 10 * 9).filter(|memory| *memory > 0);
+        space.max_memory = facts.memory_to_fill();
         space.workers = Some(config.workers);
         space.max_workers = space.max_workers.max(config.workers);
         space.max_connections = space.max_connections.max(config.connections);

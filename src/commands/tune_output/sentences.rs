@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::commands::figures;
+use crate::commands::tune_output::noise::{blame, remedy};
 use crate::commands::tune_output::{comparison, goal};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
@@ -11,7 +12,7 @@ use crate::study::{Candidate, Objective, Report, Stop, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
-pub(super) const CARE: &str = "Take its numbers with care";
+pub(in crate::commands) const CARE: &str = "Take its numbers with care";
 
 /// The verdict.
 pub(super) fn headline(report: &Report) -> String {
@@ -35,6 +36,9 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
+        Some(DuelOutcome::OnlyBest) if report.baseline.amount.is_some() => {
+            format!("Recommended: {chosen}. The baseline failed when it was repeated, so nothing is said about the gain.")
+        }
         Some(DuelOutcome::OnlyBest) => {
             let rate = report.objective.fixed_rate().map_or_else(|| "no rate".to_owned(), |at| format!("less than {at} req/s"));
             format!("Recommended: {chosen}. The baseline holds {rate} within the objective.")
@@ -47,7 +51,7 @@ pub(super) fn headline(report: &Report) -> String {
         }
     };
     if report.spoilt {
-        format!("{verdict} The host was never quiet while this was repeated: take it as a hint.")
+        format!("{verdict} {} while this was repeated: take it as a hint.", blame(report))
     } else if report.confirmed || report.recommended == Some(report.baseline.candidate) {
         verdict
     } else {
@@ -56,9 +60,10 @@ pub(super) fn headline(report: &Report) -> String {
 }
 
 fn disturbed(report: &Report, chosen: &str) -> String {
-    let why = "The host was never quiet, so best and baseline could not be compared.";
+    let blame = blame(report);
+    let why = format!("{blame}, so best and baseline could not be compared.");
     if report.candidates < 2 {
-        format!("The host was never quiet, and only {chosen} was measured: nothing can be said about others.")
+        format!("{blame}, and only {chosen} was measured: nothing can be said about others.")
     } else if report.recommended == Some(report.baseline.candidate) {
         format!("{why} Recommended until then: the baseline, {chosen}.")
     } else {
@@ -80,7 +85,7 @@ fn refusal(report: &Report) -> String {
         Stop::OnlyErrors => "The application answers only errors.".to_owned(),
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
         Stop::NeverQuiet => {
-            "The host was never quiet enough to measure anything: end what else runs on it, and try again.".to_owned()
+            format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))
         }
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
@@ -215,14 +220,27 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
         if !doubts.is_empty() {
             sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
         }
+        if report.failures > 0 {
+            let trials = if report.failures == 1 { "a trial".to_owned() } else { format!("{} trials", report.failures) };
+            sentences.push(format!("{CARE}: {trials} of the recommended configuration failed."));
+        }
         sentences.extend(drift(report));
         // It bounds capacities, and says nothing where none was looked for.
         if report.objective == Objective::Capacity {
             sentences.push(certificate(report));
         }
     }
+    if report.spoilt || report.outcome == Some(DuelOutcome::Disturbed) {
+        sentences.push(format!("Before it is measured again: {}.", remedy(report)));
+    }
     match report.stop {
-        Stop::Budget => sentences.push("The budget was used up before every promising configuration was tried.".to_owned()),
+        Stop::Budget => {
+            let pairs = match report.missing_pairs {
+                0 => String::new(),
+                missing => format!(" It had no room for {missing} of the pairs of repetitions that a ratio should be of."),
+            };
+            sentences.push(format!("The budget was used up before every promising configuration was tried.{pairs}"));
+        }
         Stop::Trials => {
             sentences.push("The search ended at its limit of trials, before every promising configuration was tried.".to_owned());
         }

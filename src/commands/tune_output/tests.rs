@@ -56,6 +56,13 @@ fn the_report_of_a_gain() {
 }
 
 #[test]
+fn a_generator_that_is_to_blame_is_named_and_not_the_host() {
+    let all = |flag: Flag| sentences::headline(&every(|found| found.flags.push(flag)));
+    let told = [Flag::GeneratorLate, Flag::GeneratorShort, Flag::Steal, Flag::OtherPrograms].map(all);
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
 fn the_report_fits_its_paper() {
     for app in &APPS {
         for paper in [WIDE, NARROW] {

@@ -142,6 +142,18 @@ fn busy_trials_that_were_disturbed_are_not_called_crowded() {
 }
 
 #[test]
+fn nothing_is_said_of_cores_that_nobody_watched() {
+    let mut study = study(4);
+    let (purpose, task) = (Purpose::Jump, Task::Measure);
+    let suggestion = Suggestion { candidate: candidate(4), purpose, task, expected: None, rival: None };
+    for capacity in [100.0, 101.0] {
+        study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(Measurement::of_capacity(capacity))) });
+    }
+    let reason = Certificate::of(&study, Some(candidate(4))).reason.unwrap();
+    assert_eq!(reason, "no trial told how busy the cores were");
+}
+
+#[test]
 fn under_a_quota_the_bound_is_that_of_the_quota() {
     for quota in [0.5, 2.5] {
         let mut study = study(if quota < 1.0 { 1 } else { 3 });

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use crate::stats::{Interval, Spread};
 use crate::study::confirm::Duel;
+use crate::study::report::doubts;
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Objective, Study};
+use crate::study::{Candidate, Flag, Objective, Study};
 
 /// Two studies, side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,8 +18,11 @@ pub struct Comparison {
     pub recommended: [Option<Candidate>; 2],
     /// What was compared in both.
     pub objective: Objective,
-    /// The amount of what the second recommends over that of what the first recommends; `None` if one recommends nothing.
+    /// The amount of what the second recommends over that of what the first recommends; `None` if one recommends nothing, or
+    /// something disturbed every trial of it.
     pub ratio: Option<Interval>,
+    /// What is doubtful about the trials behind each verdict.
+    pub doubts: [Vec<Flag>; 2],
 }
 
 /// One configuration in both studies.
@@ -29,7 +33,7 @@ pub struct Row {
     pub candidate: Candidate,
     /// What the objective compares, in its own unit, in each.
     pub amount: [Option<Interval>; 2],
-    /// The second over the first.
+    /// The second over the first; `None` where one was not measured, or never undisturbed.
     pub ratio: Option<Interval>,
 }
 
@@ -70,7 +74,8 @@ impl Comparison {
     #[must_use]
     pub fn new(one: &Study, other: &Study) -> Self {
         let studies = [one, other];
-        let recommended = studies.map(|study| Duel::of(study).and_then(|duel| duel.recommended(study)));
+        let duels = studies.map(Duel::of);
+        let recommended = [0, 1].map(|side| duels[side].as_ref()?.recommended(studies[side]));
         let standings = studies.map(Standing::of);
         let mut shown: Vec<Candidate> = one.measured().map(|(candidate, _)| candidate).collect();
         shown.retain(|candidate| standings.iter().all(|standing| standing.place(*candidate).is_some()));
@@ -81,20 +86,18 @@ impl Comparison {
             let samples = [Sample::of(one, candidate), Sample::of(other, candidate)];
             Row { candidate, amount: [0, 1].map(|side| samples[side].interval()), ratio: ratio(&samples) }
         });
-        let chosen = |study, candidate: Option<Candidate>| candidate.map_or_else(Sample::none, |found| Sample::of(study, found));
-        let objective = one.objective;
-        Self {
-            rows: rows.collect(),
-            recommended,
-            objective,
-            ratio: ratio(&[chosen(one, recommended[0]), chosen(other, recommended[1])]),
-        }
+        let chosen = [0, 1].map(|side| recommended[side].map_or_else(Sample::none, |found| Sample::of(studies[side], found)));
+        let best = |side: usize| duels[side].as_ref().map(|duel| duel.best);
+        let doubts = [0, 1].map(|side| doubts(studies[side], [recommended[side], best(side)]));
+        Self { rows: rows.collect(), recommended, objective: one.objective, ratio: ratio(&chosen), doubts }
     }
 }
 
 /// Merits of one configuration in one study, as logarithms, and how much one scatters.
 struct Sample {
     logs: Vec<f64>,
+    /// Something disturbed each of them.
+    disturbed: bool,
     spread: Spread,
     objective: Objective,
 }
@@ -102,12 +105,14 @@ struct Sample {
 impl Sample {
     fn of(study: &Study, candidate: Candidate) -> Self {
         let standing = Standing::of(study);
-        let logs = standing.place(candidate).map_or_else(Vec::new, |place| place.logs.clone());
-        Self { logs, spread: study.scatter(), objective: study.objective }
+        let (logs, disturbed) =
+            standing.place(candidate).map_or_else(Default::default, |place| (place.logs.clone(), place.disturbed));
+        Self { logs, disturbed, spread: study.scatter(), objective: study.objective }
     }
 
     const fn none() -> Self {
-        Self { logs: Vec::new(), spread: Spread { sd: 0.0, weight: 1.0 }, objective: Objective::Capacity }
+        let spread = Spread { sd: 0.0, weight: 1.0 };
+        Self { logs: Vec::new(), disturbed: false, spread, objective: Objective::Capacity }
     }
 
     fn interval(&self) -> Option<Interval> {
@@ -115,8 +120,11 @@ impl Sample {
     }
 }
 
-/// The second over the first.
+/// The second over the first, where neither was disturbed throughout: such amounts are too low by nobody knows how much.
 fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
+    if one.disturbed || other.disturbed {
+        return None;
+    }
     Some(other.interval()?.over(one.interval()?))
 }
 
@@ -124,7 +132,7 @@ fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, studied};
-    use crate::study::{Pace, Report, Stop};
+    use crate::study::{Flag, Outcome, Pace, Report, Stop};
 
     #[test]
     fn the_same_application_twice_shows_no_difference() {
@@ -146,6 +154,26 @@ mod tests {
         let truth = APPS[2].faster(1.4).capacity(recommended(&fast)) / APPS[2].capacity(recommended(&slow));
         assert!(found.ratio.unwrap().contains(truth), "{:?}, really {truth}", found.ratio);
         assert_eq!(Difference::of(Comparison::new(&fast, &slow).ratio.unwrap()), Difference::Lower);
+    }
+
+    #[test]
+    fn what_was_disturbed_throughout_is_not_compared() {
+        let sound = studied(&APPS[2], Pace::Normal, 1);
+        let mut disturbed = APPS[2].study(Pace::Normal);
+        for trial in sound.trials() {
+            let mut trial = trial.clone();
+            if let Outcome::Measured(found) = &mut trial.outcome {
+                found.capacity *= 0.6;
+                found.flags.push(Flag::OtherPrograms);
+            }
+            disturbed.record(trial);
+        }
+        for (one, other, side) in [(&sound, &disturbed, 1), (&disturbed, &sound, 0)] {
+            let found = Comparison::new(one, other);
+            assert!(found.recommended.iter().all(Option::is_some) && found.rows.iter().any(|row| row.amount[side].is_some()));
+            assert!(found.ratio.is_none() && found.rows.iter().all(|row| row.ratio.is_none()), "{found:?}");
+            assert!(found.doubts[side].contains(&Flag::OtherPrograms) && !found.doubts[1 - side].contains(&Flag::OtherPrograms));
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Rule {
         let merit = if chosen == duel.best { duel.best_capacity(study) } else { duel.baseline_capacity(study) }?;
         let standing = Standing::of(study);
         let place = standing.place(candidate);
-        let merit_of_rule = place.and_then(|place| study.scatter().interval(&place.logs));
+        let merit_of_rule = place.and_then(|place| standing.spread().around(&place.logs));
         let comparable = |candidate| standing.place(candidate).is_some_and(|place| !place.disturbed);
         let ratio = merit_of_rule.filter(|_| comparable(candidate) && comparable(chosen)).map(|rule| merit.over(rule));
         let amount = |merit| study.objective.amount(merit);

@@ -17,7 +17,7 @@ const RAISE: f64 = 1.012;
 /// How far the neighbours are, as ratios: far first.
 const FACTORS: [f64; 2] = [1.8, 1.35];
 /// Times a trial is run that disturbances spoil.
-const ATTEMPTS: usize = 2;
+pub(super) const ATTEMPTS: usize = 2;
 /// The inverse of how close equal predictions are.
 const PREDICTED_EQUAL: f64 = 100.0;
 

@@ -1,3 +1,5 @@
+mod faults;
+
 use super::*;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::simulation::archetypes::of_seed;
@@ -350,7 +352,7 @@ fn disturbed_trials_do_not_count_in_the_duel() {
 }
 
 #[test]
-fn a_crash_while_confirming_counts_against_the_candidate_and_is_not_repeated() {
+fn a_second_crash_while_confirming_is_the_end_of_it() {
     let app = &APPS[0];
     let mut host = app.host(Pace::Normal, 3);
     let baseline = app.space().baseline();
@@ -366,7 +368,7 @@ fn a_crash_while_confirming_counts_against_the_candidate_and_is_not_repeated() {
     );
     let confirmed = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm);
     let order: Vec<bool> = confirmed.map(|trial| trial.suggestion.candidate == baseline).collect();
-    assert_eq!(order[..4], [false, true, true, false], "nothing is run again");
+    assert_eq!(order, [false, false], "once more, as one may be an accident");
     assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(baseline)));
 }
 

@@ -143,6 +143,14 @@ fn refuses_a_file_that_is_something_else() {
         std::fs::write(&path, bytes).unwrap();
         assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: at, .. }) if at == line));
     }
+    let study = written(&folder.path().join("whole.jsonl"));
+    let whole = std::fs::read_to_string(folder.path().join("whole.jsonl")).unwrap();
+    let gap: Vec<&str> = whole.lines().take(3).chain([""]).chain(whole.lines().skip(3)).collect();
+    std::fs::write(&path, gap.join("\n") + "\n").unwrap();
+    assert!(study.trials().len() > 3);
+    for refused in [Journal::read(&path).map(drop), Journal::resume(&path, &header()).map(drop)] {
+        assert!(matches!(refused, Err(JournalError::Damaged { line: 4, .. })), "{refused:?}");
+    }
     let good = serde_json::to_string(&header()).unwrap();
     std::fs::write(&path, format!("{good}\n{{\"trial\":1}}\n")).unwrap();
     assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: 2, .. })));

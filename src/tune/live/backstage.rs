@@ -1,11 +1,17 @@
 //! What the supervisor's thread tells the measuring thread about the candidate, and the other way round.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::serve::Audience;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Reason, Transition};
 use crate::sys::linux::Linux;
+
+use super::floor::{Floor, Low};
+
+/// How often the memory is looked at while workers start.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where the candidate stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +48,16 @@ impl Backstage {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the candidate is ready or gone.
-    pub(super) fn await_ready(&self) -> Phase {
-        let waiting = self.changed.wait_while(self.scene(), |scene| scene.phase == Phase::Starting);
-        waiting.unwrap_or_else(PoisonError::into_inner).phase
+    /// Waits until the candidate is ready or gone, as long as it leaves enough memory.
+    pub(super) fn await_ready(&self, floor: Floor) -> Result<Phase, Low> {
+        loop {
+            floor.check()?;
+            let waiting = self.changed.wait_timeout_while(self.scene(), LOOK, |scene| scene.phase == Phase::Starting);
+            let phase = waiting.unwrap_or_else(PoisonError::into_inner).0.phase;
+            if phase != Phase::Starting {
+                return Ok(phase);
+            }
+        }
     }
 
     /// The supervisor has ended.
@@ -133,5 +145,18 @@ const fn is_crash(reason: Reason) -> bool {
         | Reason::Scale
         | Reason::Replace
         | Reason::Stop => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_that_takes_the_memory_of_others_is_not_waited_for() {
+        assert!(Backstage::default().await_ready(Floor::under(Some(u64::MAX))).is_err());
+        let backstage = Backstage::default();
+        backstage.end();
+        assert_eq!(backstage.await_ready(Floor::under(None)), Ok(Phase::Over));
     }
 }

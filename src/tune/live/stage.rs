@@ -5,16 +5,19 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::backstage::{Backstage, Phase};
+use super::floor::{Floor, Low};
 use crate::load::{self, Basis, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
 use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
 use crate::study::{Batch, CoreShare, Decision, Window};
 use crate::sys::cgroup::Slice;
-use crate::sys::{accounting, clock, cpu};
+use crate::sys::{accounting, clock, cpu, limits};
 use crate::tune::TrialError;
 use crate::tune::trial::{Load, Probe, Stage};
 use crate::units::Moment;
 use crate::usage::{CoreTime, CpuUse};
 
+/// Connections the generator leaves to the rest of this process.
+const SPARE_FDS: u64 = 256;
 /// How long a client waits for an answer: as nginx does (proxy_read_timeout is 60 s by default), halved to keep trials short.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest response body read.
@@ -28,6 +31,7 @@ pub(super) struct LiveStage<'a> {
     target: Target,
     backstage: &'a Backstage,
     started: Moment,
+    floor: Floor,
     max_connections: NonZeroU32,
     slice: Slice,
     probes: u32,
@@ -35,14 +39,14 @@ pub(super) struct LiveStage<'a> {
 }
 
 impl<'a> LiveStage<'a> {
-    pub(super) fn new(plan: &'a Plan, target: Target, backstage: &'a Backstage, started: Moment, connections: u32) -> Self {
-        let max_connections = NonZeroU32::new(connections).unwrap_or(NonZeroU32::MIN);
-        Self { plan, target, backstage, started, max_connections, slice: Slice::own(), probes: 0, crashes_seen: 0 }
+    pub(super) fn new(plan: &'a Plan, target: Target, backstage: &'a Backstage, started: Moment, floor: Floor) -> Self {
+        let max_connections = connections();
+        Self { plan, target, backstage, started, floor, max_connections, slice: Slice::own(), probes: 0, crashes_seen: 0 }
     }
 
     /// Waits until every worker serves.
     pub(super) fn await_ready(&self) -> Result<(), TrialError> {
-        match self.backstage.await_ready() {
+        match self.backstage.await_ready(self.floor).map_err(|low| self.failed(low.to_string()))? {
             Phase::Ready => Ok(()),
             _ if self.backstage.is_interrupted() => Err(TrialError::Interrupted),
             Phase::Short => Err(self.failed("not every worker became ready".to_owned())),
@@ -129,15 +133,19 @@ impl<'a> LiveStage<'a> {
 impl Stage for LiveStage<'_> {
     fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
         let run = self.run(probe);
-        let mut meter = Meter { stage: self, probe, settle: run.settle, opening: None, closing: None, last: None, decide };
+        let mut meter =
+            Meter { stage: self, probe, settle: run.settle, opening: None, closing: None, last: None, low: None, decide };
         if run.settle.is_zero() {
             meter.open(None);
         }
         let played = play(&run, &mut |batch| meter.watch(batch));
-        let (opening, closing) = (meter.opening.take(), meter.closing.take());
+        let (opening, closing, low) = (meter.opening.take(), meter.closing.take(), meter.low.take());
         let played = played.map_err(|error| self.failed(format!("the load generator: {error}")))?;
         if self.backstage.is_interrupted() {
             return Err(TrialError::Interrupted);
+        }
+        if let Some(low) = low {
+            return Err(self.failed(low.to_string()));
         }
         let opening = opening.unwrap_or_else(|| self.counters());
         let closing = closing.unwrap_or_else(|| self.counters());
@@ -162,6 +170,12 @@ impl Stage for LiveStage<'_> {
     }
 }
 
+/// As many as this process may open.
+fn connections() -> NonZeroU32 {
+    u32::try_from(limits::open_files().saturating_sub(SPARE_FDS))
+        .map_or(NonZeroU32::MAX, |most| NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN))
+}
+
 /// What is read at both ends of a window.
 struct Counters {
     at: Moment,
@@ -182,6 +196,8 @@ struct Meter<'a, 'b> {
     closing: Option<Counters>,
     /// The last batch and the workers' CPU time then.
     last: Option<(load::Batch, Duration)>,
+    /// Too little memory was left.
+    low: Option<Low>,
     decide: &'a mut dyn FnMut(&Batch) -> Decision,
 }
 
@@ -193,7 +209,8 @@ impl Meter<'_, '_> {
     }
 
     fn watch(&mut self, batch: &load::Batch) -> Onward {
-        if self.stage.backstage.is_interrupted() {
+        self.low = self.stage.floor.check().err();
+        if self.stage.backstage.is_interrupted() || self.low.is_some() {
             return Onward::BreakOff;
         }
         if self.closing.is_some() || batch.elapsed < self.settle {

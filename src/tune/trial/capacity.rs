@@ -70,14 +70,13 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, W
     script.note(&window);
     script.read_memory()?;
     let light = script.describe(&window);
-    let inside = f64::from(clients).min(script.candidate.slots() as f64);
-    let time_in_worker = (light.throughput > 0.0).then(|| inside / light.throughput);
+    let time_in_worker = (light.throughput > 0.0).then(|| f64::from(clients) / light.throughput);
     let note = Some(LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) });
     Ok((Measurement { time_in_worker, light: note, ..light }, window))
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too
-/// few requests to measure anything by.
+/// few requests to measure anything by. Never more than there are slots, as a request that queues is no light load.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most MOST_CLIENTS")]
 fn light_clients(script: &Script<'_>, cpu: f64) -> u32 {
     let few = script.few_clients();

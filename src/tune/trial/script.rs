@@ -127,10 +127,9 @@ impl<'a> Script<'a> {
         self.flag_all(judged.disturbed);
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
-        let inside = f64::from(self.few_clients()).min(self.candidate.slots() as f64);
         let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
         // Without it nothing can be predicted of other candidates.
-        let time_in_worker = (light > 0.0).then(|| inside / light);
+        let time_in_worker = (light > 0.0).then(|| f64::from(self.few_clients()) / light);
         Ok(self.finish(Measurement { capacity, ending, time_in_worker, ..found }))
     }
 
@@ -262,9 +261,10 @@ impl<'a> Script<'a> {
         Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch, late: self.terms.slo.latency() }
     }
 
-    /// Enough clients to keep every core and a pair of workers awake, too few to queue.
+    /// Enough clients to keep every core and a pair of workers awake, too few to queue: never more than there are slots.
     pub(super) fn few_clients(&self) -> u32 {
-        u32::from(self.terms.cores).max(2)
+        let slots = u32::try_from(self.candidate.slots()).unwrap_or(u32::MAX);
+        u32::from(self.terms.cores).max(2).min(slots)
     }
 
     pub(super) fn note(&mut self, window: &Window) {

@@ -214,6 +214,20 @@ fn requests_that_mostly_wait_are_measured_by_many() {
 }
 
 #[test]
+fn a_light_load_does_not_queue_where_slots_are_fewer_than_cores() {
+    for (stations, service, cores) in [(1, 0.4, 2), (2, 0.1, 16)] {
+        let terms = Terms { cores, cpu: f64::from(cores), ..terms(stations, Pace::Normal) };
+        let candidate = Candidate::new(Workers::new(stations.into()).unwrap(), Connections::ONE);
+        let mut server = Server::new(stations, service, 0.0);
+        let found = run(&mut server, &terms, &Suggestion { candidate, ..suggestion(None, None) }, &mut |_| ()).unwrap();
+        let Outcome::Measured(found) = found else { panic!("{found:?}") };
+        assert!(found.ending == Ending::Held && found.capacity > 0.0, "{stations} slots: {:?} {:?}", found.ending, found.probes);
+        let inside = found.time_in_worker.unwrap();
+        assert!((0.8..1.3).contains(&(inside / service)), "{stations} slots: {inside} s inside");
+    }
+}
+
+#[test]
 fn a_good_expectation_saves_probes() {
     let blind = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion(None, None));
     let guided = trial(&mut Server::new(2, 0.01, 0.05), Pace::Quick, &suggestion(Some(195.0), None));

@@ -1,0 +1,169 @@
+//! What fails, is disturbed, or has little time: what is said of it then.
+
+use super::*;
+
+/// A study of `app` in which `spoil` may replace what the simulated host answered to a suggestion.
+fn spoilt(app: &App, seed: u64, mut spoil: impl FnMut(&Study, &Suggestion) -> Option<Outcome>) -> (Study, Report) {
+    let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
+    let stop = loop {
+        let suggestion = match ChallengeRace.suggest(&study) {
+            Next::Try(suggestion) => suggestion,
+            Next::Stop(stop) => break stop,
+        };
+        let answered = host.run(&suggestion);
+        let outcome = spoil(&study, &suggestion).unwrap_or(answered);
+        study.record(Trial { suggestion, outcome });
+        assert!(study.trials().len() < 40, "a study must end");
+    };
+    let report = Report::new(&study, stop);
+    (study, report)
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed { reason: "worker 3 was killed: out of memory".to_owned(), seconds: 2.0 }
+}
+
+/// Whether this is the confirmation of the best, or else of the baseline, number `number` (from 0).
+fn is_confirmation(study: &Study, suggestion: &Suggestion, of_best: bool, number: usize) -> bool {
+    let baseline = study.space.baseline();
+    let is_it = |suggestion: &Suggestion| suggestion.purpose == Purpose::Confirm && (suggestion.candidate != baseline) == of_best;
+    is_it(suggestion) && study.trials().iter().filter(|trial| is_it(&trial.suggestion)).count() == number
+}
+
+#[test]
+fn what_dies_twice_when_repeated_is_not_recommended() {
+    for numbers in [[0, 1], [0, 2], [1, 3]] {
+        let app = &APPS[0];
+        let (study, report) = spoilt(app, 3, |study, suggestion| {
+            numbers.iter().any(|number| is_confirmation(study, suggestion, true, *number)).then(failed)
+        });
+        assert_eq!((report.outcome, report.recommended), (Some(DuelOutcome::Worse), Some(study.space.baseline())), "{numbers:?}");
+    }
+}
+
+#[test]
+fn a_single_failure_is_repeated_and_told() {
+    let mut apps = (0..40).map(|seed| (seed, of_seed(seed)));
+    let (seed, app) = apps
+        .find(|(seed, app)| {
+            let report = simulate(app, Pace::Normal, *seed).1;
+            report.certificate.given && report.ratio.is_some_and(|ratio| ratio.low > 1.2)
+        })
+        .expect("a study with a gain and a certificate");
+    let (study, report) = spoilt(&app, seed, |study, suggestion| is_confirmation(study, suggestion, true, 0).then(failed));
+    let duel: Vec<&Trial> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
+    assert_eq!(duel[0].suggestion.candidate, duel[1].suggestion.candidate, "it is run once more");
+    assert_eq!((report.outcome, report.failures, report.certificate.given), (Some(DuelOutcome::Better), 1, false));
+    assert_eq!(report.certificate.reason.as_deref(), Some("a trial of the recommended configuration failed"));
+    assert!(report.pairs.len() >= Pace::Normal.effort().least_pairs);
+}
+
+#[test]
+fn one_failure_of_the_baseline_hides_nothing_of_it() {
+    let app = &APPS[0];
+    let truth = |report: &Report| {
+        report.best.as_ref().map_or(0.0, |best| app.capacity(best.candidate)) / app.capacity(app.space().baseline())
+    };
+    for number in [0, 1] {
+        let (_, report) = spoilt(app, 3, |study, suggestion| is_confirmation(study, suggestion, false, number).then(failed));
+        assert_eq!((report.outcome, report.pairs.len()), (Some(DuelOutcome::Better), 3));
+        assert!(
+            report.baseline.capacity.is_some() && report.ratio.is_some_and(|ratio| ratio.contains(truth(&report))),
+            "{:?}",
+            report.ratio
+        );
+    }
+    let (_, report) = spoilt(app, 3, |study, _| study.trials().is_empty().then(failed));
+    assert_eq!((report.outcome, report.pairs.len()), (Some(DuelOutcome::Better), 3), "its first boot failed");
+    let (_, report) =
+        spoilt(app, 3, |study, suggestion| (0..2).any(|number| is_confirmation(study, suggestion, false, number)).then(failed));
+    assert_eq!((report.outcome, report.ratio), (Some(DuelOutcome::OnlyBest), None));
+    assert!(report.baseline.amount.is_some(), "it held a rate before it failed twice");
+}
+
+#[test]
+fn a_short_budget_is_spent_on_what_may_be_better() {
+    // A minute a trial of a program that does not save time, and less.
+    for (budget, each, pairs) in [(300.0, 60.0, 1), (240.0, 50.0, 1), (180.0, 45.0, 1), (100.0, 45.0, 0)] {
+        let app = &APPS[0];
+        let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, 3));
+        study.budget.seconds = budget;
+        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+            Outcome::Measured(found) => Outcome::Measured(Box::new(Measurement { seconds: each, ..*found })),
+            other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
+        });
+        let report = Report::new(&study, stop);
+        assert_eq!((stop, study.count(Purpose::Jump), report.pairs.len()), (Stop::Budget, 1, pairs), "{budget} s");
+        assert!(
+            app.regret(report.recommended) < 0.1 && report.missing_pairs + pairs == 3,
+            "{budget} s: {:?}",
+            report.recommended
+        );
+        assert!(
+            study.seconds() <= OVERRUN * budget && study.seconds() + 2.0 * each > budget,
+            "{} of {budget} s",
+            study.seconds()
+        );
+    }
+}
+
+#[test]
+fn a_disturbed_jump_is_measured_again() {
+    for held in [0.0, 0.5] {
+        let app = &APPS[0];
+        let mut host = app.host(Pace::Normal, 3);
+        let (study, report) = spoilt(app, 3, |study, suggestion| {
+            let is_first = suggestion.purpose == Purpose::Jump && study.count(Purpose::Jump) == 0;
+            let Outcome::Measured(mut found) = host.run(suggestion) else { return None };
+            (found.capacity, found.flags) = (held * found.capacity, vec![Flag::OtherPrograms]);
+            is_first.then_some(Outcome::Measured(found))
+        });
+        let jumps: Vec<&Trial> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Jump).collect();
+        assert_eq!(jumps[0].suggestion.candidate, jumps[1].suggestion.candidate);
+        assert!(app.regret(report.recommended) < 0.06, "{:?}", report.recommended);
+    }
+}
+
+#[test]
+fn the_gentlest_is_tried_before_the_objective_is_called_too_hard() {
+    for configured in [None, Workers::new(3)] {
+        let app = &APPS[4];
+        let mut study = app.study(Pace::Normal);
+        study.space.workers = configured;
+        let gentle = |suggestion: &Suggestion| suggestion.candidate.slots() == 1;
+        let stop = run(&ChallengeRace, &mut study, |suggestion| {
+            measured(|found| {
+                if gentle(suggestion) {
+                    (found.capacity, found.ending) = (2.0, Ending::Held);
+                } else {
+                    found.ending = Ending::TooSlow;
+                }
+            })
+        });
+        let report = Report::new(&study, stop);
+        assert_eq!(report.recommended.map(Candidate::slots), Some(1), "{stop:?} after {}", study.trials().len());
+    }
+}
+
+/// On hosts whose boots differ by more than was believed before: the interval of the ratio contains the true one, and no gain is seen where none is.
+#[test]
+fn intervals_cover_on_noisy_hosts() {
+    for boot_noise in [0.03, 0.06, 0.10] {
+        let (mut told, mut covered, mut equal, mut wrong) = (0, 0, 0, 0);
+        for seed in 0..200 {
+            let app = if seed % 2 == 0 { of_seed(seed) } else { of_seed(19) };
+            let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed).with_boot_noise(boot_noise));
+            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            let report = Report::new(&study, stop);
+            let (Some(ratio), true) = (report.ratio, report.confirmed) else { continue };
+            let truth =
+                report.best.as_ref().map_or(0.0, |best| app.capacity(best.candidate)) / app.capacity(study.space.baseline());
+            told += 1;
+            covered += u32::from(ratio.contains(truth));
+            equal += u32::from(truth <= 1.0);
+            wrong += u32::from(truth <= 1.0 && report.outcome == Some(DuelOutcome::Better));
+        }
+        assert!(f64::from(covered) >= 0.9 * f64::from(told), "boot noise {boot_noise}: {covered} of {told} covered");
+        assert!(f64::from(wrong) <= 0.05 * f64::from(equal), "boot noise {boot_noise}: {wrong} of {equal} gains that are none");
+    }
+}
