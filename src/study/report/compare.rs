@@ -107,7 +107,7 @@ impl Sample {
         let standing = Standing::of(study);
         let (logs, disturbed) =
             standing.place(candidate).map_or_else(Default::default, |place| (place.logs.clone(), place.disturbed));
-        Self { logs, disturbed, spread: study.scatter(), objective: study.objective }
+        Self { logs, disturbed, spread: standing.spread(), objective: study.objective }
     }
 
     const fn none() -> Self {
@@ -116,7 +116,7 @@ impl Sample {
     }
 
     fn interval(&self) -> Option<Interval> {
-        self.spread.interval(&self.logs).map(|merit| self.objective.amount(merit))
+        self.spread.around(&self.logs).map(|merit| self.objective.amount(merit))
     }
 }
 

@@ -54,29 +54,37 @@ fn mean_regret_is_small_for_every_named_application() {
 /// A fixed part of what `cargo bench --bench search` prints: the drawn applications of up to 16 cores.
 #[test]
 fn regret_on_drawn_applications_is_small_from_the_second_trial_on() {
-    let (mut second, mut end, mut wrong, mut given, mut trials) = (Vec::new(), Vec::new(), 0, 0, Vec::new());
+    let [mut second, mut fifth, mut end] = [const { Vec::new() }; 3];
+    let (mut wrong, mut given, mut trials) = (0, 0, Vec::new());
     for seed in 0..40 {
         let app = of_seed(seed);
         let best = app.best();
         let (study, report) = simulate(&app, Pace::Normal, seed);
         let regret = |candidate: Option<Candidate>| candidate.map_or(1.0, |candidate| 1.0 - app.capacity(candidate) / best);
         let mut prefix = app.study(Pace::Normal);
-        for (trial, number) in study.trials().iter().filter(|trial| trial.suggestion.purpose != Purpose::Confirm).zip(1..) {
+        // From the first that could be started on, as the bench counts.
+        let mut regrets = Vec::new();
+        for trial in study.trials().iter().filter(|trial| trial.suggestion.purpose != Purpose::Confirm) {
             prefix.record(trial.clone());
-            if number == 2 {
-                second.push(regret(Standing::of(&prefix).finalist().map(|place| place.candidate)));
-            }
+            regrets.extend(Standing::of(&prefix).finalist().map(|place| regret(Some(place.candidate))));
         }
-        trials.push(prefix.trials().len() as f64);
+        second.push(regrets[1]);
+        fifth.push(regrets[4.min(regrets.len() - 1)]);
+        trials.push(prefix.trials().len());
         end.push(regret(report.recommended));
         if let (true, Some(margin)) = (report.certificate.given, report.certificate.margin) {
             given += 1;
             wrong += u32::from(1.0 / (1.0 - end[end.len() - 1]) > 1.0 + margin);
         }
     }
-    let (second, end, trials) = (describe(second), describe(end), describe(trials));
-    assert!(second.0 <= 0.045 && end.0 <= 0.03 && end.1 <= 0.07, "after 2 trials {second:?}, at the end {end:?}");
-    assert!(trials.1 <= 12.0 && given > 0 && wrong <= 1, "{trials:?} trials, {wrong} of {given} certificates wrong");
+    let ended = trials.iter().filter(|trials| **trials < Pace::Normal.effort().trials).count();
+    let (second, fifth, end) = (describe(second), describe(fifth), describe(end));
+    assert!(
+        second.0 <= 0.035 && fifth.0 <= 0.03 && end.0 <= 0.025 && end.1 <= 0.05,
+        "after 2 trials {second:?}, after 5 {fifth:?}, at the end {end:?}"
+    );
+    assert!(ended >= 5, "{ended} of 40 ended before the search had as many trials as it may have");
+    assert!(given >= 8 && wrong * 20 <= given, "{wrong} of {given} certificates wrong");
 }
 
 #[test]
