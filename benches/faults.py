@@ -16,7 +16,7 @@ from collections import defaultdict
 import common
 
 CATALOGUE = common.ROOT / "tests/it/faults/catalogue.toml"
-SHOWN = 160  # characters of a reason
+SHOWN = 260  # characters of a reason
 
 
 def program(options):

@@ -100,7 +100,7 @@ fn does_not_boot_at_first(fault: &str, kind: Kind) {
     let (said, left) = (live.said(), live.left().len());
     let refused = Client::connect(live.address(), PATIENCE).is_err();
     let good = matches!(end, End::Code(3 | 4)) && refused && left == 0 && said.contains("told to fail at boot");
-    verdict(fault, good, &format!("{end:?}, the reason is told, {left} processes left"));
+    verdict(fault, good, &format!("{end}, the reason is told, {left} processes left"));
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn ignores_term(fault: &str, kind: Kind) {
     let left = live.left().len();
     live.clear();
     let found = format!(
-        "after the reload it was {}; stop: {end:?} after {:.2} s at graceful-timeout 1 s, {left} left",
+        "after the reload it was {}; stop: {end} after {:.2} s at graceful-timeout 1 s, {left} left",
         if gone { "gone" } else { "still there after 10 s" },
         took.as_secs_f64()
     );

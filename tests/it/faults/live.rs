@@ -83,6 +83,17 @@ impl Live {
         }
     }
 
+    /// Does this again and again until it has ended; not for ever.
+    pub(super) fn see_while(&mut self, action: impl Fn(&Self)) {
+        for _ in 0..PATIENCE.as_secs() * 20 {
+            if !self.running.is_alive() {
+                break;
+            }
+            action(self);
+            probe::pause(Duration::from_millis(50));
+        }
+    }
+
     /// Puts a file into its directory that steers boots, or a list that boots and requests are written into.
     pub(super) fn put(&self, name: &str, content: &str) {
         std::fs::write(self.running.directory().join(name), content).expect("write a file");

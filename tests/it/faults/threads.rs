@@ -121,13 +121,14 @@ fn panics(library: &Path, thread: &str) -> (Option<End>, usize) {
     env.arg(format!("NO_TIME_FILE={}", subject.directory().join("clock").display()));
     let mut live = subject.ready_through(env);
     live.put("clock", &format!("{} {thread}", live.pid()));
-    // Each of them has something to do. Whether it still can is not what is asked.
-    let _ = http::get(&metrics, "/metrics");
-    let _ = Client::connect(&live.directory().join("control.sock")).and_then(|mut client| client.status());
-    // More than a line may have: it is not waited for its end.
-    let _ = http::get(live.address(), "/spew/20000");
     live.serving().into_iter().take(1).for_each(|pid| send(pid, Signal::KILL));
-    live.see(|alive, _| !alive);
+    // Each of them has something to do. Whether it still can is not what is asked.
+    live.see_while(|live| {
+        let _ = http::get(&metrics, "/metrics");
+        let _ = Client::connect(&live.directory().join("control.sock")).and_then(|mut client| client.status());
+        // More than a line may have: it is not waited for its end.
+        let _ = http::get(live.address(), "/spew/20000");
+    });
     let end = (!live.is_alive()).then(|| live.ended());
     live.journal.wait(probe::allowed(GONE), |_| live.left().is_empty().then_some(()));
     let left = live.left().len();

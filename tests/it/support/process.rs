@@ -1,5 +1,6 @@
 //! Processes as /proc shows them, and a child of the test that leaves nothing behind.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +28,15 @@ pub(crate) enum End {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
 }
 
 /// A program under test, its descendants, and what it says.
