@@ -170,6 +170,17 @@ fn an_interrupted_study_leaves_a_partial_report_and_a_journal_to_continue() {
 }
 
 #[test]
+fn a_load_generator_without_real_time_priority_is_warned_about_at_the_start() {
+    let folder = folder_with(["/work?cpu_us=100&wait_ms=20"; 200]);
+    let without = r#"set -- setpriv --bounding-set=-sys_nice --inh-caps=-sys_nice "$@""#;
+    let mut study = folder.start_after(without, "tune --traffic traffic.jsonl --quick --journal journal.jsonl");
+    let warning = "warning: no real-time priority for the load generator (CAP_SYS_NICE)";
+    study.wait("a warning", |lines| lines.iter().any(|line| line.starts_with(warning)).then_some(()));
+    study.signal(Signal::INT);
+    study.finish().assert_code(130);
+}
+
+#[test]
 fn an_application_that_answers_only_errors_gets_no_recommendation() {
     let mut lines: Vec<String> = recording(["/status/500"; 100]).lines().map(|line| format!("{line}\n")).collect();
     for number in [1, 3, 5, 7] {

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::stats::{Interval, Spread};
+use crate::stats::Interval;
 use crate::study::confirm::Duel;
 use crate::study::report::doubts;
 use crate::study::standing::Standing;
@@ -83,49 +83,48 @@ impl Comparison {
         shown.sort_unstable();
         shown.dedup();
         let rows = shown.into_iter().map(|candidate| {
-            let samples = [Sample::of(one, candidate), Sample::of(other, candidate)];
-            Row { candidate, amount: [0, 1].map(|side| samples[side].interval()), ratio: ratio(&samples) }
+            let sides = [0, 1].map(|side| Side::of(studies[side], duels[side].as_ref(), candidate));
+            Row { candidate, amount: [sides[0].amount, sides[1].amount], ratio: ratio(sides) }
         });
-        let chosen = [0, 1].map(|side| recommended[side].map_or_else(Sample::none, |found| Sample::of(studies[side], found)));
+        let chosen = [0, 1].map(|side| {
+            recommended[side].map_or_else(Side::default, |chosen| Side::of(studies[side], duels[side].as_ref(), chosen))
+        });
         let best = |side: usize| duels[side].as_ref().map(|duel| duel.best);
         let doubts = [0, 1].map(|side| doubts(studies[side], [recommended[side], best(side)]));
-        Self { rows: rows.collect(), recommended, objective: one.objective, ratio: ratio(&chosen), doubts }
+        Self { rows: rows.collect(), recommended, objective: one.objective, ratio: ratio(chosen), doubts }
     }
 }
 
-/// Merits of one configuration in one study, as logarithms, and how much one scatters.
-struct Sample {
-    logs: Vec<f64>,
-    /// Something disturbed each of them.
+/// One configuration in one study.
+#[derive(Clone, Copy, Default)]
+struct Side {
+    /// What the objective compares.
+    amount: Option<Interval>,
+    /// Something disturbed every trial of it.
     disturbed: bool,
-    spread: Spread,
-    objective: Objective,
 }
 
-impl Sample {
-    fn of(study: &Study, candidate: Candidate) -> Self {
+impl Side {
+    /// Of the two of the duel as the study's own report has it: by their repetitions, as trials of the search are of the luckiest.
+    fn of(study: &Study, duel: Option<&Duel>, candidate: Candidate) -> Self {
         let standing = Standing::of(study);
-        let (logs, disturbed) =
-            standing.place(candidate).map_or_else(Default::default, |place| (place.logs.clone(), place.disturbed));
-        Self { logs, disturbed, spread: standing.spread(), objective: study.objective }
-    }
-
-    const fn none() -> Self {
-        let spread = Spread { sd: 0.0, weight: 1.0 };
-        Self { logs: Vec::new(), disturbed: false, spread, objective: Objective::Capacity }
-    }
-
-    fn interval(&self) -> Option<Interval> {
-        self.spread.around(&self.logs).map(|merit| self.objective.amount(merit))
+        let place = standing.place(candidate);
+        let merit = match duel {
+            Some(duel) if duel.best == candidate => duel.best_capacity(study),
+            Some(duel) if duel.baseline == candidate => duel.baseline_capacity(study),
+            Some(_) | None => place.and_then(|place| standing.spread().around(&place.logs)),
+        };
+        let disturbed = place.is_some_and(|place| place.disturbed);
+        Self { amount: merit.map(|merit| study.objective.amount(merit)), disturbed }
     }
 }
 
 /// The second over the first, where neither was disturbed throughout: such amounts are too low by nobody knows how much.
-fn ratio([one, other]: &[Sample; 2]) -> Option<Interval> {
+fn ratio([one, other]: [Side; 2]) -> Option<Interval> {
     if one.disturbed || other.disturbed {
         return None;
     }
-    Some(other.interval()?.over(one.interval()?))
+    Some(other.amount?.over(one.amount?))
 }
 
 #[cfg(test)]
@@ -173,6 +172,19 @@ mod tests {
             assert!(found.recommended.iter().all(Option::is_some) && found.rows.iter().any(|row| row.amount[side].is_some()));
             assert!(found.ratio.is_none() && found.rows.iter().all(|row| row.ratio.is_none()), "{found:?}");
             assert!(found.doubts[side].contains(&Flag::OtherPrograms) && !found.doubts[1 - side].contains(&Flag::OtherPrograms));
+        }
+    }
+
+    #[test]
+    fn what_was_repeated_counts_as_in_the_report_of_its_study() {
+        let studies = [studied(&APPS[2], Pace::Normal, 1), studied(&APPS[2].faster(1.4), Pace::Normal, 2)];
+        let found = Comparison::new(&studies[0], &studies[1]);
+        for (side, study) in studies.iter().enumerate() {
+            let report = Report::new(study, Stop::Converged);
+            for told in [&report.baseline, report.best.as_ref().unwrap()] {
+                let row = found.rows.iter().find(|row| row.candidate == told.candidate);
+                assert!(row.is_none_or(|row| row.amount[side] == told.amount), "{row:?} {:?}", told.amount);
+            }
         }
     }
 
