@@ -255,6 +255,29 @@ fn a_successor_that_lacks_descriptors_opens_its_desks_when_it_has_them() {
 }
 
 #[test]
+fn a_pidfile_that_cannot_be_written_refuses_the_upgrade_and_one_that_can_is_there_throughout() {
+    let mut running = Service::with_config(&format!("pidfile = \"@DIR@/pid\"\n{}", config(""))).ready();
+    let (old, file) = (running.pid(), running.directory().join("pid"));
+    let named = |file: &Path| fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let config = running.config();
+    fs::write(running.directory().join("tuningfork.toml"), config.replace("/pid\"", "/nodir/pid\"")).expect("write a file");
+    running.signal(Signal::USR2);
+    running.await_log("upgrade failed, this supervisor keeps the service: ");
+    assert_eq!(named(&file), Some(old));
+    fs::write(running.directory().join("tuningfork.toml"), config).expect("write a file");
+    let watched = file.clone();
+    let reader = std::thread::spawn(move || {
+        while named(&watched) == Some(old) {}
+        named(&watched)
+    });
+    running.signal(Signal::USR2);
+    let successor = await_successor(&running, 1, old);
+    assert_eq!(reader.join().expect("a reader"), Some(successor), "there was no pid file for a time");
+    stop(&mut running, successor);
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_stop_during_an_upgrade_stops_both() {
     let mut running = Service::with_config(&config("")).ready_from("tuningfork");
     replace(&running, "#!/bin/sh\nexec sleep 1000\n");

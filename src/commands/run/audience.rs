@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::chronicle::Chronicle;
 use super::desks::{Desks, Premises};
+use super::pidfile::Pidfile;
 use crate::commands::CommandError;
 use crate::serve::Audience;
 use crate::supervisor::Supervisor;
@@ -26,18 +27,25 @@ pub(super) struct RunAudience<'a> {
     predecessor: Option<&'a Predecessor>,
     /// Open while the service is ours.
     desks: Option<Desks>,
+    /// Names us until we end, or a successor's takes its place: who reads it meanwhile finds one.
+    parting: Option<Pidfile>,
 }
 
 impl<'a> RunAudience<'a> {
-    /// Opens the desks, unless a predecessor has the service.
+    /// Opens the desks, unless a predecessor has the service: then it is refused where the pid file could not be had.
     pub(super) fn new(
         systemd: &'a Systemd,
         premises: &'a Premises,
         herald: Herald,
         predecessor: Option<&'a Predecessor>,
     ) -> Result<Self, CommandError> {
-        let desks = if predecessor.is_none() { Some(premises.open(clock::now())?) } else { None };
-        Ok(Self { systemd, premises, herald, chronicle: Arc::default(), predecessor, desks })
+        let desks = if predecessor.is_none() {
+            Some(premises.open(clock::now())?)
+        } else {
+            premises.rehearse()?;
+            None
+        };
+        Ok(Self { systemd, premises, herald, chronicle: Arc::default(), predecessor, desks, parting: None })
     }
 
     /// Tells a predecessor when it may leave, and takes the service over when it says so.
@@ -82,7 +90,7 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
     fn hear(&mut self, host: &Linux<'_>, supervisor: &Supervisor, transitions: &[Transition]) {
         if transitions.contains(&Transition::HandedOver) {
             // Who asks from now on is the successor's, and is not told that the service stops.
-            self.desks = None;
+            self.parting = self.desks.take().and_then(Desks::close);
         }
         let now = clock::now();
         for transition in transitions {

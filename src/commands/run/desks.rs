@@ -79,6 +79,16 @@ impl<T> Desk<T> {
     }
 }
 
+impl Desks {
+    /// Ends those that answer. The pid file stays, for a successor to write its own in its place.
+    pub(super) fn close(self) -> Option<Pidfile> {
+        match self.pidfile {
+            Desk::Settled(pidfile) => pidfile,
+            Desk::New | Desk::Closed { .. } => None,
+        }
+    }
+}
+
 impl Premises {
     /// Begins to answer, and says who has the service. Refused where metrics or a pid file are wanted and cannot be had.
     pub(super) fn open(&self, now: Moment) -> Result<Desks, CommandError> {
@@ -87,6 +97,11 @@ impl Premises {
         desks.metrics.attend(now, || self.endpoint())?;
         self.attend(&mut desks, now);
         Ok(desks)
+    }
+
+    /// Refuses to succeed where a pid file is wanted and could not be written, as [`Premises::open`] refuses to start.
+    pub(super) fn rehearse(&self) -> Result<(), CommandError> {
+        self.pidfile.as_deref().map_or(Ok(()), Pidfile::rehearse)
     }
 
     /// Opens what is closed, as far as that is possible: workers serve, and to end for this would be worse.
