@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{
-    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
-    SIGXCPU, SIGXFSZ,
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level;
 
 use crate::supervisor::event::{Haste, Scale, Wish};
 
@@ -51,11 +52,12 @@ enum Meaning {
 }
 
 impl Signals {
-    /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TERM, INT, QUIT and CHLD.
+    /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TSTP, TERM, INT, QUIT and CHLD.
     pub fn of_a_service() -> io::Result<Self> {
         end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
         ignore_others()?;
+        suspend_on_tstp()?;
         let on_terminal = File::open("/dev/tty").is_ok();
         Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
     }
@@ -101,8 +103,19 @@ impl Signals {
     }
 }
 
-/// Signals that say nothing to a service and would end it: timers, quotas, power, real-time signals. TSTP, and those that say that the
-/// program is broken, keep their actions; so does STKFLT, which systemd's watchdog may be told to send.
+/// Suspends us on TSTP. The kernel's own action does that only to what belongs to a shell: a service of systemd is in an orphaned process
+/// group (setpgid(2)), where TSTP does nothing.
+#[expect(unsafe_code, reason = "told to the main loop, it would be heard after the CONT that is to end it")]
+fn suspend_on_tstp() -> io::Result<()> {
+    let suspend = || {
+        low_level::raise(SIGSTOP).ok();
+    };
+    // SAFETY: raise(3) may be called from a signal handler (signal-safety(7)), and nothing else is.
+    unsafe { low_level::register(SIGTSTP, suspend) }.map(drop)
+}
+
+/// Signals that say nothing to a service and would end it: timers, quotas, power, real-time signals. Those that say that the program is
+/// broken keep their actions; so does STKFLT, which systemd's watchdog may be told to send.
 fn ignore_others() -> io::Result<()> {
     // A handler and not SIG_IGN, which a worker would inherit.
     let heard = Arc::new(AtomicBool::new(false));

@@ -25,6 +25,13 @@ fn send(running: &Running, number: i32, times: usize) {
     Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().expect("run sh");
 }
 
+/// The kernel's own action for TSTP does nothing to a process without a shell, as this one is and every service of systemd.
+fn await_suspended(running: &Running) {
+    let state = format!("/proc/{}/status", running.pid());
+    let is_suspended = || std::fs::read_to_string(&state).is_ok_and(|status| status.contains("State:\tT"));
+    assert!(running.journal.wait(running.patience, |_| is_suspended().then_some(())).is_some(), "TSTP suspends nothing");
+}
+
 #[test]
 fn f26_ten_thousand_hups_are_a_few_reloads_and_lose_no_request() {
     let mut running = Service::of_demo_workers(3, 20).ready();
@@ -59,7 +66,9 @@ fn f27_every_other_signal_leaves_the_service_serving() {
     for number in others {
         running.signal(Signal::HUP);
         send(&running, number, TIMES);
-        // TSTP suspends it, as Ctrl-Z does with every program.
+        if number == libc::SIGTSTP {
+            await_suspended(&running);
+        }
         running.signal(Signal::CONT);
         done(&running, "scale 2 --wait");
         assert_eq!(running.get("/ok").status, 200, "after signal {number}");
