@@ -123,6 +123,25 @@ pub fn remark(setting: &str) -> Option<String> {
     }
 }
 
+/// What to say of a setting that asks for something else than what the configuration decides.
+#[must_use]
+pub fn remark_on_overruled(setting: &str) -> Option<String> {
+    match fate(setting) {
+        Some(Fate::Supervisor(how)) => Some(format!(
+            "{setting} has no effect with this value: the configuration's own key decides, also where it is not written: {how}"
+        )),
+        Some(Fate::Nothing(_) | Fate::Refused(_) | Fate::Worker) | None => None,
+    }
+}
+
+/// Every setting that cannot be honoured, and what to do instead.
+pub fn refusals() -> impl Iterator<Item = (String, Value)> {
+    FATES.iter().filter_map(|(name, fate)| match fate {
+        Fate::Refused(instead) => Some(((*name).to_owned(), Value::from(*instead))),
+        Fate::Supervisor(_) | Fate::Worker | Fate::Nothing(_) => None,
+    })
+}
+
 /// The first Gunicorn whose stopping gthread and asgi workers answer what comes on a connection that they promised to keep.
 const PROMISING_GUNICORN: u32 = 27;
 

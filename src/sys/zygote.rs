@@ -1,6 +1,8 @@
 //! The supervisor's end of a zygote: a Python process that has imported the application once and forks workers from it.
 //! The other end are the Python files in zygote/; they exchange one JSON object a packet.
 
+mod settings;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -68,6 +70,9 @@ pub(super) struct Imported {
     /// Gunicorn's settings that are not at their defaults.
     #[serde(default)]
     pub(super) changed: Vec<String>,
+    /// Those of them that ask for something else than what the configuration decides.
+    #[serde(default)]
+    pub(super) overruled: Vec<String>,
     /// A server hook has started something that Gunicorn's master would go on with to its end.
     #[serde(default)]
     pub(super) stays: bool,
@@ -222,7 +227,7 @@ impl Zygote {
             has_gunicorn_settings,
             notice: Notice::None,
         };
-        send(&zygote.channel, &settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
+        send(&zygote.channel, &settings::settings(birth), &[]).map_err(|source| SpawnError::Step { step: "send", source })?;
         Ok(zygote)
     }
 
@@ -452,27 +457,6 @@ impl Drop for Zygote {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn settings(birth: &Birth<'_>) -> serde_json::Value {
-    let timing = &birth.config.timing;
-    json!({"settings": {
-        "app": birth.app.app,
-        "worker_class": birth.app.worker_class.name(),
-        "preload": birth.app.preload,
-        "allow_threads": birth.app.allow_threads,
-        "gunicorn": birth.app.gunicorn,
-        "occasion": birth.occasion.name(),
-        "directory": birth.app.directory.to_string_lossy(),
-        "connections": birth.config.connections.get(),
-        "workers": birth.config.workers.get(),
-        "graceful_timeout": timing.graceful_timeout.as_secs_f64(),
-        "timeout": timing.timeout.as_secs_f64(),
-        "max_requests": birth.config.care.max_requests.map_or(0, std::num::NonZeroU32::get),
-        "max_requests_jitter": birth.config.care.max_requests_jitter,
-        "listeners": birth.listeners.len(),
-        "supervisor": std::process::id(),
-    }})
 }
 
 fn packet(news: News) -> serde_json::Value {

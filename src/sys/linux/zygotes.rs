@@ -33,7 +33,8 @@ impl Linux<'_> {
                     tracing::info!(threads = ?about.works, "Gunicorn's server hooks started threads, which run in the zygote and in no worker");
                 }
                 let age = about.family.and_then(|family| gunicorn::remark_on_age(&about.gunicorn, &family));
-                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)).chain(age) {
+                let overruled = about.overruled.iter().filter_map(|name| gunicorn::remark_on_overruled(name));
+                for remark in about.changed.iter().filter_map(|name| gunicorn::remark(name)).chain(overruled).chain(age) {
                     tracing::warn!("gunicorn: {remark}");
                 }
                 self.imported(generation);

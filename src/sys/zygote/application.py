@@ -155,6 +155,48 @@ def changed_settings(cfg):
     return [name for name, setting in cfg.settings.items() if setting.get() != type(setting)().get()]
 
 
+def address(bound):
+    if isinstance(bound, int):
+        return "fd:%d" % bound
+    if isinstance(bound, tuple):
+        return "%s:%d" % ("[%s]" % bound[0] if ":" in bound[0] else bound[0] or "0.0.0.0", bound[1])
+    return "unix:" + (bound if bound.startswith("\0") else os.path.abspath(bound))
+
+
+def asked_for(cfg, name):
+    """A setting's value as the supervisor's configuration would have it."""
+    if name == "bind":
+        try:
+            return [address(each) for each in cfg.address]
+        except Exception:
+            return None  # no address, and none is needed
+    if name == "worker_class":
+        named = cfg.worker_class_str  # gthread, for sync with threads
+        return FAMILIES.get(named, named)
+    if name == "umask":
+        return cfg.umask & 0o666  # of sockets
+    if name == "pidfile":
+        return os.path.abspath(cfg.pidfile) if cfg.pidfile else None
+    return cfg.settings[name].get()
+
+
+def overruled_settings(cfg, changed, decided):
+    """The names of those whose values are not what the supervisor's configuration decides. A worker class of the user's own is taken."""
+    names = [name for name in changed if name in decided and asked_for(cfg, name) != decided[name]]
+    if "worker_class" in names and asked_for(cfg, "worker_class") not in FAMILIES.values():
+        names.remove("worker_class")
+    for name, asked, have in (("user", cfg.uid, os.geteuid()), ("group", cfg.gid, os.getegid())):
+        if name in changed and asked != have:
+            names.append(name)
+    return names
+
+
+def refuse(changed, refused):
+    words = ["gunicorn: %s cannot be honoured: %s" % (name, refused[name]) for name in changed if name in refused]
+    if words:
+        raise Unusable("settings", "\n".join(words))
+
+
 def prepare_to_import(cfg):
     """What Gunicorn's master does before it imports an application."""
     os.environ.update(cfg.env)

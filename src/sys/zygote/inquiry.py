@@ -24,14 +24,6 @@ def plain(value):
     return str(value)
 
 
-def address(bound):
-    if isinstance(bound, int):
-        return "fd:%d" % bound
-    if isinstance(bound, tuple):
-        return "%s:%d" % ("[%s]" % bound[0] if ":" in bound[0] else bound[0] or "0.0.0.0", bound[1])
-    return "unix:" + (bound if bound.startswith("\0") else os.path.abspath(bound))
-
-
 def addresses(cfg):
     """Gunicorn reads them only when it binds, and its words name no setting."""
     try:

@@ -227,6 +227,8 @@ class Zygote:
         application = configured(settings)
         cfg = application.cfg
         self.changed = changed_settings(cfg) if settings["gunicorn"] is not None else []
+        refuse(self.changed, settings.get("refused", {}))
+        self.overruled = overruled_settings(cfg, self.changed, settings.get("decided", {}))
         adjust(cfg, settings)
         open_certificates(cfg)
         application.logger = open_log(cfg)
@@ -481,8 +483,8 @@ def main():
         leave(EXIT_APP if error.stage == "app" else EXIT_BOOT)
     import gunicorn
     tell({"imported": {"gunicorn": gunicorn.__version__, "python": sys.version.split()[0], "threads": zygote.threads[:THREAD_NAMES],
-                       "changed": zygote.changed, "stays": bool(zygote.works_of_hooks), "works": zygote.names_of_works[:THREAD_NAMES],
-                       "family": family_of(zygote.worker_class)}})
+                       "changed": zygote.changed, "overruled": zygote.overruled, "stays": bool(zygote.works_of_hooks),
+                       "works": zygote.names_of_works[:THREAD_NAMES], "family": family_of(zygote.worker_class)}})
     while True:
         zygote.wait()
         order, streams = hear()

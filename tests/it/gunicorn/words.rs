@@ -1,9 +1,12 @@
 //! What the log says of Gunicorn's workers and hooks that nobody would guess: whose threads run where, who is renewed, and which Gunicorn is
 //! too old to lose no request.
 
+use rustix::process::Signal;
+
 use super::{THREADED, WORKS, folder_with, interpreter, small, tuningfork};
 use crate::support::http;
 use crate::support::process::End;
+use crate::support::service::Service;
 
 const ASGI: &str = "async def application(scope, receive, send):
     await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
@@ -42,4 +45,28 @@ fn check_says_what_becomes_of_max_requests_and_of_threads_of_hooks() {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("max_requests counts the requests of an ASGI application"), "{said}");
     assert!(said.contains("threads that it starts run there and in no worker"), "{said}");
+}
+
+#[test]
+fn what_the_configuration_decides_is_told_and_what_cannot_be_honoured_does_not_start() {
+    let config = |gunicorn: &str| {
+        format!(
+            "workers = 2\ntimeout = 40\n[app]\nkind = \"python\"\napp = \"web\"\ninterpreter = \"{}\"\ngunicorn = {gunicorn}\n[listen]\naddress = \"@LISTEN@\"\n",
+            interpreter()
+        )
+    };
+    let arguments = r#"["-w", "7", "--bind", "127.0.0.1:1", "--timeout", "40", "-k", "gthread", "--pid", "x.pid"]"#;
+    let mut running = Service::with_config(&config(arguments)).file("web.py", WORKS).ready();
+    for name in ["workers", "bind", "worker_class", "pidfile"] {
+        running.await_log(&format!("gunicorn: {name} has no effect with this value"));
+    }
+    assert!(!running.said().contains("gunicorn: timeout"), "{}", running.said());
+    running.reconfigure(&config(r#"["--daemon"]"#));
+    running.signal(Signal::HUP);
+    running.await_log("daemon cannot be honoured: tuningfork stays in the foreground");
+    running.await_log("reload failed, the old workers keep serving");
+    assert_eq!(running.stop(), End::Code(0));
+    let mut running = small(&["--umask", "7", "--timeout", "40", "--threads", "3", "--pid", "x.pid", "--preload"]).ready();
+    assert!(!running.said().contains("with this value"), "{}", running.said());
+    assert_eq!(running.stop(), End::Code(0));
 }
