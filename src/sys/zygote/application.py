@@ -7,6 +7,7 @@ a gunicorn.conf.py itself: Gunicorn does that.
 # As in workers.py: only what gevent has no better version of may be imported up here.
 import contextlib
 import io
+import json
 import os
 import sys
 import traceback
@@ -35,12 +36,17 @@ def missing(stage, what, package):
 
 
 def shortened(text):
-    """The end of a text, with its longest lines cut: what a packet takes."""
-    lines = text.strip().split("\n")
+    """The end of a text, with its longest lines cut: what a packet takes. Bytes that are no UTF-8, as in the names of files, stay readable."""
+    lines = text.encode(errors="backslashreplace").decode().strip().split("\n")
     lines = [line if len(line) <= LINE_CHARACTERS else line[:LINE_CHARACTERS] + " [...]" for line in lines]
-    while len(lines) > 1 and len("\n".join(lines).encode(errors="replace")) > MESSAGE_BYTES:
+    while len(lines) > 1 and len("\n".join(lines).encode()) > MESSAGE_BYTES:
         del lines[0]
     return "\n".join(lines)
+
+
+def packed(message):
+    """As JSON that every reader takes: half a surrogate pair is none."""
+    return json.dumps(message, ensure_ascii=False).encode(errors="replace")
 
 
 def first_frame(error):
@@ -56,7 +62,7 @@ def describe(error):
     """The end of the traceback, from the user's own first frame on."""
     frame = first_frame(error)
     if frame is None and type(error).__name__ in ("AppImportError", "ConfigError"):
-        return str(error)
+        return shortened(str(error))
     if frame is None and first_frame(error.__cause__ or error.__context__) is None:
         return shortened("".join(traceback.format_exception_only(type(error), error)))
     return shortened("".join(traceback.format_exception(type(error), error.with_traceback(frame), frame)))

@@ -5,7 +5,6 @@ for --check-config, as Gunicorn does.
 """
 
 import inspect
-import json
 import re
 
 ANSWER = 3
@@ -142,8 +141,8 @@ def main():
         answer = {"failed": {"stage": error.stage, "message": error.message}}
     except Exception as error:
         answer = {"failed": {"stage": "settings", "message": describe(error)}}
-    with os.fdopen(ANSWER, "w") as file:
-        json.dump(answer, file)
+    with os.fdopen(ANSWER, "wb") as file:
+        file.write(packed(answer))
     sys.stdout.flush()
     os._exit(0)  # whatever threads the settings have started
 

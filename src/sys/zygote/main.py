@@ -465,7 +465,7 @@ def close_all(descriptors):
 
 
 def tell(answer):
-    os.write(CONTROL, json.dumps(answer).encode())
+    os.write(CONTROL, packed(answer))
 
 
 def main():

@@ -70,3 +70,16 @@ fn what_the_configuration_decides_is_told_and_what_cannot_be_honoured_does_not_s
     assert!(!running.said().contains("with this value"), "{}", running.said());
     assert_eq!(running.stop(), End::Code(0));
 }
+
+/// As names of files have them whose bytes are no UTF-8.
+#[test]
+fn a_lone_surrogate_does_not_cost_the_reason() {
+    let raises = "raise Exception('no plan \\udcff')\n";
+    let mut running = small(&["--preload"]).file("web.py", raises).start();
+    assert_eq!(running.await_end(), End::Code(4));
+    assert!(running.said().contains("Exception: no plan \\udcff"), "{}", running.said());
+    let folder = folder_with(&[("web.py", WORKS), ("gunicorn.conf.py", raises)]);
+    let (said, code) = tuningfork(folder.path(), &["gunicorn", "--interpreter", &interpreter(), "web"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("no plan \\udcff"), "{said}");
+}
