@@ -253,7 +253,7 @@ mod tests {
         let (file, beside) = (folder.path().join(NAME), folder.path().join("control-a.sock"));
         let _listeners = [&file, &beside].map(|path| UnixListener::bind(path).unwrap());
         symlink(&beside, folder.path().join("control-link.sock")).unwrap();
-        let of_the_file = || only_one(&[file.clone()]).unwrap();
+        let of_the_file = || only_one(std::slice::from_ref(&file)).unwrap();
         let beside = || super::beside(&[folder.path().to_owned(), folder.path().to_owned()]).unwrap();
         assert_eq!(beside().len(), 1);
         assert!(choose(None, beside(), false).unwrap().is_some());

@@ -50,6 +50,8 @@ fn a_user_who_may_not_run_the_interpreter_is_named() {
 fn two_services_of_one_folder_are_both_reached() {
     let mut first = small(&[]).ready();
     let folder = first.directory().display().to_string();
+    let config = first.directory().join("tuningfork.toml");
+    std::fs::remove_file(&config).expect("remove a file that neither of them reads");
     let runtime = format!("XDG_RUNTIME_DIR={folder}");
     let second = Service::of_gunicorn(&["--interpreter", &interpreter(), "-b", "@LISTEN@", "-w", "1", "web"]);
     let mut second = second.ready_through(Path::new("/usr/bin/env"), &["-C", &folder, &runtime]);
@@ -76,7 +78,7 @@ fn two_services_of_one_folder_are_both_reached() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("\"pid\":{},", first.pid())), "{said}");
     // A file is another service, which does not run.
-    std::fs::write(Path::new(&folder).join("tuningfork.toml"), "").expect("write a configuration");
+    std::fs::write(config, "").expect("write a configuration");
     for arguments in [&["-c", "tuningfork.toml", "stop", "--wait"][..], &["-c", "other.toml", "stop"], &["stop", "--wait"]] {
         let (said, code) = ctl(arguments);
         let expected = if arguments.contains(&"other.toml") { 66 } else { 69 };
