@@ -27,7 +27,7 @@ use crate::sys::inherit::{Inherited, Variables};
 use crate::sys::linux::{Linux, Loading, Surroundings};
 use crate::sys::listen::{Listener, Listeners};
 use crate::sys::log::Log;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Signals, hold_back_tstp};
 use crate::sys::spawn::Output;
 use crate::sys::succession::{Estate, Predecessor, own_program};
 use crate::sys::sweep::sweep;
@@ -45,6 +45,7 @@ const SWEEP_MARGIN: Duration = Duration::from_secs(10);
 /// Runs the service that `source` describes until it is told to stop.
 pub fn run(source: &Source) -> Result<(), CommandError> {
     end_by_a_panic();
+    hold_back_tstp();
     // LISTEN_FDS and its fellows are read once, here, and reach no program that we start.
     let mut inherited = Inherited::take(&Variables::read(|name| env::var(name).ok()))?;
     let predecessor = inherited.predecessor().map(Predecessor::new);

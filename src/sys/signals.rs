@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
@@ -101,6 +102,12 @@ impl Signals {
         self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
         heard
     }
+}
+
+/// Keeps TSTP from this thread and from all that it starts; it is heard while the main loop sleeps. Where several threads may hear it at once,
+/// the last would suspend us when CONT has come already.
+pub fn hold_back_tstp() {
+    SigSet::from(Signal::SIGTSTP).thread_block().expect("invariant: TSTP can be blocked");
 }
 
 /// Suspends us on TSTP. The kernel's own action does that only to what belongs to a shell: a service of systemd is in an orphaned process
