@@ -2,6 +2,7 @@
 
 mod bind;
 mod dress;
+mod mend;
 
 use std::fs;
 use std::io;
@@ -92,9 +93,15 @@ pub struct Listener {
     fd: OwnedFd,
     address: Address,
     origin: Origin,
+    /// It was told that this one cannot be mended.
+    is_given_up: AtomicBool,
 }
 
 impl Listener {
+    fn new(fd: OwnedFd, address: Address, origin: Origin) -> Self {
+        Self { fd, address, origin, is_given_up: AtomicBool::new(false) }
+    }
+
     /// A listening socket that another process handed over; refused if clients cannot be accepted on it.
     pub fn received(fd: OwnedFd, origin: Origin) -> Result<Self, ListenError> {
         let number = fd.as_raw_fd();
@@ -103,7 +110,8 @@ impl Listener {
         if !accepts || !stream {
             return Err(ListenError::NotListening { fd: number });
         }
-        Ok(Self { address: local_address(&fd).unwrap_or(Address::Fd(number)), fd, origin })
+        let address = local_address(&fd).unwrap_or(Address::Fd(number));
+        Ok(Self::new(fd, address, origin))
     }
 
     /// The address it really has: port 0 is replaced by the kernel's choice.
@@ -187,6 +195,8 @@ pub enum StdListener {
 #[derive(Debug, Default)]
 pub struct Listeners {
     sockets: Vec<Listener>,
+    /// How they are made; a worker, who only uses them, has none.
+    settings: Option<Listen>,
     /// Socket files of ours, and which file each is: another's in its place stays.
     files: Vec<(PathBuf, Identity)>,
     /// The same of what was passed to us.
@@ -200,11 +210,18 @@ pub struct Listeners {
 impl Listeners {
     /// Binds every address. Either all succeed, or none stays bound.
     pub fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        let mut listeners = Self::default();
+        let mut listeners = Self::made_as(listen);
         for address in &listen.addresses {
             listeners.add(bind_address(address, listen)?);
         }
         Ok(listeners)
+    }
+
+    /// None yet.
+    pub(super) fn made_as(listen: &Listen) -> Self {
+        let mut listeners = Self::default();
+        listeners.settings = Some(listen.clone());
+        listeners
     }
 
     /// One more.
@@ -273,7 +290,7 @@ pub(super) fn bind_address(address: &Address, listen: &Listen) -> Result<Listene
             (fd, bound)
         }
     };
-    Ok(Listener { fd, address: bound.unwrap_or_else(|| address.clone()), origin: Origin::Ours })
+    Ok(Listener::new(fd, bound.unwrap_or_else(|| address.clone()), Origin::Ours))
 }
 
 /// Takes over an inherited descriptor, which no program that we start inherits in turn. Refuses what is not a socket.
