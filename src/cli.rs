@@ -19,7 +19,7 @@ Exit codes:
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
-   69  replay: nothing listens at the target; ctl: no running service is found
+   69  replay: nothing listens at the target; ctl: no running service is found, or several
    70  workers that had served failed, and `fail-after` attempts in a row to replace them
    73  a socket or file could not be made (no permission, no such folder)
    75  the address is in use: another supervisor runs, or something else listens there

@@ -231,13 +231,15 @@ impl CommandError {
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
             Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_))
-            | Self::Ctl(ctl::CtlError::Control(ControlError::Several { .. }))
             | Self::Live(record::LiveError::Control(ControlError::Several { .. })) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,
             Self::WorkersKeepFailing(_) => Ending::GivenUp,
             Self::Ctl(ctl::CtlError::Control(
-                ControlError::NotFound { .. } | ControlError::Unreachable { .. } | ControlError::Stranger { .. },
+                ControlError::NotFound { .. }
+                | ControlError::Several { .. }
+                | ControlError::Unreachable { .. }
+                | ControlError::Stranger { .. },
             )) => Ending::Unreachable,
             Self::Replay(error) => error.ending(),
             Self::Tune(error) => error.ending(),

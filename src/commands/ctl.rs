@@ -25,9 +25,9 @@ const LOG_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = socket::PLACES)]
 pub struct Options {
-    /// The configuration of the running service
-    #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", global = true)]
-    config: PathBuf,
+    /// The configuration of the running service, and of no other; without it tuningfork.toml, or what `tuningfork gunicorn` runs here
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     /// The service's control socket, instead of looking for that of its configuration
     #[arg(long, visible_alias = "control", value_name = "PATH", conflicts_with = "config", global = true)]
     socket: Option<PathBuf>,
@@ -204,7 +204,7 @@ fn json(reply: &impl Serialize) -> String {
 }
 
 fn connect(options: &Options) -> Result<Client, CtlError> {
-    Ok(socket::connect(&options.config, options.socket.as_deref())?)
+    Ok(socket::connect(options.config.as_deref(), options.socket.as_deref())?)
 }
 
 /// One conversation.

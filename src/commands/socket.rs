@@ -42,8 +42,8 @@ Control socket:
   NAME-HASH is the name of the configuration file, and a hash of its path. By this, ctl finds the service again.
   A unit tuningfork@NAME is found by /etc/tuningfork/NAME.toml, and by the file that this is a link to. One with
   another RuntimeDirectory= is not: write --socket /run/FOLDER/control.sock.
-  A service of `tuningfork gunicorn` is found in the folder where it was started, without -c. If there are two, say
-  which by --socket, or give them sockets of your own with --control when they are started.";
+  A service of `tuningfork gunicorn` is found in the folder where it was started, without -c, if there is no
+  tuningfork.toml. What -c names is never another service. If there are two in the folder, say which by --socket, or give them sockets of your own with --control when they are started.";
 
 /// Where a service without `[control]` makes its socket, in the first folder that can be made. Makes the folder. `address` is where the
 /// service listens.

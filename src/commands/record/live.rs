@@ -31,9 +31,9 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// What to record.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The configuration of the running service
-    #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml")]
-    config: PathBuf,
+    /// The configuration of the running service, and of no other; without it tuningfork.toml, or what `tuningfork gunicorn` runs here
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The service's control socket, instead of looking for that of its configuration (see `tuningfork ctl --help`)
     #[arg(long, visible_alias = "socket", value_name = "PATH", conflicts_with = "config")]
     control: Option<PathBuf>,
@@ -108,8 +108,9 @@ pub enum LiveError {
 pub(super) fn live(options: &Options) -> Result<String, CommandError> {
     let signals = Signals::of_a_study().map_err(LiveError::System)?;
     let key = random_key().map_err(LiveError::System)?;
-    let (listeners, lease) =
-        socket::connect(&options.config, options.control.as_deref()).and_then(Client::listeners).map_err(LiveError::from)?;
+    let (listeners, lease) = socket::connect(options.config.as_deref(), options.control.as_deref())
+        .and_then(Client::listeners)
+        .map_err(LiveError::from)?;
     if let Some(away) = listeners.iter().find(|listener| is_in_another_network(listener)) {
         return Err(LiveError::AnotherNetwork(away.address().to_string()).into());
     }

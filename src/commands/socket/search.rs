@@ -1,6 +1,7 @@
 //! Looks for the control socket of a service: where its configuration says, where a service without `[control]` puts it, where
 //! units have it. Refuses to choose among services of which any may be meant, and says which sockets there are instead.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -21,55 +22,111 @@ const MAX_LIST: u64 = 16 << 20;
 /// How many of them are tried to be named in a message.
 const MAX_NAMED: usize = 16;
 
-/// Connects to the service of the configuration file `config`, or of the socket `named`.
-pub(in crate::commands) fn connect(config: &Path, named: Option<&Path>) -> Result<Client, ControlError> {
+/// The configuration of who names none.
+const DEFAULT: &str = "tuningfork.toml";
+
+/// Connects to the service of the socket `named`, or of the configuration file `config`, and then to no other. Without both to that of
+/// the default file, or, where there is no such file, to the one that `tuningfork gunicorn` started in this folder.
+pub(in crate::commands) fn connect(config: Option<&Path>, named: Option<&Path>) -> Result<Client, ControlError> {
     if let Some(named) = named {
         return Client::connect(named);
     }
-    let stages = stages(config);
-    let mut refusal = None;
-    for stage in &stages {
-        match only_one(stage) {
-            Ok(Some(client)) => return Ok(client),
-            Ok(None) => {}
-            Err(error) => refusal = refusal.or(Some(error)),
-        }
+    let path = config.unwrap_or(Path::new(DEFAULT));
+    let folders = folders_of(path);
+    let stages = stages(path, &folders);
+    let of_the_file = first_of(&stages)?;
+    let beside = if config.is_none() { beside(&folders) } else { Ok(Vec::new()) };
+    // Whom we may not ask is not meant, if there is one whom we may.
+    let beside = if of_the_file.is_some() { beside.unwrap_or_default() } else { beside? };
+    match choose(of_the_file, beside, path.exists())? {
+        Some(client) => Ok(client),
+        None => Err(not_found(path, stages.into_iter().flatten().collect())),
     }
-    Err(refusal.unwrap_or_else(|| not_found(config, stages.into_iter().flatten().collect())))
 }
 
-/// Where the service may be, best first; what is equally good together.
-fn stages(config: &Path) -> Vec<Vec<PathBuf>> {
-    let configured = configured(config);
+/// The service of the file or, if there is no file, the only one beside it. Whoever names nothing would not know which one it stops.
+fn choose(of_the_file: Option<Found>, beside: Vec<Found>, is_file: bool) -> Result<Option<Client>, ControlError> {
+    let is_alone = of_the_file.is_none();
+    let mut meant: Vec<Found> = of_the_file.into_iter().chain(beside).collect();
+    if meant.len() > 1 {
+        return Err(ControlError::Several { sockets: meant.into_iter().map(|found| found.place).collect() });
+    }
+    Ok(meant.pop().filter(|_| !(is_alone && is_file)).map(|found| found.client))
+}
+
+/// Services of command lines in these folders, each once: a folder may hold a link to what is in another.
+fn beside(folders: &[PathBuf]) -> Result<Vec<Found>, ControlError> {
+    let places = folders.iter().flat_map(|folder| of_command_lines(folder));
+    let distinct: BTreeSet<_> = places.filter_map(|place| place.canonicalize().ok()).collect();
+    living(distinct.into_iter())
+}
+
+/// Folders that the sockets of a configuration's service may be in, best first.
+fn folders_of(config: &Path) -> Vec<PathBuf> {
     // [control] may be new in the file, and the service older. But $RUNTIME_DIRECTORY is not the service's then: it is that of a unit which
     // asks about this one.
-    let variable = |name: &str| env::var_os(name).filter(|_| configured.is_none() || name != "RUNTIME_DIRECTORY");
+    let is_configured = configured(config).is_some();
+    let variable = |name: &str| env::var_os(name).filter(|_| !is_configured || name != "RUNTIME_DIRECTORY");
     let [file, given] = paths(config);
     let alias = Some(&given).filter(|given| **given != file);
-    let folders = [&file].into_iter().chain(alias).flat_map(|path| folders(path, variable, pass::own_user()));
-    let mut stages: Vec<Vec<PathBuf>> = configured.iter().map(|socket| vec![socket.clone()]).collect();
-    for folder in folders {
-        stages.push(vec![folder.join(NAME)]);
-        stages.push(of_command_lines(&folder));
+    let all = [&file].into_iter().chain(alias).flat_map(|path| folders(path, variable, pass::own_user()));
+    let mut distinct = Vec::new();
+    for folder in all {
+        if !distinct.contains(&folder) {
+            distinct.push(folder);
+        }
     }
+    distinct
+}
+
+/// Where the file's service may be, best first; what is equally good together.
+fn stages(config: &Path, folders: &[PathBuf]) -> Vec<Vec<PathBuf>> {
+    let configured = configured(config).into_iter();
+    let mut stages: Vec<_> =
+        configured.chain(folders.iter().map(|folder| folder.join(NAME))).map(|socket| vec![socket]).collect();
     stages.push(of_units(config, Path::new(ETC)));
     stages
 }
 
-/// The one of these sockets that somebody listens on. One that nobody does was left behind.
-fn only_one(places: &[PathBuf]) -> Result<Option<Client>, ControlError> {
+/// Somebody who listens, and where.
+struct Found {
+    place: PathBuf,
+    client: Client,
+}
+
+/// The one of the first stage that has one. A refusal counts if no later stage has any.
+fn first_of(stages: &[Vec<PathBuf>]) -> Result<Option<Found>, ControlError> {
+    let mut refusal = None;
+    for stage in stages {
+        match only_one(stage) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    refusal.map_or(Ok(None), Err)
+}
+
+/// The one of these sockets that somebody listens on.
+fn only_one(places: &[PathBuf]) -> Result<Option<Found>, ControlError> {
+    let mut alive = living(places.iter().cloned())?;
+    if alive.len() > 1 {
+        return Err(ControlError::Several { sockets: alive.into_iter().map(|found| found.place).collect() });
+    }
+    Ok(alive.pop())
+}
+
+/// Those that somebody listens on. One that nobody does was left behind.
+fn living(places: impl Iterator<Item = PathBuf>) -> Result<Vec<Found>, ControlError> {
     let mut alive = Vec::new();
     for place in places {
-        match Client::connect(place) {
-            Ok(client) => alive.push((place, client)),
+        match Client::connect(&place) {
+            Ok(client) => alive.push(Found { place, client }),
             Err(ControlError::Unreachable { source, .. }) if source.kind() != ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
     }
-    if alive.len() > 1 {
-        return Err(ControlError::Several { sockets: alive.into_iter().map(|(place, _)| place.clone()).collect() });
-    }
-    Ok(alive.pop().map(|(_, client)| client))
+    Ok(alive)
 }
 
 /// Why there is none, with what could have been meant.
@@ -180,14 +237,29 @@ mod tests {
         drop(UnixListener::bind(&dead).unwrap());
         assert!(only_one(&of_command_lines(folder.path())).unwrap().is_some());
         let _second = UnixListener::bind(&right).unwrap();
-        let Err(ControlError::Several { mut sockets }) = only_one(&of_command_lines(folder.path())) else {
+        let Err(ControlError::Several { mut sockets }) = only_one(&of_command_lines(folder.path())).map(|_| ()) else {
             panic!("it chose one")
         };
         sockets.sort();
-        assert_eq!(sockets, [left, right]);
+        assert_eq!(sockets, [left.clone(), right]);
         drop(first);
         assert!(only_one(&of_command_lines(folder.path())).unwrap().is_some());
         assert!(only_one(&[dead]).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_service_beside_a_file_is_never_taken_for_that_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, beside) = (folder.path().join(NAME), folder.path().join("control-a.sock"));
+        let _listeners = [&file, &beside].map(|path| UnixListener::bind(path).unwrap());
+        symlink(&beside, folder.path().join("control-link.sock")).unwrap();
+        let of_the_file = || only_one(std::slice::from_ref(&file)).unwrap();
+        let beside = || super::beside(&[folder.path().to_owned(), folder.path().to_owned()]).unwrap();
+        assert_eq!(beside().len(), 1);
+        assert!(choose(None, beside(), false).unwrap().is_some());
+        assert!(choose(None, beside(), true).unwrap().is_none());
+        assert!(choose(of_the_file(), Vec::new(), true).unwrap().is_some());
+        assert!(matches!(choose(of_the_file(), beside(), true), Err(ControlError::Several { .. })));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{folder_with, interpreter, small, tuningfork};
 use crate::support::parts;
-use crate::support::process::End;
+use crate::support::process::{End, lives};
 use crate::support::root;
 use crate::support::service::Service;
 
@@ -50,6 +50,8 @@ fn a_user_who_may_not_run_the_interpreter_is_named() {
 fn two_services_of_one_folder_are_both_reached() {
     let mut first = small(&[]).ready();
     let folder = first.directory().display().to_string();
+    let config = first.directory().join("tuningfork.toml");
+    std::fs::remove_file(&config).expect("remove a file that neither of them reads");
     let runtime = format!("XDG_RUNTIME_DIR={folder}");
     let second = Service::of_gunicorn(&["--interpreter", &interpreter(), "-b", "@LISTEN@", "-w", "1", "web"]);
     let mut second = second.ready_through(Path::new("/usr/bin/env"), &["-C", &folder, &runtime]);
@@ -60,7 +62,7 @@ fn two_services_of_one_folder_are_both_reached() {
         (String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(), output.status.code())
     };
     let (said, code) = ctl(&["status"]);
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(69), "{said}");
     let sockets: Vec<&str> = said.split("--socket ").skip(1).map(|rest| rest.split([',', '\n']).next().unwrap_or(rest)).collect();
     let found: BTreeSet<u64> = sockets
         .iter()
@@ -75,5 +77,13 @@ fn two_services_of_one_folder_are_both_reached() {
     let (said, code) = ctl(&["--json", "status"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("\"pid\":{},", first.pid())), "{said}");
+    // A file is another service, which does not run.
+    std::fs::write(config, "").expect("write a configuration");
+    for arguments in [&["-c", "tuningfork.toml", "stop", "--wait"][..], &["-c", "other.toml", "stop"], &["stop", "--wait"]] {
+        let (said, code) = ctl(arguments);
+        let expected = if arguments.contains(&"other.toml") { 66 } else { 69 };
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+        assert!(said.contains("--socket ") && lives(first.pid()), "{arguments:?}: {said}");
+    }
     assert_eq!(first.stop(), End::Code(0));
 }
