@@ -9,8 +9,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
 use rustix::fs::fstat;
@@ -58,6 +58,12 @@ pub enum ListenError {
         /// The descriptor's number.
         fd: RawFd,
     },
+    /// A socket that is not ours to make.
+    #[error("{address}: whoever passed this socket has to make it again: restart its .socket unit, and then tuningfork")]
+    Passed {
+        /// The address.
+        address: String,
+    },
     /// `owner` names nobody.
     #[error("[listen] owner: there is no user or group {name:?} on this host")]
     NoSuchOwner {
@@ -93,13 +99,23 @@ pub struct Listener {
     fd: OwnedFd,
     address: Address,
     origin: Origin,
+    /// Which file a unix socket's was when it was made or taken over: another's in its place stays.
+    file: Mutex<Identity>,
     /// It was told that this one cannot be mended.
     is_given_up: AtomicBool,
 }
 
 impl Listener {
     fn new(fd: OwnedFd, address: Address, origin: Origin) -> Self {
-        Self { fd, address, origin, is_given_up: AtomicBool::new(false) }
+        let file = match &address {
+            Address::Unix(path) => bind::identity(path),
+            Address::Tcp { .. } | Address::Fd(_) => None,
+        };
+        Self { fd, address, origin, file: Mutex::new(file), is_given_up: AtomicBool::new(false) }
+    }
+
+    fn file(&self) -> Identity {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A listening socket that another process handed over; refused if clients cannot be accepted on it.
@@ -197,10 +213,6 @@ pub struct Listeners {
     sockets: Vec<Listener>,
     /// How they are made; a worker, who only uses them, has none.
     settings: Option<Listen>,
-    /// Socket files of ours, and which file each is: another's in its place stays.
-    files: Vec<(PathBuf, Identity)>,
-    /// The same of what was passed to us.
-    passed: Vec<(PathBuf, Identity)>,
     /// A predecessor has the service, so the files of what it passed are its.
     lent: AtomicBool,
     /// Somebody else goes on listening: the files stay.
@@ -226,13 +238,6 @@ impl Listeners {
 
     /// One more.
     pub(super) fn add(&mut self, listener: Listener) {
-        if let Address::Unix(path) = &listener.address {
-            match listener.origin {
-                Origin::Ours => self.files.push((path.clone(), bind::identity(path))),
-                Origin::Stored => self.passed.push((path.clone(), bind::identity(path))),
-                Origin::Descriptor(_) | Origin::Theirs(_) => {}
-            }
-        }
         self.sockets.push(listener);
     }
 
@@ -263,9 +268,18 @@ impl Drop for Listeners {
         if self.files_stay.load(Ordering::Relaxed) {
             return;
         }
-        let passed = if self.lent.load(Ordering::Relaxed) { &[][..] } else { &self.passed };
-        for (path, ours) in self.files.iter().chain(passed) {
-            bind::remove_own(path, *ours);
+        let lent = self.lent.load(Ordering::Relaxed);
+        for listener in &self.sockets {
+            let is_ours = match listener.origin {
+                Origin::Ours => true,
+                Origin::Stored => !lent,
+                Origin::Descriptor(_) | Origin::Theirs(_) => false,
+            };
+            if let Address::Unix(path) = &listener.address
+                && is_ours
+            {
+                bind::remove_own(path, listener.file());
+            }
         }
     }
 }

@@ -100,6 +100,9 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         }
         self.succeed(supervisor);
         if let Some(desks) = &mut self.desks {
+            if transitions.iter().any(|transition| matches!(transition, Transition::ReloadStarted { .. })) {
+                self.premises.make_again(desks);
+            }
             self.premises.attend(desks, now);
             // Who leaves may shut down what it has; at a stop nobody needs it any more.
             if !supervisor.is_stopping() {
