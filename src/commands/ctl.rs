@@ -16,7 +16,7 @@ use super::tune_output::Paper;
 use super::{CommandError, socket};
 use crate::control::{Client, ControlError, Count, Granted, Reload, Request};
 use crate::units::{self, Workers};
-use wait::{Patience, Watch};
+use wait::{Patience, Upgraded, Watch};
 
 /// How long the log is waited for where nobody asked to wait: it is opened in a moment, unless what it is written to hangs.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -132,6 +132,11 @@ pub enum CtlError {
     /// It began to stop meanwhile.
     #[error("the service stops, so this will not be done")]
     Stops,
+    /// Nobody answers where it was.
+    #[error(
+        "the service does not answer here any more: it has ended, or has its control socket elsewhere now; its log says which"
+    )]
+    Gone,
     /// It took too long.
     #[error("not done within {}: {doing}; it goes on", humantime::format_duration(*patience))]
     TooLong {
@@ -293,8 +298,17 @@ impl Desk {
         if !waiting.wait {
             return self.finish(&granted, "asked for: the new program gets the service when all its workers serve");
         }
-        let after = watch.upgrade(&mut self.client, &before, again)?;
-        self.finish(&after, &format!("upgraded: the service is that of pid {}, tuningfork {}", after.pid, after.version))
+        match watch.upgrade(&mut self.client, &before, again)? {
+            Upgraded::Answers(after) => {
+                self.finish(&after, &format!("upgraded: the service is that of pid {}, tuningfork {}", after.pid, after.version))
+            }
+            Upgraded::Elsewhere { pid } => self.finish(
+                &serde_json::json!({"pid": pid}),
+                &format!(
+                    "upgraded: the service is that of pid {pid}, and has its control socket elsewhere now: its log says where"
+                ),
+            ),
+        }
     }
 
     fn scale(

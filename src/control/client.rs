@@ -151,6 +151,12 @@ impl Client {
         Peer::of(&self.stream)
     }
 
+    /// The new program's process of which `status` tells, if it lives and its number is the same here.
+    #[must_use]
+    pub fn successor(&self, status: &Status) -> Option<Peer> {
+        Peer::named(&self.stream, status.pid, status.successor?)
+    }
+
     /// Asks for the log; the answers are [`Client::excerpt`]s.
     pub fn read_log(&mut self, slot: Option<u16>, follow: bool) -> Result<(), ControlError> {
         // What is followed may be silent for as long as it likes.

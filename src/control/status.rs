@@ -37,6 +37,9 @@ pub struct Status {
     /// How the log fares.
     #[serde(default)]
     pub log: LogStatus,
+    /// The process of the new program, while one starts to take this one's place.
+    #[serde(default)]
+    pub successor: Option<u32>,
     /// How many upgrades of this supervisor came to nothing.
     #[serde(default)]
     pub failed_upgrades: u64,

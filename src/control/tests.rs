@@ -46,6 +46,7 @@ impl Source for Service {
             reloads: Vec::new(),
             awaits_restart: vec!["[listen]".into()],
             log: LogStatus::default(),
+            successor: None,
             failed_upgrades: 0,
             last_upgrade_failure: None,
             workers: vec![worker()],

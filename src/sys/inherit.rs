@@ -167,6 +167,12 @@ impl Inherited {
         self.one(name, &private(address))
     }
 
+    /// Whether a predecessor has a socket of this name, not used yet: then it has what we would lack.
+    #[must_use]
+    pub fn succeeds_to(&self, name: &str) -> bool {
+        self.succeeds && self.names.iter().any(|other| other == name)
+    }
+
     fn none_yet(&self, listen: &Listen) -> Listeners {
         let listeners = Listeners::made_as(listen);
         if self.succeeds {

@@ -44,6 +44,16 @@ impl Peer {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
+    /// The process that the one at the other end calls `pid`, where it calls itself `itself`; `None` if it is gone, or if numbers are others
+    /// there, as in another pid namespace.
+    #[must_use]
+    pub fn named(stream: &UnixStream, itself: u32, pid: u32) -> Option<Self> {
+        let number = |pid: u32| i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let who = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+        let is_same = Pid::from_raw(who.pid()) == number(itself);
+        pidfd_open(number(pid).filter(|_| is_same)?, PidfdFlags::empty()).ok().map(Self)
+    }
+
     /// Waits for its end for at most `patience`; whether it has come.
     #[must_use]
     pub fn has_ended_within(&self, patience: Duration) -> bool {
@@ -73,5 +83,9 @@ mod tests {
     fn the_other_end_is_us_and_lives() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         assert!(!Peer::of(&ours).unwrap().has_ended_within(Duration::ZERO));
+        let us = std::process::id();
+        assert!(Peer::named(&ours, us, us).is_some_and(|peer| !peer.has_ended_within(Duration::ZERO)));
+        assert!(Peer::named(&ours, us + 1, us).is_none());
+        assert!(Peer::named(&ours, us, u32::MAX).is_none());
     }
 }

@@ -222,6 +222,33 @@ fn ctl_upgrade_waits_and_tells_what_became_of_it() {
     stop(&mut running, successor);
 }
 
+#[test]
+fn ctl_upgrade_tells_the_truth_where_the_control_socket_moves() {
+    let mut running = Service::with_config(&config("")).ready();
+    let upgrade = |running: &Running, name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuningfork"));
+        let output = command.args(["ctl", "upgrade", "--wait", "--socket"]).arg(running.directory().join(name)).output();
+        let output = output.expect("run ctl");
+        (String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(), output.status.code())
+    };
+    let (old, before) = (running.pid(), running.config());
+    running.reconfigure(&before.replace("control.sock", "none/control.sock"));
+    let (said, code) = upgrade(&running, "control.sock");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the old program keeps the service") && said.contains("none/control.sock"), "{said}");
+    let mut client = Client::connect(&running.directory().join("control.sock")).expect("the control socket");
+    assert_eq!(client.status().expect("the status").pid, old);
+    running.reconfigure(&before.replace("control.sock", "moved.sock"));
+    let (said, code) = upgrade(&running, "control.sock");
+    let successor = await_successor(&running, 1, old);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("pid {successor}")) && said.contains("elsewhere"), "{said}");
+    let (said, code) = upgrade(&running, "moved.sock");
+    let successor = await_successor(&running, 2, successor);
+    assert_eq!((code, said.contains(&format!("pid {successor}"))), (Some(0), true), "{said}");
+    stop(&mut running, successor);
+}
+
 /// Each desk by itself: one that cannot be opened takes no other with it, and is opened once that is possible.
 #[test]
 fn a_successor_that_lacks_descriptors_opens_its_desks_when_it_has_them() {

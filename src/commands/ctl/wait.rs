@@ -34,6 +34,15 @@ enum Found<T> {
     Never,
 }
 
+/// Who has the service after an upgrade.
+#[derive(Debug)]
+pub(super) enum Upgraded {
+    /// A supervisor that is found, and how the service is.
+    Answers(Box<Status>),
+    /// A process that does not answer where its predecessor did, as where `[control]` has changed.
+    Elsewhere { pid: u32 },
+}
+
 /// Somebody who waits.
 pub(super) struct Watch {
     patience: Patience,
@@ -119,27 +128,38 @@ impl Watch {
     }
 
     /// Until another supervisor than `before` has the service, and how it then is. The old one closes the conversation when it hands the
-    /// service over: `again` begins another at the same socket.
+    /// service over: `again` begins another at the same socket. If nobody is there, the new program has the service all the same, if it
+    /// outlives the old one.
     pub(super) fn upgrade(
         self,
         client: &mut Client,
         before: &Status,
         again: impl Fn() -> Result<Client, CtlError>,
-    ) -> Result<Status, CtlError> {
+    ) -> Result<Upgraded, CtlError> {
         self.spinner.enable_steady_tick(TICK);
         let mut after = None;
+        let mut successor = None;
         let process = client.process();
         loop {
             match client.progress(after) {
-                Ok(status) if status.pid != before.pid => return Ok(status),
+                Ok(status) if status.pid != before.pid => return Ok(Upgraded::Answers(Box::new(status))),
                 Ok(status) if status.failed_upgrades > before.failed_upgrades => {
                     return Err(CtlError::UpgradeFailed(status.last_upgrade_failure.unwrap_or_default()));
                 }
-                Ok(status) => after = Some(status.changes),
-                Err(ControlError::Broken(_)) => {
-                    *client = self.successor(process.as_ref(), &again)?;
-                    after = None;
+                Ok(status) => {
+                    successor = client.successor(&status).zip(status.successor).or(successor);
+                    after = Some(status.changes);
                 }
+                Err(ControlError::Broken(_)) => match (self.successor(process.as_ref(), &again), &successor) {
+                    // One that did not get the service ends with the old one.
+                    (Err(CtlError::Gone), Some((peer, pid))) if !peer.has_ended_within(LOOK) => {
+                        return Ok(Upgraded::Elsewhere { pid: *pid });
+                    }
+                    (found, _) => {
+                        *client = found?;
+                        after = None;
+                    }
+                },
                 Err(error) => return Err(error.into()),
             }
             self.show("the new program starts its workers")?;
@@ -191,7 +211,7 @@ impl Watch {
             let is_last_try = predecessor.is_none_or(|process| process.has_ended_within(MOMENT));
             match again() {
                 Ok(client) => return Ok(client),
-                Err(_) if is_last_try => return Err(CtlError::Stops),
+                Err(_) if is_last_try => return Err(CtlError::Gone),
                 Err(_) => self.show("the new program takes over")?,
             }
         }

@@ -31,6 +31,7 @@ pub(super) struct Roster {
     awaits_restart: Vec<&'static str>,
     workers: Vec<(WorkerView, Option<u32>)>,
     waiting: Vec<Slot>,
+    successor: Option<u32>,
     chronicle: Arc<Chronicle>,
 }
 
@@ -49,6 +50,7 @@ impl Roster {
             awaits_restart: Vec::new(),
             workers: Vec::new(),
             waiting: Vec::new(),
+            successor: None,
             chronicle: Arc::default(),
         }
     }
@@ -69,6 +71,7 @@ impl Roster {
             awaits_restart: config.map_or_else(|| self.awaits_restart.clone(), |config| self.first.fixed_until_restart(config)),
             workers: supervisor.workers().map(|view| (view, host.pid(view.worker))).collect(),
             waiting: supervisor.waiting().collect(),
+            successor: host.successor(),
             chronicle,
         }
     }
@@ -107,6 +110,7 @@ impl Roster {
             reloads: self.chronicle.reloads(now),
             awaits_restart: self.awaits_restart.iter().map(|part| (*part).to_owned()).collect(),
             log: control::LogStatus::default(),
+            successor: self.successor,
             failed_upgrades: self.chronicle.failed_upgrades,
             last_upgrade_failure: self.chronicle.last_upgrade_failure.as_deref().map(str::to_owned),
             workers,

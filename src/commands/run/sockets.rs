@@ -25,7 +25,7 @@ impl Sockets {
     pub(super) fn open(source: &Source, config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
         let http = Arc::new(inherited.listeners(&config.listen)?);
         let metrics = config.metrics.as_ref().map(|metrics| inherited.private(inherit::METRICS, &metrics.listen)).transpose()?;
-        let control = control(source, config, &http, &mut inherited);
+        let control = control(source, config, &http, &mut inherited)?;
         Ok(Self { http, metrics: metrics.map(Arc::new), control: control.map(Arc::new), lapsed: inherited.into_lapsed() })
     }
 
@@ -38,15 +38,28 @@ impl Sockets {
     }
 }
 
-/// A service that cannot be told anything at its socket can still serve, and be told by signals.
-fn control(source: &Source, config: &Config, http: &Listeners, inherited: &mut Inherited) -> Option<Listeners> {
+/// A service that cannot be told anything at its socket can still serve, and be told by signals. But an upgrade takes it from nobody.
+fn control(
+    source: &Source,
+    config: &Config,
+    http: &Listeners,
+    inherited: &mut Inherited,
+) -> Result<Option<Listeners>, ListenError> {
     const OTHER: &str = "name another path under [control], or to `tuningfork gunicorn` with --control";
     let configured = config.control.as_ref().map(|control| control.socket.clone());
     let address = http.all().first().map(|listener| listener.address().to_string()).unwrap_or_default();
     let Some(place) = configured.or_else(|| socket::default_place(source, &address)) else {
         tracing::warn!("no control socket: there is no folder for one; {OTHER}");
-        return None;
+        return Ok(None);
     };
+    let would_be_lost = inherited.succeeds_to(inherit::CONTROL);
     let opened = inherited.one(inherit::CONTROL, &Server::listen(&place));
-    opened.inspect_err(|error| tracing::error!("no control socket, `tuningfork ctl` will not work: {error}; {OTHER}")).ok()
+    match opened {
+        Ok(listeners) => Ok(Some(listeners)),
+        Err(error) if would_be_lost => Err(error),
+        Err(error) => {
+            tracing::error!("no control socket, `tuningfork ctl` will not work: {error}; {OTHER}");
+            Ok(None)
+        }
+    }
 }
