@@ -137,7 +137,7 @@ impl Inherited {
     /// The sockets of the service. Those of a socket unit take the place of all configured ones; else each address gets the socket that
     /// was kept for it, or is bound. Either all succeed, or none stays bound.
     pub fn listeners(&mut self, listen: &Listen) -> Result<Listeners, ListenError> {
-        let mut listeners = self.none_yet();
+        let mut listeners = self.none_yet(listen);
         if (0..self.sockets.len()).any(|at| self.is_theirs(at)) {
             while let Some(at) = (0..self.sockets.len()).find(|at| self.is_theirs(*at)) {
                 self.names.remove(at);
@@ -154,7 +154,7 @@ impl Inherited {
 
     /// The socket of `[metrics]` or `[control]`, by its name: kept, or bound as `listen` says.
     pub fn one(&mut self, name: &str, listen: &Listen) -> Result<Listeners, ListenError> {
-        let mut listeners = self.none_yet();
+        let mut listeners = self.none_yet(listen);
         for address in &listen.addresses {
             listeners.add(self.listener(address, listen, |other| other == name)?);
         }
@@ -173,8 +173,8 @@ impl Inherited {
         self.succeeds && self.names.iter().any(|other| other == name)
     }
 
-    fn none_yet(&self) -> Listeners {
-        let listeners = Listeners::default();
+    fn none_yet(&self, listen: &Listen) -> Listeners {
+        let listeners = Listeners::made_as(listen);
         if self.succeeds {
             listeners.lend();
         }

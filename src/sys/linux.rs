@@ -19,6 +19,7 @@ use super::children::{Child, Children};
 use super::clock;
 use super::errand::Errand;
 use super::hooks::{HookKind, Hooks};
+use super::inherit;
 use super::inquiry::{Inquiry, Meaning};
 use super::launch::{self, Generations, Launch, Origin};
 use super::listen::Listeners;
@@ -150,6 +151,12 @@ impl<'a> Linux<'a> {
     }
 
     fn prepare(&mut self, generation: Generation) {
+        if generation != Generation::FIRST
+            && self.around.listeners.make_again()
+            && let Ok(estate) = &self.around.estate
+        {
+            estate.systemd.keep(self.around.listeners, &[inherit::HTTP.to_owned()]);
+        }
         match (self.around.loader)(generation) {
             Loading::Done(loaded) => self.loaded(generation, loaded),
             Loading::Asking(inquiry, meaning) => {

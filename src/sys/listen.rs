@@ -2,14 +2,15 @@
 
 mod bind;
 mod dress;
+mod mend;
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::socket::{SockType, SockaddrStorage, UnixAddr, getsockname, getsockopt, sockopt};
 use rustix::fs::fstat;
@@ -57,6 +58,12 @@ pub enum ListenError {
         /// The descriptor's number.
         fd: RawFd,
     },
+    /// A socket that is not ours to make.
+    #[error("{address}: whoever passed this socket has to make it again: restart its .socket unit, and then tuningfork")]
+    Passed {
+        /// The address.
+        address: String,
+    },
     /// `owner` names nobody.
     #[error("[listen] owner: there is no user or group {name:?} on this host")]
     NoSuchOwner {
@@ -92,9 +99,25 @@ pub struct Listener {
     fd: OwnedFd,
     address: Address,
     origin: Origin,
+    /// Which file a unix socket's was when it was made or taken over: another's in its place stays.
+    file: Mutex<Identity>,
+    /// It was told that this one cannot be mended.
+    is_given_up: AtomicBool,
 }
 
 impl Listener {
+    fn new(fd: OwnedFd, address: Address, origin: Origin) -> Self {
+        let file = match &address {
+            Address::Unix(path) => bind::identity(path),
+            Address::Tcp { .. } | Address::Fd(_) => None,
+        };
+        Self { fd, address, origin, file: Mutex::new(file), is_given_up: AtomicBool::new(false) }
+    }
+
+    fn file(&self) -> Identity {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A listening socket that another process handed over; refused if clients cannot be accepted on it.
     pub fn received(fd: OwnedFd, origin: Origin) -> Result<Self, ListenError> {
         let number = fd.as_raw_fd();
@@ -103,7 +126,8 @@ impl Listener {
         if !accepts || !stream {
             return Err(ListenError::NotListening { fd: number });
         }
-        Ok(Self { address: local_address(&fd).unwrap_or(Address::Fd(number)), fd, origin })
+        let address = local_address(&fd).unwrap_or(Address::Fd(number));
+        Ok(Self::new(fd, address, origin))
     }
 
     /// The address it really has: port 0 is replaced by the kernel's choice.
@@ -187,10 +211,8 @@ pub enum StdListener {
 #[derive(Debug, Default)]
 pub struct Listeners {
     sockets: Vec<Listener>,
-    /// Socket files of ours, and which file each is: another's in its place stays.
-    files: Vec<(PathBuf, Identity)>,
-    /// The same of what was passed to us.
-    passed: Vec<(PathBuf, Identity)>,
+    /// How they are made; a worker, who only uses them, has none.
+    settings: Option<Listen>,
     /// A predecessor has the service, so the files of what it passed are its.
     lent: AtomicBool,
     /// Somebody else goes on listening: the files stay.
@@ -200,22 +222,22 @@ pub struct Listeners {
 impl Listeners {
     /// Binds every address. Either all succeed, or none stays bound.
     pub fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        let mut listeners = Self::default();
+        let mut listeners = Self::made_as(listen);
         for address in &listen.addresses {
             listeners.add(bind_address(address, listen)?);
         }
         Ok(listeners)
     }
 
+    /// None yet.
+    pub(super) fn made_as(listen: &Listen) -> Self {
+        let mut listeners = Self::default();
+        listeners.settings = Some(listen.clone());
+        listeners
+    }
+
     /// One more.
     pub(super) fn add(&mut self, listener: Listener) {
-        if let Address::Unix(path) = &listener.address {
-            match listener.origin {
-                Origin::Ours => self.files.push((path.clone(), bind::identity(path))),
-                Origin::Stored => self.passed.push((path.clone(), bind::identity(path))),
-                Origin::Descriptor(_) | Origin::Theirs(_) => {}
-            }
-        }
         self.sockets.push(listener);
     }
 
@@ -246,9 +268,18 @@ impl Drop for Listeners {
         if self.files_stay.load(Ordering::Relaxed) {
             return;
         }
-        let passed = if self.lent.load(Ordering::Relaxed) { &[][..] } else { &self.passed };
-        for (path, ours) in self.files.iter().chain(passed) {
-            bind::remove_own(path, *ours);
+        let lent = self.lent.load(Ordering::Relaxed);
+        for listener in &self.sockets {
+            let is_ours = match listener.origin {
+                Origin::Ours => true,
+                Origin::Stored => !lent,
+                Origin::Descriptor(_) | Origin::Theirs(_) => false,
+            };
+            if let Address::Unix(path) = &listener.address
+                && is_ours
+            {
+                bind::remove_own(path, listener.file());
+            }
         }
     }
 }
@@ -273,7 +304,7 @@ pub(super) fn bind_address(address: &Address, listen: &Listen) -> Result<Listene
             (fd, bound)
         }
     };
-    Ok(Listener { fd, address: bound.unwrap_or_else(|| address.clone()), origin: Origin::Ours })
+    Ok(Listener::new(fd, bound.unwrap_or_else(|| address.clone()), Origin::Ours))
 }
 
 /// Takes over an inherited descriptor, which no program that we start inherits in turn. Refuses what is not a socket.

@@ -25,6 +25,7 @@ mod run_metrics;
 mod run_notify;
 mod run_python;
 mod run_signals;
+mod run_sockets;
 mod run_systemd;
 mod run_upgrade;
 mod scrub;

@@ -108,7 +108,14 @@ impl Audience<Linux<'_>> for RunAudience<'_> {
         }
         self.succeed(supervisor);
         if let Some(desks) = &mut self.desks {
+            if transitions.iter().any(|transition| matches!(transition, Transition::ReloadStarted { .. })) {
+                self.premises.make_again(desks);
+            }
             self.premises.attend(desks, now);
+            // Who leaves may shut down what it has; at a stop nobody needs it any more.
+            if !supervisor.is_stopping() {
+                self.premises.sockets.http.listen_again();
+            }
         }
         self.tell_systemd(supervisor, transitions);
         // Who is answered finds what it was told in the status.

@@ -117,6 +117,16 @@ impl Premises {
         }
     }
 
+    /// Closes the desks whose sockets no client could reach, and which are made again: they are opened there.
+    pub(super) fn make_again(&self, desks: &mut Desks) {
+        if self.sockets.metrics.as_ref().is_some_and(|metrics| metrics.make_again()) {
+            desks.metrics = Desk::New;
+        }
+        if self.sockets.control.as_ref().is_some_and(|control| control.make_again()) {
+            desks.control = Desk::New;
+        }
+    }
+
     fn write_pidfile(&self) -> Result<Option<Pidfile>, CommandError> {
         self.pidfile.as_deref().map(Pidfile::write).transpose()
     }
