@@ -141,9 +141,10 @@ def main():
         answer = {"failed": {"stage": error.stage, "message": error.message}}
     except Exception as error:
         answer = {"failed": {"stage": "settings", "message": describe(error)}}
+    with contextlib.suppress(Exception):  # there may be none, or nobody who reads it
+        sys.stdout.flush()  # before the answer: whoever has that ends us
     with os.fdopen(ANSWER, "wb") as file:
         file.write(packed(answer))
-    sys.stdout.flush()
     os._exit(0)  # whatever threads the settings have started
 
 

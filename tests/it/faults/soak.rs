@@ -103,7 +103,7 @@ impl Soak {
         let sections = format!("[metrics]\nlisten = \"{metrics}\"\n[control]\nsocket = \"@DIR@/run/control.sock\"\n");
         let subject =
             Subject::of(Kind::Command).workers(4).connections(CONNECTIONS).timeout(2).graceful_timeout(5).boot_timeout(5);
-        let subject = subject.on_tcp().linked().file("ledger", "").top("pidfile = \"@DIR@/run/pid\"\n").sections(&sections);
+        let subject = subject.on_tcp().linked().file("ledger", "").top("pidfile = \"@DIR@/pid\"\n").sections(&sections);
         let disk = Disk::mount(&subject.directory().join("run"));
         let live = subject.ready();
         let (reloads, upgrades, lost) = ([0, 0], [0, 0], BTreeMap::new());
