@@ -59,9 +59,9 @@ enum Command {
     },
     /// Run what a Gunicorn command line asks for
     ///
-    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY; a reload reads them again.
-    /// `tuningfork check` lists what becomes of each setting. Example:
-    /// tuningfork gunicorn -w 33 -k gevent --worker-connections 10 -b unix:/run/app.sock -c gunicorn.conf.py --preload project.wsgi:application
+    /// The interpreter's own Gunicorn reads the arguments, gunicorn.conf.py, GUNICORN_CMD_ARGS and WEB_CONCURRENCY; a reload
+    /// reads them again. `tuningfork check` lists what becomes of each setting. Example: tuningfork gunicorn -w 33 -k gevent
+    /// --worker-connections 10 -b unix:/run/app.sock -c gunicorn.conf.py --preload project.wsgi:application
     Gunicorn(Box<gunicorn::Options>),
     /// Check a configuration, and tell what becomes of each of Gunicorn's settings
     ///

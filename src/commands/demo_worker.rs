@@ -1,5 +1,5 @@
-//! `tuningfork demo-worker`: a worker of kind `command` that behaves like one Python worker with an event loop, for the demo and the tests.
-//! One request computes at a time, waits overlap, and no more connections are accepted than it was given.
+//! `tuningfork demo-worker`: a worker of kind `command` that behaves like one Python worker with an event loop, for the demo and
+//! the tests. One request computes at a time, waits overlap, and no more connections are accepted than it was given.
 
 mod burn;
 mod connection;

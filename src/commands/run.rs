@@ -59,8 +59,8 @@ pub fn run(source: &Source) -> Result<(), CommandError> {
     outcome
 }
 
-/// A panic of any thread ends the process: half of a supervisor is worse than a new one. Released programs are built so; here the others, which
-/// are tested, are made so.
+/// A panic of any thread ends the process: half of a supervisor is worse than a new one. Released programs are built so; here the
+/// others, which are tested, are made so.
 fn end_by_a_panic() {
     let tell = take_hook();
     set_hook(Box::new(move |panic| {
@@ -159,8 +159,8 @@ fn herald(predecessor: Option<&Predecessor>) -> Herald {
     Herald::new(watchdog(variable("WATCHDOG_USEC").as_deref(), pid.as_deref()))
 }
 
-/// Ends what a killed supervisor left in our control group. Anywhere else the group is shared with others, a terminal's shell for example:
-/// there, who still listens at our address is named, and nobody is signalled.
+/// Ends what a killed supervisor left in our control group. Anywhere else the group is shared with others, a terminal's shell for
+/// example: there, who still listens at our address is named, and nobody is signalled.
 fn clear_up(config: &Config, by_systemd: bool, systemd: &Systemd) {
     let patience = config.timing.graceful_timeout;
     if by_systemd {

@@ -43,7 +43,8 @@ Control socket:
   A unit tuningfork@NAME is found by /etc/tuningfork/NAME.toml, and by the file that this is a link to. One with
   another RuntimeDirectory= is not: write --socket /run/FOLDER/control.sock.
   A service of `tuningfork gunicorn` is found in the folder where it was started, without -c, if there is no
-  tuningfork.toml. What -c names is never another service. If there are two in the folder, say which by --socket, or give them sockets of your own with --control when they are started.";
+  tuningfork.toml. What -c names is never another service. If there are two in the folder, say which by --socket,
+  or give them sockets of your own with --control when they are started.";
 
 /// Where a service without `[control]` makes its socket, in the first folder that can be made. Makes the folder. `address` is where the
 /// service listens.
@@ -105,8 +106,8 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_ENTRIES).map(|entry| entry.path())
 }
 
-/// The file that a configuration is, and its path as it was given. The service of a Gunicorn command line has no file; it is found as if it
-/// had one where it was started.
+/// The file that a configuration is, and its path as it was given. The service of a Gunicorn command line has no file; it is
+/// found as if it had one where it was started.
 fn paths(config: &Path) -> [PathBuf; 2] {
     let given = path::absolute(config).unwrap_or_else(|_| config.to_owned());
     [config.canonicalize().unwrap_or_else(|_| given.clone()), given]

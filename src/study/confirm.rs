@@ -116,9 +116,9 @@ impl Duel {
         self.ratio(study).is_some_and(|ratio| ratio.half_width() < NARROW || ratio.low > PLAIN_GAIN)
     }
 
-    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's t: the mean is that
-    /// of the pairs, or before there are any that of the search's trials, and the scatter that of all repetitions of the study. `None` if either was
-    /// never measured undisturbed.
+    /// Merit of the best over that of the baseline (their capacities, where those are looked for), with its interval by Student's
+    /// t: the mean is that of the pairs, or before there are any that of the search's trials, and the scatter that of all
+    /// repetitions of the study. `None` if either was never measured undisturbed.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
         let standing = Standing::of(study);
@@ -183,8 +183,8 @@ impl Duel {
         }
     }
 
-    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline; the baseline too where they cannot
-    /// be compared. `None` if what would be recommended failed too often when repeated.
+    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline; the baseline
+    /// too where they cannot be compared. `None` if what would be recommended failed too often when repeated.
     #[must_use]
     pub fn recommended(&self, study: &Study) -> Option<Candidate> {
         let standing = Standing::of(study);

@@ -129,9 +129,9 @@ impl Pace {
         }
     }
 
-    /// How much the capacity of one candidate scatters between trials, before this study has seen any repetition:
-    /// booting 1.5 % and measuring 3.1 % at 45 s, growing with the inverse root of the time. It weighs as much as three repetitions, so that intervals
-    /// cover on hosts whose boots differ by 6 to 10 % too (`cargo bench --bench search -- --boot-noise`).
+    /// How much the capacity of one candidate scatters between trials, before this study has seen any repetition: booting 1.5 %
+    /// and measuring 3.1 % at 45 s, growing with the inverse root of the time. It weighs as much as three repetitions, so that
+    /// intervals cover on hosts whose boots differ by 6 to 10 % too (`cargo bench --bench search -- --boot-noise`).
     #[must_use]
     pub const fn scatter(self) -> Spread {
         match self {

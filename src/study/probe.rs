@@ -84,7 +84,8 @@ pub struct Judge {
 
 /// One stray error proves nothing about an error share below one in a few hundred.
 const TELLING_ERRORS: u64 = 2;
-/// Growth of outstanding requests, as a share of those due, that fails a probe early, keeps it from passing early, and fails it at the end.
+/// Growth of outstanding requests, as a share of those due, that fails a probe early, keeps it from passing early, and fails it
+/// at the end.
 const GROWTH_FAILS: f64 = 0.04;
 const GROWTH_DOUBTS: f64 = 0.015;
 const GROWTH_AT_END: f64 = 0.02;

@@ -83,8 +83,8 @@ impl Standing {
         equals.into_iter().filter(spares).min_by_key(|place| place.candidate.slots())
     }
 
-    /// How much one trial scatters, as far as all repetitions of the study tell: a host whose boots differ shows it at every candidate, and two or
-    /// three repetitions of one of them alone would say too little.
+    /// How much one trial scatters, as far as all repetitions of the study tell: a host whose boots differ shows it at every
+    /// candidate, and two or three repetitions of one of them alone would say too little.
     #[must_use]
     pub const fn spread(&self) -> Spread {
         self.spread
@@ -109,8 +109,8 @@ fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurem
     study.measured().filter(move |(tried, found)| *tried == candidate && found.is_usable()).map(|(_, found)| found)
 }
 
-/// Logarithms of the merits of `candidate` whenever it held, however often it failed: of undisturbed trials, or of all if none was undisturbed; and
-/// whether none was.
+/// Logarithms of the merits of `candidate` whenever it held, however often it failed: of undisturbed trials, or of all if none
+/// was undisturbed; and whether none was.
 pub(super) fn held(study: &Study, candidate: Candidate) -> (Vec<f64>, bool) {
     let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
     let peaceful: Vec<f64> = usable(study, candidate).filter(|found| found.is_valid()).filter_map(of).collect();

@@ -125,7 +125,8 @@ fn is_searching(study: &Study) -> bool {
         && !(is_certified(study) && Search::new(study).arm().is_none())
 }
 
-/// Whether anything but the opening was tried. Where the budget is short, one look at what may be better is worth more than a comparison of nothing.
+/// Whether anything but the opening was tried. Where the budget is short, one look at what may be better is worth more than a
+/// comparison of nothing.
 fn has_searched(study: &Study) -> bool {
     [Purpose::Jump, Purpose::Challenge, Purpose::Neighbour].into_iter().any(|purpose| study.count(purpose) > 0)
 }
@@ -170,7 +171,8 @@ fn has_room(study: &Study, trials: usize) -> bool {
 
 /// What a trial that knows what to expect costs, as a share of the first, which does not.
 const FOLLOWING: f64 = 0.6;
-/// A pair that was reserved is run if the study comes to no more than this many times its budget: what trials cost is not known to the second.
+/// A pair that was reserved is run if the study comes to no more than this many times its budget: what trials cost is not known
+/// to the second.
 const OVERRUN: f64 = 1.05;
 
 /// Whether the budget has room for `trials` more.
@@ -190,7 +192,8 @@ fn seconds_with(study: &Study, trials: usize) -> f64 {
     study.seconds() + each * trials as f64
 }
 
-/// The last trial of the search once more, if something disturbed it and no other trial tells of that candidate: what follows builds on it.
+/// The last trial of the search once more, if something disturbed it and no other trial tells of that candidate: what follows
+/// builds on it.
 fn spoilt(study: &Study) -> Option<Suggestion> {
     let last = study.trials().last()?.suggestion;
     let of_it = || study.measured().filter(|(tried, _)| *tried == last.candidate).map(|(_, found)| found);

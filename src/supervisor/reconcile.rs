@@ -274,8 +274,8 @@ impl Supervisor {
         self.workers.len() - stuck < usize::from(self.target) + usize::from(self.surge())
     }
 
-    /// Whether one attempt more may be made. Of many that fail at once the cause is hardly the one worker: few are replaced before one of the
-    /// replacements serves, and when nobody serves it is one by one once such an attempt has failed.
+    /// Whether one attempt more may be made. Of many that fail at once the cause is hardly the one worker: few are replaced
+    /// before one of the replacements serves, and when nobody serves it is one by one once such an attempt has failed.
     fn may_try(&self, now: Moment, slot: Slot) -> bool {
         if !self.announced {
             return true;

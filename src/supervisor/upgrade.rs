@@ -1,6 +1,6 @@
-//! The exchange of the supervisor's own program. A successor is started beside us, on the same sockets; when all its workers serve it gets
-//! the service, and we stop as if we were told to. Decides when one is started, how long it may take and when it is ended; whatever goes
-//! wrong before that, we stay in charge with all our workers.
+//! The exchange of the supervisor's own program. A successor is started beside us, on the same sockets; when all its workers
+//! serve it gets the service, and we stop as if we were told to. Decides when one is started, how long it may take and when it is
+//! ended; whatever goes wrong before that, we stay in charge with all our workers.
 //!
 //! One at a time, and none while the service rests, a reload is under way or our own predecessor has not left. A reload wished
 //! for meanwhile is made afterwards, by whoever is in charge then. While both are there, both sets of workers are in memory.

@@ -1,5 +1,6 @@
-//! A program that is asked by lines on its standard input and answers by lines on its standard output. Bounds how much it may say and how long
-//! it may take. It leads a process group of its own, of which nobody is left when the conversation is over, or when we are killed.
+//! A program that is asked by lines on its standard input and answers by lines on its standard output. Bounds how much it may say
+//! and how long it may take. It leads a process group of its own, of which nobody is left when the conversation is over, or when
+//! we are killed.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -87,7 +88,8 @@ impl Conversation {
         Ok(Self { child, guardian, pidfd, input, output, pending: Vec::new(), given: 0, read: 0, reaped: false })
     }
 
-    /// Writes a line. Fails if the program reads no more. A line must be short enough for a pipe that holds nothing else (pipe(7), 4 KiB).
+    /// Writes a line. Fails if the program reads no more. A line must be short enough for a pipe that holds nothing else
+    /// (pipe(7), 4 KiB).
     pub fn ask(&mut self, line: &[u8]) -> io::Result<()> {
         self.read = 0;
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -203,7 +205,8 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// It may finish if it was listening, is told to leave, and is killed with its whole group. If it ended by itself, those it left are killed.
+    /// It may finish if it was listening, is told to leave, and is killed with its whole group. If it ended by itself, those it
+    /// left are killed.
     fn drop(&mut self) {
         if self.reaped {
             return;
@@ -223,14 +226,15 @@ struct Guardian {
     process: Child,
 }
 
-/// What its shell runs, `$0` being the group: nobody writes, so `read` ends when we do. It gives the group [`TO_FINISH`] and [`TO_LEAVE`] as well.
-const WATCH: &str = r#"read -r _; sleep 1; kill -s TERM -- "-$0" && sleep 5 && kill -s KILL -- "-$0""#;
+/// What its shell runs, `$0` being the group, `$1` and `$2` the time it gives it: nobody writes, so `read` ends when we do.
+const WATCH: &str = r#"read -r _; sleep "$1"; kill -s TERM -- "-$0" && sleep "$2" && kill -s KILL -- "-$0""#;
 
 impl Guardian {
     fn over(child: &Child) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh");
         // In a group of its own, the terminal's Ctrl-C does not reach it.
         shell.arg("-c").arg(WATCH).arg(child.id().to_string()).process_group(0);
+        shell.args([TO_FINISH, TO_LEAVE].map(|span| span.as_secs().to_string()));
         let process = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Ok(Self { process })
     }

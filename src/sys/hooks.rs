@@ -355,8 +355,7 @@ mod tests {
     }
 
     /// As many as may run, of the workers from 0 on. One process is all of them, but that of worker 0: each fork holds what other tests
-    /// have open for a moment.
-    /// As many as may run, none of which is ever late: a busy machine may need long for a test.
+    /// have open for a moment. None is ever late: a busy machine may need long for a test.
     fn full(hook: HookKind) -> Hooks {
         let never = Moment::from_nanos(u64::MAX);
         let start = |worker| {

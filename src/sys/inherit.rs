@@ -24,7 +24,8 @@ pub const METRICS: &str = "tuningfork-metrics";
 pub const CONTROL: &str = "tuningfork-control";
 /// The name of the connection to the supervisor whose place is taken.
 pub const PREDECESSOR: &str = "tuningfork-predecessor";
-/// The name of the standard error that a successor is to have: until it says that it is one of us, its words are its predecessor's to tell.
+/// The name of the standard error that a successor is to have: until it says that it is one of us, its words are its
+/// predecessor's to tell.
 pub const STDERR: &str = "tuningfork-stderr";
 /// How the name of an inherited descriptor begins, before its number.
 const DESCRIPTOR: &str = "tuningfork-fd-";

@@ -1,5 +1,5 @@
-//! Asks a Python interpreter's own Gunicorn what a command line means. The question is a process of its own, whose answer is awaited beside
-//! everything else: a gunicorn.conf.py that hangs must not stop the supervisor. Refuses answers that are too long.
+//! Asks a Python interpreter's own Gunicorn what a command line means. The question is a process of its own, whose answer is
+//! awaited beside everything else: a gunicorn.conf.py that hangs must not stop the supervisor. Refuses answers that are too long.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

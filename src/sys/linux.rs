@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::children::{Child, Children};
 use super::clock;
@@ -42,9 +42,6 @@ use crate::units::{Generation, Moment, Slot, WorkerId};
 
 /// Messages of workers taken in one turn: a flood must not keep the loop from anything else.
 const MAX_MESSAGES: usize = 256;
-
-/// Why a worker that had to wait for its hook is none.
-const NOT_MADE: &str = "it was told to leave before it was made";
 
 /// How the configuration of a generation is come by.
 pub enum Loading {
@@ -282,10 +279,7 @@ impl<'a> Linux<'a> {
     fn signal(&mut self, worker: WorkerId, signals: &[Signal]) {
         match self.children.get(worker) {
             Some(child) => child.signal(signals),
-            None if self.hooks.withdraw(worker) => {
-                let reason = NOT_MADE.to_owned();
-                self.events.push_back(Event::SpawnFailed { worker, reason });
-            }
+            None if self.hooks.withdraw(worker) => self.not_made(worker),
             None => self.early.entry(worker).or_default().extend_from_slice(signals),
         }
     }
@@ -314,8 +308,7 @@ impl<'a> Linux<'a> {
             self.looks_again = false;
             self.reap();
             if !self.generations.forks_outstanding() {
-                let mut known = self.hooks.pids();
-                known.extend(self.successor.as_ref().map(Successor::pid));
+                let mut known = self.beside_workers();
                 known.extend(self.generations.needed_pids());
                 self.children.reap_strangers(&known);
             }
@@ -337,8 +330,7 @@ impl<'a> Linux<'a> {
         for (pid, said) in (0..MAX_MESSAGES).map_while(|_| self.notify.receive()) {
             self.children.note(pid, said);
         }
-        let mut others = self.hooks.pids();
-        others.extend(self.successor.as_ref().map(Successor::pid));
+        let mut others = self.beside_workers();
         others.extend(self.generations.zygote_pids());
         others.extend(self.inquiries.values().map(|(inquiry, _)| inquiry.pid()));
         for (worker, said) in self.children.take_notes(self.generations.forks_outstanding(), &others) {
@@ -355,6 +347,11 @@ impl<'a> Linux<'a> {
                 self.events.push_back(Event::Leaving { worker });
             }
         }
+    }
+
+    /// Hooks and a successor: children of ours that are neither workers nor zygotes.
+    fn beside_workers(&self) -> Vec<Pid> {
+        self.hooks.pids().into_iter().chain(self.successor.as_ref().map(Successor::pid)).collect()
     }
 
     /// Sleeps until something can be read or `until` has come.

@@ -1,5 +1,5 @@
-//! Reads the memory of workers on a thread of its own: the kernel walks page tables for it, for milliseconds a process, which the main loop
-//! must not wait for. Decides nothing but "more than it may".
+//! Reads the memory of workers on a thread of its own: the kernel walks page tables for it, for milliseconds a process, which the
+//! main loop must not wait for. Decides nothing but "more than it may".
 
 use std::io;
 use std::sync::Arc;

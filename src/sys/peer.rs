@@ -44,8 +44,8 @@ impl Peer {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
-    /// The process that the one at the other end calls `pid`, where it calls itself `itself`; `None` if it is gone, or if numbers are others
-    /// there, as in another pid namespace.
+    /// The process that the one at the other end calls `pid`, where it calls itself `itself`; `None` if it is gone, or if numbers
+    /// are others there, as in another pid namespace.
     #[must_use]
     pub fn named(stream: &UnixStream, itself: u32, pid: u32) -> Option<Self> {
         let number = |pid: u32| i32::try_from(pid).ok().and_then(Pid::from_raw);

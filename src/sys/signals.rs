@@ -104,8 +104,8 @@ impl Signals {
     }
 }
 
-/// Keeps TSTP from this thread and from all that it starts; it is heard while the main loop sleeps. Where several threads may hear it at once,
-/// the last would suspend us when CONT has come already.
+/// Keeps TSTP from this thread and from all that it starts; it is heard while the main loop sleeps. Where several threads may
+/// hear it at once, the last would suspend us when CONT has come already.
 pub fn hold_back_tstp() {
     SigSet::from(Signal::SIGTSTP).thread_block().expect("invariant: TSTP can be blocked");
 }

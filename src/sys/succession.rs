@@ -1,6 +1,7 @@
 //! How one supervisor takes the place of another: the sockets go over at execve(2), and what follows is said over a socket pair.
 //!
-//! The successor says `began` and its boot-timeout once it has read its configuration, `ready` when all its workers serve, or `failed` and why; the predecessor then says `go`, hears no more and stops.
+//! The successor says `began` and its boot-timeout once it has read its configuration, `ready` when all its workers serve, or
+//! `failed` and why; the predecessor then says `go`, hears no more and stops.
 //! From `ready` on the successor outlives its predecessor; if that one dies before it has said `go`, the successor stops too.
 
 use std::cell::{Cell, Ref, RefCell};

@@ -144,8 +144,8 @@ impl Systemd {
     }
 }
 
-/// How often the service manager wants to hear WATCHDOG=1: half of WATCHDOG_USEC (sd_watchdog_enabled(3)). `None` if it does not, or means
-/// another process.
+/// How often the service manager wants to hear WATCHDOG=1: half of WATCHDOG_USEC (sd_watchdog_enabled(3)). `None` if it does not,
+/// or means another process.
 #[must_use]
 pub fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let for_us = pid.is_none_or(|pid| pid == std::process::id().to_string());

@@ -453,7 +453,8 @@ fn send(channel: &OwnedFd, message: &serde_json::Value, fds: &[BorrowedFd<'_>]) 
 }
 
 impl Drop for Zygote {
-    /// Nobody needs it any more. Its workers do not: they are our children. It is reaped as a stranger: the kernel may take long to end it.
+    /// Nobody needs it any more. Its workers do not: they are our children. It is reaped as a stranger: the kernel may take long
+    /// to end it.
     fn drop(&mut self) {
         self.end();
     }

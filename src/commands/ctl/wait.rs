@@ -104,8 +104,8 @@ impl Watch {
         self.service(client, ask_again, |status| unless_it_stops(status, staffed(status)))
     }
 
-    /// Until a worker is gone, as far as the kernel lets it, and another serves. The worker of a `supervisor` that is being upgraded has gone when that one has; a successor
-    /// begins to count its workers anew.
+    /// Until a worker is gone, as far as the kernel lets it, and another serves. The worker of a `supervisor` that is being upgraded
+    /// has gone when that one has; a successor begins to count its workers anew.
     pub(super) fn replacement(
         self,
         client: &mut Client,

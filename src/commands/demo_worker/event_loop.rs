@@ -1,5 +1,6 @@
-//! The worker's one thread: waits for sockets, signals and alarms, and computes in between. While it computes nothing else happens, which is
-//! what makes it behave like a Python worker that holds the GIL. Decides who is served when; it never blocks but in `epoll_wait`.
+//! The worker's one thread: waits for sockets, signals and alarms, and computes in between. While it computes nothing else
+//! happens, which is what makes it behave like a Python worker that holds the GIL. Decides who is served when; it never blocks
+//! but in `epoll_wait`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -37,9 +38,9 @@ const TERM: u64 = 1 << 32;
 const QUIT: u64 = TERM + 1;
 const FIRST_CLIENT: u64 = TERM + 2;
 
-/// From a sign of life for which there was no room to the next. A queue holds ten where net.unix.max_dgram_qlen is as the kernel sets it, and
-/// workers that were started together speak together.
-const BEAT_AGAIN: Duration = Duration::from_millis(20);
+/// From a word to the supervisor for which there was no room to the next try. A queue holds ten where net.unix.max_dgram_qlen is as
+/// the kernel sets it, and workers that were started together speak together.
+const SAY_AGAIN: Duration = Duration::from_millis(20);
 
 /// Who is told how the worker is.
 pub(super) struct Supervisor {
@@ -197,7 +198,7 @@ impl EventLoop {
         match alarm {
             Alarm::Beat => {
                 let heard = self.supervisor.systemd.alive();
-                let next = self.supervisor.beat.map(|beat| if heard { beat } else { beat.min(BEAT_AGAIN) });
+                let next = self.supervisor.beat.map(|beat| if heard { beat } else { beat.min(SAY_AGAIN) });
                 self.alarms.extend(next.map(|pause| (now.after(pause), Alarm::Beat)));
             }
             Alarm::Booted if self.accepting == Accepting::Booting => {
@@ -207,14 +208,13 @@ impl EventLoop {
                 }
                 self.alarms.extend(self.steering.life.map(|life| (now.after(life), Alarm::Die)));
             }
-            Alarm::Ready if self.supervisor.systemd.ready() => {
-                if self.supervisor.beat.is_some() {
+            Alarm::Ready => {
+                if !self.supervisor.systemd.ready() {
+                    // A supervisor that has not listened for a while may listen yet.
+                    self.alarms.insert((now.after(SAY_AGAIN), Alarm::Ready));
+                } else if self.supervisor.beat.is_some() {
                     self.supervisor.systemd.alive();
                 }
-            }
-            // A supervisor that has not listened for a while may listen yet.
-            Alarm::Ready => {
-                self.alarms.insert((now.after(BEAT_AGAIN), Alarm::Ready));
             }
             Alarm::Reopen if self.accepting == Accepting::Paused => self.open(),
             Alarm::Booted | Alarm::Reopen => {}

@@ -56,7 +56,8 @@ pub struct Options {
     /// Keep request bodies, as far as secrets in them can be replaced
     #[arg(long)]
     bodies: bool,
-    /// Record on TCP addresses that other hosts reach, though the application sees recorded clients as 127.0.0.1 or an address of this host
+    /// Record on TCP addresses that other hosts reach, though the application sees recorded clients as 127.0.0.1 or an address of
+    /// this host
     #[arg(long)]
     seen_as_local: bool,
 }

@@ -131,8 +131,8 @@ impl Premises {
         self.pidfile.as_deref().map(Pidfile::write).transpose()
     }
 
-    /// Puts the sockets where they outlive us. systemd hands them on also after a stop that belongs to a restart, so clients have to go on
-    /// finding the files of unix sockets.
+    /// Puts the sockets where they outlive us. systemd hands them on also after a stop that belongs to a restart, so clients have
+    /// to go on finding the files of unix sockets.
     pub(super) fn keep(&self, systemd: &Systemd) {
         systemd.keep(&self.sockets.http, &self.sockets.lapsed);
         if self.by_systemd {

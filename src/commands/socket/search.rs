@@ -46,12 +46,12 @@ pub(in crate::commands) fn connect(config: Option<&Path>, named: Option<&Path>) 
 
 /// The service of the file or, if there is no file, the only one beside it. Whoever names nothing would not know which one it stops.
 fn choose(of_the_file: Option<Found>, beside: Vec<Found>, is_file: bool) -> Result<Option<Client>, ControlError> {
-    let is_alone = of_the_file.is_none();
+    let is_beside = of_the_file.is_none();
     let mut meant: Vec<Found> = of_the_file.into_iter().chain(beside).collect();
     if meant.len() > 1 {
         return Err(ControlError::Several { sockets: meant.into_iter().map(|found| found.place).collect() });
     }
-    Ok(meant.pop().filter(|_| !(is_alone && is_file)).map(|found| found.client))
+    Ok(meant.pop().filter(|_| !(is_beside && is_file)).map(|found| found.client))
 }
 
 /// Services of command lines in these folders, each once: a folder may hold a link to what is in another.
@@ -63,8 +63,8 @@ fn beside(folders: &[PathBuf]) -> Result<Vec<Found>, ControlError> {
 
 /// Folders that the sockets of a configuration's service may be in, best first.
 fn folders_of(config: &Path) -> Vec<PathBuf> {
-    // [control] may be new in the file, and the service older. But $RUNTIME_DIRECTORY is not the service's then: it is that of a unit which
-    // asks about this one.
+    // [control] may be new in the file, and the service older. But $RUNTIME_DIRECTORY is not the service's then: it is that of a
+    // unit which asks about this one.
     let is_configured = configured(config).is_some();
     let variable = |name: &str| env::var_os(name).filter(|_| !is_configured || name != "RUNTIME_DIRECTORY");
     let [file, given] = paths(config);

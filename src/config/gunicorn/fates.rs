@@ -1,5 +1,5 @@
-//! What becomes of each of Gunicorn's settings. The only list of them: `tuningfork check` prints it, and a test holds it against the Gunicorn
-//! that is installed.
+//! What becomes of each of Gunicorn's settings. The only list of them: `tuningfork check` prints it, and a test holds it against
+//! the Gunicorn that is installed.
 
 /// What becomes of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

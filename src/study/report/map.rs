@@ -27,7 +27,8 @@ pub struct Cell {
     pub candidate: Candidate,
     /// What is known about it.
     pub known: Known,
-    /// Requests a second it is expected to hold, measured or predicted, within what challenges and limits tell; `None` if nothing is known.
+    /// Requests a second it is expected to hold, measured or predicted, within what challenges and limits tell; `None` if nothing
+    /// is known.
     pub level: Option<f64>,
     /// Numbers of its trials, from 1.
     pub trials: Vec<usize>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use super::{Linux, NOT_MADE};
+use super::Linux;
 use crate::supervisor::event::{Event, Exit, Reason};
 use crate::sys::children::Ended;
 use crate::sys::clock;
@@ -38,14 +38,17 @@ impl Linux<'_> {
         }
     }
 
+    /// A worker that waited for its hook is none.
+    pub(super) fn not_made(&mut self, worker: WorkerId) {
+        let reason = "it was told to leave before it was made".to_owned();
+        self.events.push_back(Event::SpawnFailed { worker, reason });
+    }
+
     pub(super) fn hook_ended(&mut self, occasion: &Occasion, result: Result<(), HookError>) {
         let Occasion { hook, worker, slot, generation, .. } = *occasion;
         match (hook, result) {
             (HookKind::BeforeFork, _) if !self.ordered.contains_key(&worker) => {}
-            (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => {
-                let reason = NOT_MADE.to_owned();
-                self.events.push_back(Event::SpawnFailed { worker, reason });
-            }
+            (HookKind::BeforeFork, Ok(())) if self.early.contains_key(&worker) => self.not_made(worker),
             (HookKind::BeforeFork, Ok(())) => self.make(worker, slot, generation),
             (HookKind::BeforeFork, Err(error)) => {
                 self.events.push_back(Event::SpawnFailed { worker, reason: error.to_string() });

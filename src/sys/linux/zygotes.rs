@@ -6,7 +6,6 @@ use crate::supervisor::event::Event;
 use crate::sys::children::Child;
 use crate::sys::clock;
 use crate::sys::log::Speaker;
-use crate::sys::succession::Successor;
 use crate::sys::zygote::{Fate, Reply, Stage, Zygote};
 use crate::units::{Generation, WorkerId};
 
@@ -111,8 +110,7 @@ impl Linux<'_> {
 
     /// A worker that the zygote forked is our child by now; what it said or was to be told meanwhile is caught up on.
     fn adopt(&mut self, worker: WorkerId, pid: i32, generation: Generation) {
-        let mut taken = self.hooks.pids();
-        taken.extend(self.successor.as_ref().map(Successor::pid));
+        let mut taken = self.beside_workers();
         taken.extend(self.children.all().map(|child| child.pid));
         let Some((slot, _)) = self.ordered.get(&worker).copied() else { return };
         let adopted = if taken.iter().any(|taken| taken.as_raw_nonzero().get() == pid) {

@@ -1,5 +1,5 @@
-//! Whose the file of a unix socket is, and who may connect. Follows no link: whoever may write the folder could put one there, and root would
-//! give away what it leads to.
+//! Whose the file of a unix socket is, and who may connect. Follows no link: whoever may write the folder could put one there,
+//! and root would give away what it leads to.
 
 use std::fs;
 use std::io;

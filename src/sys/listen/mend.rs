@@ -1,5 +1,6 @@
-//! Undoes what others do to listening sockets. All who share a socket share what is done to it, so one worker's shutdown(2) ends it for every
-//! generation, and the kernel tells nobody; nor does it when a unix socket's file is taken away, without which no client finds it.
+//! Undoes what others do to listening sockets. All who share a socket share what is done to it, so one worker's shutdown(2) ends
+//! it for every generation, and the kernel tells nobody; nor does it when a unix socket's file is taken away, without which no
+//! client finds it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,8 +43,8 @@ impl Listeners {
         }
     }
 
-    /// Makes unix sockets of ours again that no client can reach any more. For a reload, before anything is started that gets them: who has the
-    /// old one goes on accepting there, in vain. Whether one was made.
+    /// Makes unix sockets of ours again that no client can reach any more. For a reload, before anything is started that gets
+    /// them: who has the old one goes on accepting there, in vain. Whether one was made.
     pub fn make_again(&self) -> bool {
         let Some(settings) = self.settings.as_ref().filter(|_| !self.lent.load(Ordering::Relaxed)) else { return false };
         let mut is_made = false;
@@ -88,7 +89,8 @@ impl Listener {
         Ok(())
     }
 
-    /// A port of the kernel's choice is given back with the shutdown (port 0); one that was asked for is kept, which bind(2) says by EINVAL.
+    /// A port of the kernel's choice is given back with the shutdown (port 0); one that was asked for is kept, which bind(2) says
+    /// by EINVAL.
     fn take_address_again(&self) -> io::Result<()> {
         let Address::Tcp { host, port } = &self.address else { return Ok(()) };
         let Ok(ip) = host.parse::<IpAddr>() else { return Ok(()) };
@@ -107,7 +109,8 @@ fn is_shut(socket: &OwnedFd) -> bool {
 /// `number` names the file of `other` from now on, also for threads that use it at this moment.
 fn put_in_place(other: &OwnedFd, number: &OwnedFd) -> io::Result<()> {
     #[expect(unsafe_code, reason = "a descriptor that threads share gets another file")]
-    // SAFETY: the number is open before, meanwhile and after (dup(2): atomically), and stays owned by `number`: what comes back is forgotten.
+    // SAFETY: the number is open before, meanwhile and after (dup(2): atomically), and stays owned by `number`: what comes back
+    // is forgotten.
     let placed = unsafe { dup3_raw(other, number.as_raw_fd(), OFlag::O_CLOEXEC) }?;
     let _ = placed.into_raw_fd();
     Ok(())

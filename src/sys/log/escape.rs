@@ -1,4 +1,5 @@
-//! Makes bytes that anybody may have written harmless in a line: what could end the line, move the cursor or is no text is shown by its number.
+//! Makes bytes that anybody may have written harmless in a line: what could end the line, move the cursor or is no text is shown
+//! by its number.
 
 use std::fmt::Write;
 

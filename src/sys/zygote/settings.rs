@@ -1,5 +1,5 @@
-//! What a zygote is told at its birth: the configuration, as far as Python needs it. Gunicorn's settings that the configuration decides are
-//! among it by Gunicorn's names, so that one that asks for something else is told instead of forgotten.
+//! What a zygote is told at its birth: the configuration, as far as Python needs it. Gunicorn's settings that the configuration
+//! decides are among it by Gunicorn's names, so that one that asks for something else is told instead of forgotten.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! What a trial must leave of the machine's memory, so that the kernel ends nobody else's processes for want of it. Watches; frees nothing.
+//! What a trial must leave of the machine's memory, so that the kernel ends nobody else's processes for want of it. Watches;
+//! frees nothing.
 
 use crate::sys::memory;
 

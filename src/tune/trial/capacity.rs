@@ -12,8 +12,8 @@ use crate::units::Rate;
 const BELOW_BOUND: f64 = 0.92;
 const BELOW_EXPECTED: f64 = 0.97;
 const FIRST_STEP: f64 = 0.12;
-/// A bound from the light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less seen with
-/// gevent), so what is measured lightly is no bound by itself.
+/// A bound from the light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less
+/// seen with gevent), so what is measured lightly is no bound by itself.
 const LIGHT_MARGIN: f64 = 1.25;
 /// Predictions are trusted up to this much above the light probe's bound.
 const TRUSTED: f64 = 1.1;
@@ -37,7 +37,8 @@ pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result
     Ok(script.finish(found))
 }
 
-/// The light probe, and how the trial ends if that settles it already. If a disturbance may have done that, it is played once more, and then flagged.
+/// The light probe, and how the trial ends if that settles it already. If a disturbance may have done that, it is played once
+/// more, and then flagged.
 fn settling_probe(
     script: &mut Script<'_>,
     warm: &Window,
@@ -75,8 +76,9 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, W
     Ok((Measurement { time_in_worker, light: note, ..light }, window))
 }
 
-/// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few clients send too
-/// few requests to measure anything by. Never more than there are slots, as a request that queues is no light load.
+/// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few
+/// clients send too few requests to measure anything by. Never more than there are slots, as a request that queues is no light
+/// load.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most MOST_CLIENTS")]
 fn light_clients(script: &Script<'_>, cpu: f64) -> u32 {
     let few = script.few_clients();

@@ -12,8 +12,8 @@ use crate::units::Rate;
 
 /// How often a trial plays a failed probe again that was disturbed.
 const REPEATS: u32 = 2;
-/// An application that has answered nothing in time is given up after this long, seconds, and this many times the latency bound, but not before this
-/// share of the longest warm-up: the first requests may load half the application.
+/// An application that has answered nothing in time is given up after this long, seconds, and this many times the latency bound,
+/// but not before this share of the longest warm-up: the first requests may load half the application.
 const HOPELESS_AFTER: f64 = 3.0;
 const HOPELESS_LATENCIES: f64 = 3.0;
 const HOPELESS_SHARE: f64 = 0.5;
@@ -133,8 +133,8 @@ impl<'a> Script<'a> {
         Ok(self.finish(Measurement { capacity, ending, time_in_worker, ..found }))
     }
 
-    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the doing of a
-    /// disturbance, it is tried once more, and then flagged.
+    /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the
+    /// doing of a disturbance, it is tried once more, and then flagged.
     pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
         let first = self.warm_up_once()?;
         if self.doubt(&first).is_none() || first.window.crashes > 0 {

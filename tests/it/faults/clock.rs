@@ -1,34 +1,24 @@
 //! Clocks that jump. Nobody is killed for it, and nothing is loaded anew.
 //!
-//! No namespace has a real-time clock of its own, and the machine's is everybody's. So a library is preloaded that shows a program another
-//! time; the kernel's timers stay what they are, so what is not shown is a timer that was set for a moment of the real-time clock.
+//! No namespace has a real-time clock of its own, and the machine's is everybody's. So a library is preloaded that shows a
+//! program another time; the kernel's timers stay what they are, so what is not shown is a timer that was set for a moment of the
+//! real-time clock.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::probe::{pause, verdict};
+use super::probe::{library, pause, verdict};
 use super::subject::{Kind, Subject};
 use crate::support::PATIENCE;
-use crate::support::parts;
 
 /// Seconds: a day ahead, a day back, and as it was.
 const JUMPS: [&str; 3] = ["86400", "-86400", "0"];
-
-/// Compiles the library.
-fn preload(folder: &Path) -> PathBuf {
-    let library = folder.join("jump.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/clock/jump.c");
-    parts::output(Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source))
-        .unwrap_or_else(|error| panic!("{error}"));
-    library
-}
 
 fn real_time_jumps(fault: &str, kind: Kind) {
     let folder = tempfile::tempdir().expect("make a directory");
     let subject = Subject::of(kind).timeout(2).file("clock", "0");
     let mut env = Command::new("env");
-    env.arg(format!("LD_PRELOAD={}", preload(folder.path()).display()));
+    env.arg(format!("LD_PRELOAD={}", library("clock/jump.c", folder.path()).display()));
     env.arg(format!("CLOCK_FILE={}", subject.directory().join("clock").display()));
     let mut live = subject.ready_through(env);
     let workers = live.serving();

@@ -1,5 +1,5 @@
-//! System calls of the supervisor and of its workers fail, from the start to the end: the service goes on, or there is none, with the exit
-//! code for that. `benches/inject.py` does them all.
+//! System calls of the supervisor and of its workers fail, from the start to the end: the service goes on, or there is none, with
+//! the exit code for that. `benches/inject.py` does them all.
 
 use std::process::Command;
 

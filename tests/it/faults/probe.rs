@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -57,6 +57,15 @@ pub(super) fn age(pid: u32) -> Duration {
     let ticks = stat(pid).get(19).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
     let uptime = Duration::new(uptime.tv_sec.unsigned_abs(), u32::try_from(uptime.tv_nsec).expect("invariant: below a second"));
     uptime.saturating_sub(Duration::from_secs_f64(ticks / TICKS_A_SECOND))
+}
+
+/// Compiles a library of `tests/apps`, to be preloaded (LD_PRELOAD), into this folder.
+pub(super) fn library(source: &str, folder: &Path) -> PathBuf {
+    let library = folder.join("preloaded.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps").join(source);
+    parts::output(Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source))
+        .unwrap_or_else(|error| panic!("{error}"));
+    library
 }
 
 /// Lets time pass: between requests of a load, or because the time is the fault.
@@ -129,8 +138,8 @@ pub(super) fn children_of_main_thread(pid: u32) -> Vec<u32> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Runs this very test again in network, process and mount namespaces of its own, and says whether we are in there: then the test goes on,
-/// else it has been run.
+/// Runs this very test again in network, process and mount namespaces of its own, and says whether we are in there: then the test
+/// goes on, else it has been run.
 pub(super) fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;

@@ -1,5 +1,5 @@
-//! Everything one after the other: a minute in CI; `FAULT_SOAK_SECONDS=720` in the release build is the soak that precedes a release. Same
-//! seed, same faults.
+//! Everything one after the other: a minute in CI; `FAULT_SOAK_SECONDS=720` in the release build is the soak that precedes a
+//! release. Same seed, same faults.
 //!
 //! A quiet phase; reloads, some of them broken; upgrades, some of them to bad programs; each fault of the chaos twice, then by
 //! chance; SIGKILL of a supervisor under systemd; a quiet phase again. Nothing may be lost but what killed workers held, and the
@@ -37,7 +37,7 @@ const RELOADS_EVERY: Duration = Duration::from_secs(3);
 const UPGRADES_EVERY: Duration = Duration::from_secs(6);
 const FAULTS_EVERY: Duration = Duration::from_millis(500);
 /// Most that the supervisor's own memory (RssAnon: not the pages of the program, which come and go with the kernel's need) may
-/// grow from when every fault has happened twice to the end, KiB.
+/// grow in the second half of the chaos and after it, KiB.
 const GROWTH: u64 = 1024;
 /// Connections of a worker: as many requests may be lost with each that is killed.
 const CONNECTIONS: u16 = 16;
@@ -233,10 +233,10 @@ fn soak() {
     let load = soak.phase(FAULTS_EVERY * 2 * chaos::FAULTS, Mode::New, FAULTS_EVERY, |soak, number| chaos.cause(soak, number));
     chaos.end(&mut soak);
     soak.account("each fault", load, chaos::dead);
-    let dead_before = chaos::dead(&soak.live).len();
-    // In chaos memory for the worst that comes together is taken and kept: more in the first minute, little in each that follows. What leaks
-    // is taken in each.
-    let (mut open, mut memory, mut dead_before) = (0, [0, 0], dead_before);
+    let mut dead_before = chaos::dead(&soak.live).len();
+    // In chaos memory for the worst that comes together is taken and kept: more in the first minute, little in each that follows.
+    // What leaks is taken in each.
+    let (mut open, mut memory) = (0, [0, 0]);
     for half in ["chaos", "chaos again"] {
         (open, memory) = soak.measure();
         let load = soak.phase(chaotic / 2, Mode::New, FAULTS_EVERY, |soak, _| chaos.cause_one(soak));

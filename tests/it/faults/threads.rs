@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -103,15 +103,6 @@ fn f23_threads_end_and_no_worker_notices() {
     verdict("F23", lost == 0 && replaced == 2, &found);
 }
 
-/// Compiles what keeps the time from a thread.
-fn no_time(folder: &Path) -> PathBuf {
-    let library = folder.join("no_time.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/threads/no_time.c");
-    parts::output(Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source))
-        .unwrap_or_else(|error| panic!("{error}"));
-    library
-}
-
 /// One thread panics, as the standard library does when it asks for the time and is not told. How the process ended by that, if it did,
 /// and how many it left behind.
 fn panics(library: &Path, thread: &str) -> (Option<End>, usize) {
@@ -141,7 +132,7 @@ fn panics(library: &Path, thread: &str) -> (Option<End>, usize) {
 #[test]
 fn f23_a_panic_in_any_thread_ends_the_whole_process() {
     let folder = tempfile::tempdir().expect("make a directory");
-    let library = no_time(folder.path());
+    let library = probe::library("threads/no_time.c", folder.path());
     let ends = PANICKING.map(|thread| (thread, panics(&library, thread)));
     let aborted = (Some(End::Signal(Signal::ABORT.as_raw())), 0);
     let good = ends.iter().filter(|(_, end)| *end == aborted).count();

@@ -1,5 +1,5 @@
-//! What the log says of Gunicorn's workers and hooks that nobody would guess: whose threads run where, who is renewed, and which Gunicorn is
-//! too old to lose no request.
+//! What the log says of Gunicorn's workers and hooks that nobody would guess: whose threads run where, who is renewed, and which
+//! Gunicorn is too old to lose no request.
 
 use rustix::process::Signal;
 

@@ -210,7 +210,8 @@ fn marked(mark: &str) -> Vec<u32> {
     all().filter(is_marked).collect()
 }
 
-/// A process's environment; empty for the dead and the kernel's threads. In the middle of execve(2) it is empty too: then it is read again.
+/// A process's environment; empty for the dead and the kernel's threads. In the middle of execve(2) it is empty too: then it is
+/// read again.
 fn environment(pid: u32) -> Vec<u8> {
     for _ in 0..LOOKS_AT_A_NEW_PROCESS {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

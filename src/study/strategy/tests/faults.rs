@@ -145,7 +145,8 @@ fn the_gentlest_is_tried_before_the_objective_is_called_too_hard() {
     }
 }
 
-/// On hosts whose boots differ by more than was believed before: the interval of the ratio contains the true one, and no gain is seen where none is.
+/// On hosts whose boots differ by more than was believed before: the interval of the ratio contains the true one, and no gain is
+/// seen where none is.
 #[test]
 fn intervals_cover_on_noisy_hosts() {
     for boot_noise in [0.03, 0.06, 0.10] {
