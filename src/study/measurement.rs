@@ -160,6 +160,9 @@ pub enum Flag {
     DoesNotRecover,
     /// Every offered rate was held: the capacity may be higher.
     NotBracketed,
+    /// CPU per request was not what it was in the other pairs of best and baseline. Found by the study, not by the trial: a journal
+    /// has it nowhere.
+    HostChanged,
 }
 
 impl Flag {
@@ -176,6 +179,7 @@ impl Flag {
             Self::Leaking => "memory keeps growing",
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
+            Self::HostChanged => "the host changed",
         }
     }
 
@@ -184,7 +188,12 @@ impl Flag {
     pub const fn voids(self) -> bool {
         match self {
             Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms => true,
-            Self::WorkerCrashed | Self::NotSteady | Self::Leaking | Self::DoesNotRecover | Self::NotBracketed => false,
+            Self::WorkerCrashed
+            | Self::NotSteady
+            | Self::Leaking
+            | Self::DoesNotRecover
+            | Self::NotBracketed
+            | Self::HostChanged => false,
         }
     }
 }
