@@ -144,6 +144,7 @@ fn about() -> About {
         app: "shop.wsgi <b>& \"friends\"</b>".to_owned(),
         host: "2 cores, a CPU, 4 GiB, Linux 6".to_owned(),
         traffic: "2972 requests of traffic.jsonl".to_owned(),
+        coverage: None,
         program: "0.1.0".to_owned(),
     }
 }
