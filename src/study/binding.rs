@@ -65,7 +65,7 @@ const IOWAIT: f64 = 0.15;
 const TIGHT: f64 = 0.7;
 /// How many times as long a request takes as under light load where it queues.
 const QUEUES: f64 = 2.0;
-/// Cores that are less busy than this do not bind; how many times the connections show that these do not either; and how much more capacity is none.
+/// What is less busy than this does not bind; how many times the connections show that these do not either; and how much more capacity is none.
 const SPARE: f64 = 0.85;
 const DOUBLED: f64 = 2.0;
 const SAME: f64 = 1.02;
@@ -109,7 +109,10 @@ impl Cause {
         if bounded >= TIGHT * slo.latency().as_secs_f64() {
             return Some(Self::Bound(bounded));
         }
-        let loaded = found.p50.filter(|loaded| median > 0.0 && *loaded >= QUEUES * median)?;
+        // What is nearly used up makes requests wait as well.
+        let is_spare = |share: Option<f64>| share.is_some_and(|share| share < SPARE);
+        let spare = [found.utilisation, found.worker_busy, found.slots_busy].into_iter().all(is_spare);
+        let loaded = found.p50.filter(|loaded| spare && median > 0.0 && *loaded >= QUEUES * median)?;
         Some(Self::Queue { light: median, loaded })
     }
 }
@@ -184,10 +187,10 @@ mod tests {
         Binding::of(&study(trials), candidate(10)).unwrap()
     }
 
-    fn light(millis: u64) -> Option<LightNote> {
+    fn light(millis: u64) -> LightNote {
         let mut latencies = Latencies::new();
         (0..100).for_each(|_| latencies.record(Duration::from_millis(millis)));
-        Some(LightNote { throughput: 10.0, latencies: PackedLatencies::of(&latencies) })
+        LightNote { throughput: 10.0, latencies: PackedLatencies::of(&latencies) }
     }
 
     #[test]
@@ -195,17 +198,20 @@ mod tests {
         let core = |cpu| CoreShare { cpu, iowait: 0.3, ..CoreShare::default() };
         let disk = binding([(10, Measurement { cores: vec![core(0), core(1)], ..spare(100.0) })]);
         assert_eq!((disk.name(), disk.cause), ("the disk", Some(Cause::Disk(0.3))));
-        let tight = binding([(10, Measurement { light: light(600), p50: Some(0.65), ..spare(100.0) })]);
+        let tight = binding([(10, Measurement { light: Some(light(600)), p50: Some(0.65), ..spare(100.0) })]);
         assert_eq!(tight.name(), "the latency bound itself");
-        let queue = binding([(10, Measurement { light: light(40), p50: Some(0.4), ..spare(100.0) })]);
+        let queue = binding([(10, Measurement { light: Some(light(40)), p50: Some(0.4), ..spare(100.0) })]);
         assert!(matches!(queue.cause, Some(Cause::Queue { light, .. }) if (light - 0.04).abs() < 0.001), "{queue:?}");
-        let dark = binding([(10, Measurement { light: light(40), p50: Some(0.05), ..spare(100.0) })]);
+        let near =
+            binding([(10, Measurement { light: Some(light(40)), p50: Some(0.4), utilisation: Some(0.9), ..spare(100.0) })]);
+        assert_eq!((near.label, near.cause), (Label::Other, None), "cores that are nearly busy make requests wait too");
+        let dark = binding([(10, Measurement { light: Some(light(40)), p50: Some(0.05), ..spare(100.0) })]);
         assert_eq!((dark.name(), dark.cause), (Label::Other.name(), None));
     }
 
     #[test]
     fn what_this_host_used_up_needs_no_other_cause() {
-        let full = Measurement { utilisation: Some(0.97), light: light(600), ..spare(100.0) };
+        let full = Measurement { utilisation: Some(0.97), light: Some(light(600)), ..spare(100.0) };
         assert_eq!(binding([(10, full)]), Binding { label: Label::Cpu, cause: None, evidence: None });
         assert_eq!(Binding::of(&study([]), candidate(10)), None);
     }

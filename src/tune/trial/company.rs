@@ -77,7 +77,9 @@ mod tests {
     fn company(idle: f64, loads: &[(f64, u64)]) -> Company {
         let mut company = Company::default();
         company.rested(&window(idle, 0));
-        loads.iter().for_each(|(others, rate)| company.learn(&window(*others, *rate)));
+        for (others, rate) in loads {
+            company.learn(&window(*others, *rate));
+        }
         company
     }
 

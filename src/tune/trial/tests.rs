@@ -85,8 +85,8 @@ impl Server {
     fn shares(&self, from: f64, used: f64) -> Vec<CoreShare> {
         let (since, until, cores) = self.stranger;
         let stranger = (until.min(self.now) - since.max(from)).max(0.0) * cores;
-        let user = (used + stranger) / (self.now - from).max(1e-3) / f64::from(self.cores);
-        (0..self.cores).map(|cpu| CoreShare { cpu, user, steal: self.steal, ..CoreShare::default() }).collect()
+        let share = (used + stranger) / (self.now - from).max(1e-3) / f64::from(self.cores);
+        (0..self.cores).map(|cpu| CoreShare { cpu, user: share, steal: self.steal, ..CoreShare::default() }).collect()
     }
 
     /// The requests that end until `now`.
