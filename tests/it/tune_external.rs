@@ -161,6 +161,40 @@ fn a_killed_study_goes_on_as_if_nothing_had_been() {
     assert_eq!(result(&healthy), undisturbed);
 }
 
+/// The trials in a journal, a line each; one that was cut off is none.
+fn lines(folder: &Folder) -> Vec<String> {
+    let text = folder.text("journal.jsonl");
+    let whole = text.rfind('\n').unwrap_or(0);
+    text[..whole].lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Five of the kills of `benches/kills.py`: so many lines of the journal, then so many looks at it.
+#[test]
+fn a_study_killed_at_any_moment_has_all_finished_trials_and_ends_as_if_nothing_had_been() {
+    let thinking = || simulator("--thinks 0.02");
+    let start = |form| format!("tune --trial-{form} ./{form} {SPACE} --journal journal.jsonl");
+    let undisturbed = thinking();
+    undisturbed.run(&start("server")).assert_code(0);
+    for (form, known, mut looks) in [("server", 0, 1), ("command", 1, 1), ("server", 5, 3), ("command", 9, 2), ("server", 13, 1)]
+    {
+        let folder = thinking();
+        let mut study = folder.start(&start(form));
+        study.wait("some trials", |_| (folder.text("journal.jsonl").matches('\n').count() >= known).then_some(()));
+        study.wait("the moment", |_| {
+            looks -= 1;
+            (looks == 0).then_some(())
+        });
+        study.signal(Signal::KILL);
+        let said = study.finish();
+        assert_eq!(said.end, End::Signal(9), "{form}, {known} lines: {said}");
+        let (found, told) = (lines(&folder), said.err.matches("\ntrial ").count());
+        assert!(lines(&undisturbed).starts_with(&found) && found.len() >= told, "{form}: {} of {told} trials", found.len());
+        let resume = if folder.path("journal.jsonl").exists() { " --resume" } else { "" };
+        folder.run(&format!("{}{resume}", start(form))).assert_code(0);
+        assert_eq!((lines(&folder), result(&folder)), (lines(&undisturbed), result(&undisturbed)), "{form}, {known} lines");
+    }
+}
+
 #[test]
 fn nobody_of_a_trial_outlives_a_killed_study() {
     let script = "#!/bin/sh\nsleep 1000 & touch loading\ncd /tmp && sleep 1000; true\n";
