@@ -16,8 +16,10 @@ pub struct Model {
     memory_a_slot: f64,
 }
 
-/// A priori CPU per request grows by 2 % for every further worker a core; the weight of that belief against the trials.
-const CROWDING: f64 = 0.02;
+/// A priori CPU per request grows by 20 % for every further worker a core, as processes that take turns on a core find its caches
+/// full of each other's data: with three workers instead of two on two cores, Django needs 16 to 20 % more (`benches/shop.py`,
+/// gevent), Wagtail 13 % (gthread). And the weight of that belief against the trials.
+const CROWDING: f64 = 0.2;
 const CROWDING_WEIGHT: f64 = 0.15;
 /// Measured demands count from trials that kept the host this busy, if there are any: a demand at low load flatters or shames.
 const BUSY: f64 = 0.8;

@@ -115,7 +115,7 @@ impl Pace {
     #[must_use]
     pub const fn effort(self) -> Effort {
         match self {
-            Self::Quick => Effort { jumps: 2, trials: 6, repeats: 0, least_pairs: 2, most_pairs: 2 },
+            Self::Quick => Effort { jumps: 2, trials: 10, repeats: 1, least_pairs: 2, most_pairs: 5 },
             Self::Normal => Effort { jumps: 3, trials: 12, repeats: 2, least_pairs: 3, most_pairs: 5 },
         }
     }

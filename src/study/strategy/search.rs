@@ -47,7 +47,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Among those predicted best, the one with the fewest slots and workers near cores + 1.
+    /// Among those predicted best, the one with the fewest slots and about a worker a core.
     fn jump(&self) -> Option<Suggestion> {
         let model = self.model.as_ref().filter(|_| self.study.count(Purpose::Jump) < self.study.pace.effort().jumps)?;
         let space = &self.study.space;
@@ -57,9 +57,8 @@ impl<'a> Search<'a> {
         let fitting = candidates.filter(|candidate| model.fits(space, *candidate) && is_even(space, *candidate));
         let predicted: Vec<(Candidate, f64)> = fitting.map(|candidate| (candidate, model.capacity(candidate))).collect();
         let best = predicted.iter().map(|(_, capacity)| *capacity).max_by(f64::total_cmp)?;
-        let near = space.cpu() + 1.0;
-        let size =
-            |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * (f64::from(candidate.workers.get()) / near).ln().abs();
+        let crowd = |candidate: Candidate| (f64::from(candidate.workers.get()) / space.cpu()).ln().abs();
+        let size = |candidate: Candidate| (candidate.slots() as f64).ln() + 0.7 * crowd(candidate);
         let good = predicted.iter().filter(|(_, capacity)| *capacity >= AS_GOOD * best);
         let chosen = good.min_by(|one, other| size(one.0).total_cmp(&size(other.0)))?;
         (!self.is_near_a_trial(chosen.0)).then(|| self.measure(*chosen, Purpose::Jump))
