@@ -76,11 +76,13 @@ def main():
     parser.add_argument("--terse", action="store_true", help="answer only what must be answered")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--noise", type=float, default=0.01)
+    parser.add_argument("--thinks", type=float, default=0, metavar="SECONDS", help="how long a trial really takes")
     parser.add_argument("--fault")
     parser.add_argument("--at", type=int, default=3)
     options = parser.parse_args()
     for line in sys.stdin:
         trial = json.loads(line)
+        time.sleep(options.thinks)
         if not options.server:
             print("a log line before the answer")
         if options.fault is None or trial["trial"] != options.at or go_wrong(options.fault):

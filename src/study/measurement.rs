@@ -11,7 +11,7 @@ use crate::study::{Candidate, CoreShare, Slo, Window};
 /// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The highest rate held within the objective, requests a second; 0 if none was.
+    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was.
     pub capacity: f64,
     /// How the trial ended.
     pub ending: Ending,
@@ -160,6 +160,8 @@ pub enum Flag {
     DoesNotRecover,
     /// Every offered rate was held: the capacity may be higher.
     NotBracketed,
+    /// A rate was decided by fewer answers than its quantile takes.
+    FewRequests,
 }
 
 impl Flag {
@@ -176,6 +178,7 @@ impl Flag {
             Self::Leaking => "memory keeps growing",
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
+            Self::FewRequests => "few answers for so rare a latency",
         }
     }
 
@@ -184,7 +187,12 @@ impl Flag {
     pub const fn voids(self) -> bool {
         match self {
             Self::GeneratorLate | Self::GeneratorShort | Self::Steal | Self::OtherPrograms => true,
-            Self::WorkerCrashed | Self::NotSteady | Self::Leaking | Self::DoesNotRecover | Self::NotBracketed => false,
+            Self::WorkerCrashed
+            | Self::NotSteady
+            | Self::Leaking
+            | Self::DoesNotRecover
+            | Self::NotBracketed
+            | Self::FewRequests => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! study that goes on.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -159,6 +160,39 @@ fn a_killed_study_goes_on_as_if_nothing_had_been() {
     said.assert_code(0);
     said.assert_err(&["4 trials taken up"]);
     assert_eq!(result(&healthy), undisturbed);
+}
+
+/// The trials in a journal, a line each; one that was cut off is none.
+fn lines(folder: &Folder) -> Vec<String> {
+    let text = folder.text("journal.jsonl");
+    let whole = text.rfind('\n').unwrap_or(0);
+    text[..whole].lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Five of the kills of `benches/kills.py`: so many lines of the journal, then so much of the next trial.
+#[test]
+fn a_study_killed_at_any_moment_has_all_finished_trials_and_ends_as_if_nothing_had_been() {
+    let thinking = || simulator("--thinks 0.02");
+    let start = |form| format!("tune --trial-{form} ./{form} {SPACE} --journal journal.jsonl");
+    let undisturbed = thinking();
+    undisturbed.run(&start("server")).assert_code(0);
+    for (form, known, micros) in
+        [("server", 0, 500), ("command", 1, 0), ("server", 5, 18_000), ("command", 9, 31_000), ("server", 13, 22_000)]
+    {
+        let folder = thinking();
+        let mut study = folder.start(&start(form));
+        study.wait("some trials", |_| (folder.text("journal.jsonl").matches('\n').count() >= known).then_some(()));
+        let moment = Instant::now() + Duration::from_micros(micros);
+        study.wait("the moment", |_| (Instant::now() >= moment).then_some(()));
+        study.signal(Signal::KILL);
+        let said = study.finish();
+        assert_eq!(said.end, End::Signal(9), "{form}, {known} lines: {said}");
+        let (found, told) = (lines(&folder), said.err.matches("\ntrial ").count());
+        assert!(lines(&undisturbed).starts_with(&found) && found.len() >= told, "{form}: {} of {told} trials", found.len());
+        let resume = if folder.path("journal.jsonl").exists() { " --resume" } else { "" };
+        folder.run(&format!("{}{resume}", start(form))).assert_code(0);
+        assert_eq!((lines(&folder), result(&folder)), (lines(&undisturbed), result(&undisturbed)), "{form}, {known} lines");
+    }
 }
 
 #[test]

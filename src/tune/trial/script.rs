@@ -215,6 +215,9 @@ impl<'a> Script<'a> {
         if judged.is_stuck() {
             self.flag(Flag::DoesNotRecover);
         }
+        if judge.is_scant() {
+            self.flag(Flag::FewRequests);
+        }
         let latencies = Some(PackedLatencies::of(&judged.window.latencies));
         self.probes.push(ProbeNote { rate: asked, held: judged.held(), why: judged.why(), latencies });
         Ok(judged)
