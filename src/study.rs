@@ -1,6 +1,7 @@
 //! Everything about a search for the best configuration that can be decided without running anything: what may be tried, what to try next, what
 //! a trial's numbers mean, when to stop, and what to recommend. Pure.
 
+mod binding;
 pub mod certificate;
 pub mod confirm;
 pub mod drift;
@@ -22,6 +23,7 @@ pub mod strategy;
 mod warmup;
 mod window;
 
+pub use binding::{Binding, Cause, Evidence, Shown};
 pub use measurement::{Ending, Flag, Label, LightNote, Measurement, ProbeNote};
 pub use objective::Objective;
 pub use pace::{Budget, Effort, Pace, Timing};
@@ -267,6 +269,16 @@ impl Trial {
             Outcome::Measured(measurement) => measurement.is_valid(),
             Outcome::Challenged(challenged) => !challenged.flags.iter().any(|flag| flag.voids()),
             Outcome::Failed { .. } => false,
+        }
+    }
+
+    /// What should make a reader doubt its result.
+    #[must_use]
+    pub fn flags(&self) -> &[Flag] {
+        match &self.outcome {
+            Outcome::Measured(measurement) => &measurement.flags,
+            Outcome::Challenged(challenged) => &challenged.flags,
+            Outcome::Failed { .. } => &[],
         }
     }
 

@@ -1,11 +1,13 @@
 //! The study loop: ask the strategy, run the trial, write it down, ask again. Knows nothing of processes or sockets: a [`Testbed`] does.
 
+pub mod coverage;
 pub mod external;
 pub mod journal;
 pub mod live;
 pub mod progress;
 pub mod trial;
 
+pub use coverage::Coverage;
 pub use journal::{About, Header, Journal, JournalError, Recorded};
 pub use progress::Progress;
 

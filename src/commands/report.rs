@@ -53,7 +53,7 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
     let study = recorded.study();
     let report = Report::new(&study, stop(&study));
     if !outputs.use_stdout() {
-        outputs::show(&report, options.peak);
+        outputs::show(&report, &recorded.header.about, options.peak);
         tell_where(journal);
     }
     outputs.write(&report, &recorded.header.about, options.peak)?;

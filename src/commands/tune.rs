@@ -1,6 +1,5 @@
 //! `tuningfork tune`: reads the question, lets the study loop answer it, prints the report. What decides is in [`crate::study`].
 
-mod coverage;
 mod error;
 mod files;
 mod program;
@@ -18,7 +17,6 @@ use clap::Args;
 
 use super::report::outputs::{Outputs, Paths, show as show_report};
 use super::say::{print, say};
-use super::tune_output::CARE;
 use super::{CommandError, Ending, configuration, demo};
 use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
@@ -28,7 +26,7 @@ use crate::tune::external::External;
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
-use crate::tune::{Header, Journal, JournalError, run_study};
+use crate::tune::{About, Header, Journal, JournalError, run_study};
 use crate::units::{self, Connections, Rate, Workers};
 use files::{Places, Trimmed};
 use question::Question;
@@ -139,7 +137,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
     let report = Report::new(&study, stop);
     if !outputs.use_stdout() {
-        show(&report, options, &places, &question);
+        show(&report, options, &places, &header.about);
     }
     outputs.write(&report, &header.about, options.peak)?;
     if let Some(broken) = broken {
@@ -243,11 +241,8 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-fn show(report: &Report, options: &Options, places: &Places, question: &Question) {
-    show_report(report, options.peak);
-    if let (Some(gap), Some(_)) = (question.subject.gap(), report.recommended) {
-        println!("\n{CARE}: {gap}.");
-    }
+fn show(report: &Report, options: &Options, places: &Places, about: &About) {
+    show_report(report, about, options.peak);
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }

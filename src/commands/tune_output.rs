@@ -5,6 +5,7 @@ mod comparison;
 mod csv;
 mod goal;
 mod html;
+mod limits;
 mod markdown;
 mod noise;
 mod optuna;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::stats::{self, Interval, Spread};
 use crate::study::standing::{Standing, failures};
-use crate::study::{Candidate, Label, Measurement, Objective, Study};
+use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 
 /// A bound from the utilisation law, and how near the recommended configuration is to it.
 ///
@@ -63,7 +63,7 @@ impl Certificate {
             return Self::refused(format!("the recommended configuration was {why}"));
         };
         let Some(bound) = bound(study) else {
-            return Self::refused(unbound(study, &trials));
+            return Self::refused(unbound(study, candidate));
         };
         let share = capacity.value / bound.value;
         // Added as squares, as if the two were independent. Where they share trials, a rate that came out high raises both, and
@@ -81,7 +81,7 @@ impl Certificate {
                 "it reaches {:.0} % of the cores' limit, {:.0} % at least; what binds: {}",
                 share * 100.0,
                 least * 100.0,
-                binding(&trials)
+                binding(study, candidate)
             ))
         } else {
             None
@@ -154,7 +154,7 @@ fn bound(study: &Study) -> Option<Interval> {
     staffed.then(|| Interval { value: of(demand.value), low: of(demand.high), high: of(demand.low) })
 }
 
-fn unbound(study: &Study, trials: &[&Measurement]) -> String {
+fn unbound(study: &Study, candidate: Candidate) -> String {
     let busy = || study.measured().map(|(_, found)| found).filter(|found| found.cpu_mean().is_some_and(|share| share > BUSY));
     let counts = |found: &Measurement| found.is_usable() && found.is_valid();
     if study.measured().all(|(_, found)| found.cpu_mean().is_none()) {
@@ -165,12 +165,12 @@ fn unbound(study: &Study, trials: &[&Measurement]) -> String {
     } else if busy().next().is_some() {
         "the cores were busy only in trials that something disturbed or that held no rate".to_owned()
     } else {
-        format!("the cores were never busy; what binds: {}", binding(trials))
+        format!("the cores were never busy; what binds: {}", binding(study, candidate))
     }
 }
 
-fn binding(trials: &[&Measurement]) -> &'static str {
-    trials.last().map_or(Label::Other, |found| found.label()).name()
+fn binding(study: &Study, candidate: Candidate) -> &'static str {
+    Binding::of(study, candidate).map_or(Label::Other.name(), |binding| binding.name())
 }
 
 #[cfg(test)]

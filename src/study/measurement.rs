@@ -55,10 +55,13 @@ pub struct Measurement {
     /// Cores' worth of CPU the supervisor used.
     #[serde(default)]
     pub supervisor_cpu: Option<f64>,
-    /// Cores' worth of CPU other programs used.
+    /// Cores' worth of CPU other programs used that the requests needed: a database on the same host, for example.
+    #[serde(default)]
+    pub beside_cpu: Option<f64>,
+    /// Cores' worth of CPU other programs used for themselves.
     #[serde(default)]
     pub other_cpu: Option<f64>,
-    /// Cores' worth of CPU left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or, where it
+    /// Cores' worth of CPU left for the requests: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or, where it
     /// is less, the quota.
     #[serde(default)]
     pub effective_cores: Option<f64>,
@@ -148,7 +151,7 @@ pub enum Flag {
     GeneratorShort,
     /// Another guest took more than 2 % of the cores.
     Steal,
-    /// Other programs used more than a tenth of the cores.
+    /// Other programs used more than a tenth of the cores, and not for the requests.
     OtherPrograms,
     /// A worker ended on its own.
     WorkerCrashed,
@@ -231,7 +234,9 @@ impl Label {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Cpu => "all cores are busy",
-            Self::Worker => "each worker keeps one core busy, and cores are left for more workers",
+            Self::Worker => {
+                "each worker keeps one core busy, the most that Python's GIL allows, and cores are left for more workers"
+            }
             Self::Slots => "all connections of all workers are taken, mostly waiting",
             Self::Other => {
                 "neither cores, workers nor connections are used up, so something outside them binds (a database, a lock, a service, or the latency bound itself)"
@@ -274,6 +279,7 @@ impl Measurement {
             slots_busy: Some((throughput * window.latencies.mean() / candidate.slots() as f64).min(1.0)),
             generator_cpu: Some(window.generator_cpu / seconds),
             supervisor_cpu: Some(window.supervisor_cpu / seconds),
+            beside_cpu: (!window.cores.is_empty()).then(|| window.beside()),
             other_cpu: (!window.cores.is_empty()).then(|| window.others()),
             effective_cores: (!window.cores.is_empty()).then(|| window.effective_cores()),
             throttled: Some(window.throttled / seconds),
@@ -308,6 +314,7 @@ impl Measurement {
             memory_growth: None,
             generator_cpu: None,
             supervisor_cpu: None,
+            beside_cpu: None,
             other_cpu: None,
             effective_cores: None,
             throttled: None,
@@ -318,6 +325,12 @@ impl Measurement {
             probes: Vec::new(),
             flags: Vec::new(),
         }
+    }
+
+    /// CPU time that a request needs of programs beside the workers, seconds; `None` if that was not measured.
+    #[must_use]
+    pub fn beside_seconds_per_request(&self) -> Option<f64> {
+        self.beside_cpu.filter(|_| self.throughput > 0.0).map(|cores| cores / self.throughput)
     }
 
     /// Mean share in which the cores were busy; `None` if they were not measured.

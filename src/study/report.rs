@@ -18,7 +18,9 @@ use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
-use crate::study::{Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial};
+use crate::study::{
+    Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial,
+};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,8 @@ pub struct Report {
     pub pairs: Vec<[f64; 2]>,
     /// How many candidates were measured.
     pub candidates: usize,
+    /// What keeps the recommendation from doing more, where that was looked for.
+    pub binding: Option<Binding>,
     /// How close the recommendation is to the host's limit.
     pub certificate: Certificate,
     /// If nothing meets the objective: the trial (counted from 1) that came nearest.
@@ -119,6 +123,9 @@ impl Report {
             failures: recommended.map_or(0, |candidate| failures(study, candidate)),
             missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
+            binding: recommended
+                .filter(|_| study.objective == Objective::Capacity)
+                .and_then(|candidate| Binding::of(study, candidate)),
             certificate: Certificate::of(study, recommended),
             nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },
             trials: study.trials().to_vec(),
@@ -145,8 +152,23 @@ impl Report {
             (Stop::Certified, Some(missed)) => {
                 format!("no configuration can be more than {missed:.0} % better than the recommended one")
             }
+            (Stop::NeverQuiet, _) if self.disturber() == Some(Flag::GeneratorLate) => {
+                "the load generator was late too often to measure anything".to_owned()
+            }
+            (Stop::NeverQuiet, _) if self.disturber() == Some(Flag::GeneratorShort) => {
+                "the load generator was at its limit before anything could be measured".to_owned()
+            }
             (stop, _) => stop.words().to_owned(),
         }
+    }
+
+    /// What disturbed most of the trials that something disturbed.
+    #[must_use]
+    pub fn disturber(&self) -> Option<Flag> {
+        let seen: Vec<Flag> = self.trials.iter().flat_map(Trial::flags).copied().filter(|flag| flag.voids()).collect();
+        let count = |wanted: &Flag| seen.iter().filter(|flag| *flag == wanted).count();
+        let kinds = [Flag::GeneratorLate, Flag::GeneratorShort, Flag::Steal, Flag::OtherPrograms];
+        kinds.into_iter().filter(|flag| count(flag) > 0).max_by_key(count)
     }
 
     /// Whether the best is better than the baseline.
@@ -175,6 +197,7 @@ impl Report {
             }),
             ratio: self.ratio,
             rule: self.rule.as_ref(),
+            binding: self.binding.as_ref(),
             certificate: &self.certificate,
             trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
             slo: self.slo,
@@ -237,6 +260,8 @@ pub struct Summary<'a> {
     ratio: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a Rule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<&'a Binding>,
     certificate: &'a Certificate,
     trials: Vec<TrialSummary<'a>>,
     slo: Slo,

@@ -26,6 +26,8 @@ pub struct Window {
     pub generator_cpu: f64,
     /// CPU time of the rest of this process, seconds: the supervisor.
     pub supervisor_cpu: f64,
+    /// CPU time of other programs that the requests needed, seconds: a database on the same host, for example.
+    pub beside_cpu: f64,
     /// Cores' worth of CPU that a quota allows this process and the workers together.
     pub quota: Option<f64>,
     /// How long the quota held this process and the workers back, seconds.
@@ -50,27 +52,41 @@ impl Window {
         self.quota.map_or(cores, |quota| quota.min(cores))
     }
 
-    /// Cores' worth of CPU time that programs other than the workers, the generator and the supervisor used, less what stands beside a quota: as long
-    /// as cores are idle, programs outside take nothing from it.
+    /// Cores' worth of CPU time that programs used which are neither the workers, the generator, the supervisor nor needed by the requests, less what
+    /// stands beside a quota: as long as cores are idle, programs outside take nothing from it.
     #[must_use]
     pub fn others(&self) -> f64 {
         let busy: f64 = self.cores.iter().map(CoreShare::busy).sum();
         let others = (busy - self.ours()).max(0.0);
-        if self.quota.is_some() { (others - (self.cores.len() as f64 - self.supply())).max(0.0) } else { others }
+        let others = if self.quota.is_some() { others - (self.cores.len() as f64 - self.supply()) } else { others };
+        (others - self.beside()).max(0.0)
     }
 
     /// Mean share in which what can be had was used. `None` if the cores were not measured.
     #[must_use]
     pub fn utilisation(&self) -> Option<f64> {
         let busy = crate::stats::mean(&self.cores.iter().map(CoreShare::busy).collect::<Vec<_>>())?;
-        Some(if self.quota.is_some() { (self.ours() + self.others()) / self.supply() } else { busy })
+        Some(if self.quota.is_some() { (self.ours() + self.beside() + self.others()) / self.supply() } else { busy })
     }
 
-    /// Cores' worth of CPU time left for the workers: c_eff = c − U_generator − U_supervisor − U_other, with c the cores or the quota.
+    /// Cores' worth of CPU time left for the requests, in the workers and in what these need: c_eff = c − U_generator − U_supervisor − U_other, with c
+    /// the cores or the quota.
     #[must_use]
     pub fn effective_cores(&self) -> f64 {
-        let beside = (self.generator_cpu + self.supervisor_cpu) / self.seconds.max(1e-3);
-        (self.supply() - beside - self.others()).max(0.0)
+        let load = (self.generator_cpu + self.supervisor_cpu) / self.seconds.max(1e-3);
+        (self.supply() - load - self.others()).max(0.0)
+    }
+
+    /// Requests answered a second.
+    #[must_use]
+    pub fn throughput(&self) -> f64 {
+        self.completed as f64 / self.seconds.max(1e-3)
+    }
+
+    /// Cores' worth of [`Self::beside_cpu`].
+    #[must_use]
+    pub fn beside(&self) -> f64 {
+        self.beside_cpu / self.seconds.max(1e-3)
     }
 
     fn ours(&self) -> f64 {
@@ -116,6 +132,16 @@ mod tests {
         assert!((window.others() - 0.2).abs() < 1e-9 && (window.effective_cores() - 1.6).abs() < 1e-9);
         assert!((window.utilisation().unwrap() - 0.7).abs() < 1e-9);
         assert_eq!(Window { cores: Vec::new(), ..window }.utilisation(), None);
+    }
+
+    #[test]
+    fn what_requests_need_beside_the_workers_is_not_taken_from_them() {
+        let window = Window { workers_cpu: 10.0, generator_cpu: 1.5, supervisor_cpu: 0.5, beside_cpu: 1.5, ..window() };
+        assert!((window.others() - 0.05).abs() < 1e-9 && (window.effective_cores() - 1.75).abs() < 1e-9);
+        assert!((window.utilisation().unwrap() - 0.7).abs() < 1e-9);
+        let slice = Window { quota: Some(1.9), workers_cpu: 9.0, ..window };
+        // 0.3 cores are used by others, 0.1 of which the quota left to them.
+        assert!((slice.others() - 0.05).abs() < 1e-9 && (slice.utilisation().unwrap() - 1.3 / 1.9).abs() < 1e-9);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Coverage;
 use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
@@ -44,6 +45,9 @@ pub struct About {
     pub host: String,
     /// The traffic.
     pub traffic: String,
+    /// What of an application the traffic covers, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
     /// The program that wrote it.
     pub program: String,
 }

@@ -2,6 +2,7 @@
 //! [`Stage`].
 
 mod capacity;
+mod company;
 mod gates;
 mod script;
 mod trend;
@@ -18,6 +19,9 @@ pub trait Stage {
     /// Plays `probe`, asking `decide` about every batch after settling, until it says stop or the time is up. The window covers what came
     /// after settling. Returns when nothing is outstanding any more, or after `probe.drain`.
     fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError>;
+
+    /// Waits so many seconds without load. The window tells who used the cores meanwhile.
+    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError>;
 
     /// Proportional set size of all workers now, bytes.
     fn memory(&mut self) -> Result<u64, TrialError>;

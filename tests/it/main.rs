@@ -34,6 +34,7 @@ mod support;
 mod tidy;
 mod tune;
 mod tune_affinity;
+mod tune_beside;
 mod tune_external;
 mod tune_samples;
 mod tune_service;

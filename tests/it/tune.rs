@@ -124,7 +124,7 @@ fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
 }
 
 fn assert_demo_report(report: &Value, said: &Said) {
-    assert_keys(report, "objective recommended baseline best ratio certificate trials slo cores stopped_because partial");
+    assert_keys(report, "objective recommended baseline best ratio binding certificate trials slo cores stopped_because partial");
     assert_keys(&report["recommended"], "workers connections");
     assert_keys(&report["baseline"], "workers connections capacity");
     assert_keys(&report["best"], "workers connections capacity low high");
@@ -194,11 +194,15 @@ fn an_application_that_answers_only_errors_gets_no_recommendation() {
         "traffic.jsonl: 4 broken lines passed over (line 2, 4, 6, …)",
         "traffic.jsonl: the last line is cut off and passed over",
         "96 requests of traffic.jsonl, ",
-        "warning: only 1 different request in the recording",
+        "warning: only 1 route in the recording, GET /status/{n}, ",
     ]);
     said.assert_out(&["The application answers only errors. Nothing is recommended."]);
     assert_eq!(fragment(&said), "", "{said}");
-    assert_eq!(json(&folder, "result.json")["recommended"], Value::Null);
+    let report = json(&folder, "result.json");
+    assert_eq!(report["recommended"], Value::Null);
+    assert_keys(&report["coverage"], "requests different routes commonest of_commonest gap");
+    assert_eq!((&report["coverage"]["routes"], &report["coverage"]["requests"]), (&1.into(), &96.into()));
+    assert!(report["coverage"]["gap"].as_str().is_some_and(|gap| gap.starts_with("only 1 route")), "{report}");
 }
 
 #[test]

@@ -5,13 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::paper;
 use crate::commands::CommandError;
 use crate::commands::record::files::{Draft, Packing, is_same, is_standard};
-use crate::commands::tune_output;
+use crate::commands::tune_output::{self, CARE};
 use crate::study::Report;
-use crate::tune::About;
+use crate::study::report::Summary;
+use crate::tune::{About, Coverage};
 use crate::units::Rate;
 
 /// The share of each host that stays free in the count of hosts for a peak.
@@ -90,12 +92,35 @@ impl Outputs {
 
 fn text(form: Form, report: &Report, about: &About, peak: Option<Rate>) -> io::Result<String> {
     Ok(match form {
-        Form::Json => serde_json::to_string_pretty(&report.summary())? + "\n",
+        Form::Json => serde_json::to_string_pretty(&Json::of(report, about))? + "\n",
         Form::Html => tune_output::html(report, about, peak, HEADROOM),
         Form::Markdown => tune_output::markdown(report, about),
         Form::Csv => tune_output::csv(report),
         Form::Optuna => tune_output::optuna(report, about),
     })
+}
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    summary: Summary<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Covered<'a>>,
+}
+
+#[derive(Serialize)]
+struct Covered<'a> {
+    #[serde(flatten)]
+    coverage: &'a Coverage,
+    gap: Option<String>,
+}
+
+impl<'a> Json<'a> {
+    fn of(report: &'a Report, about: &'a About) -> Self {
+        let covered = |coverage: &'a Coverage| Covered { coverage, gap: coverage.gap() };
+        Self { summary: report.summary(), coverage: about.coverage.as_ref().map(covered) }
+    }
 }
 
 fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
@@ -104,9 +129,13 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
 
 /// Prints the report.
 #[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-pub fn show(report: &Report, peak: Option<Rate>) {
+pub fn show(report: &Report, about: &About, peak: Option<Rate>) {
     println!();
     print!("{}", tune_output::report(report, paper()));
+    let gap = about.coverage.as_ref().and_then(Coverage::gap);
+    if let (Some(gap), Some(_)) = (gap, report.recommended) {
+        println!("\n{CARE}: {gap}.");
+    }
     if let Some(peak) = peak {
         print!("\n{}", tune_output::hosts(report, peak, HEADROOM));
     }

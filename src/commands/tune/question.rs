@@ -11,7 +11,7 @@ use crate::commands::say::say;
 use crate::commands::tune_output::configuration;
 use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
-use crate::tune::{About, Header, Journal};
+use crate::tune::{About, Coverage, Header, Journal};
 
 /// Everything that decides what a study finds.
 pub(super) struct Question {
@@ -69,10 +69,11 @@ impl Question {
                 started: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 app: self.subject.name(),
                 host: self.host(facts),
-                traffic: match self.subject.gap() {
+                traffic: match self.gap() {
                     Some(gap) => format!("{} ({gap})", self.subject.traffic()),
                     None => self.subject.traffic(),
                 },
+                coverage: self.subject.coverage().cloned(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
             },
         }
@@ -88,7 +89,7 @@ impl Question {
             configuration(self.space.baseline()),
             if self.space.folk().is_some() { " as configured" } else { "" }
         ));
-        if let Some(gap) = self.subject.gap() {
+        if let Some(gap) = self.gap() {
             say(&format!("warning: {gap}"));
         }
         match self.objective {
@@ -99,6 +100,11 @@ impl Question {
             }
         }
         say(&format!("what the {} write: {}", self.writers(), places.log.display()));
+    }
+
+    /// What the traffic does not show of an application, if it is too uniform.
+    fn gap(&self) -> Option<String> {
+        self.subject.coverage().and_then(Coverage::gap)
     }
 
     const fn writers(&self) -> &'static str {

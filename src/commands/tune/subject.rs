@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 
 use siphasher::sip::SipHasher13;
 
-use super::{CommandError, Options, coverage, program};
+use super::{CommandError, Options, program};
 use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
@@ -18,6 +18,7 @@ use crate::recording::{Request, Summary};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Dimensions, Pace, Space};
 use crate::sys::host::Facts;
+use crate::tune::Coverage;
 use crate::tune::external::Program;
 use crate::units::{Connections, Workers};
 
@@ -37,7 +38,7 @@ pub(super) struct Local {
     pub(super) config: Config,
     pub(super) plan: Plan,
     recording: String,
-    gap: Option<String>,
+    coverage: Option<Coverage>,
     is_demo: bool,
 }
 
@@ -94,10 +95,10 @@ impl Subject {
         }
     }
 
-    /// What the traffic does not show of an application, in words, if it is too uniform.
-    pub(super) fn gap(&self) -> Option<&str> {
+    /// What of an application the traffic covers, where that is known.
+    pub(super) const fn coverage(&self) -> Option<&Coverage> {
         match self {
-            Self::Local(local) => local.gap.as_deref(),
+            Self::Local(local) => local.coverage.as_ref(),
             Self::Program(_) => None,
         }
     }
@@ -150,8 +151,9 @@ impl Local {
         let different: HashSet<&[u8]> = plan.requests().iter().map(|request| plan.bytes(request)).collect();
         // The demo's traffic stands for nothing else.
         let counts = Some(summary.into_inner()).filter(|_| !options.demo);
-        let gap = counts.and_then(|summary| summary.report()).and_then(|report| coverage::gap(different.len(), &report.routes));
-        Ok(Self { config, plan, recording: recording_name(options), gap, is_demo: options.demo })
+        let report = counts.and_then(|summary| summary.report());
+        let coverage = report.and_then(|report| Coverage::of(different.len(), &report.routes));
+        Ok(Self { config, plan, recording: recording_name(options), coverage, is_demo: options.demo })
     }
 
     fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {

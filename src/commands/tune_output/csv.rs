@@ -1,17 +1,17 @@
 //! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes, bytes a second (`memory_growth`);
 //! empty where nothing was measured.
 
-use crate::study::{Label, Measurement, Outcome, Report, Task, Trial};
+use crate::study::{Label, Measurement, Report, Task, Trial};
 
 const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
                       memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
-                      distinct_requests,seconds,flags,error,cpu_affinity";
+                      distinct_requests,beside_cpu,seconds,flags,error,cpu_affinity";
 
 /// A number of a measurement.
 type Field = fn(&Measurement) -> Option<f64>;
 
-const NUMBERS: [Field; 22] = [
+const NUMBERS: [Field; 23] = [
     |found| Some(found.throughput),
     |found| found.p50,
     |found| found.p90,
@@ -34,6 +34,7 @@ const NUMBERS: [Field; 22] = [
     |found| found.effective_cores,
     |found| found.throttled,
     |found| found.distinct_requests.map(|count| count as f64),
+    |found| found.beside_cpu,
 ];
 
 /// All trials in order.
@@ -66,19 +67,10 @@ fn row(trial: &Trial, number: usize) -> String {
     ];
     cells.extend(NUMBERS.iter().map(|field| number_or_none(found.and_then(field))));
     cells.push(number_or_none(Some(trial.seconds())));
-    cells.push(text(&flags(trial).join("; ")));
+    cells.push(text(&trial.flags().iter().map(|flag| flag.words()).collect::<Vec<_>>().join("; ")));
     cells.push(text(trial.failure().unwrap_or_default()));
     cells.push(candidate.affinity.map_or_else(String::new, |affinity| affinity.name().to_owned()));
     cells.join(",")
-}
-
-fn flags(trial: &Trial) -> Vec<&'static str> {
-    let flags = match &trial.outcome {
-        Outcome::Measured(found) => found.flags.as_slice(),
-        Outcome::Challenged(found) => &found.flags,
-        Outcome::Failed { .. } => &[],
-    };
-    flags.iter().map(|flag| flag.words()).collect()
 }
 
 /// As the journal and JSON write it.

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::commands::figures;
-use crate::commands::tune_output::noise::{blame, remedy};
-use crate::commands::tune_output::{comparison, goal};
+use crate::commands::tune_output::noise::{blame, hint, remedy};
+use crate::commands::tune_output::{comparison, goal, limits};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
@@ -211,14 +211,12 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     if report.recommended.is_some() {
         sentences.extend(amounts(report));
         sentences.extend(beside_the_rule(report));
-        if report.objective == Objective::Capacity
-            && let Some(found) = recommended_side(report).and_then(|side| side.measurement.as_ref())
-        {
-            sentences.push(format!("What stops it from doing more: {}.", found.label().words()));
-        }
+        sentences.extend(limits::binding(report));
+        sentences.extend(limits::beside(report));
         let doubts: Vec<&str> = report.doubts.iter().map(|flag| flag.words()).collect();
         if !doubts.is_empty() {
             sentences.push(format!("{CARE}: {}.", doubts.join(", ")));
+            sentences.extend(hint(&report.doubts).map(str::to_owned));
         }
         if report.failures > 0 {
             let trials = if report.failures == 1 { "a trial".to_owned() } else { format!("{} trials", report.failures) };

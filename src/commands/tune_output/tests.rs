@@ -60,6 +60,29 @@ fn a_generator_that_is_to_blame_is_named_and_not_the_host() {
     let all = |flag: Flag| sentences::headline(&every(|found| found.flags.push(flag)));
     let told = [Flag::GeneratorLate, Flag::GeneratorShort, Flag::Steal, Flag::OtherPrograms].map(all);
     insta::assert_snapshot!(told.join("\n"));
+    let why = |flag: Flag| every(|found| found.flags.push(flag)).stopped_because();
+    let reasons = [Flag::GeneratorLate, Flag::GeneratorShort, Flag::OtherPrograms].map(why);
+    assert!(reasons[0].contains("generator was late") && reasons[1].contains("generator was at its limit"), "{reasons:?}");
+    assert!(reasons[2].contains("host was never quiet"), "{reasons:?}");
+}
+
+#[test]
+fn a_doubt_about_the_generator_comes_with_what_helps() {
+    let mut found = example(&APPS[1]);
+    let mut hint = |flag: Flag| {
+        found.doubts = vec![Flag::Leaking, flag];
+        sentences::after_the_verdict(&found).join(" ")
+    };
+    let (late, short, steal) = (hint(Flag::GeneratorLate), hint(Flag::GeneratorShort), hint(Flag::Steal));
+    assert!(
+        late.contains("memory keeps growing, load generator late. The load generator is late where ")
+            && late.contains("CAP_SYS_NICE")
+    );
+    assert!(
+        short.contains("load generator at its limit. The application may hold more") && short.contains("ulimit -n"),
+        "{short}"
+    );
+    assert!(!steal.contains("The load generator") && !steal.contains("may hold more"), "{steal}");
 }
 
 #[test]
@@ -144,6 +167,7 @@ fn about() -> About {
         app: "shop.wsgi <b>& \"friends\"</b>".to_owned(),
         host: "2 cores, a CPU, 4 GiB, Linux 6".to_owned(),
         traffic: "2972 requests of traffic.jsonl".to_owned(),
+        coverage: None,
         program: "0.1.0".to_owned(),
     }
 }

@@ -38,19 +38,20 @@ fn reason(report: &Report) -> &str {
 /// What of the host's CPU was not there for the application, because the load was made on the same host.
 pub(super) fn generator(report: &Report) -> Vec<(&'static str, String)> {
     let found = recommended_side(report).unwrap_or(&report.baseline).measurement.as_ref();
-    let Some(Parts { found, workers, generator, supervisor, others, left }) = found.and_then(Parts::of) else {
+    let Some(Parts { found, workers, generator, supervisor, beside, others, left }) = found.and_then(Parts::of) else {
         return Vec::new();
     };
     let all = report.space.cpu();
     let (c, what) = if report.space.quota.is_some() { (format!("{all:.2}"), " (CPU quota)") } else { (format!("{all:.0}"), "") };
     // Under a quota, what others do costs the application nothing of its own.
     let others_cost = (all - left - generator - supervisor).clamp(0.0, others);
+    let for_requests = if beside > 0.0 { format!("{beside:.2} by other programs for the requests, ") } else { String::new() };
     let mut rows = vec![
         (
             "Used",
             format!(
-                "{workers:.2} cores by the workers, {generator:.2} by the load generator, {supervisor:.2} by the supervisor, {others:.2} by \
-                 other programs"
+                "{workers:.2} cores by the workers, {generator:.2} by the load generator, {supervisor:.2} by the supervisor, \
+                 {for_requests}{others:.2} by other programs"
             ),
         ),
         (
@@ -82,6 +83,8 @@ struct Parts<'a> {
     workers: f64,
     generator: f64,
     supervisor: f64,
+    /// By programs that the requests needed; none in journals of programs that did not look.
+    beside: f64,
     others: f64,
     left: f64,
 }
@@ -94,6 +97,7 @@ impl<'a> Parts<'a> {
             workers: found.workers_cpu?,
             generator: found.generator_cpu?,
             supervisor: found.supervisor_cpu?,
+            beside: found.beside_cpu.unwrap_or(0.0),
             others: found.other_cpu?,
             left: found.effective_cores?,
         })

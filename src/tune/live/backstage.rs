@@ -60,6 +60,12 @@ impl Backstage {
         }
     }
 
+    /// Waits for so long, or until the candidate is gone.
+    pub(super) fn rest(&self, span: Duration) {
+        let goes_on = |scene: &mut Scene| scene.phase != Phase::Over;
+        drop(self.changed.wait_timeout_while(self.scene(), span, goes_on));
+    }
+
     /// The supervisor has ended.
     pub(super) fn end(&self) {
         self.scene().phase = Phase::Over;
@@ -158,5 +164,7 @@ mod tests {
         let backstage = Backstage::default();
         backstage.end();
         assert_eq!(backstage.await_ready(Floor::under(None)), Ok(Phase::Over));
+        // Nobody is left to wait for.
+        backstage.rest(Duration::MAX);
     }
 }

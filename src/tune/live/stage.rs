@@ -160,6 +160,15 @@ impl Stage for LiveStage<'_> {
         Ok(window)
     }
 
+    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
+        let opening = self.counters();
+        self.backstage.rest(Duration::from_secs_f64(seconds));
+        if self.backstage.is_interrupted() {
+            return Err(TrialError::Interrupted);
+        }
+        Ok(Window { quota: self.slice.quota(), ..used(&opening, &self.counters()) })
+    }
+
     fn memory(&mut self) -> Result<u64, TrialError> {
         let readings = self.processes().into_iter().filter_map(accounting::reading);
         Ok(readings.map(|reading| reading.pss.unwrap_or(reading.rss)).sum())
@@ -248,14 +257,24 @@ fn step(before: &load::Batch, after: &load::Batch, cpu: Duration) -> Batch {
 }
 
 fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
-    let seconds = closing.at.since(opening.at).as_secs_f64();
+    let used = used(opening, closing);
+    Window {
+        completed: completed(played.achieved.per_second() * used.seconds),
+        latencies: played.latency.clone(),
+        errors: errors(&played.errors, played.unfinished.outstanding + played.unfinished.unsent),
+        lateness_p99: played.lateness.scheduler.quantile(0.99),
+        unanswered: played.unfinished.outstanding,
+        generator_short: played.errors.exhausted > 0,
+        ..used
+    }
+}
+
+/// Who used the cores.
+fn used(opening: &Counters, closing: &Counters) -> Window {
     let cores = CpuUse::between(&opening.cores, &closing.cores).cores;
     let generator = closing.generator.saturating_sub(opening.generator);
     Window {
-        seconds,
-        completed: completed(played.achieved.per_second() * seconds),
-        latencies: played.latency.clone(),
-        errors: errors(&played.errors, played.unfinished.outstanding + played.unfinished.unsent),
+        seconds: closing.at.since(opening.at).as_secs_f64(),
         cores: cores
             .iter()
             .map(|core| CoreShare {
@@ -270,12 +289,7 @@ fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
         generator_cpu: generator.as_secs_f64(),
         supervisor_cpu: closing.own.saturating_sub(opening.own).saturating_sub(generator).as_secs_f64(),
         throttled: closing.throttled.saturating_sub(opening.throttled).as_secs_f64(),
-        lateness_p99: played.lateness.scheduler.quantile(0.99),
-        crashes: 0,
-        quota: None,
-        distinct_requests: 0,
-        unanswered: played.unfinished.outstanding,
-        generator_short: played.errors.exhausted > 0,
+        ..Window::default()
     }
 }
 

@@ -64,7 +64,7 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, W
     // Until the clients have fallen out of step.
     let settle = (2.0 * warm.latencies.quantile(0.9)).min(timing.light);
     let probe = super::Probe { settle, ..script.closed(clients, timing.light) };
-    let window = script.stage.probe(&probe, &mut |_| Decision::GoOn)?;
+    let window = script.lightly(&probe, &mut |_| Decision::GoOn)?;
     script.note(&window);
     script.read_memory()?;
     let light = script.describe(&window);
@@ -165,8 +165,8 @@ fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> R
 }
 
 fn bound(script: &Script<'_>, light: &Measurement) -> f64 {
-    let beside =
-        (light.generator_cpu.unwrap_or(0.0) + light.supervisor_cpu.unwrap_or(0.0)) / light.throughput.max(f64::MIN_POSITIVE);
+    let beside: f64 = [light.generator_cpu, light.supervisor_cpu, light.beside_cpu].into_iter().flatten().sum();
+    let beside = beside / light.throughput.max(f64::MIN_POSITIVE);
     let time_in_worker = light.time_in_worker.unwrap_or(0.0);
     let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
     Bounds::new(script.candidate, script.terms.cpu, demand).tightest()

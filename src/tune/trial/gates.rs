@@ -13,8 +13,8 @@ const THROTTLED: f64 = 0.01;
 const BUSY: f64 = crate::load::validity::BUSY;
 /// Share of a core's time that another guest may take.
 const STEAL: f64 = crate::load::validity::STEAL;
-/// Share of what can be had that programs beside the application and the generator may use.
-const OTHERS: f64 = 0.1;
+/// Share of what can be had that programs may use which neither make the load nor work for it.
+pub(super) const OTHERS: f64 = 0.1;
 /// Times the latency bound that the median of a light load takes no longer for a neighbour alone: one on every core takes half of it.
 const PLAINLY_SLOW: f64 = 10.0;
 

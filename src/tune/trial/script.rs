@@ -1,5 +1,6 @@
 //! What all tasks have in common: the warm-up, one judged probe at a fixed rate, and the two tasks that need no more than that.
 
+use super::company::{Company, REST};
 use super::gates::{disturbance, excuse, is_generator_spent};
 use super::trend::{Trend, is_falling};
 use super::{Load, Probe, Stage, Terms};
@@ -29,6 +30,7 @@ pub(super) struct Script<'a> {
     pub(super) candidate: Candidate,
     pub(super) watch: &'a mut (dyn FnMut(Step) + Send),
     pub(super) memory: Trend,
+    company: Company,
     /// CPU per request, probe by probe.
     costs: Vec<f64>,
     probes: Vec<ProbeNote>,
@@ -90,8 +92,9 @@ impl<'a> Script<'a> {
         candidate: Candidate,
         watch: &'a mut (dyn FnMut(Step) + Send),
     ) -> Self {
-        let (memory, costs, probes, flags) = (Trend::default(), Vec::new(), Vec::new(), Vec::new());
-        Self { stage, terms, candidate, watch, memory, costs, probes, flags, repeats_left: REPEATS }
+        let (memory, company) = (Trend::default(), Company::default());
+        let (costs, probes, flags) = (Vec::new(), Vec::new(), Vec::new());
+        Self { stage, terms, candidate, watch, memory, company, costs, probes, flags, repeats_left: REPEATS }
     }
 
     /// Whether the candidate holds `rate`.
@@ -136,6 +139,8 @@ impl<'a> Script<'a> {
     /// Plays a light load until CPU per request is steady, or it is plain that nothing is answered in time. Where that may be the
     /// doing of a disturbance, it is tried once more, and then flagged.
     pub(super) fn warm_up(&mut self) -> Result<Warm, TrialError> {
+        (self.watch)(Step::WarmingUp);
+        self.rest()?;
         let first = self.warm_up_once()?;
         if self.doubt(&first).is_none() || first.window.crashes > 0 {
             return Ok(first);
@@ -151,13 +156,12 @@ impl<'a> Script<'a> {
     }
 
     fn warm_up_once(&mut self) -> Result<Warm, TrialError> {
-        (self.watch)(Step::WarmingUp);
         let (timing, latency) = (self.terms.pace.timing(), self.terms.slo.latency().as_secs_f64());
         let patience = HOPELESS_AFTER.max(HOPELESS_LATENCIES * latency).max(HOPELESS_SHARE * timing.warmup_cap);
         let (mut warmup, mut hopeless, mut seen) = (Warmup::new(timing), false, Batch::default());
         let drain = timing.drain.min(WARM_UP_DRAIN + 2.0 * latency);
         let probe = Probe { drain, ..self.closed(self.few_clients(), timing.warmup_cap.max(patience)) };
-        let window = self.stage.probe(&probe, &mut |batch: &Batch| {
+        let window = self.lightly(&probe, &mut |batch: &Batch| {
             seen.seconds += batch.seconds;
             seen.completed += batch.completed;
             seen.late += batch.late;
@@ -175,6 +179,26 @@ impl<'a> Script<'a> {
         }
         self.note(&window);
         Ok(Warm { window, hopeless })
+    }
+
+    /// Plays a load that leaves the host room, and learns from it what other programs do for each request.
+    pub(super) fn lightly(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
+        let mut window = self.stage.probe(probe, decide)?;
+        if self.company.matters(&window) {
+            self.rest()?;
+            self.company.learn(&window);
+        } else {
+            self.company.forget();
+        }
+        self.company.account(&mut window);
+        Ok(window)
+    }
+
+    /// Looks at what other programs do without load.
+    fn rest(&mut self) -> Result<(), TrialError> {
+        let window = self.stage.rest(REST)?;
+        self.company.rested(&window);
+        Ok(())
     }
 
     /// The measurement of an application whose warm-up settles the matter.
@@ -204,7 +228,8 @@ impl<'a> Script<'a> {
         (self.watch)(Step::Probing(asked));
         let mut judge = Judge::new(&self.terms.slo, timing, self.candidate, asked);
         let probe = Probe { load: Load::Open { rate }, settle, ..self.closed(0, timing.probe_cap) };
-        let window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
+        let mut window = self.stage.probe(&probe, &mut |batch| judge.observe(batch))?;
+        self.company.account(&mut window);
         self.note(&window);
         self.read_memory()?;
         if window.completed > 0 && window.workers_cpu > 0.0 {

@@ -25,6 +25,12 @@ struct Server {
     leaks: u64,
     accepted: u64,
     generator: f64,
+    /// Cores of the host.
+    cores: u16,
+    /// CPU time that a request needs of another program, seconds.
+    beside: f64,
+    /// From when to when a program that has nothing to do with it uses how many cores.
+    stranger: (f64, f64, f64),
     chance: Chance,
     now: f64,
     collapsed: bool,
@@ -38,6 +44,7 @@ impl Server {
     fn new(stations: u16, service: f64, wait: f64) -> Self {
         let free = (0..stations).map(|_| Reverse(0)).collect();
         let (failing, collapses_at, steal, crashes, leaks, accepted, generator) = (0.0, u64::MAX, 0.0, 0, 0, 0, 0.0);
+        let (cores, beside, stranger) = (stations, 0.0, (0.0, 0.0, 0.0));
         let (chance, now, collapsed, under_way, rates) = (Chance(1), 0.0, false, BinaryHeap::new(), Vec::new());
         Self {
             stations,
@@ -50,6 +57,9 @@ impl Server {
             leaks,
             accepted,
             generator,
+            cores,
+            beside,
+            stranger,
             chance,
             now,
             collapsed,
@@ -69,6 +79,14 @@ impl Server {
         self.free.push(Reverse(end as u64));
         let failed = self.chance.even() < self.failing;
         self.under_way.push(Reverse(((end + self.wait * MICROS) as u64, (due * MICROS) as u64, failed)));
+    }
+
+    /// How the cores were used since `from`, and for `used` seconds for the requests.
+    fn shares(&self, from: f64, used: f64) -> Vec<CoreShare> {
+        let (since, until, cores) = self.stranger;
+        let stranger = (until.min(self.now) - since.max(from)).max(0.0) * cores;
+        let share = (used + stranger) / (self.now - from).max(1e-3) / f64::from(self.cores);
+        (0..self.cores).map(|cpu| CoreShare { cpu, user: share, steal: self.steal, ..CoreShare::default() }).collect()
     }
 
     /// The requests that end until `now`.
@@ -144,16 +162,21 @@ impl Stage for Server {
                 }
             }
         }
-        let busy = window.workers_cpu / window.seconds / f64::from(self.stations);
-        window.cores =
-            (0..self.stations).map(|cpu| CoreShare { cpu, user: busy, steal: self.steal, ..CoreShare::default() }).collect();
         window.crashes = self.crashes;
         window.generator_cpu = self.generator * window.completed as f64;
+        let used = window.workers_cpu + window.generator_cpu + self.beside * window.completed as f64;
+        window.cores = self.shares(self.now - window.seconds, used);
         let last = self.under_way.iter().map(|request| request.0.0).max().unwrap_or(0) as f64 / MICROS + 0.001;
         self.now = last.clamp(self.now, self.now + probe.drain);
         self.finish();
         window.unanswered = self.under_way.len() as u64;
         Ok(window)
+    }
+
+    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
+        let from = self.now;
+        self.now += seconds;
+        Ok(Window { seconds, cores: self.shares(from, 0.0), ..Window::default() })
     }
 
     fn memory(&mut self) -> Result<u64, TrialError> {
@@ -171,7 +194,7 @@ fn suggestion(expected: Option<f64>, rival: Option<f64>) -> Suggestion {
 }
 
 fn trial(server: &mut Server, pace: Pace, suggestion: &Suggestion) -> Measurement {
-    let terms = terms(server.stations, pace);
+    let terms = terms(server.cores, pace);
     match run(server, &terms, suggestion, &mut |_| ()).unwrap() {
         Outcome::Measured(found) => *found,
         other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => panic!("{other:?}"),
@@ -325,6 +348,9 @@ impl Stage for Passing {
         self.left = self.left.saturating_sub(1);
         self.server.probe(probe, decide)
     }
+    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
+        self.server.rest(seconds)
+    }
     fn memory(&mut self) -> Result<u64, TrialError> {
         self.server.memory()
     }
@@ -369,6 +395,9 @@ fn an_interruption_ends_the_trial_at_once() {
                 Load::Open { .. } => Err(TrialError::Interrupted),
                 Load::Closed { .. } => self.0.probe(probe, decide),
             }
+        }
+        fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
+            self.0.rest(seconds)
         }
         fn memory(&mut self) -> Result<u64, TrialError> {
             self.0.memory()
@@ -460,3 +489,6 @@ fn histograms_of_windows_add_up() {
     }
     assert!((50..80).contains(&sum.count()), "{}", sum.count());
 }
+
+#[cfg(test)]
+mod company;

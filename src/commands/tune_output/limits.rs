@@ -1,0 +1,121 @@
+//! What keeps the recommended configuration from doing more, with the trials that show it, and what its requests need of other programs of the host.
+
+use super::sentences::{recommended_side, short};
+use crate::commands::figures::{latency, rate, share};
+use crate::study::{Cause, Evidence, Report};
+
+/// Share of what can be had from which what other programs do for the requests is worth a sentence: the kernel's work for connections is in it too.
+const TELLING: f64 = 0.05;
+
+/// What binds, in a sentence or two, if that was looked for.
+pub(super) fn binding(report: &Report) -> Option<String> {
+    let binding = report.binding.as_ref()?;
+    let what = match binding.cause {
+        Some(Cause::Disk(waiting)) => {
+            format!("the disk, for which the cores waited {:.0} % of their time", waiting * 100.0)
+        }
+        Some(Cause::Bound(light)) => format!(
+            "the latency bound itself. Under light load {} is {} already, of {}",
+            report.slo.quantile().name(),
+            latency(light),
+            latency(report.slo.latency().as_secs_f64())
+        ),
+        Some(Cause::Queue { light, loaded }) => format!(
+            "requests queue for something outside of cores, workers and connections (a lock, a database, a service). Half of them took {}, \
+             and {} under light load",
+            latency(loaded),
+            latency(light)
+        ),
+        None => binding.label.words().to_owned(),
+    };
+    let shown = binding.evidence.as_ref().map_or_else(String::new, evidence);
+    Some(format!("What stops it from doing more: {what}.{shown}"))
+}
+
+/// The trials that show it, as a sentence after another.
+fn evidence(shown: &Evidence) -> String {
+    let Evidence { fewer, more } = shown;
+    format!(
+        " More connections are no help: trial {} ({}) held {} req/s, and trial {} ({}), with {:.1} times the connections, {}, while {} and {} of \
+         the cores were busy.",
+        fewer.trial,
+        short(fewer.candidate),
+        rate(fewer.capacity),
+        more.trial,
+        short(more.candidate),
+        shown.times(),
+        rate(more.capacity),
+        share(Some(fewer.utilisation)),
+        share(Some(more.utilisation))
+    )
+}
+
+/// What other programs of the host did for the requests, where that is much.
+pub(super) fn beside(report: &Report) -> Option<String> {
+    let found = recommended_side(report)?.measurement.as_ref()?;
+    let used = found.beside_cpu.filter(|used| *used >= TELLING * report.space.cpu())?;
+    Some(format!(
+        "Other programs of this host needed {} of CPU for each request ({used:.2} cores in all): a database, a cache or a proxy, most likely. \
+         Counted as demand.",
+        latency(found.beside_seconds_per_request()?)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::simulation::{APPS, run};
+    use crate::study::{ChallengeRace, Measurement, Outcome, Pace};
+
+    /// A study in which `change` was done to every measurement.
+    fn changed(change: impl Fn(&mut Measurement)) -> Report {
+        let mut study = APPS[1].study(Pace::Quick);
+        let mut host = APPS[1].host(Pace::Quick, 2);
+        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+            Outcome::Measured(mut found) => {
+                change(&mut found);
+                Outcome::Measured(found)
+            }
+            other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
+        });
+        Report::new(&study, stop)
+    }
+
+    #[test]
+    fn a_database_on_the_same_host_is_told_with_its_demand() {
+        let of = |cores| beside(&changed(|found| (found.beside_cpu, found.throughput) = (Some(cores), 100.0)));
+        assert_eq!(of(0.09), None);
+        let told = of(0.2).unwrap();
+        assert!(
+            told.starts_with("Other programs of this host needed 2.0ms of CPU for each request (0.20 cores in all): a database"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_binds_outside_is_told_with_its_trials() {
+        let mut report = changed(|_| ());
+        let candidate = report.recommended.unwrap();
+        let shown = |trial, capacity| crate::study::Shown { trial, candidate, capacity, utilisation: 0.6 };
+        report.binding = Some(crate::study::Binding {
+            label: crate::study::Label::Other,
+            cause: Some(Cause::Queue { light: 0.04, loaded: 0.3 }),
+            evidence: Some(Evidence { fewer: shown(1, 402.0), more: shown(4, 405.0) }),
+        });
+        let of = |cause| {
+            let mut report = report.clone();
+            report.binding.as_mut().unwrap().cause = cause;
+            binding(&report).unwrap()
+        };
+        let causes = [Some(Cause::Queue { light: 0.04, loaded: 0.3 }), Some(Cause::Bound(0.62)), Some(Cause::Disk(0.4)), None];
+        let told: Vec<String> = causes.into_iter().map(of).collect();
+        for (sentence, part) in told.iter().zip([
+            "Half of them took 300ms, and 40ms under light load.",
+            "p90 is 620ms already, of 700ms.",
+            "waited 40 %",
+            "something outside them",
+        ]) {
+            assert!(sentence.contains(part) && sentence.contains("held 402 req/s, and trial 4 ("), "{sentence}");
+        }
+    }
+}
