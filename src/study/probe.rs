@@ -146,12 +146,6 @@ impl Judge {
         self.early.is_none() && self.seen.completed < self.wanted
     }
 
-    /// The rate that was really offered, requests a second: the recording's bursts make it differ from the one asked for.
-    #[must_use]
-    pub fn offered(&self) -> f64 {
-        self.seen.due as f64 / self.seen.seconds.max(1e-3)
-    }
-
     fn decided(&self) -> Option<Verdict> {
         let seen = &self.seen;
         if seen.seconds < self.timing.fail_from {

@@ -39,6 +39,7 @@ pub(super) fn hint(doubts: &[Flag]) -> Option<&'static str> {
         | Flag::NotSteady
         | Flag::Leaking
         | Flag::DoesNotRecover
-        | Flag::NotBracketed => None,
+        | Flag::NotBracketed
+        | Flag::FewRequests => None,
     })
 }

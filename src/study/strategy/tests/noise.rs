@@ -12,7 +12,7 @@ fn errors(pace: Pace, expected: Option<f64>) -> (f64, f64) {
         let Outcome::Measured(found) = app.host(pace, seed).run(&suggestion) else { panic!("a number") };
         logs.extend(Some((found.capacity / truth).ln()).filter(|log| found.is_valid() && *log > -0.15));
     }
-    (stats::mean(&logs).unwrap(), stats::deviation(&logs).unwrap())
+    stats::mean(&logs).zip(stats::deviation(&logs)).expect("invariant: hundreds were measured")
 }
 
 #[test]
