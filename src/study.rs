@@ -18,6 +18,7 @@ pub mod report;
 pub(crate) mod simulation;
 mod slo;
 mod space;
+mod stability;
 pub mod standing;
 pub mod strategy;
 mod warmup;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::stats::{self, Interval, Spread};
+use crate::study::confirm::Duel;
+use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
 use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 
@@ -56,8 +58,9 @@ impl Certificate {
             return Self::refused("it is about capacity, which was not looked for".to_owned());
         }
         let trials: Vec<&Measurement> = of_candidate(study, candidate).collect();
-        let logs: Vec<f64> = trials.iter().map(|found| found.capacity.ln()).collect();
-        let Some(capacity) = Standing::of(study).spread().around(&logs) else {
+        let standing = Standing::of(study);
+        let place = standing.place(candidate).filter(|place| !place.disturbed);
+        let Some(capacity) = place.and_then(|place| standing.spread().around(&place.logs)) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
             let why = if measured { "measured only while something disturbed it" } else { "not measured" };
             return Self::refused(format!("the recommended configuration was {why}"));
@@ -74,6 +77,10 @@ impl Certificate {
             Some("the recommended configuration was measured only once".to_owned())
         } else if failures(study, candidate) > 0 {
             Some("a trial of the recommended configuration failed".to_owned())
+        } else if place.is_some_and(|place| place.unstable.is_some()) {
+            Some("the recommended configuration differs from boot to boot".to_owned())
+        } else if has_drifted(study) {
+            Some("the host changed while the study ran".to_owned())
         } else if share > IMPOSSIBLE {
             Some(format!("it seems to do {:.0} % of what the cores can, so the host was not quiet", share * 100.0))
         } else if share < NEAR || least < NEAR_AT_LEAST {
@@ -124,6 +131,12 @@ impl Certificate {
             (_, _, _, reason) => format!("No bound can be certified: {}", reason.unwrap_or("none was found")),
         }
     }
+}
+
+/// Whether the host became another in the course of the study, and what that touched was not run again.
+fn has_drifted(study: &Study) -> bool {
+    let aside = Duel::of(study).map(|duel| duel.aside().to_vec()).unwrap_or_default();
+    Drift::of(study, &aside).is_some()
 }
 
 fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {

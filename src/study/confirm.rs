@@ -3,7 +3,8 @@
 //! Only measurements of this phase count for the ratio where there are any: the search's own are biased, because the luckiest won.
 
 use crate::stats::{Interval, Spread};
-use crate::study::standing::{Standing, failures, held};
+use crate::study::drift::{demand, is_another_host};
+use crate::study::standing::{Standing, failures, held, preferred};
 use crate::study::{Candidate, Purpose, Study, Trial};
 
 /// The two that are compared, and their measurements in turn.
@@ -17,6 +18,10 @@ pub struct Duel {
     attempts: usize,
     /// Trials that something disturbed, which do not.
     disturbed: usize,
+    /// Trials (counted from 0) of pairs that were run again and do not count.
+    aside: Vec<usize>,
+    /// Trials of pairs during which the host was not what it was in the others, whether they were run again or not.
+    moved: Vec<usize>,
     /// Logarithms of merits, of baseline and best, of the pairs in which both held.
     pairs: Vec<[f64; 2]>,
     baseline_logs: Vec<f64>,
@@ -30,6 +35,12 @@ pub struct Duel {
 const MOST_DISTURBED: usize = 4;
 /// Failures of either side that are repeated: one may be an accident of the host or of a trial program, and a second one is no accident.
 const FORGIVEN: usize = 1;
+
+/// The most pairs that are run again because the host changed or one side had an accident.
+const MOST_ASIDE: usize = 2;
+
+/// A trial of the duel, and its number from 0.
+type Numbered<'a> = (usize, &'a Trial);
 
 /// How best and baseline compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,31 +70,42 @@ impl Duel {
     pub fn of(study: &Study) -> Option<Self> {
         let baseline = study.space.baseline();
         let standing = Standing::of(study);
-        let confirming: Vec<_> = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm).collect();
-        let fixed = confirming.iter().map(|trial| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
+        let confirming: Vec<Numbered<'_>> =
+            study.trials().iter().enumerate().filter(|(_, trial)| trial.suggestion.purpose == Purpose::Confirm).collect();
+        let fixed = confirming.iter().map(|(_, trial)| trial.suggestion.candidate).find(|candidate| *candidate != baseline);
         let best = fixed.or_else(|| standing.finalist().map(|place| place.candidate))?;
         // A failure or a crash says something of the candidate. A disturbed trial does not, so the next one takes its place in the order.
-        let counts = |trial: &&Trial| trial.measurement().is_none_or(|found| found.is_valid() || found.has_crashed());
-        let (mut counting, disturbed): (Vec<&Trial>, Vec<&Trial>) = confirming.into_iter().partition(counts);
-        let log = |trial: &Trial, of: Candidate| {
-            let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
-            study.objective.merit(found, of, study.space.cores).map(f64::ln)
-        };
+        let counts = |(_, trial): &Numbered<'_>| trial.measurement().is_none_or(|found| found.is_valid() || found.has_crashed());
+        let (mut counting, disturbed): (Vec<Numbered<'_>>, Vec<Numbered<'_>>) = confirming.into_iter().partition(counts);
         let [mut baseline_failures, mut best_failures] = [0; 2];
-        counting.retain(|trial| {
+        counting.retain(|(_, trial)| {
             let of = trial.suggestion.candidate;
             let failures = if of == baseline { &mut baseline_failures } else { &mut best_failures };
-            *failures += usize::from(log(trial, of).is_none());
-            log(trial, of).is_some() || *failures > FORGIVEN
+            *failures += usize::from(log(study, trial, of).is_none());
+            log(study, trial, of).is_some() || *failures > FORGIVEN
         });
-        let logs = |of: Candidate| counting.iter().filter_map(|trial| log(trial, of)).collect::<Vec<f64>>();
+        let (aside, moved) = doubtful(study, &standing, [baseline, best], &counting);
+        counting.retain(|(number, _)| !aside.contains(number));
+        let logs = |of: Candidate| counting.iter().filter_map(|(_, trial)| log(study, trial, of)).collect::<Vec<f64>>();
         let pairs = counting.chunks_exact(2).filter_map(|pair| {
-            let of = |candidate| pair.iter().find_map(|trial| log(trial, candidate));
+            let of = |candidate| pair.iter().find_map(|(_, trial)| log(study, trial, candidate));
             Some([of(baseline)?, of(best)?])
         });
         let (pairs, baseline_logs, best_logs) = (pairs.collect(), logs(baseline), logs(best));
         let (attempts, disturbed) = (counting.len(), disturbed.len());
-        Some(Self { baseline, best, attempts, disturbed, pairs, baseline_logs, best_logs, baseline_failures, best_failures })
+        Some(Self {
+            baseline,
+            best,
+            attempts,
+            disturbed,
+            aside,
+            moved,
+            pairs,
+            baseline_logs,
+            best_logs,
+            baseline_failures,
+            best_failures,
+        })
     }
 
     /// Who is measured next, or `None` if enough is known. `most` is how many pairs there may be.
@@ -130,6 +152,18 @@ impl Duel {
         }
         let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
         of_pair.around(&[level(self.best)? - level(self.baseline)?])
+    }
+
+    /// Trials (counted from 0) that were run again because the host changed, or because one of the pair was an accident.
+    #[must_use]
+    pub fn aside(&self) -> &[usize] {
+        &self.aside
+    }
+
+    /// Trials (counted from 0) of pairs during which the host was not what it was in the others, whether they were run again or not.
+    #[must_use]
+    pub fn moved(&self) -> &[usize] {
+        &self.moved
     }
 
     /// The merits of baseline and best in each pair of repetitions that the ratio is of.
@@ -190,7 +224,7 @@ impl Duel {
         let standing = Standing::of(study);
         let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
         let chosen = match (self.outcome(study), best, baseline) {
-            (Outcome::NoDifference, Some(best), Some(baseline)) => Some(crate::study::standing::smaller(best, baseline)),
+            (Outcome::NoDifference, Some(best), Some(baseline)) => Some(preferred(best, baseline)),
             (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, Some(best), _) => Some(best),
             (Outcome::Better | Outcome::OnlyBest | Outcome::NoDifference, None, baseline)
             | (Outcome::Worse | Outcome::BaselineIsBest, _, baseline) => baseline,
@@ -198,6 +232,38 @@ impl Duel {
         };
         chosen.map(|place| place.candidate)
     }
+}
+
+/// The logarithm of the merit in a trial of candidate `of`, if it held.
+fn log(study: &Study, trial: &Trial, of: Candidate) -> Option<f64> {
+    let found = trial.measurement().filter(|found| found.is_usable() && trial.suggestion.candidate == of)?;
+    study.objective.merit(found, of, study.space.cores).map(f64::ln)
+}
+
+/// The trials of pairs that are to be run again, and of those among all pairs during which the host was another: the CPU time per
+/// request of either side tells, compared with that side's middle one.
+fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> (Vec<usize>, Vec<usize>) {
+    let of = |pair: &[Numbered<'_>], side: Candidate| {
+        let trial = pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1;
+        trial.measurement().and_then(demand)
+    };
+    let usual = sides.map(|side| {
+        let mut demands: Vec<f64> = counting.chunks_exact(2).filter_map(|pair| of(pair, side)).collect();
+        demands.sort_unstable_by(f64::total_cmp);
+        // Of two the cheaper: it is disturbances that make requests dear.
+        demands.get(demands.len().saturating_sub(1) / 2).copied()
+    });
+    let has_moved = |pair: &[Numbered<'_>]| {
+        sides.into_iter().zip(usual).any(|(side, usual)| {
+            of(pair, side).zip(usual).is_some_and(|(demand, usual)| is_another_host(demand, usual, study.pace))
+        })
+    };
+    let accidents = sides.map(|side| standing.place(side).and_then(|place| place.accident));
+    let had_accident = |pair: &[Numbered<'_>]| pair.iter().any(|(number, _)| accidents.contains(&Some(*number)));
+    let numbers = |pair: &[Numbered<'_>]| pair.iter().map(|(number, _)| *number).collect::<Vec<usize>>();
+    let pairs = || counting.chunks_exact(2);
+    let again = pairs().filter(|pair| has_moved(pair) || had_accident(pair)).take(MOST_ASIDE);
+    (again.flat_map(numbers).collect(), pairs().filter(|pair| has_moved(pair)).flat_map(numbers).collect())
 }
 
 /// Whether `candidate` never held any rate, and not because of a single accident.
@@ -218,6 +284,8 @@ fn verdict(ratio: Interval) -> Outcome {
 }
 
 fn capacity(study: &Study, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
-    let spread = Standing::of(study).spread();
-    if logs.is_empty() { spread.around(&held(study, candidate).0) } else { spread.around(logs) }
+    let standing = Standing::of(study);
+    let spread = standing.spread();
+    let of_search = || standing.place(candidate).map_or_else(|| held(study, candidate).0, |place| place.logs.clone());
+    if logs.is_empty() { spread.around(&of_search()) } else { spread.around(logs) }
 }

@@ -165,6 +165,9 @@ pub enum Flag {
     NotBracketed,
     /// A rate was decided by fewer answers than its quantile takes.
     FewRequests,
+    /// CPU per request was not what it was in the other pairs of best and baseline. Found by the study, not by the trial: a journal
+    /// has it nowhere.
+    HostChanged,
 }
 
 impl Flag {
@@ -182,6 +185,7 @@ impl Flag {
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
             Self::FewRequests => "few answers for so rare a latency",
+            Self::HostChanged => "the host changed",
         }
     }
 
@@ -195,7 +199,8 @@ impl Flag {
             | Self::Leaking
             | Self::DoesNotRecover
             | Self::NotBracketed
-            | Self::FewRequests => false,
+            | Self::FewRequests
+            | Self::HostChanged => false,
         }
     }
 }

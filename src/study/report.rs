@@ -43,6 +43,8 @@ pub struct Report {
     pub spoilt: bool,
     /// What is doubtful about the trials behind the verdict, those of the best and of the baseline.
     pub doubts: Vec<Flag>,
+    /// Which of the two differ from boot to boot by more than others do.
+    pub unstable: Vec<Unstable>,
     /// How many trials of what is recommended failed, though others held.
     pub failures: usize,
     /// Pairs of repetitions that there should have been at least, and the budget had no room for.
@@ -73,6 +75,18 @@ pub struct Report {
     pub drift: Option<Drift>,
     /// Why the study ended.
     pub stop: Stop,
+}
+
+/// A configuration whose boots differ by more than those of others do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Unstable {
+    /// Which.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// What the objective compares, in its own unit ([`Objective::amount`]): the lowest of its trials.
+    pub least: f64,
+    /// The highest.
+    pub most: f64,
 }
 
 /// One of the two that are compared.
@@ -120,6 +134,7 @@ impl Report {
             confirmed: duel.as_ref().is_some_and(|duel| duel.is_confirmed(study)),
             spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
+            unstable: duel.as_ref().map(|duel| unstable(study, duel)).unwrap_or_default(),
             failures: recommended.map_or(0, |candidate| failures(study, candidate)),
             missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
@@ -128,13 +143,13 @@ impl Report {
                 .and_then(|candidate| Binding::of(study, candidate)),
             certificate: Certificate::of(study, recommended),
             nearest: if Standing::of(study).leader().is_none() { nearest(study) } else { None },
-            trials: study.trials().to_vec(),
+            trials: trials(study, duel.as_ref()),
             slo: study.slo,
             cores: study.space.cores.get(),
             space: study.space.clone(),
             objective: study.objective,
             map: Map::of(study),
-            drift: Drift::of(study),
+            drift: Drift::of(study, duel.as_ref().map_or(&[], Duel::aside)),
             stop,
         }
     }
@@ -197,6 +212,8 @@ impl Report {
             }),
             ratio: self.ratio,
             rule: self.rule.as_ref(),
+            unstable: &self.unstable,
+            drift: self.drift.as_ref(),
             binding: self.binding.as_ref(),
             certificate: &self.certificate,
             trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
@@ -206,6 +223,29 @@ impl Report {
             partial: self.is_partial(),
         }
     }
+}
+
+/// The trials, and on those of pairs of the duel during which the host was another, that it was.
+fn trials(study: &Study, duel: Option<&Duel>) -> Vec<Trial> {
+    let mut trials = study.trials().to_vec();
+    for number in duel.map_or(&[][..], Duel::moved) {
+        if let Some(Outcome::Measured(found)) = trials.get_mut(*number).map(|trial| &mut trial.outcome) {
+            found.flags.push(Flag::HostChanged);
+        }
+    }
+    trials
+}
+
+fn unstable(study: &Study, duel: &Duel) -> Vec<Unstable> {
+    let standing = Standing::of(study);
+    let mut candidates = vec![duel.best, duel.baseline];
+    candidates.dedup();
+    let amounts = candidates.into_iter().filter_map(|candidate| {
+        let [low, high] = standing.place(candidate)?.unstable?;
+        let amount = study.objective.amount(Interval { value: low, low, high });
+        Some(Unstable { candidate, least: amount.low, most: amount.high })
+    });
+    amounts.collect()
 }
 
 /// The amounts of baseline and best in each pair of repetitions.
@@ -260,6 +300,10 @@ pub struct Summary<'a> {
     ratio: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a Rule>,
+    #[serde(skip_serializing_if = "<[Unstable]>::is_empty")]
+    unstable: &'a [Unstable],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<&'a Drift>,
     #[serde(skip_serializing_if = "Option::is_none")]
     binding: Option<&'a Binding>,
     certificate: &'a Certificate,

@@ -1,6 +1,7 @@
 //! Who leads: repeated measurements of a candidate taken together, and candidates that cannot be told apart.
 
 use crate::stats::{self, Spread};
+use crate::study::stability;
 use crate::study::{Candidate, Measurement, Outcome, Study};
 
 /// What is known about one candidate.
@@ -8,8 +9,13 @@ use crate::study::{Candidate, Measurement, Outcome, Study};
 pub struct Place {
     /// The configuration.
     pub candidate: Candidate,
-    /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was undisturbed.
+    /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was
+    /// undisturbed; without that of an accident.
     pub logs: Vec<f64>,
+    /// The trial (counted from 0) that lies so far below the others of its kind that it does not count.
+    pub accident: Option<usize>,
+    /// Where its boots differ more than those of other candidates: what it did in the worst and in the best.
+    pub unstable: Option<[f64; 2]>,
     /// Whether every trial behind it was disturbed, so that it must not be compared with others.
     pub disturbed: bool,
     /// Its memory, bytes: the most that was measured, if any was.
@@ -25,6 +31,22 @@ impl Place {
 
     fn level(&self) -> f64 {
         stats::mean(&self.logs).unwrap_or(f64::NEG_INFINITY)
+    }
+
+    fn highest(&self) -> f64 {
+        self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// Looks whether its repetitions agree, where other candidates scatter like `elsewhere`.
+    fn compare(&mut self, study: &Study, elsewhere: Spread) {
+        if stability::is_unstable(&self.logs, elsewhere) {
+            let lowest = self.logs.iter().copied().fold(f64::INFINITY, f64::min);
+            self.unstable = Some([lowest.exp(), self.highest().exp()]);
+        }
+        if let Some(number) = stability::accident(&self.logs, elsewhere) {
+            self.accident = numbered(study, self.candidate).0.get(number).map(|(trial, _)| *trial);
+            self.logs.remove(number);
+        }
     }
 }
 
@@ -51,10 +73,14 @@ impl Standing {
                 candidates.push(candidate);
             }
         }
-        let places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate)).collect();
-        let peaceful = places.iter().filter(|place| !place.disturbed);
-        let spread = study.scatter().updated(peaceful.map(|place| place.logs.as_slice()));
-        Self { places, spread }
+        let mut places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate)).collect();
+        // With the accidents, as they are a part of what trials scatter by.
+        let all = spread(study, &places, None);
+        let elsewhere: Vec<Spread> = (0..places.len()).map(|this| spread(study, &places, Some(this))).collect();
+        for (place, elsewhere) in places.iter_mut().zip(elsewhere).filter(|(place, _)| !place.disturbed) {
+            place.compare(study, elsewhere);
+        }
+        Self { places, spread: all }
     }
 
     /// What is known about `candidate`, if it has a place.
@@ -69,13 +95,24 @@ impl Standing {
         self.places.iter().max_by(|one, other| one.level().total_cmp(&other.level()))
     }
 
-    /// Among those that cannot be told from the leader: the least memory, then the fewest slots. One of unknown memory is chosen
-    /// only if that of none is known.
+    /// The one that leads, or would if its lower repetition was an accident, but whose two repetitions lie too far apart to believe
+    /// either.
+    pub(super) fn torn(&self) -> Option<&Place> {
+        let leader = self.leader()?.level();
+        let torn = |place: &&Place| !place.disturbed && place.highest() >= leader && stability::wants_third(&place.logs);
+        self.places.iter().filter(torn).max_by(|one, other| one.highest().total_cmp(&other.highest()))
+    }
+
+    /// Among those that cannot be told from the leader: the stable ones, then the least memory, then the fewest slots. One of unknown
+    /// memory is chosen only if that of none is known.
     #[must_use]
     pub fn finalist(&self) -> Option<&Place> {
         let leader = self.leader()?;
         let tolerance = EQUAL.max(self.spread.sd / (leader.logs.len() as f64).sqrt());
-        let equals: Vec<&Place> = self.places.iter().filter(|place| place.level() >= leader.level() - tolerance).collect();
+        let mut equals: Vec<&Place> = self.places.iter().filter(|place| place.level() >= leader.level() - tolerance).collect();
+        if equals.iter().any(|place| place.unstable.is_none()) {
+            equals.retain(|place| place.unstable.is_none());
+        }
         let least = equals.iter().filter_map(|place| place.memory).min();
         let spares = |place: &&Place| {
             least.is_none_or(|least| place.memory.is_some_and(|memory| memory as f64 <= least as f64 * SAME_MEMORY))
@@ -91,18 +128,35 @@ impl Standing {
     }
 }
 
-/// Which of two places is known to need plainly less memory, or the second.
+/// Which of two equal places is the only stable one; or else known to need plainly less memory; or else the second.
 #[must_use]
-pub fn smaller<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
+pub fn preferred<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
     let plainly = one.memory.zip(other.memory).is_some_and(|(one, other)| one as f64 * SAME_MEMORY < other as f64);
-    if plainly { one } else { other }
+    match (one.unstable, other.unstable) {
+        (None, Some(_)) => one,
+        (Some(_), None) => other,
+        (None, None) | (Some(_), Some(_)) => {
+            if plainly {
+                one
+            } else {
+                other
+            }
+        }
+    }
+}
+
+/// How much one trial scatters by all undisturbed places, or by all but one.
+fn spread(study: &Study, places: &[Place], but: Option<usize>) -> Spread {
+    let counting = places.iter().enumerate().filter(|(number, place)| !place.disturbed && Some(*number) != but);
+    study.scatter().updated(counting.map(|(_, place)| place.logs.as_slice()))
 }
 
 fn place(study: &Study, candidate: Candidate) -> Option<Place> {
     let memory = usable(study, candidate).filter_map(|found| found.memory_bytes).max();
     let (logs, disturbed) = held(study, candidate);
     let borne = if candidate == study.space.baseline() { logs.len() } else { logs.len().saturating_sub(1) };
-    (!logs.is_empty() && failures(study, candidate) <= borne).then_some(Place { candidate, logs, disturbed, memory })
+    let holds = !logs.is_empty() && failures(study, candidate) <= borne;
+    holds.then_some(Place { candidate, logs, accident: None, unstable: None, disturbed, memory })
 }
 
 fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {
@@ -112,9 +166,22 @@ fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurem
 /// Logarithms of the merits of `candidate` whenever it held, however often it failed: of undisturbed trials, or of all if none
 /// was undisturbed; and whether none was.
 pub(super) fn held(study: &Study, candidate: Candidate) -> (Vec<f64>, bool) {
-    let of = |found: &Measurement| study.objective.merit(found, candidate, study.space.cores).map(f64::ln);
-    let peaceful: Vec<f64> = usable(study, candidate).filter(|found| found.is_valid()).filter_map(of).collect();
-    if peaceful.is_empty() { (usable(study, candidate).filter_map(of).collect(), true) } else { (peaceful, false) }
+    let (logs, disturbed) = numbered(study, candidate);
+    (logs.into_iter().map(|(_, log)| log).collect(), disturbed)
+}
+
+/// The same with the numbers of the trials, from 0.
+fn numbered(study: &Study, candidate: Candidate) -> (Vec<(usize, f64)>, bool) {
+    let of_it = study.trials().iter().enumerate().filter(|(_, trial)| trial.suggestion.candidate == candidate);
+    let usable = of_it.filter_map(|(number, trial)| Some((number, trial.measurement().filter(|found| found.is_usable())?)));
+    let all: Vec<(usize, f64, bool)> = usable
+        .filter_map(|(number, found)| {
+            let merit = study.objective.merit(found, candidate, study.space.cores)?;
+            Some((number, merit.ln(), found.is_valid()))
+        })
+        .collect();
+    let disturbed = !all.iter().any(|(_, _, valid)| *valid);
+    (all.into_iter().filter(|(_, _, valid)| *valid || disturbed).map(|(number, log, _)| (number, log)).collect(), disturbed)
 }
 
 /// Trials that speak against a candidate. One that held nothing while something disturbed it does not.
@@ -148,6 +215,6 @@ mod tests {
         let standing = Standing::of(&study);
         let places: Vec<&Place> = study.measured().filter_map(|(candidate, _)| standing.place(candidate)).collect();
         assert_eq!(standing.finalist(), Some(places[0]));
-        assert_eq!((smaller(places[1], places[0]), smaller(places[0], places[1])), (places[0], places[1]));
+        assert_eq!((preferred(places[1], places[0]), preferred(places[0], places[1])), (places[0], places[1]));
     }
 }

@@ -150,6 +150,15 @@ pub(in crate::commands) fn short(candidate: Candidate) -> String {
     format!("{} × {}{cores}", candidate.workers, candidate.connections)
 }
 
+/// Which of the two compared differ from boot to boot.
+fn unstable(report: &Report) -> impl Iterator<Item = String> {
+    let told = |amount| goal::value(report.objective, amount);
+    report.unstable.iter().map(move |found| {
+        let (least, most) = (told(found.least), told(found.most));
+        format!("{CARE}: {} differs from boot to boot: {least} in one trial and {most} in another.", short(found.candidate))
+    })
+}
+
 /// That the host was not the same throughout.
 fn drift(report: &Report) -> Option<String> {
     let drift = report.drift?;
@@ -222,6 +231,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
             let trials = if report.failures == 1 { "a trial".to_owned() } else { format!("{} trials", report.failures) };
             sentences.push(format!("{CARE}: {trials} of the recommended configuration failed."));
         }
+        sentences.extend(unstable(report));
         sentences.extend(drift(report));
         // It bounds capacities, and says nothing where none was looked for.
         if report.objective == Objective::Capacity {

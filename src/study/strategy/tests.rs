@@ -1,3 +1,5 @@
+#[cfg(test)]
+mod doubts;
 mod faults;
 mod noise;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A study of `app` in which `spoil` may replace what the simulated host answered to a suggestion.
-fn spoilt(app: &App, seed: u64, mut spoil: impl FnMut(&Study, &Suggestion) -> Option<Outcome>) -> (Study, Report) {
+pub(super) fn spoilt(app: &App, seed: u64, mut spoil: impl FnMut(&Study, &Suggestion) -> Option<Outcome>) -> (Study, Report) {
     let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
     let stop = loop {
         let suggestion = match ChallengeRace.suggest(&study) {
@@ -24,7 +24,7 @@ fn failed() -> Outcome {
 }
 
 /// Whether this is the confirmation of the best, or else of the baseline, number `number` (from 0).
-fn is_confirmation(study: &Study, suggestion: &Suggestion, of_best: bool, number: usize) -> bool {
+pub(super) fn is_confirmation(study: &Study, suggestion: &Suggestion, of_best: bool, number: usize) -> bool {
     let baseline = study.space.baseline();
     let is_it = |suggestion: &Suggestion| suggestion.purpose == Purpose::Confirm && (suggestion.candidate != baseline) == of_best;
     is_it(suggestion) && study.trials().iter().filter(|trial| is_it(&trial.suggestion)).count() == number

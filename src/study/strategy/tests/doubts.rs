@@ -1,0 +1,171 @@
+//! What does not agree with itself: a candidate whose boots differ, and a host that changes while best and baseline are compared.
+
+use super::faults::spoilt;
+use super::*;
+use crate::study::Dimensions;
+use crate::study::confirm::Duel;
+use crate::study::simulation::Host;
+
+/// The answer of `host`, as if it was `speed` times as fast.
+fn at_speed(host: &mut Host<'_>, suggestion: &Suggestion, speed: f64) -> Option<Outcome> {
+    let Outcome::Measured(mut found) = host.run(suggestion) else { return None };
+    (found.capacity, found.throughput) = (found.capacity * speed, found.throughput * speed);
+    found.cpu_seconds_per_request = found.cpu_seconds_per_request.map(|demand| demand / speed);
+    Some(Outcome::Measured(found))
+}
+
+/// A boot that does less, and needs no more CPU a request.
+fn slow_boot(host: &mut Host<'_>, suggestion: &Suggestion, share: f64) -> Option<Outcome> {
+    let Outcome::Measured(mut found) = host.run(suggestion) else { return None };
+    found.capacity *= share;
+    Some(Outcome::Measured(found))
+}
+
+fn confirming(study: &Study) -> impl Iterator<Item = &Trial> {
+    study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Confirm)
+}
+
+#[test]
+fn two_repetitions_that_disagree_get_a_third() {
+    for (capacities, trials) in [(vec![100.0, 80.0, 101.0], 3), (vec![80.0, 100.0, 99.0], 3), (vec![100.0, 97.0], 2)] {
+        // Nothing else can be tried.
+        let mut study = App { dimensions: Dimensions::WorkersOnly, ..APPS[2] }.study(Pace::Normal);
+        (study.space.workers, study.space.max_workers) = (Workers::new(1), Workers::new(1).unwrap());
+        let mut left = capacities.iter().copied();
+        run(&ChallengeRace, &mut study, |_| measured(|found| *found = Measurement::of_capacity(left.next().unwrap())));
+        assert_eq!((study.trials().len(), study.count(Purpose::Repeat)), (trials, trials - 1), "{capacities:?}");
+        let standing = Standing::of(&study);
+        let place = standing.place(study.space.baseline()).unwrap();
+        assert_eq!(place.accident.is_some(), trials == 3, "{capacities:?}");
+        assert_eq!(Report::new(&study, Stop::Converged).unstable.len(), usize::from(trials == 3), "{capacities:?}");
+    }
+}
+
+/// Capacities of two candidates of equal capacity, the first of which needs less memory.
+fn equals(frugal: &[f64], other: &[f64]) -> Study {
+    let mut study = APPS[1].study(Pace::Normal);
+    let tried = frugal.iter().map(|capacity| (2, *capacity, 200)).chain(other.iter().map(|capacity| (5, *capacity, 500)));
+    for (workers, capacity, memory) in tried {
+        let candidate = Candidate::new(Workers::new(workers).unwrap(), Connections::new(10).unwrap());
+        let suggestion = Suggestion { candidate, purpose: Purpose::Repeat, task: Task::Measure, expected: None, rival: None };
+        let outcome = measured(|found| {
+            (found.capacity, found.memory_bytes, found.ending) = (capacity, Some(memory), Ending::Held);
+        });
+        study.record(Trial { suggestion, outcome });
+    }
+    study
+}
+
+#[test]
+fn what_differs_from_boot_to_boot_wins_no_tie() {
+    let winner = |study: &Study| Standing::of(study).finalist().map(|place| place.candidate.workers.get());
+    assert_eq!(winner(&equals(&[100.0, 100.0], &[100.0, 101.0])), Some(2), "by memory");
+    let study = equals(&[120.0, 82.0], &[100.0, 101.0]);
+    assert_eq!(winner(&study), Some(5));
+    let standing = Standing::of(&study);
+    let frugal = standing.place(study.trials()[0].suggestion.candidate).unwrap();
+    let [low, high] = frugal.unstable.unwrap();
+    assert!((low - 82.0).abs() < 1e-9 && (high - 120.0).abs() < 1e-9);
+    let report = Report::new(&study, Stop::Interrupted);
+    // The rule of thumb on two cores, which is the baseline.
+    assert_eq!(report.unstable, []);
+    assert!(!report.certificate.given);
+}
+
+#[test]
+fn an_accident_of_three_does_not_count_and_is_told() {
+    let study = equals(&[100.0, 70.0, 101.0], &[99.0, 99.0]);
+    let standing = Standing::of(&study);
+    let place = standing.place(study.trials()[0].suggestion.candidate).unwrap();
+    assert_eq!((place.logs.len(), place.accident, place.unstable.is_some()), (2, Some(1), true));
+}
+
+#[test]
+fn an_accident_while_confirming_costs_a_pair_and_no_verdict() {
+    for side in [true, false] {
+        let app = &APPS[0];
+        let mut host = app.host(Pace::Normal, 3);
+        let (study, report) = spoilt(app, 3, |study, suggestion| {
+            let of_best = suggestion.candidate != study.space.baseline();
+            let hit = suggestion.purpose == Purpose::Confirm && of_best == side && confirming(study).count() / 2 == 1;
+            hit.then(|| slow_boot(&mut host, suggestion, 0.6))?
+        });
+        let duel = Duel::of(&study).unwrap();
+        assert_eq!((duel.aside().len(), duel.moved().len(), report.pairs.len()), (2, 0, 3), "{side}");
+        let truth = app.capacity(duel.best) / app.capacity(duel.baseline);
+        assert!(report.ratio.is_some_and(|ratio| ratio.contains(truth)), "{:?}, {truth}", report.ratio);
+        assert_eq!(report.unstable.len(), 1, "{:?}", report.unstable);
+    }
+}
+
+#[test]
+fn a_pair_of_another_host_is_run_again_and_flagged() {
+    let flagged = |report: &Report| {
+        let is_flagged = |trial: &&Trial| trial.measurement().is_some_and(|found| found.flags.contains(&Flag::HostChanged));
+        report.trials.iter().filter(is_flagged).count()
+    };
+    // An application that computes, and one that waits.
+    for app in [&APPS[0], &APPS[5]] {
+        let mut host = app.host(Pace::Normal, 3);
+        let (study, report) = spoilt(app, 3, |study, suggestion| {
+            let is_slow = suggestion.purpose == Purpose::Confirm && confirming(study).count() / 2 == 1;
+            is_slow.then(|| at_speed(&mut host, suggestion, 0.8))?
+        });
+        let duel = Duel::of(&study).unwrap();
+        assert_eq!((duel.aside().len(), duel.moved().len(), flagged(&report)), (2, 2, 2), "{}", app.name);
+        assert_eq!((report.pairs.len(), report.drift), (Pace::Normal.effort().least_pairs, None), "{}", app.name);
+    }
+}
+
+#[test]
+fn a_host_that_keeps_changing_is_told_and_certifies_nothing() {
+    for seed in 0..SEEDS {
+        let app = &APPS[0];
+        let mut host = app.host(Pace::Normal, seed);
+        let (study, report) = spoilt(app, seed, |study, suggestion| {
+            let speed = 0.85_f64.powi((confirming(study).count() / 2).try_into().unwrap());
+            (suggestion.purpose == Purpose::Confirm).then(|| at_speed(&mut host, suggestion, speed))?
+        });
+        let pairs = study.count(Purpose::Confirm) / 2;
+        assert!((2..=Pace::Normal.effort().most_pairs + 2).contains(&pairs), "{pairs}");
+        assert!(report.drift.is_some() && !report.certificate.given, "{seed}: {:?}", report.drift);
+        let truth = report.best.map_or(0.0, |best| app.capacity(best.candidate)) / app.capacity(study.space.baseline());
+        assert!(report.ratio.is_some_and(|ratio| ratio.contains(truth)), "by turns, so that the ratio stays: {:?}", report.ratio);
+    }
+}
+
+/// Wagtail's sync workers on two cores: something else took most of the cores while the jump was made, which was then given up as
+/// outclassed. The search ended with three trials, and the baseline as the best.
+#[test]
+fn a_disturbed_look_at_the_predicted_best_does_not_end_the_search() {
+    let app = App { dimensions: Dimensions::WorkersOnly, ..APPS[2] };
+    let mut study = app.study(Pace::Quick);
+    study.space.workers = Workers::new(5);
+    let trial = |workers, purpose, change: &dyn Fn(&mut Measurement)| {
+        let candidate = Candidate::new(Workers::new(workers).unwrap(), Connections::ONE);
+        let suggestion = Suggestion { candidate, purpose, task: Task::Measure, expected: None, rival: None };
+        Trial { suggestion, outcome: measured(change) }
+    };
+    let busy = |capacity, [cpu, busy, inside]: [f64; 3]| {
+        move |found: &mut Measurement| {
+            *found = Measurement::of_capacity(capacity);
+            (found.cpu_seconds_per_request, found.utilisation, found.time_in_worker) = (Some(cpu), Some(busy), Some(inside));
+            (found.workers_cpu, found.slots_busy, found.seconds) = (Some(capacity * cpu), Some(1.0), 12.0);
+        }
+    };
+    let disturbed = |found: &mut Measurement| {
+        busy(0.0, [0.0190, 1.0, 0.0676])(found);
+        (found.throughput, found.workers_cpu, found.seconds) = (29.6, Some(0.562), 7.0);
+        (found.ending, found.flags) = (Ending::Outclassed(55.5), vec![Flag::OtherPrograms]);
+    };
+    study.record(trial(5, Purpose::Baseline, &busy(122.0, [0.01517, 0.926, 0.0168])));
+    study.record(trial(7, Purpose::Jump, &busy(118.4, [0.01642, 1.0, 0.0167])));
+    study.record(trial(3, Purpose::Jump, &disturbed));
+    let next = |study: &Study| match ChallengeRace.suggest(study) {
+        Next::Try(suggestion) => (suggestion.candidate, suggestion.purpose),
+        Next::Stop(stop) => panic!("{stop:?} after {} trials", study.trials().len()),
+    };
+    assert_eq!(next(&study), (study.trials()[2].suggestion.candidate, Purpose::Jump), "once more");
+    study.record(trial(3, Purpose::Jump, &disturbed));
+    assert_eq!(next(&study).1, Purpose::Challenge, "and then its neighbours");
+}
