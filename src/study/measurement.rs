@@ -11,7 +11,7 @@ use crate::study::{Candidate, CoreShare, Slo, Window};
 /// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The highest rate held within the objective, requests a second; 0 if none was.
+    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was.
     pub capacity: f64,
     /// How the trial ended.
     pub ending: Ending,
@@ -163,6 +163,8 @@ pub enum Flag {
     DoesNotRecover,
     /// Every offered rate was held: the capacity may be higher.
     NotBracketed,
+    /// A rate was decided by fewer answers than its quantile takes.
+    FewRequests,
     /// CPU per request was not what it was in the other pairs of best and baseline. Found by the study, not by the trial: a journal
     /// has it nowhere.
     HostChanged,
@@ -182,6 +184,7 @@ impl Flag {
             Self::Leaking => "memory keeps growing",
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
+            Self::FewRequests => "few answers for so rare a latency",
             Self::HostChanged => "the host changed",
         }
     }
@@ -196,6 +199,7 @@ impl Flag {
             | Self::Leaking
             | Self::DoesNotRecover
             | Self::NotBracketed
+            | Self::FewRequests
             | Self::HostChanged => false,
         }
     }

@@ -72,6 +72,8 @@ impl Miss {
 #[derive(Clone, Debug)]
 pub struct Judge {
     timing: Timing,
+    /// Completions that it takes to decide, unless there is no time for them.
+    wanted: u64,
     late_share: f64,
     error_share: f64,
     /// Outstanding requests that cannot be explained by slots and a queue within the latency bound.
@@ -101,6 +103,7 @@ impl Judge {
         let queue = (1.5 * rate * slo.latency().as_secs_f64()).max(SMALL_QUEUE);
         Self {
             timing,
+            wanted: timing.wanted(slo.late_share()),
             late_share: slo.late_share(),
             error_share: slo.error_share(),
             queue_limit: candidate.slots() as f64 + queue,
@@ -127,7 +130,7 @@ impl Judge {
         }
         self.early = self.decided();
         let seen = &self.seen;
-        let complete = seen.seconds >= self.timing.probe && seen.completed >= self.timing.completions;
+        let complete = seen.seconds >= self.timing.probe && seen.completed >= self.wanted;
         if self.early.is_some() || complete || seen.seconds >= self.timing.probe_cap { Decision::Stop } else { Decision::GoOn }
     }
 
@@ -137,10 +140,10 @@ impl Judge {
         self.early.unwrap_or_else(|| self.final_verdict())
     }
 
-    /// The rate that was really offered, requests a second: the recording's bursts make it differ from the one asked for.
+    /// Whether it had to be decided with so few completions that chance may have done it.
     #[must_use]
-    pub fn offered(&self) -> f64 {
-        self.seen.due as f64 / self.seen.seconds.max(1e-3)
+    pub const fn is_scant(&self) -> bool {
+        self.early.is_none() && self.seen.completed < self.wanted
     }
 
     fn decided(&self) -> Option<Verdict> {
@@ -164,7 +167,7 @@ impl Judge {
             return Some(Verdict::Missed(Miss::Growing));
         }
         let inside = share + doubt < CLEARLY_INSIDE * self.late_share && growth < GROWTH_DOUBTS;
-        let enough = seen.seconds >= self.timing.pass_from && seen.completed >= self.timing.completions;
+        let enough = seen.seconds >= self.timing.pass_from && seen.completed >= self.wanted;
         (inside && enough && error_share <= self.error_share).then_some(Verdict::Held)
     }
 
@@ -209,6 +212,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::study::Pace;
+    use crate::study::simulation::Chance;
     use crate::units::{Connections, Workers};
 
     fn judge(slo: &str) -> Judge {
@@ -267,6 +271,37 @@ mod tests {
     fn waits_for_enough_completions_of_a_slow_application() {
         let slow = |_| Batch { seconds: 0.5, due: 5, completed: 5, outstanding: 3, ..Batch::default() };
         assert_eq!(play("p90<700ms", slow), (Verdict::Held, 20.0));
+    }
+
+    /// Of 300 probes at p99 and `rate` requests a second, of which a share `late` is late, the share that finds the rate held, and
+    /// whether the last was scant; with `wanted` completions or as many as it says itself.
+    fn passing(rate: u64, late: f64, wanted: Option<u64>) -> (f64, bool) {
+        let (mut chance, mut held, mut scant) = (Chance::new(rate), 0, false);
+        for _ in 0..300 {
+            let mut judge = judge("p99<700ms");
+            judge.wanted = wanted.unwrap_or(judge.wanted);
+            let mut batch = || {
+                let late = (0..rate / 2).filter(|_| chance.even() < late).count() as u64;
+                Batch { seconds: 0.5, due: rate / 2, completed: rate / 2, late, outstanding: 8, ..Batch::default() }
+            };
+            while judge.observe(&batch()) == Decision::GoOn {}
+            held += u32::from(judge.verdict() == Verdict::Held);
+            scant = judge.is_scant();
+        }
+        (f64::from(held) / 300.0, scant)
+    }
+
+    #[test]
+    fn a_rare_latency_takes_many_completions_or_is_told_to_be_scant() {
+        assert!(passing(24, 0.02, Some(200)).0 > 0.15, "too few are decided by chance");
+        let (wrong, scant) = passing(100, 0.02, None);
+        assert!(wrong < 0.01 && !scant, "{wrong}");
+        let (wrong, scant) = passing(24, 0.02, None);
+        assert!(wrong < 0.06 && scant, "{wrong}");
+        assert!(passing(100, 0.005, None).0 > 0.97);
+        let (slo, timing) = ("p90<700ms".parse::<Slo>().unwrap(), Pace::Normal.timing());
+        assert_eq!(timing.wanted(slo.late_share()), 200);
+        assert_eq!([0.5, 0.05, 0.01, 0.0].map(|late| timing.wanted(late)), [200, 400, 2000, 200]);
     }
 
     #[test]

@@ -16,6 +16,10 @@ pub struct Demand {
     pub time_in_worker: f64,
 }
 
+/// A bound from a light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less
+/// seen with gevent), so what is measured lightly is no bound by itself.
+pub const LIGHT_MARGIN: f64 = 1.25;
+
 /// The three bounds on throughput, requests a second. Infinite where nothing was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {

@@ -1,5 +1,7 @@
 //! Which rate to offer next: steps until one rate is held and one is not, then geometric bisection between them.
 
+use crate::study::Timing;
+
 /// Where the highest rate that is held may lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateSearch {
@@ -14,8 +16,25 @@ pub struct RateSearch {
 /// Every further step in the same direction is this much longer, up to a half of the rate.
 const STEP_GROWTH: f64 = 1.5;
 const LONGEST_STEP: f64 = 0.5;
+/// Without an expectation it starts a little below the bound: above it a collapsed server may not recover.
+const BELOW_BOUND: f64 = 0.92;
+const FIRST_STEP: f64 = 0.12;
+const BELOW_EXPECTED: f64 = 0.97;
+/// Expectations are trusted up to this much above the bound.
+const TRUSTED: f64 = 1.1;
 
 impl RateSearch {
+    /// The search of a trial at this pace, from a little below what is expected of the candidate, or else of `bound`: what the demands
+    /// that a light probe showed allow, requests a second.
+    #[must_use]
+    pub fn of_trial(timing: &Timing, bound: f64, expected: Option<f64>) -> Self {
+        // A step just inside the precision: two probes are then enough where the expectation is right.
+        let narrow = (timing.precision - 1.0) * 0.99;
+        let (start, step) = expected
+            .map_or((BELOW_BOUND * bound, FIRST_STEP), |expected| (BELOW_EXPECTED * expected.min(TRUSTED * bound), narrow));
+        Self::new(start, step, timing.precision, timing.probes)
+    }
+
     /// A search that starts at `start` (requests a second, above 0), with a first step of `step` (a share of it), and ends when the bracket
     /// is narrower than the ratio `precision` or after `probes`.
     #[must_use]

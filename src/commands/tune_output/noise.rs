@@ -40,6 +40,7 @@ pub(super) fn hint(doubts: &[Flag]) -> Option<&'static str> {
         | Flag::Leaking
         | Flag::DoesNotRecover
         | Flag::NotBracketed
+        | Flag::FewRequests
         | Flag::HostChanged => None,
     })
 }

@@ -1,22 +1,19 @@
 //! The highest rate held within the objective: a light probe for the demands, the rate they bound, then steps and bisection around it.
+//!
+//! The capacity is what was answered while the highest held rate was offered, not that rate, nor the middle of the bracket √(held × missed):
+//! for seconds a server also holds rates above those that it holds for long, because a queue needs time to grow, and that outweighs
+//! that the highest rate held is the bracket's lower end. On simulated servers of 200 requests a second (the tests' `Server`: 3 kinds, with
+//! and without an expectation, 40 seeds each, normal pace) the answered rate errs by +0.1 ± 2.0 %, the one offered by +1.1 ± 2.9 %, the
+//! middle by +2.9 ± 2.9 %; on ones of 40 a second by +2.3 ± 4.4 %, +3.1 ± 5.1 % and +4.9 ± 5.1 %.
 
 use super::gates::excuse;
 use super::script::{Judged, Script};
 use crate::stats::PackedLatencies;
-use crate::study::queueing::{Bounds, Demand};
+use crate::study::queueing::{Bounds, Demand, LIGHT_MARGIN};
 use crate::study::{Decision, Ending, Flag, LightNote, Measurement, RateSearch, Suggestion, Window};
 use crate::tune::{Step, TrialError};
 use crate::units::Rate;
 
-/// The search starts a little below the bound: above it a collapsed server may not recover.
-const BELOW_BOUND: f64 = 0.92;
-const BELOW_EXPECTED: f64 = 0.97;
-const FIRST_STEP: f64 = 0.12;
-/// A bound from the light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less
-/// seen with gevent), so what is measured lightly is no bound by itself.
-const LIGHT_MARGIN: f64 = 1.25;
-/// Predictions are trusted up to this much above the light probe's bound.
-const TRUSTED: f64 = 1.1;
 /// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
 const LIGHT: f64 = 0.4;
 const MOST_CLIENTS: f64 = 256.0;
@@ -119,10 +116,9 @@ struct Found {
 impl Found {
     fn take(&mut self, asked: f64, judged: Judged) {
         if judged.held() {
-            let reached = judged.offered;
             self.spent |= judged.spent_the_generator();
-            if self.best.as_ref().is_none_or(|(rate, _)| *rate < reached) {
-                self.best = Some((reached, judged));
+            if self.best.as_ref().is_none_or(|(rate, _)| *rate < asked) {
+                self.best = Some((asked, judged));
             }
         } else if self.doubt.is_none_or(|(rate, _)| asked < rate) {
             self.doubt = Some((asked, judged.disturbed));
@@ -131,10 +127,9 @@ impl Found {
 }
 
 fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion) -> Result<Found, TrialError> {
-    let mut search = rates(script, light, suggestion);
     let settle = script.settle(light.bounded.unwrap_or(0.0));
     let timing = script.terms.pace.timing();
-    let mut found = Found::default();
+    let (mut search, mut found) = (rates(script, light, suggestion), Found::default());
     while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
         let judged = script.judged(rate, settle, timing)?;
         search.record(offered, judged.held());
@@ -154,26 +149,19 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
     let Found { best, doubt, .. } = found;
     script.flag_all(doubt.and_then(|(_, flag)| flag));
     // Where nothing was held and something disturbed it, the flag voids the trial: nobody knows what it would have held in peace.
-    let Some((capacity, judged)) = best else {
+    let Some((_, judged)) = best else {
         return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
     script.flag_all(judged.disturbed);
     let described = script.describe(&judged.window);
+    let capacity = described.throughput;
     Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }
 }
 
 fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> RateSearch {
-    let timing = script.terms.pace.timing();
     let bound = bound(script, light);
     let bound = if bound.is_finite() { bound } else { light.throughput };
-    // A step just inside the precision: two probes are then enough where the expectation is right.
-    let narrow = (timing.precision - 1.0) * 0.99;
-    match suggestion.expected {
-        Some(expected) => {
-            RateSearch::new(BELOW_EXPECTED * expected.min(TRUSTED * bound), narrow, timing.precision, timing.probes)
-        }
-        None => RateSearch::new(BELOW_BOUND * bound, FIRST_STEP, timing.precision, timing.probes),
-    }
+    RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected)
 }
 
 fn bound(script: &Script<'_>, light: &Measurement) -> f64 {

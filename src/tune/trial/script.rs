@@ -49,8 +49,6 @@ pub(super) struct Warm {
 pub(super) struct Judged {
     pub(super) window: Window,
     pub(super) verdict: Verdict,
-    /// What was really offered, not what was asked for, requests a second: in a short window they differ by several percent.
-    pub(super) offered: f64,
     /// What may have made it fail.
     pub(super) disturbed: Option<Flag>,
 }
@@ -236,9 +234,12 @@ impl<'a> Script<'a> {
             self.costs.push(window.workers_cpu / window.completed as f64);
         }
         let disturbed = disturbance(&window, &self.terms.slo);
-        let judged = Judged { window, verdict: judge.verdict(), offered: judge.offered(), disturbed };
+        let judged = Judged { window, verdict: judge.verdict(), disturbed };
         if judged.is_stuck() {
             self.flag(Flag::DoesNotRecover);
+        }
+        if judge.is_scant() {
+            self.flag(Flag::FewRequests);
         }
         let latencies = Some(PackedLatencies::of(&judged.window.latencies));
         self.probes.push(ProbeNote { rate: asked, held: judged.held(), why: judged.why(), latencies });

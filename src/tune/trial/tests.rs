@@ -229,6 +229,37 @@ fn finds_the_capacity_of_a_busy_server() {
     }
 }
 
+/// 198.5 requests a second are held for long (half an hour of simulation).
+#[test]
+fn the_capacity_is_what_was_answered_at_the_highest_rate_held_and_without_bias() {
+    for expected in [None, Some(198.5), Some(210.0)] {
+        let logs: Vec<f64> = (0..30)
+            .map(|seed| {
+                let mut server = Server { chance: Chance::new(seed), ..Server::new(2, 0.01, 0.05) };
+                let found = trial(&mut server, Pace::Normal, &suggestion(expected, None));
+                let held = found.probes.iter().filter(|probe| probe.held).map(|probe| probe.rate).max_by(f64::total_cmp);
+                let described = found.capacity.to_bits() == found.throughput.to_bits();
+                assert!(described && (found.capacity / held.unwrap() - 1.0).abs() < 0.15, "{} {:?}", found.capacity, held);
+                (found.capacity / 198.5).ln()
+            })
+            .collect();
+        let (bias, sd) = (crate::stats::mean(&logs).unwrap(), crate::stats::deviation(&logs).unwrap());
+        assert!(bias.abs() < 0.012 && sd < 0.03, "{expected:?}: {bias} ± {sd}");
+    }
+}
+
+#[test]
+fn a_rare_latency_that_few_answers_decide_is_told() {
+    let flags = |slo: &str| {
+        let terms = Terms { slo: slo.parse().unwrap(), ..terms(2, Pace::Normal) };
+        let found = run(&mut Server::new(2, 0.2, 0.0), &terms, &suggestion(None, None), &mut |_| ()).unwrap();
+        let Outcome::Measured(found) = found else { panic!("{found:?}") };
+        assert!(found.capacity > 4.0 && found.is_valid(), "{slo}: {:?}", found.probes);
+        found.flags
+    };
+    assert_eq!((flags("p90<900ms"), flags("p99<900ms")), (vec![], vec![Flag::FewRequests]));
+}
+
 #[test]
 fn requests_that_mostly_wait_are_measured_by_many() {
     let found = trial(&mut Server::new(2, 0.01, 0.4), Pace::Quick, &suggestion(None, None));
