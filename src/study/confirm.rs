@@ -37,7 +37,7 @@ const MOST_DISTURBED: usize = 4;
 const FORGIVEN: usize = 1;
 
 /// The most pairs that are run again because the host changed or one side had an accident.
-const MOST_ASIDE: usize = 2;
+pub(super) const MOST_ASIDE: usize = 2;
 
 /// A trial of the duel, and its number from 0.
 type Numbered<'a> = (usize, &'a Trial);

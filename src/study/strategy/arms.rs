@@ -56,6 +56,7 @@ fn evenly(space: &Space, leader: Candidate, affinity: Affinity) -> Option<Candid
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::confirm::MOST_ASIDE;
     use crate::study::simulation::{APPS, App, run};
     use crate::study::{ChallengeRace, Objective, Outcome, Pace, Purpose, Report, Stop};
     use crate::units::Rate;
@@ -103,7 +104,7 @@ mod tests {
                 cheap += usize::from(tried(&study, Affinity::Spread) + tried(&study, Affinity::Pin) <= 2);
                 let undisturbed = study.trials().iter().filter(|trial| trial.is_valid()).count();
                 let effort = study.pace.effort();
-                assert!(undisturbed <= effort.trials + 2 * effort.most_pairs, "{:?}", report.stop);
+                assert!(undisturbed <= effort.trials + 2 * (effort.most_pairs + MOST_ASIDE), "{:?}", report.stop);
                 assert!(tried(&study, Affinity::Spread) > 0 || report.stop == Stop::Budget, "{}: {:?}", app.name, report.stop);
                 assert!(study.trials().iter().all(|trial| is_even(&study.space, trial.suggestion.candidate)));
                 let short = app.regret(report.recommended.map(|chosen| Candidate { affinity: None, ..chosen }));
