@@ -36,7 +36,7 @@ pub enum Cause {
     },
 }
 
-/// Two trials, the second with at least twice the connections in all and no more requests a second, while cores were left.
+/// Two trials of as many workers, the second with at least twice the connections in all and no more requests a second, while cores were left.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Evidence {
     /// The one with fewer connections.
@@ -63,7 +63,7 @@ pub struct Shown {
 const IOWAIT: f64 = 0.15;
 /// Share of the latency bound from which light load leaves no room for a queue.
 const TIGHT: f64 = 0.7;
-/// How many times as long a request takes as under light load where it queues.
+/// How many times as long as queues for cores and workers explain a request takes where it queues for something else.
 const QUEUES: f64 = 2.0;
 /// What is less busy than this does not bind; how many times the connections show that these do not either; and how much more capacity is none.
 const SPARE: f64 = 0.85;
@@ -109,16 +109,19 @@ impl Cause {
         if bounded >= TIGHT * slo.latency().as_secs_f64() {
             return Some(Self::Bound(bounded));
         }
-        // What is nearly used up makes requests wait as well.
         let is_spare = |share: Option<f64>| share.is_some_and(|share| share < SPARE);
         let spare = [found.utilisation, found.worker_busy, found.slots_busy].into_iter().all(is_spare);
-        let loaded = found.p50.filter(|loaded| spare && median > 0.0 && *loaded >= QUEUES * median)?;
+        // What is busy makes requests wait as well: 1/(1 - U) times as long in a queue for one server (M/M/1: Kleinrock, Queueing
+        // Systems 1, 1975), less in one for several.
+        let busiest = found.utilisation?.max(found.worker_busy?).min(SPARE);
+        let explained = median / (1.0 - busiest);
+        let loaded = found.p50.filter(|loaded| spare && median > 0.0 && *loaded >= QUEUES * explained)?;
         Some(Self::Queue { light: median, loaded })
     }
 }
 
 impl Evidence {
-    /// The pair that says it best: one with `candidate` in it, then the one whose capacities are closest.
+    /// The pair with `candidate` in it whose capacities are closest, both with as many workers on the same cores.
     fn of(study: &Study, candidate: Candidate) -> Option<Self> {
         let shown: Vec<Shown> = study
             .trials()
@@ -132,9 +135,7 @@ impl Evidence {
             .collect();
         let pairs = shown.iter().flat_map(|fewer| shown.iter().map(move |more| Self { fewer: *fewer, more: *more }));
         let about = |pair: &Self| pair.fewer.candidate == candidate || pair.more.candidate == candidate;
-        pairs
-            .filter(Self::shows_it)
-            .min_by(|one, other| about(other).cmp(&about(one)).then(one.difference().total_cmp(&other.difference())))
+        pairs.filter(|pair| about(pair) && pair.shows_it()).min_by(|one, other| one.difference().total_cmp(&other.difference()))
     }
 
     /// How many times the connections.
@@ -144,7 +145,9 @@ impl Evidence {
     }
 
     fn shows_it(&self) -> bool {
-        self.times() >= DOUBLED && self.more.capacity <= SAME * self.fewer.capacity
+        let [fewer, more] = [self.fewer.candidate, self.more.candidate];
+        let alike = (fewer.workers, fewer.affinity) == (more.workers, more.affinity);
+        alike && self.times() >= DOUBLED && self.more.capacity <= SAME * self.fewer.capacity
     }
 
     fn difference(&self) -> f64 {

@@ -217,8 +217,8 @@ impl Duel {
         }
     }
 
-    /// What to recommend: where no difference is seen the one that needs plainly less memory, or else the baseline; the baseline
-    /// too where they cannot be compared. `None` if what would be recommended failed too often when repeated.
+    /// What to recommend: where no difference is seen the one that is stable, then the one that needs plainly less memory, or else the
+    /// baseline; the baseline too where they cannot be compared. `None` if what would be recommended failed too often when repeated.
     #[must_use]
     pub fn recommended(&self, study: &Study) -> Option<Candidate> {
         let standing = Standing::of(study);
@@ -243,10 +243,11 @@ fn log(study: &Study, trial: &Trial, of: Candidate) -> Option<f64> {
 /// The trials of pairs that are to be run again, and of those among all pairs during which the host was another: the CPU time per
 /// request of either side tells, compared with that side's middle one.
 fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> (Vec<usize>, Vec<usize>) {
-    let of = |pair: &[Numbered<'_>], side: Candidate| {
-        let trial = pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1;
-        trial.measurement().and_then(demand)
+    let found = |pair: &[Numbered<'_>], side: Candidate| {
+        pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1.measurement().cloned()
     };
+    let highest = |side| counting.chunks_exact(2).filter_map(|pair| Some(found(pair, side)?.throughput)).fold(0.0, f64::max);
+    let of = |pair: &[Numbered<'_>], side: Candidate| demand(&found(pair, side)?, highest(side));
     let usual = sides.map(|side| {
         let mut demands: Vec<f64> = counting.chunks_exact(2).filter_map(|pair| of(pair, side)).collect();
         demands.sort_unstable_by(f64::total_cmp);

@@ -72,9 +72,7 @@ impl Drift {
     fn of_candidate(trials: &[(Candidate, &Measurement)], candidate: Candidate) -> Option<Self> {
         let of_it = || trials.iter().filter(|(tried, _)| *tried == candidate).map(|(_, found)| *found);
         let highest = of_it().map(|found| found.throughput).fold(0.0, f64::max);
-        let loaded =
-            |found: &&Measurement| found.utilisation.is_some_and(|busy| busy > BUSY) || found.throughput >= AS_BUSY * highest;
-        let demands: Vec<f64> = of_it().filter(loaded).filter_map(demand).collect();
+        let demands: Vec<f64> = of_it().filter_map(|found| demand(found, highest)).collect();
         let least = demands.iter().copied().min_by(f64::total_cmp)?;
         let most = demands.iter().copied().max_by(f64::total_cmp)?;
         Some(Self { candidate, least, most })
@@ -87,9 +85,11 @@ impl Drift {
     }
 }
 
-/// CPU time per request at the rate that was held, if one was.
-pub(super) fn demand(found: &Measurement) -> Option<f64> {
-    found.cpu_seconds_per_request.filter(|demand| found.ending == Ending::Held && *demand > 0.0)
+/// CPU time per request at the rate that was held, if one was that kept the cores about as busy as `highest`, the candidate's highest
+/// throughput, does.
+pub(super) fn demand(found: &Measurement, highest: f64) -> Option<f64> {
+    let loaded = found.utilisation.is_some_and(|busy| busy > BUSY) || found.throughput >= AS_BUSY * highest;
+    found.cpu_seconds_per_request.filter(|demand| loaded && found.ending == Ending::Held && *demand > 0.0)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::study::{Candidate, CoreShare, Slo, Window};
 /// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was.
+    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was. At a fixed rate that rate.
     pub capacity: f64,
     /// How the trial ended.
     pub ending: Ending,
@@ -184,7 +184,7 @@ impl Flag {
             Self::Leaking => "memory keeps growing",
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
-            Self::FewRequests => "few answers for so rare a latency",
+            Self::FewRequests => "few answers to decide by",
             Self::HostChanged => "the host changed",
         }
     }
@@ -240,7 +240,7 @@ impl Label {
         match self {
             Self::Cpu => "all cores are busy",
             Self::Worker => {
-                "each worker keeps one core busy, the most that Python's GIL allows, and cores are left for more workers"
+                "each worker keeps one core busy, the most that one process does (Python's GIL, an event loop), and cores are left for more workers"
             }
             Self::Slots => "all connections of all workers are taken, mostly waiting",
             Self::Other => {

@@ -16,9 +16,10 @@ pub struct Model {
     memory_a_slot: f64,
 }
 
-/// A priori CPU per request grows by 20 % for every further worker a core, as processes that take turns on a core find its caches
-/// full of each other's data: with three workers instead of two on two cores, Django needs 16 to 20 % more (`benches/shop.py`,
-/// gevent), Wagtail 13 % (gthread). And the weight of that belief against the trials.
+/// A priori CPU per request is D₀·(1 + 0.2·(w/c − 1)), as processes that take turns on a core find its caches full of each other's
+/// data. Measured on two cores: three workers instead of two need 16 to 20 % more (Django, gevent: `benches/shop.py`) or 13 % (Wagtail,
+/// gthread: `benches/wagtail.py`), which is a factor of 0.26 to 0.4; five instead of three another 10 % or none, which is less. And
+/// the weight of that belief against the trials.
 const CROWDING: f64 = 0.2;
 const CROWDING_WEIGHT: f64 = 0.15;
 /// Measured demands count from trials that kept the host this busy, if there are any: a demand at low load flatters or shames.

@@ -139,7 +139,7 @@ impl Pace {
     #[must_use]
     pub const fn budget(self) -> Budget {
         match self {
-            Self::Quick => Budget { trials: 14, seconds: 115.0 },
+            Self::Quick => Budget { trials: 24, seconds: 115.0 },
             Self::Normal => Budget { trials: 40, seconds: 900.0 },
         }
     }

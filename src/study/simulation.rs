@@ -96,11 +96,11 @@ const BOOT_A_WORKER: f64 = 0.05;
 const FAR: f64 = 0.04;
 
 impl Costs {
-    /// At the normal pace 4 s to boot and 5 s to warm up.
+    /// At the normal pace 4 s to boot and 5 s to look around and warm up, at the quick one 3 s for all.
     const fn of(pace: Pace) -> Self {
         match pace {
             Pace::Normal => Self { start: 9.0, probe_noise: 0.033 },
-            Pace::Quick => Self { start: 2.0, probe_noise: 0.045 },
+            Pace::Quick => Self { start: 3.0, probe_noise: 0.045 },
         }
     }
 }

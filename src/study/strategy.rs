@@ -121,8 +121,18 @@ fn is_searching(study: &Study) -> bool {
     let effort = study.pace.effort();
     study.count(Purpose::Confirm) == 0
         && study.trials().len() < effort.trials
-        && can_afford(study, if has_searched(study) { 1 + 2 * effort.least_pairs } else { 1 })
+        && can_afford(study, 1 + reserve(study))
         && !(is_certified(study) && Search::new(study).arm().is_none())
+}
+
+/// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline leads,
+/// as there is nothing to compare then and may be after the next trial.
+fn reserve(study: &Study) -> usize {
+    if !has_searched(study) {
+        return 0;
+    }
+    let leads = Standing::of(study).leader().is_some_and(|leader| leader.candidate == study.space.baseline());
+    2 * if leads { 1 } else { study.pace.effort().least_pairs }
 }
 
 /// Whether anything but the opening was tried. Where the budget is short, one look at what may be better is worth more than a

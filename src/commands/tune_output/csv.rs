@@ -6,12 +6,12 @@ use crate::study::{Label, Measurement, Report, Task, Trial};
 const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
                       memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
-                      distinct_requests,beside_cpu,seconds,flags,error,cpu_affinity";
+                      distinct_requests,seconds,flags,error,cpu_affinity,beside_cpu";
 
 /// A number of a measurement.
 type Field = fn(&Measurement) -> Option<f64>;
 
-const NUMBERS: [Field; 23] = [
+const NUMBERS: [Field; 22] = [
     |found| Some(found.throughput),
     |found| found.p50,
     |found| found.p90,
@@ -34,7 +34,6 @@ const NUMBERS: [Field; 23] = [
     |found| found.effective_cores,
     |found| found.throttled,
     |found| found.distinct_requests.map(|count| count as f64),
-    |found| found.beside_cpu,
 ];
 
 /// All trials in order.
@@ -70,6 +69,7 @@ fn row(trial: &Trial, number: usize) -> String {
     cells.push(text(&trial.flags().iter().map(|flag| flag.words()).collect::<Vec<_>>().join("; ")));
     cells.push(text(trial.failure().unwrap_or_default()));
     cells.push(candidate.affinity.map_or_else(String::new, |affinity| affinity.name().to_owned()));
+    cells.push(number_or_none(found.and_then(|found| found.beside_cpu)));
     cells.join(",")
 }
 
@@ -100,6 +100,6 @@ mod tests {
     fn cells_are_quoted_and_are_no_formulas() {
         let cells = ["plain", "a, b", "say \"no\"", "=1+2", "@x,y", ""].map(text);
         assert_eq!(cells, ["plain", "\"a, b\"", "\"say \"\"no\"\"\"", "'=1+2", "\"'@x,y\"", ""]);
-        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 4);
+        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 5);
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn beside(report: &Report) -> Option<String> {
     let found = recommended_side(report)?.measurement.as_ref()?;
     let used = found.beside_cpu.filter(|used| *used >= TELLING * report.space.cpu())?;
     Some(format!(
-        "Other programs of this host needed {} of CPU for each request ({used:.2} cores in all): a database, a cache or a proxy, most likely. \
+        "Other programs of this host needed {} of CPU for each request ({used:.2} cores in all): a database, a cache, a proxy or the kernel's network. \
          Counted as demand.",
         latency(found.beside_seconds_per_request()?)
     ))

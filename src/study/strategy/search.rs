@@ -141,11 +141,9 @@ impl<'a> Search<'a> {
     /// The leader once more, if it leads by a single measurement, or if two disagree about it.
     fn repeat(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
-        // A baseline that leads meets nobody in a duel: that it was lucky can only show here.
-        let is_baseline = usize::from(leader.candidate == self.study.space.baseline());
-        let (done, most) = (self.study.count(Purpose::Repeat), self.study.pace.effort().repeats.max(is_baseline));
+        let (done, most) = (self.study.count(Purpose::Repeat), self.study.pace.effort().repeats);
         let due = Some(leader).filter(|leader| leader.logs.len() < 2 && done < most);
-        // The third is beside those that every leader gets.
+        // One more than leaders get otherwise.
         let torn = self.standing.torn().filter(|_| done <= most);
         due.or(torn).map(|place| again(self.study, place.candidate, Purpose::Repeat))
     }

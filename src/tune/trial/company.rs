@@ -6,6 +6,8 @@ use crate::study::Window;
 
 /// How long the host is looked at without load, seconds. The kernel counts in ticks, usually of 10 ms.
 pub(super) const REST: f64 = 1.0;
+/// Cores' worth that differ between two looks by the kernel's ticks alone.
+const RESOLUTION: f64 = 0.05;
 /// Share of what strangers may use from which it is worth knowing for whom others work, once the cores are full.
 const MATTERS: f64 = 0.5;
 /// How much more CPU a request may need of others than under light load. Saturated, most need less.
@@ -34,7 +36,8 @@ impl Company {
 
     /// Takes a window of light load, after which there was rest.
     pub(super) fn learn(&mut self, window: &Window) {
-        self.loads.push((window.others(), window.throughput()));
+        let seen = window.others() - self.idle >= RESOLUTION;
+        self.loads.push(if seen { (window.others(), window.throughput()) } else { (0.0, 0.0) });
     }
 
     /// Notes that under a light load others did nothing that matters.
