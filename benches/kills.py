@@ -2,7 +2,7 @@
 """Whether a study survives SIGKILL at any instant: kills `tuningfork tune` at seeded moments and looks at what is left.
 
 A simulated study (tests/simulator.py) is run once undisturbed. Then it is killed again and again, by turns as --trial-command and as --trial-server,
-each time at another moment between its start and its end, and resumed to its end. After each kill:
+each time at another moment between its start and its end, and resumed to its end. A kill that came when it had ended does not count. After each that does:
 
   processes  none of it is left, neither tune's own nor those of its trial programs, but for the guard that ends the latter, which goes soon after
   journal    what is there is the beginning of the undisturbed study's, to the byte; at most the last line is cut off
@@ -32,6 +32,7 @@ MARK = "TUNINGFORK_KILLS"  # in the environment of every process of a study
 GONE_SECONDS = 5  # within which the kernel has ended those of a killed study
 GUARDED_SECONDS = 15  # within which its guard has ended too
 GUARD = ('kill -s TERM -- "-$0"', "sleep ")  # what it is, and what it waits by
+MOST_TRIES = 4  # for each kill that meets it while it runs
 THINKS = 0.02  # seconds a simulated trial takes
 SPACE = "--cores 16 --max-workers 64 --max-connections 200 --slo p90<700ms,errors<0.1%"
 FORMS = ("command", "server")
@@ -121,12 +122,15 @@ def simulated(options):
             study = of_form(options.program, folder, form, simulator)
             seconds[form] = study.run()
             whole[form], result[form] = study.lines()[0], json.loads(study.result.read_text())
-    for number in range(options.kills):
-        form = FORMS[number % len(FORMS)]
+    number = 0
+    while counts["running"] < options.kills and number < MOST_TRIES * options.kills:
+        number, form = number + 1, FORMS[number % len(FORMS)]
         with tempfile.TemporaryDirectory() as folder:
             study, after = of_form(options.program, folder, form, simulator), chance.uniform(0, seconds[form])
             studies.append(study)
-            counts["running"] += study.kill(after)
+            if not study.kill(after):
+                continue
+            counts["running"] += 1
             left, (found, torn), finished = study.left(), study.lines(), study.finished()
             counts["cut off"] += torn
             counts["trials"] += max(len(found) - 1, 0)
@@ -142,7 +146,9 @@ def simulated(options):
                 faults.append(str(error))
             wrong += [f"kill {number} ({form}, after {after:.3f} s): {fault}" for fault in faults]
     wrong += [f"left in the end: {left}" for study in studies if (left := study.left(GUARDED_SECONDS, guarded=False))]
-    print(f"{options.kills} kills of the simulated study, seed {options.seed}: {counts['running']} while it ran, {counts['trials']} trials in the journals, "
+    if counts["running"] < options.kills:
+        wrong.append(f"only {counts['running']} of {number} kills met a running study")
+    print(f"{counts['running']} kills of the simulated study while it ran, of {number}, seed {options.seed}: {counts['trials']} trials in the journals, "
           f"{counts['cut off']} lines cut off; the undisturbed study: {len(whole['command']) - 1} trials in {seconds['command']:.2f} s (command), {seconds['server']:.2f} s (server)")
     return wrong
 
