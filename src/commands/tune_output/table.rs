@@ -44,7 +44,7 @@ pub(super) fn trials(report: &Report, paper: Paper) -> String {
 /// What the columns mean.
 pub(super) fn legend(report: &Report) -> String {
     let rates = match report.objective.fixed_rate() {
-        None => "the highest rate held",
+        None => "answered at the highest rate held",
         Some(_) => "the rate that every trial served, where it was held",
     };
     format!("req/s: {rates} within {}; CPU: mean of {} cores; low: the least busy core.", report.slo, report.cores)
