@@ -5,7 +5,7 @@
 use crate::stats::{Interval, Spread};
 use crate::study::drift::{demand, is_another_host};
 use crate::study::standing::{Standing, failures, held, preferred};
-use crate::study::{Candidate, Purpose, Study, Trial};
+use crate::study::{Candidate, Measurement, Purpose, Study, Trial};
 
 /// The two that are compared, and their measurements in turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,11 +243,9 @@ fn log(study: &Study, trial: &Trial, of: Candidate) -> Option<f64> {
 /// The trials of pairs that are to be run again, and of those among all pairs during which the host was another: the CPU time per
 /// request of either side tells, compared with that side's middle one.
 fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> (Vec<usize>, Vec<usize>) {
-    let found = |pair: &[Numbered<'_>], side: Candidate| {
-        pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1.measurement().cloned()
-    };
-    let highest = |side| counting.chunks_exact(2).filter_map(|pair| Some(found(pair, side)?.throughput)).fold(0.0, f64::max);
-    let of = |pair: &[Numbered<'_>], side: Candidate| demand(&found(pair, side)?, highest(side));
+    let highest =
+        |side| counting.chunks_exact(2).filter_map(|pair| Some(measured_in(pair, side)?.throughput)).fold(0.0, f64::max);
+    let of = |pair: &[Numbered<'_>], side: Candidate| demand(measured_in(pair, side)?, highest(side));
     let usual = sides.map(|side| {
         let mut demands: Vec<f64> = counting.chunks_exact(2).filter_map(|pair| of(pair, side)).collect();
         demands.sort_unstable_by(f64::total_cmp);
@@ -265,6 +263,10 @@ fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting:
     let pairs = || counting.chunks_exact(2);
     let again = pairs().filter(|pair| has_moved(pair) || had_accident(pair)).take(MOST_ASIDE);
     (again.flat_map(numbers).collect(), pairs().filter(|pair| has_moved(pair)).flat_map(numbers).collect())
+}
+
+fn measured_in<'a>(pair: &[Numbered<'a>], side: Candidate) -> Option<&'a Measurement> {
+    pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1.measurement()
 }
 
 /// Whether `candidate` never held any rate, and not because of a single accident.

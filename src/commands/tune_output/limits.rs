@@ -64,26 +64,11 @@ pub(super) fn beside(report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::simulation::{APPS, run};
-    use crate::study::{ChallengeRace, Measurement, Outcome, Pace};
-
-    /// A study in which `change` was done to every measurement.
-    fn changed(change: impl Fn(&mut Measurement)) -> Report {
-        let mut study = APPS[1].study(Pace::Quick);
-        let mut host = APPS[1].host(Pace::Quick, 2);
-        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
-            Outcome::Measured(mut found) => {
-                change(&mut found);
-                Outcome::Measured(found)
-            }
-            other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
-        });
-        Report::new(&study, stop)
-    }
+    use crate::commands::tune_output::tests::formulas::sliced;
 
     #[test]
     fn a_database_on_the_same_host_is_told_with_its_demand() {
-        let of = |cores| beside(&changed(|found| (found.beside_cpu, found.throughput) = (Some(cores), 100.0)));
+        let of = |cores| beside(&sliced(None, |found| (found.beside_cpu, found.throughput) = (Some(cores), 100.0)));
         assert_eq!(of(0.09), None);
         let told = of(0.2).unwrap();
         assert!(
@@ -94,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_binds_outside_is_told_with_its_trials() {
-        let mut report = changed(|_| ());
+        let mut report = sliced(None, |_| ());
         let candidate = report.recommended.unwrap();
         let shown = |trial, capacity| crate::study::Shown { trial, candidate, capacity, utilisation: 0.6 };
         report.binding = Some(crate::study::Binding {

@@ -1,7 +1,7 @@
 #[cfg(test)]
 mod also;
 #[cfg(test)]
-mod formulas;
+pub(super) mod formulas;
 #[cfg(test)]
 mod objectives;
 

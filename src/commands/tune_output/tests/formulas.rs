@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A study in which `change` was done to every measurement, in a slice of half a core.
-fn sliced(quota: Option<f64>, change: impl Fn(&mut Measurement)) -> Report {
+/// A study in which `change` was done to every measurement, in a slice of so many cores or of the whole host.
+pub(in crate::commands::tune_output) fn sliced(quota: Option<f64>, change: impl Fn(&mut Measurement)) -> Report {
     let mut study = APPS[1].study(Pace::Quick);
     study.space.quota = quota;
     let mut host = APPS[1].host(Pace::Quick, 2);

@@ -81,7 +81,7 @@ fn an_accident_of_three_does_not_count_and_is_told() {
 }
 
 #[test]
-fn an_accident_while_confirming_costs_a_pair_and_no_verdict() {
+fn an_accident_while_confirming_costs_a_pair_and_leaves_the_truth_in_the_interval() {
     for side in [true, false] {
         let app = &APPS[0];
         let mut host = app.host(Pace::Normal, 3);
