@@ -19,7 +19,7 @@ use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
 use crate::study::{
-    Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Task, Trial,
+    Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, ProbeNote, Slo, Space, Stop, Study, Task, Trial,
 };
 
 /// Everything a study has to say.
@@ -371,7 +371,18 @@ struct TrialSummary<'a> {
 #[serde(untagged)]
 enum ResultSummary<'a> {
     Measured(&'a Measurement),
-    Challenged(&'a Challenged),
+    Challenged {
+        holds: bool,
+        /// [`Challenged::why`], under a name that the trial has not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<&'a str>,
+        seconds: f64,
+        flags: &'a [Flag],
+        #[serde(skip_serializing_if = "<[ProbeNote]>::is_empty")]
+        probes: &'a [ProbeNote],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory_bytes: Option<u64>,
+    },
     Failed { capacity: Option<f64>, seconds: f64, error: &'a str },
 }
 
@@ -379,7 +390,14 @@ impl<'a> TrialSummary<'a> {
     fn new(trial: usize, tried: &'a Trial) -> Self {
         let result = match &tried.outcome {
             Outcome::Measured(measurement) => ResultSummary::Measured(measurement),
-            Outcome::Challenged(challenged) => ResultSummary::Challenged(challenged),
+            Outcome::Challenged(Challenged { holds, why, seconds, flags, probes, memory_bytes }) => ResultSummary::Challenged {
+                holds: *holds,
+                missed: why.as_deref(),
+                seconds: *seconds,
+                flags,
+                probes,
+                memory_bytes: *memory_bytes,
+            },
             Outcome::Failed { reason, seconds } => ResultSummary::Failed { capacity: None, seconds: *seconds, error: reason },
         };
         Self {

@@ -10,7 +10,9 @@ use tuningfork::commands::Ending;
 use tuningfork::config::{Config, Machine, Surroundings};
 
 use crate::support::folder::Folder;
+use crate::support::keys;
 use crate::support::parts;
+use crate::support::simulator::simulator;
 
 /// The highest exposure of the unit that `systemd-analyze security` may find, in tenths.
 const EXPOSURE: &str = "--threshold=16";
@@ -113,6 +115,22 @@ fn docs_links_of_the_readme_lead_somewhere() {
     for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
         assert!(root().join(target).exists(), "README.md: {target} does not exist");
     }
+}
+
+/// The unit tests of what `--json` writes know every key that there can be; this is a result as it was really written.
+#[test]
+fn docs_keys_of_a_result_are_told() {
+    let page = fs::read_to_string(root().join("docs/tune-json.md")).expect("read the page about --json");
+    let told = keys::documented(&page);
+    let folder = simulator("--fault error");
+    folder.run("tune --trial-command ./command --quick --cores 4 --json result.json").assert_code(0);
+    let result = serde_json::from_str(&folder.text("result.json")).expect("a result");
+    let found = keys::paths(&result);
+    for known in ["recommended.workers", "certificate.reason", "trials[].holds", "trials[].error", "trials[].cpu_seconds_per_request"] {
+        assert!(found.contains(known), "{known} is not in {result:#}");
+    }
+    let untold: Vec<&String> = found.iter().filter(|path| !told.iter().any(|key| keys::is(path, key))).collect();
+    assert!(untold.is_empty(), "docs/tune-json.md does not tell {untold:?}");
 }
 
 #[test]

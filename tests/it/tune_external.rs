@@ -1,23 +1,14 @@
 //! `tuningfork tune` when another program runs the trials: the protocol in both forms, everything such a program may do wrong, and the
 //! study that goes on.
 
-use std::path::Path;
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::folder::{Folder, Said, Working};
-use crate::support::parts;
 use crate::support::process::End;
+use crate::support::simulator::simulator;
 
 const SPACE: &str = "--cores 16 --max-workers 64 --max-connections 200 --slo p90<700ms,errors<0.1% --json result.json";
-
-/// A folder with programs `command` and `server` that are the simulator with these options.
-fn simulator(options: &str) -> Folder {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulator.py");
-    let program = format!("#!/bin/sh\nexec {} {} {options}", parts::system_python().display(), script.display());
-    Folder::new().program("command", &program).program("server", &format!("{program} --server"))
-}
 
 fn result(folder: &Folder) -> Value {
     serde_json::from_str(&folder.text("result.json")).unwrap_or_else(|error| panic!("{error}\n{}", folder.text("result.json")))

@@ -140,3 +140,6 @@ pub fn show(report: &Report, about: &About, peak: Option<Rate>) {
         print!("\n{}", tune_output::hosts(report, peak, HEADROOM));
     }
 }
+
+#[cfg(test)]
+mod tests;

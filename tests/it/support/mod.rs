@@ -6,6 +6,7 @@ pub(crate) mod folder;
 pub(crate) mod hammer;
 pub(crate) mod http;
 pub(crate) mod journal;
+pub(crate) mod keys;
 pub(crate) mod lone_worker;
 pub(crate) mod nginx;
 pub(crate) mod parts;
@@ -14,6 +15,7 @@ pub(crate) mod recording;
 pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod shop;
+pub(crate) mod simulator;
 pub(crate) mod systemd_box;
 pub(crate) mod turn;
 
