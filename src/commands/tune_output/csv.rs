@@ -94,12 +94,43 @@ fn text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::study::{Candidate, Outcome, Purpose, Suggestion};
+    use crate::units::{Connections, Workers};
 
     #[test]
     fn cells_are_quoted_and_are_no_formulas() {
         let cells = ["plain", "a, b", "say \"no\"", "=1+2", "@x,y", ""].map(text);
         assert_eq!(cells, ["plain", "\"a, b\"", "\"say \"\"no\"\"\"", "'=1+2", "\"'@x,y\"", ""]);
-        assert_eq!(HEADER.split(',').count(), 11 + NUMBERS.len() + 5);
+    }
+
+    /// Who reads columns by their places relies on them: a new one goes last, here and on the page.
+    #[test]
+    fn columns_have_the_places_that_are_told() {
+        let page = include_str!("../../../docs/tune-json.md");
+        let told = page.split_once("```csv\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+        assert_eq!(HEADER, told.replace('\n', ""));
+    }
+
+    #[test]
+    fn every_cell_is_below_its_name() {
+        // A number of its own in every field.
+        let mut named = serde_json::to_value(Measurement::of_capacity(1.0)).unwrap();
+        let fields = named.as_object_mut().unwrap().values_mut().filter(|field| field.is_null() || field.is_number());
+        (101..).zip(fields).for_each(|(number, field): (u32, &mut Value)| *field = number.into());
+        let found: Measurement = serde_json::from_value(named.clone()).unwrap();
+        let candidate = Candidate::new(Workers::new(2).unwrap(), Connections::new(10).unwrap());
+        let suggestion = Suggestion { candidate, purpose: Purpose::Jump, task: Task::Measure, expected: None, rival: None };
+        let row = row(&Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) }, 1);
+        assert_eq!(HEADER.split(',').count(), row.split(',').count(), "{row}");
+        let numbers = HEADER.split(',').zip(row.split(',')).filter(|(name, _)| named[name].is_number());
+        let mut seen = 0;
+        for (name, cell) in numbers {
+            assert_eq!(cell.parse().ok(), named[name].as_f64(), "{name}");
+            seen += 1;
+        }
+        assert!(seen > NUMBERS.len(), "{seen}");
     }
 }
