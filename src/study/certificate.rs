@@ -15,7 +15,8 @@ use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 /// While the application does X requests a second, its cores are busy for U of their time, so a request takes D = U·c/X of CPU
 /// (utilisation law: Denning and Buzen, The Operational Analysis of Queueing Network Models, ACM Computing Surveys 10, 1978), and
 /// c cores cannot do more than c/D, whatever the number of workers and of connections, as long as no configuration needs less CPU
-/// a request.
+/// a request. What the generator and other programs used meanwhile is in D: the bound holds on this host with as much of that beside
+/// the application, and a quieter host may do more.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Certificate {
     /// Whether it can be said that no configuration is more than a few percent better.
