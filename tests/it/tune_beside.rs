@@ -91,7 +91,9 @@ fn a_database_on_the_same_host_is_demand() {
     let trials = report["trials"].as_array().expect("trials");
     let each = |trial: &Value| Some(trial["beside_cpu"].as_f64()? / trial["throughput"].as_f64()?);
     let held = |trial: &&Value| trial["valid"] == true && trial["capacity"].as_f64().is_some_and(|capacity| capacity > 0.0);
-    let each: Vec<f64> = trials.iter().filter(held).filter_map(each).collect();
+    let mut each: Vec<f64> = trials.iter().filter(held).filter_map(each).collect();
+    each.sort_by(f64::total_cmp);
+    let median = each.get(each.len() / 2);
     // With what Python and the kernel need for a connection. Where the machine's other programs got in between, less is counted.
-    assert!(each.iter().any(|seconds| (0.003..0.008).contains(seconds)), "{each:?}\n{said}");
+    assert!(median.is_some_and(|seconds| (0.003..0.008).contains(seconds)), "{each:?}\n{said}");
 }
