@@ -11,7 +11,8 @@ use crate::study::{Candidate, CoreShare, Slo, Window};
 /// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was. At a fixed rate that rate.
+    /// What was answered at the highest rate held within the objective, requests a second; 0 if none was. At a fixed rate that rate, and
+    /// of a trial program what it told.
     pub capacity: f64,
     /// How the trial ended.
     pub ending: Ending,
@@ -149,7 +150,7 @@ pub enum Flag {
     GeneratorLate,
     /// The load generator was at its limit: its thread, descriptors or ports.
     GeneratorShort,
-    /// Another guest took more than 2 % of the cores.
+    /// Another guest took more than 2 % of a core's time.
     Steal,
     /// Other programs used more than a tenth of the cores, and not for the requests.
     OtherPrograms,
@@ -240,7 +241,7 @@ impl Label {
         match self {
             Self::Cpu => "all cores are busy",
             Self::Worker => {
-                "each worker keeps one core busy, the most that one process does (Python's GIL, an event loop), and cores are left for more workers"
+                "each worker keeps one core busy, which may be the most that one process does (Python's GIL, an event loop), and cores are left for more workers"
             }
             Self::Slots => "all connections of all workers are taken, mostly waiting",
             Self::Other => {

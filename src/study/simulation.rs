@@ -3,8 +3,9 @@
 //! A trial is played as the real one (`tune::trial::capacity`): a light probe that may settle it, then the same search for the highest
 //! rate held, each of whose probes has a threshold of its own. That one scatters by 3.3 % (4.5 % at the quick pace) and lies 2.5 % above
 //! the capacity, as the real trial's do on simulated servers; what is then measured has no bias and scatters by the 3.1 % of the design
-//! study (real trials on those servers: by 2 % at 200 requests a second, by 4.4 % at 40). On top come that study's boots (1.5 %), slow drift of the host
-//! (AR(1), 1 %, 15 minutes) and outliers (2 %, downwards), and one trial in a hundred is disturbed and says so, as the gates see it.
+//! study (real trials on those servers: +0.1 ± 2.0 % at 200 requests a second, but +2.3 ± 4.4 % at 40). On top come that study's
+//! boots (1.5 %), slow drift of the host (AR(1), 1 %, 15 minutes) and outliers (2 %, downwards), and one trial in a hundred is
+//! disturbed and says so, as the gates see it.
 
 // By path, so that the bench can include this file too.
 #[path = "simulation/archetypes.rs"]

@@ -27,7 +27,7 @@ pub(super) fn remedy(report: &Report) -> &'static str {
 pub(super) fn hint(doubts: &[Flag]) -> Option<&'static str> {
     doubts.iter().find_map(|flag| match flag {
         Flag::GeneratorLate => Some(
-            "The load generator is late where the cores are full and it has no precedence: give it real-time priority (CAP_SYS_NICE).",
+            "The load generator is late where the cores are full, above all without precedence: give it real-time priority (CAP_SYS_NICE), if it has none.",
         ),
         Flag::GeneratorShort => Some(
             "The application may hold more than the load generator can offer: allow it more open files (ulimit -n), or load from other machines \
