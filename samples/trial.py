@@ -163,7 +163,8 @@ def answer(trial, options, play):
                 result = {"holds": slo.holds(tried(options, play, trial["rate"], slo, until), trial["rate"], options.probe)}
             else:
                 held, told = capacity(lambda rate: tried(options, play, rate, slo, until), slo, options, until)
-                result = {**told, "capacity": held}
+                # What was answered while it was held, and not what was offered.
+                result = {**told, "capacity": told["throughput"] if held else 0}
     except Exception as error:  # the study goes on without this trial
         result = {"error": f"{type(error).__name__}: {error}"}
     return {**result, "seconds": time.monotonic() - started}
