@@ -383,7 +383,11 @@ enum ResultSummary<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         memory_bytes: Option<u64>,
     },
-    Failed { capacity: Option<f64>, seconds: f64, error: &'a str },
+    Failed {
+        capacity: Option<f64>,
+        seconds: f64,
+        error: &'a str,
+    },
 }
 
 impl<'a> TrialSummary<'a> {

@@ -126,7 +126,9 @@ fn docs_keys_of_a_result_are_told() {
     folder.run("tune --trial-command ./command --quick --cores 4 --json result.json").assert_code(0);
     let result = serde_json::from_str(&folder.text("result.json")).expect("a result");
     let found = keys::paths(&result);
-    for known in ["recommended.workers", "certificate.reason", "trials[].holds", "trials[].error", "trials[].cpu_seconds_per_request"] {
+    for known in
+        ["recommended.workers", "certificate.reason", "trials[].holds", "trials[].error", "trials[].cpu_seconds_per_request"]
+    {
         assert!(found.contains(known), "{known} is not in {result:#}");
     }
     let untold: Vec<&String> = found.iter().filter(|path| !told.iter().any(|key| keys::is(path, key))).collect();

@@ -167,7 +167,8 @@ fn a_study_killed_at_any_moment_has_all_finished_trials_and_ends_as_if_nothing_h
     let undisturbed = simulator("");
     undisturbed.run(&start("server")).assert_code(0);
     let last = lines(&undisturbed).len();
-    for (form, known, mut looks) in [("server", 0, 1), ("command", 1, 1), ("server", 5, 3), ("command", 9, 2), ("server", last, 1)]
+    for (form, known, mut looks) in
+        [("server", 0, 1), ("command", 1, 1), ("server", 5, 3), ("command", 9, 2), ("server", last, 1)]
     {
         let folder = simulator(&format!("--thinks 0.02 --fault hang --at {last}"));
         let mut study = folder.start(&format!("{} --trial-timeout 10m", start(form)));
