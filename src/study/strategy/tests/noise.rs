@@ -32,7 +32,7 @@ fn a_measured_capacity_errs_as_in_the_design_study_and_as_the_intervals_believe_
     for pace in [Pace::Normal, Pace::Quick] {
         for expected in [None, Some(1.0), Some(1.05), Some(0.95)] {
             let logs = errors(pace, expected);
-            let (bias, sd) = stats::mean(&logs).zip(stats::deviation(&logs)).unwrap();
+            let (bias, sd) = stats::mean(&logs).zip(stats::deviation(&logs)).expect("invariant: hundreds were measured");
             let believed = pace.scatter().sd.hypot(outliers.sqrt());
             assert!((bias + OUTLIERS * (least + most) / 2.0).abs() < 0.02, "{pace:?}, {expected:?}: {bias}");
             assert!((0.7..1.3).contains(&(sd / believed)), "{pace:?}, {expected:?}: {sd}, believed {believed}");
