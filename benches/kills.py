@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether a study survives SIGKILL at any instant: kills `tuningfork tune` at seeded moments and looks at what is left.
+"""Whether a study survives SIGKILL, or Ctrl-C (--signal INT), at any instant: kills `tuningfork tune` at seeded moments and looks at what is left.
 
 A simulated study (tests/simulator.py) is run once undisturbed. Then it is killed again and again, by turns as --trial-command and as --trial-server,
 each time at another moment between its start and its end, and resumed to its end. A kill that came when it had ended does not count. After each that does:
@@ -9,8 +9,9 @@ each time at another moment between its start and its end, and resumed to its en
   finished   every trial that tune said was finished is there
   end        the resumed study ends with the undisturbed one's journal and its result
 
-With --demo N the real demo is killed N times and goes on each time: its workers must be gone, and its journal begin with what it held before. Ends with 1 if
-anything was not so. A simulated kill takes about a second, one of the demo about fifteen.
+A Ctrl-C ends it with 130, or by the signal itself before it has begun. With --demo N the real demo is killed N times and goes on each time: its
+workers must be gone, and its journal begin with what it held before. Ends with 1 if anything was not so. A simulated kill takes about a second, one of
+the demo about fifteen.
 """
 
 import argparse
@@ -32,6 +33,7 @@ MARK = "TUNINGFORK_KILLS"  # in the environment of every process of a study
 GONE_SECONDS = 5  # within which the kernel has ended those of a killed study
 GUARDED_SECONDS = 15  # within which its guard has ended too
 GUARD = ('kill -s TERM -- "-$0"', "sleep ")  # what it is, and what it waits by
+INTERRUPTED = 130  # the exit code of one that was told to end
 MOST_TRIES = 4  # for each kill that meets it while it runs
 THINKS = 0.02  # seconds a simulated trial takes
 SPACE = "--cores 16 --max-workers 64 --max-connections 200 --slo p90<700ms,errors<0.1%"
@@ -61,12 +63,12 @@ class Study:
             sys.exit(f"tune ended with {code}:\n{self.said.read_text()}")
         return time.monotonic() - began
 
-    def kill(self, after, more=()):
+    def kill(self, after, signal_, more=()):
         """Starts it and kills it that many seconds later; whether it was still running."""
         process = self.start(more)
         time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        return process.wait() == -signal.SIGKILL
+        process.send_signal(signal_)
+        return process.wait() in (-signal_, INTERRUPTED)
 
     def left(self, seconds=GONE_SECONDS, guarded=True):
         """Processes that outlive it by so long, its guard apart if that is still at work."""
@@ -128,7 +130,7 @@ def simulated(options):
         with tempfile.TemporaryDirectory() as folder:
             study, after = of_form(options.program, folder, form, simulator), chance.uniform(0, seconds[form])
             studies.append(study)
-            if not study.kill(after):
+            if not study.kill(after, options.signal):
                 continue
             counts["running"] += 1
             left, (found, torn), finished = study.left(), study.lines(), study.finished()
@@ -167,7 +169,7 @@ def demo(options):
             more = ["--resume"] if before else []
             study.journal.unlink(missing_ok=True) if not before else None
             after = chance.uniform(0, DEMO_SECONDS)
-            running, left, (found, _) = study.kill(after, more), study.left(), study.lines()
+            running, left, (found, _) = study.kill(after, options.signal, more), study.left(), study.lines()
             faults = [f"left {left}"] * bool(left) + ["it ended by itself"] * (not running)
             faults += ["another journal"] * (found[: len(before)] != before)
             finished = study.finished()
@@ -188,10 +190,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="of the simulated study (default: 200)")
     parser.add_argument("--demo", type=int, default=0, metavar="N", help="of the real demo (default: none)")
+    parser.add_argument("--signal", choices=("KILL", "INT"), default="KILL", help="what ends it (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--program", help="tuningfork (default: target/release/tuningfork)")
     options = parser.parse_args()
     options.program = str(Path(options.program).resolve()) if options.program else common.binary()
+    options.signal = signal.Signals[f"SIG{options.signal}"]
     wrong = (simulated(options) if options.kills else []) + (demo(options) if options.demo else [])
     print("\n".join(wrong) or "nothing was lost, nobody was left")
     sys.exit(1 if wrong else 0)

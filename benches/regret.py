@@ -8,8 +8,8 @@ Four steps, each of which goes on where it was interrupted, so that short calls 
   verify  measures what the runs recommended, the best of the grid and the baseline once more by turns, --rounds times
   table   prints what came out
 
-The best of a grid is partly the luckiest, so regret comes from `verify` alone: 1 - median capacity of the recommended / that of the grid's best, new
-measurements of both made by turns. Measurements that say themselves that something disturbed them are made again, and left out where others are.
+The best of a grid is partly the luckiest, so regret comes from `verify` alone: 1 - the median of the ratios of each measurement of the recommended to
+the one of the grid's best that was made next to it, so that a host whose speed moves hits both. Measurements that say themselves that something disturbed them are made again, and left out where others are.
 Everything is kept below --results: grid.jsonl, verify.jsonl, PACE-N.json (what tune said), PACE-N.jsonl (its journal), runs.jsonl (what it took).
 """
 
@@ -80,7 +80,7 @@ class Campaign:
         found = defaultdict(list)
         for line in lines(self.folder / f"{step}.jsonl"):
             if line["slo"] == self.options.slo and line["pace"] == self.options.trials:
-                found[of(line)].append(line)
+                found[of(line)].append(line | {"place": sum(map(len, found.values()))})
         return {pair: [line for line in all_of_it if sound(line)] or all_of_it for pair, all_of_it in found.items()}
 
     def due(self, step, candidates):
@@ -207,7 +207,7 @@ class Campaign:
         for number, told, minutes in self.runs():
             pair = of(told["recommended"])
             truth = middle(verified[pair]) if pair in verified else None
-            regret = 1 - truth / top if truth is not None and top else None
+            regret = None if truth is None or not top else 1 - paired(verified[pair], verified[best])
             verdicts[verdict(told)] += 1
             if regret is not None:
                 regrets.append(regret)
@@ -236,6 +236,13 @@ def capacities(found):
 
 def middle(found):
     return statistics.median(capacities(found)) if found else 0.0
+
+
+def paired(found, best):
+    """The median of the ratios of one's measurements to those of the other that were made next to them."""
+    def beside(line):
+        return min(best, key=lambda other: abs(other["place"] - line["place"]))
+    return statistics.median((line.get("capacity") or 0.0) / beside(line)["capacity"] for line in found if beside(line).get("capacity"))
 
 
 def figure(found, key, unit):

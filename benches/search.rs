@@ -38,6 +38,9 @@ struct Options {
     /// How much boots of one configuration differ: standard deviation of the logarithm of its capacity, for our own search
     #[arg(long, value_name = "SD", default_value_t = simulation::BOOT_NOISE)]
     boot_noise: f64,
+    /// Our own search at the pace of `tune --quick`
+    #[arg(long)]
+    quick: bool,
     /// What to do
     #[arg(value_enum, default_value = "strategies")]
     what: What,
@@ -81,7 +84,8 @@ fn main() -> std::io::Result<()> {
     for seed in options.seeds() {
         let app = of_seed(seed);
         let best = app.best();
-        let run = race(&app, seed, best, options.boot_noise);
+        let pace = if options.quick { Pace::Quick } else { Pace::Normal };
+        let run = race(&app, pace, seed, best, options.boot_noise);
         if options.what == What::Kinds {
             table.add(KINDS[usize::try_from(seed % 10).unwrap_or(0)], &run);
             table.add("all", &run);
@@ -96,9 +100,9 @@ fn main() -> std::io::Result<()> {
 }
 
 /// Our own search, then its duel and its certificate.
-fn race(app: &App, seed: u64, best: f64, boot_noise: f64) -> Run {
-    let mut study = app.study(Pace::Normal);
-    let mut host = app.host(Pace::Normal, seed).with_boot_noise(boot_noise);
+fn race(app: &App, pace: Pace, seed: u64, best: f64, boot_noise: f64) -> Run {
+    let mut study = app.study(pace);
+    let mut host = app.host(pace, seed).with_boot_noise(boot_noise);
     let mut run = Run::default();
     let stop = loop {
         let suggestion = match ChallengeRace.suggest(&study) {

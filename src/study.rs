@@ -4,6 +4,7 @@
 mod binding;
 pub mod certificate;
 pub mod confirm;
+mod counting;
 pub mod drift;
 mod measurement;
 pub mod model;

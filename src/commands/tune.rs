@@ -66,11 +66,11 @@ pub struct Options {
     max_memory: Option<u64>,
     #[command(flatten)]
     wanted: wanted::Options,
-    /// Shorter trials, less exact: about two minutes in all
+    /// Shorter trials, less exact: about three minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found, which happens after 12 trials at the latest, 6 with --quick [default:
-    /// 15m, 115s with --quick]
+    /// When to stop searching and compare what was found, which happens after 13 trials at the latest, 11 with --quick [default:
+    /// 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which takes longer probes]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need
@@ -259,5 +259,30 @@ const fn ending(stop: Stop) -> Ending {
         Stop::NeverQuiet => Ending::Failure,
         Stop::NothingStarts => Ending::WorkersNotBooting,
         Stop::Interrupted => Ending::Interrupted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command};
+
+    use super::*;
+    use crate::study::Pace;
+
+    #[test]
+    fn help_tells_the_trials_and_the_time_that_a_study_may_take() {
+        let command = Options::augment_args(Command::new("tune"));
+        let budget = command.get_arguments().find(|argument| argument.get_id() == "budget");
+        let help = budget.and_then(|argument| argument.get_help()).unwrap().to_string();
+        let trials = [Pace::Normal, Pace::Quick].map(|pace| pace.effort().trials + 1);
+        let minutes =
+            |slo: &str| [Pace::Normal, Pace::Quick].map(|pace| (pace.budget(&slo.parse().unwrap()).seconds / 60.0).floor());
+        let ([normal, quick], [usual, usual_quick], [rare, rare_quick]) = (trials, minutes("p90<1s"), minutes("p99<1s"));
+        for told in [
+            format!("after {normal} trials at the latest, {quick} with --quick"),
+            format!("{usual}m, {usual_quick}m with --quick; up to {rare}m and {rare_quick}m where"),
+        ] {
+            assert!(help.contains(&told), "{told}: {help}");
+        }
     }
 }

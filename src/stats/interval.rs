@@ -63,6 +63,13 @@ impl Spread {
         Self { sd: (squares / weight).sqrt(), weight }
     }
 
+    /// The spread after `times` more deviations from a mean, each of so many standard deviations.
+    #[must_use]
+    pub fn widened(self, deviations: f64, times: usize) -> Self {
+        let weight = self.weight + times as f64;
+        Self { sd: self.sd * ((self.weight + times as f64 * deviations.powi(2)) / weight).sqrt(), weight }
+    }
+
     /// The interval of the geometric mean of quantities with these logarithms, whose scatter updates the belief; `None` of nothing.
     #[must_use]
     pub fn interval(self, logs: &[f64]) -> Option<Interval> {

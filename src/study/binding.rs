@@ -1,9 +1,12 @@
 //! What keeps a configuration from doing more, and which trials show it. Names what the counters tell; where they tell nothing it says that something
 //! outside binds, and no more.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::stats;
+use crate::study::counting::{counting, described};
+use crate::study::window::iowait;
 use crate::study::{Candidate, Label, Measurement, Slo, Study};
 
 /// What binds one candidate.
@@ -23,7 +26,7 @@ pub struct Binding {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// The cores were idle for this share of their time because a disk had not answered.
+    /// The cores were idle for this share of their time because a disk had not answered, beyond what they were so without load.
     Disk(f64),
     /// The latency that is bounded was this long under light load already: there is hardly room for a queue.
     Bound(f64),
@@ -71,12 +74,10 @@ const DOUBLED: f64 = 2.0;
 const SAME: f64 = 1.02;
 
 impl Binding {
-    /// What binds `candidate`, by its last usable trial; `None` if it has none.
+    /// What binds `candidate`, by the trial that describes it ([`described`]); `None` if none is usable.
     #[must_use]
     pub fn of(study: &Study, candidate: Candidate) -> Option<Self> {
-        let of_candidate = || study.measured().filter(|(tried, found)| *tried == candidate && found.is_usable());
-        let valid = of_candidate().filter(|(_, found)| found.is_valid()).last();
-        let (_, found) = valid.or_else(|| of_candidate().last())?;
+        let found = described(study, candidate).filter(|found| found.is_usable())?;
         let label = found.label();
         let outside = label == Label::Other;
         Some(Self {
@@ -100,8 +101,8 @@ impl Binding {
 
 impl Cause {
     fn of(found: &Measurement, slo: &Slo) -> Option<Self> {
-        let waiting: Vec<f64> = found.cores.iter().map(|core| core.iowait).collect();
-        if let Some(waiting) = stats::mean(&waiting).filter(|share| *share >= IOWAIT) {
+        let waiting = iowait(&found.cores) - found.rest_iowait.unwrap_or_default();
+        if waiting >= IOWAIT {
             return Some(Self::Disk(waiting));
         }
         let light = found.light.as_ref().map(|light| light.latencies.unpack()).filter(|light| light.count() > 0)?;
@@ -121,18 +122,20 @@ impl Cause {
 }
 
 impl Evidence {
-    /// The pair with `candidate` in it whose capacities are closest, both with as many workers on the same cores.
+    /// The pair with `candidate` in it whose capacities are closest, both with as many workers on the same cores; each candidate by
+    /// its middle trial, as of many trials two agree by luck.
     fn of(study: &Study, candidate: Candidate) -> Option<Self> {
-        let shown: Vec<Shown> = study
-            .trials()
-            .iter()
-            .zip(1..)
-            .filter_map(|(trial, number)| {
-                let found = trial.measurement().filter(|found| found.is_usable() && found.is_valid())?;
-                let utilisation = found.cpu_mean().filter(|busy| *busy < SPARE)?;
-                Some(Shown { trial: number, candidate: trial.suggestion.candidate, capacity: found.capacity, utilisation })
-            })
-            .collect();
+        let mut trials: BTreeMap<Candidate, Vec<Shown>> = BTreeMap::new();
+        for (number, candidate, found) in counting(study) {
+            let Some(utilisation) = found.cpu_mean() else { continue };
+            let shown = Shown { trial: number + 1, candidate, capacity: found.capacity, utilisation };
+            trials.entry(candidate).or_default().push(shown);
+        }
+        let middle = trials.into_values().map(|mut trials| {
+            trials.sort_by(|one, other| one.capacity.total_cmp(&other.capacity));
+            trials[trials.len() / 2]
+        });
+        let shown: Vec<Shown> = middle.filter(|shown| shown.utilisation < SPARE).collect();
         let pairs = shown.iter().flat_map(|fewer| shown.iter().map(move |more| Self { fewer: *fewer, more: *more }));
         let about = |pair: &Self| pair.fewer.candidate == candidate || pair.more.candidate == candidate;
         pairs.filter(|pair| about(pair) && pair.shows_it()).min_by(|one, other| one.difference().total_cmp(&other.difference()))
@@ -177,7 +180,8 @@ mod tests {
 
     fn study(trials: impl IntoIterator<Item = (u32, Measurement)>) -> Study {
         let space = Space::ordinary(NonZeroU16::new(4).unwrap(), Dimensions::WorkersAndConnections, Connections::ONE);
-        let mut study = Study::new("p90<700ms".parse().unwrap(), space, Pace::Normal, Pace::Normal.budget());
+        let slo = "p90<700ms".parse().unwrap();
+        let mut study = Study::new(slo, space, Pace::Normal, Pace::Normal.budget(&slo));
         for (connections, found) in trials {
             let (purpose, task) = (Purpose::Jump, Task::Measure);
             let suggestion = Suggestion { candidate: candidate(connections), purpose, task, expected: None, rival: None };
@@ -201,6 +205,8 @@ mod tests {
         let core = |cpu| CoreShare { cpu, iowait: 0.3, ..CoreShare::default() };
         let disk = binding([(10, Measurement { cores: vec![core(0), core(1)], ..spare(100.0) })]);
         assert_eq!((disk.name(), disk.cause), ("the disk", Some(Cause::Disk(0.3))));
+        let backup = binding([(10, Measurement { cores: vec![core(0), core(1)], rest_iowait: Some(0.25), ..spare(100.0) })]);
+        assert_eq!(backup.cause, None, "somebody else waits for it");
         let tight = binding([(10, Measurement { light: Some(light(600)), p50: Some(0.65), ..spare(100.0) })]);
         assert_eq!(tight.name(), "the latency bound itself");
         let queue = binding([(10, Measurement { light: Some(light(40)), p50: Some(0.4), ..spare(100.0) })]);

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::stats::{self, Interval, Spread};
 use crate::study::confirm::Duel;
+use crate::study::counting::counting;
 use crate::study::drift::Drift;
+use crate::study::model::{CROWDING, crowd};
 use crate::study::standing::{Standing, failures};
 use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 
@@ -38,13 +40,17 @@ pub struct Certificate {
 /// Demands count from trials that kept the host this busy.
 const BUSY: f64 = 0.75;
 /// And only if one of them has no more workers a core than this: an over-staffed host flatters no bound.
-const STAFFED: f64 = 1.3;
+const STAFFED: f64 = 1.25;
+/// By how much CPU per request grows at most with ever more workers a core, as a logarithm: the most that was measured ([`CROWDING`]).
+const MOST_CROWDING: f64 = 0.55;
 /// More than the whole, beyond what noise explains.
 const IMPOSSIBLE: f64 = 1.05;
 /// The share of the bound, and its lower end, from which it is given; and the boots it takes.
 const NEAR: f64 = 0.955;
 const NEAR_AT_LEAST: f64 = 0.9;
 const BOOTS: usize = 2;
+/// Boots that agree, from which one more that did far less is believed to be an accident.
+const STEADY_BOOTS: usize = 5;
 /// How CPU per request scatters between trials, before repetitions were seen: 1 to 2 % in the design study.
 const DEMAND: Spread = Spread { sd: 0.015, weight: 4.0 };
 
@@ -58,8 +64,9 @@ impl Certificate {
         if study.objective != Objective::Capacity {
             return Self::refused("it is about capacity, which was not looked for".to_owned());
         }
-        let trials: Vec<&Measurement> = of_candidate(study, candidate).collect();
-        let standing = Standing::of(study);
+        let duel = Duel::of(study);
+        let boots = counting(study).iter().filter(|(_, tried, _)| *tried == candidate).count();
+        let standing = duel.as_ref().map_or_else(|| Standing::of(study), |duel| duel.standing(study));
         let place = standing.place(candidate).filter(|place| !place.disturbed);
         let Some(capacity) = place.and_then(|place| standing.spread().around(&place.logs)) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
@@ -74,13 +81,15 @@ impl Certificate {
         // their ratio scatters less.
         let spread = (capacity.low / capacity.value).ln().hypot((bound.high / bound.value).ln());
         let least = (share * (-spread).exp()).min(1.0);
-        let reason = if trials.len() < BOOTS {
+        let reason = if boots < BOOTS {
             Some("the recommended configuration was measured only once".to_owned())
         } else if failures(study, candidate) > 0 {
             Some("a trial of the recommended configuration failed".to_owned())
         } else if place.is_some_and(|place| place.unstable.is_some()) {
             Some("the recommended configuration differs from boot to boot".to_owned())
-        } else if has_drifted(study) {
+        } else if boots < STEADY_BOOTS && has_accident(study, candidate) {
+            Some("one boot of the recommended configuration did far less than the others".to_owned())
+        } else if Drift::of(study, duel.as_ref().map_or(&[], Duel::aside)).is_some() {
             Some("the host changed while the study ran".to_owned())
         } else if share > IMPOSSIBLE {
             Some(format!("it seems to do {:.0} % of what the cores can, so the host was not quiet", share * 100.0))
@@ -134,38 +143,32 @@ impl Certificate {
     }
 }
 
-/// Whether the host became another in the course of the study, and what that touched was not run again.
-fn has_drifted(study: &Study) -> bool {
-    let aside = Duel::of(study).map(|duel| duel.aside().to_vec()).unwrap_or_default();
-    Drift::of(study, &aside).is_some()
-}
-
-fn of_candidate(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {
-    let usable = |found: &Measurement| found.is_usable() && found.is_valid();
-    study.measured().filter(move |(tried, found)| *tried == candidate && usable(found)).map(|(_, found)| found)
+fn has_accident(study: &Study, candidate: Candidate) -> bool {
+    Standing::of(study).place(candidate).is_some_and(|place| place.accident.is_some())
 }
 
 /// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of
-/// workers and ways to keep them to cores.
+/// workers and ways to keep them to cores. Workers that share cores need more than others would, which widens the interval upwards.
 fn bound(study: &Study) -> Option<Interval> {
     // Utilisation is a share of this already, under a quota too.
     let cpu = study.space.cpu();
     // A worker that keeps to a core may need less of it.
     let mut demands: BTreeMap<_, Vec<f64>> = BTreeMap::new();
-    for (candidate, found) in study.measured() {
-        let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY) else { continue };
-        if found.is_usable() && found.is_valid() {
-            demands.entry((candidate.workers.get(), candidate.affinity)).or_default().push((busy * cpu / found.throughput).ln());
+    for (_, candidate, found) in counting(study) {
+        if let Some(busy) = found.cpu_mean().filter(|busy| *busy > BUSY) {
+            demands.entry((candidate.workers, candidate.affinity)).or_default().push((busy * cpu / found.throughput).ln());
         }
     }
-    // On a host of few cores one more worker than cores is more than that already, and no crowd.
-    let few = (STAFFED * cpu).max(cpu.ceil() + 1.0);
-    let staffed = demands.keys().any(|(workers, _)| f64::from(*workers) <= few);
-    let level = |logs: &&Vec<f64>| stats::mean(logs).unwrap_or(f64::INFINITY);
-    let least = demands.values().min_by(|one, other| level(one).total_cmp(&level(other)))?;
+    let staffed = demands.keys().any(|(workers, _)| f64::from(workers.get()) <= STAFFED * cpu.ceil());
+    let level = |logs: &[f64]| stats::mean(logs).unwrap_or(f64::INFINITY);
+    let ((workers, _), least) = demands.iter().min_by(|one, other| level(one.1).total_cmp(&level(other.1)))?;
     let demand = DEMAND.interval(least)?;
-    let of = |demand: f64| cpu / demand;
-    staffed.then(|| Interval { value: of(demand.value), low: of(demand.high), high: of(demand.low) })
+    let of = |demand: f64, crowding: f64| cpu / demand * (crowding * crowd(*workers, cpu.ceil())).exp();
+    staffed.then(|| Interval {
+        value: of(demand.value, CROWDING),
+        low: of(demand.high, 0.0),
+        high: of(demand.low, MOST_CROWDING),
+    })
 }
 
 fn unbound(study: &Study, candidate: Candidate) -> String {
@@ -174,7 +177,7 @@ fn unbound(study: &Study, candidate: Candidate) -> String {
     if study.measured().all(|(_, found)| found.cpu_mean().is_none()) {
         "no trial told how busy the cores were".to_owned()
     } else if busy().any(counts) {
-        "the cores were busy only with more than 1.3 workers a core, where CPU per request is no measure of the least possible"
+        "the cores were busy only with more than 1.25 workers a core, where CPU per request is no measure of the least possible"
             .to_owned()
     } else if busy().next().is_some() {
         "the cores were busy only in trials that something disturbed or that held no rate".to_owned()

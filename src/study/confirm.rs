@@ -143,7 +143,7 @@ impl Duel {
     /// repetitions of the study. `None` if either was never measured undisturbed.
     #[must_use]
     pub fn ratio(&self, study: &Study) -> Option<Interval> {
-        let standing = Standing::of(study);
+        let standing = self.standing(study);
         let Spread { sd, weight } = standing.spread();
         let of_pair = Spread { sd: sd * std::f64::consts::SQRT_2, weight };
         if !self.pairs.is_empty() {
@@ -152,6 +152,12 @@ impl Duel {
         }
         let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
         of_pair.around(&[level(self.best)? - level(self.baseline)?])
+    }
+
+    /// The standing without the pairs during which the host was another.
+    #[must_use]
+    pub fn standing(&self, study: &Study) -> Standing {
+        Standing::without(study, &self.moved)
     }
 
     /// Trials (counted from 0) that were run again because the host changed, or because one of the pair was an accident.
@@ -174,13 +180,13 @@ impl Duel {
     /// The capacity of the best with its interval, by its measurements in this phase, or before there are any by those of the search.
     #[must_use]
     pub fn best_capacity(&self, study: &Study) -> Option<Interval> {
-        capacity(study, self.best, &self.best_logs)
+        capacity(study, &self.standing(study), self.best, &self.best_logs)
     }
 
     /// The same of the baseline.
     #[must_use]
     pub fn baseline_capacity(&self, study: &Study) -> Option<Interval> {
-        capacity(study, self.baseline, &self.baseline_logs)
+        capacity(study, &self.standing(study), self.baseline, &self.baseline_logs)
     }
 
     /// Whether what is said of them was repeated undisturbed after the search, so that it is not that of the luckiest trials.
@@ -199,7 +205,7 @@ impl Duel {
     /// How they compare.
     #[must_use]
     pub fn outcome(&self, study: &Study) -> Outcome {
-        let standing = Standing::of(study);
+        let standing = self.standing(study);
         let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
         match (best, baseline) {
             (Some(place), _) if self.best == self.baseline => {
@@ -221,7 +227,7 @@ impl Duel {
     /// baseline; the baseline too where they cannot be compared. `None` if what would be recommended failed too often when repeated.
     #[must_use]
     pub fn recommended(&self, study: &Study) -> Option<Candidate> {
-        let standing = Standing::of(study);
+        let standing = self.standing(study);
         let (best, baseline) = (standing.place(self.best), standing.place(self.baseline));
         let chosen = match (self.outcome(study), best, baseline) {
             (Outcome::NoDifference, Some(best), Some(baseline)) => Some(preferred(best, baseline)),
@@ -286,8 +292,7 @@ fn verdict(ratio: Interval) -> Outcome {
     }
 }
 
-fn capacity(study: &Study, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
-    let standing = Standing::of(study);
+fn capacity(study: &Study, standing: &Standing, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
     let spread = standing.spread();
     let of_search = || standing.place(candidate).map_or_else(|| held(study, candidate).0, |place| place.logs.clone());
     if logs.is_empty() { spread.around(&of_search()) } else { spread.around(logs) }

@@ -66,6 +66,9 @@ pub struct Measurement {
     /// is less, the quota.
     #[serde(default)]
     pub effective_cores: Option<f64>,
+    /// Mean share of the cores' time in which a disk had not answered somebody before there was load.
+    #[serde(default)]
+    pub rest_iowait: Option<f64>,
     /// Share of the time in which a CPU quota held the trial back.
     #[serde(default)]
     pub throttled: Option<f64>,
@@ -164,8 +167,10 @@ pub enum Flag {
     DoesNotRecover,
     /// Every offered rate was held: the capacity may be higher.
     NotBracketed,
-    /// A rate was decided by fewer answers than its quantile takes.
+    /// A rate that decides the matter was decided by fewer answers than its quantile takes.
     FewRequests,
+    /// Far below the other repetitions, so that it does not count. Found by the study, not by the trial: a journal has it nowhere.
+    Accident,
     /// CPU per request was not what it was in the other pairs of best and baseline. Found by the study, not by the trial: a journal
     /// has it nowhere.
     HostChanged,
@@ -186,6 +191,7 @@ impl Flag {
             Self::DoesNotRecover => "does not recover",
             Self::NotBracketed => "could hold more",
             Self::FewRequests => "few answers to decide by",
+            Self::Accident => "far below the others, not counted",
             Self::HostChanged => "the host changed",
         }
     }
@@ -201,6 +207,7 @@ impl Flag {
             | Self::DoesNotRecover
             | Self::NotBracketed
             | Self::FewRequests
+            | Self::Accident
             | Self::HostChanged => false,
         }
     }
@@ -323,6 +330,7 @@ impl Measurement {
             beside_cpu: None,
             other_cpu: None,
             effective_cores: None,
+            rest_iowait: None,
             throttled: None,
             distinct_requests: None,
             lateness_p99: None,

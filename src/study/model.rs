@@ -2,13 +2,14 @@
 
 use crate::study::queueing::{Bounds, Demand, soft_minimum};
 use crate::study::{Candidate, Ending, Label, Measurement, Objective, Space, Study};
+use crate::units::Workers;
 
 /// What the trials so far say about one request and one worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Model {
     cores: f64,
     demand: Demand,
-    /// By what share CPU per request grows for every further worker a core.
+    /// By how much CPU per request grows with ever more workers a core, as a logarithm.
     crowding: f64,
     /// A limit that none of the three bounds explains.
     external: f64,
@@ -16,12 +17,13 @@ pub struct Model {
     memory_a_slot: f64,
 }
 
-/// A priori CPU per request is D₀·(1 + 0.2·(w/c − 1)), as processes that take turns on a core find its caches full of each other's
-/// data. Measured on two cores: three workers instead of two need 16 to 20 % more (Django, gevent: `benches/shop.py`) or 13 % (Wagtail,
-/// gthread: `benches/wagtail.py`), which is a factor of 0.26 to 0.4; five instead of three another 10 % or none, which is less. And
-/// the weight of that belief against the trials.
-const CROWDING: f64 = 0.2;
-const CROWDING_WEIGHT: f64 = 0.15;
+/// A priori CPU per request is D₀·exp(0.4·(1 − c/w)) where w workers share c cores: a worker that takes its turn on a core finds the
+/// caches full of another's data, the more likely the more of them there are, and once all find it so, more make no difference.
+/// Measured on two cores: three workers instead of two need 16 to 20 % more (Django, gevent: `benches/shop.py`) or 13 % (Wagtail,
+/// gthread: `benches/wagtail.py`), which is a factor of 0.37 to 0.55; five instead of three another 10 % or none.
+pub(super) const CROWDING: f64 = 0.4;
+/// The weight of that belief against the trials.
+const CROWDING_WEIGHT: f64 = 0.05;
 /// Measured demands count from trials that kept the host this busy, if there are any: a demand at low load flatters or shames.
 const BUSY: f64 = 0.8;
 /// What is reached of each bound in practice.
@@ -29,6 +31,11 @@ const OF_CORES: f64 = 0.97;
 const OF_WORKERS: f64 = 0.96;
 const OF_SLOTS: f64 = 0.98;
 const OF_EXTERNAL: f64 = 1.03;
+/// How sharply one bound takes over from another. That of the slots does so gradually: requests do not come evenly, so that some
+/// workers run dry while others have no slot left. Simulated by 2 to 8, 3 and less leave the least regret, half that of 8
+/// (`benches/search.rs`); with 8 Wagtail's gthread workers were given two threads where four do a tenth more.
+const SHARP: i32 = 8;
+const UNEVEN: i32 = 3;
 /// Memory limits keep this reserve.
 const MEMORY_RESERVE: f64 = 1.1;
 
@@ -60,15 +67,10 @@ impl Model {
     /// The capacity expected of `candidate`, requests a second.
     #[must_use]
     pub fn capacity(&self, candidate: Candidate) -> f64 {
-        let workers = f64::from(candidate.workers.get());
-        let cpu = self.demand.cpu * (1.0 + self.crowding * (workers / self.cores - 1.0).max(0.0));
+        let cpu = self.demand.cpu * (self.crowding * crowd(candidate.workers, self.cores)).exp();
         let bounds = Bounds::new(candidate, self.cores, Demand { cpu, ..self.demand });
-        soft_minimum(&[
-            OF_CORES * bounds.cores,
-            OF_WORKERS * bounds.workers,
-            OF_SLOTS * bounds.slots,
-            OF_EXTERNAL * self.external,
-        ])
+        let used_up = [OF_CORES * bounds.cores, OF_WORKERS * bounds.workers, OF_EXTERNAL * self.external];
+        soft_minimum(&[soft_minimum(&used_up, SHARP), OF_SLOTS * bounds.slots], UNEVEN)
     }
 
     /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker
@@ -85,7 +87,12 @@ impl Model {
     }
 }
 
-/// CPU per request with a worker a core, and its growth: ridge regression of ln D on w/c − 1 towards [`CROWDING`].
+/// The share of turns in which a worker finds that another one had the core.
+pub(super) fn crowd(workers: Workers, cores: f64) -> f64 {
+    (1.0 - cores / f64::from(workers.get())).max(0.0)
+}
+
+/// CPU per request with a worker a core, and its growth: ridge regression of ln D on 1 − c/w towards [`CROWDING`].
 fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64)> {
     let busy: Vec<_> = trials.iter().filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY)).collect();
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
@@ -93,8 +100,7 @@ fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64
         .iter()
         .filter_map(|(candidate, measured)| {
             let cpu = measured.cpu_seconds_per_request.filter(|cpu| *cpu > 0.0)?;
-            let crowd = (f64::from(candidate.workers.get()) / cores - 1.0).max(0.0);
-            Some((crowd, cpu.ln()))
+            Some((crowd(candidate.workers, cores), cpu.ln()))
         })
         .collect();
     let crowd = crate::stats::mean(&points.iter().map(|point| point.0).collect::<Vec<_>>())?;

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::stats::Spread;
+use crate::study::Slo;
 
 /// How much time a study may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// About ten seconds a trial, two minutes in all: for demonstrations.
+    /// About ten seconds a trial, three minutes in all: for demonstrations.
     Quick,
     /// About half a minute a trial, up to a quarter of an hour in all.
     Normal,
@@ -76,9 +77,10 @@ pub struct Budget {
 pub struct Effort {
     /// Jumps to the predicted best.
     pub jumps: usize,
-    /// All trials of the search, challenges included, before best and baseline are compared.
+    /// All trials of the search, challenges included, before best and baseline are compared: but for one more where two repetitions
+    /// of the best disagree.
     pub trials: usize,
-    /// Repetitions of leaders before one is believed.
+    /// Leaders that are measured again before one is believed.
     pub repeats: usize,
     /// Pairs of best and baseline, at least.
     pub least_pairs: usize,
@@ -137,11 +139,20 @@ impl Pace {
 
     /// The budget when nobody sets one.
     #[must_use]
-    pub const fn budget(self) -> Budget {
-        match self {
-            Self::Quick => Budget { trials: 24, seconds: 115.0 },
+    pub fn budget(self, slo: &Slo) -> Budget {
+        let usual = match self {
+            Self::Quick => Budget { trials: 30, seconds: 180.0 },
             Self::Normal => Budget { trials: 40, seconds: 900.0 },
-        }
+        };
+        Budget { seconds: usual.seconds * self.stretch(slo), ..usual }
+    }
+
+    /// How many times as long as usual a probe may take to see enough requests that are late for `slo`.
+    #[must_use]
+    pub fn stretch(self, slo: &Slo) -> f64 {
+        let timing = self.timing();
+        let longer = timing.wanted(slo.late_share()) as f64 / timing.completions as f64;
+        longer.min(timing.probe_cap / timing.probe)
     }
 
     /// How much the capacity of one candidate scatters between trials, before this study has seen any repetition: booting 1.5 %

@@ -51,16 +51,16 @@ impl Bounds {
     }
 }
 
-/// A minimum that is rounded where two bounds meet, as capacity is: the power mean with exponent −8. Zero if a value is not above zero.
+/// A minimum that is rounded where two bounds meet, as capacity is: the power mean with exponent −`sharpness`. Zero if a value is not
+/// above zero.
 #[must_use]
-pub fn soft_minimum(values: &[f64]) -> f64 {
-    const SHARPNESS: i32 = 8;
+pub fn soft_minimum(values: &[f64], sharpness: i32) -> f64 {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     if least <= 0.0 || least.is_infinite() {
         return least.max(0.0);
     }
-    let sum: f64 = values.iter().map(|value| (least / value).powi(SHARPNESS)).sum();
-    least * sum.powf(-1.0 / f64::from(SHARPNESS))
+    let sum: f64 = values.iter().map(|value| (least / value).powi(sharpness)).sum();
+    least * sum.powf(-1.0 / f64::from(sharpness))
 }
 
 #[cfg(test)]
@@ -78,10 +78,10 @@ mod tests {
 
     #[test]
     fn the_soft_minimum_is_near_the_least_and_below_it() {
-        assert!((soft_minimum(&[100.0, 1e9]) - 100.0).abs() < 1e-6);
-        let even = soft_minimum(&[100.0, 100.0]);
+        assert!((soft_minimum(&[100.0, 1e9], 8) - 100.0).abs() < 1e-6);
+        let even = soft_minimum(&[100.0, 100.0], 8);
         assert!(even < 92.0 && even > 91.0);
-        assert!(soft_minimum(&[1.0, 0.0]) < 1e-12);
-        assert!((soft_minimum(&[5.0, f64::INFINITY]) - 5.0).abs() < 1e-12);
+        assert!(soft_minimum(&[1.0, 0.0], 8) < 1e-12);
+        assert!((soft_minimum(&[5.0, f64::INFINITY], 8) - 5.0).abs() < 1e-12);
     }
 }

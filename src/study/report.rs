@@ -16,6 +16,7 @@ pub use rule::Rule;
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
+use crate::study::counting::described;
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
 use crate::study::{
@@ -45,6 +46,8 @@ pub struct Report {
     pub doubts: Vec<Flag>,
     /// Which of the two differ from boot to boot by more than others do.
     pub unstable: Vec<Unstable>,
+    /// Boots of the two that did far less than the others of the same, and do not count.
+    pub accidents: Vec<Accident>,
     /// How many trials of what is recommended failed, though others held.
     pub failures: usize,
     /// Pairs of repetitions that there should have been at least, and the budget had no room for.
@@ -89,6 +92,20 @@ pub struct Unstable {
     pub most: f64,
 }
 
+/// A boot that did far less than the others of its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Accident {
+    /// Of which.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// Its trial, from 1.
+    pub trial: usize,
+    /// How many boots of it were measured in peace, this one included.
+    pub boots: usize,
+    /// What the objective compares, in its own unit ([`Objective::amount`]).
+    pub amount: f64,
+}
+
 /// One of the two that are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side {
@@ -99,7 +116,7 @@ pub struct Side {
     pub capacity: Option<Interval>,
     /// What the objective compares, in its own unit ([`Objective::amount`]); `None` if it meets it at no trial.
     pub amount: Option<Interval>,
-    /// Its last usable measurement that nothing disturbed; or its last usable one, or its last one.
+    /// The measurement that describes it ([`crate::study::counting::described`]).
     pub measurement: Option<Measurement>,
     /// Its latencies by rate.
     pub curve: Curve,
@@ -116,7 +133,7 @@ impl Report {
             candidate,
             capacity: merit.filter(|_| study.objective == Objective::Capacity),
             amount: merit.map(|merit| study.objective.amount(merit)),
-            measurement: last(study, candidate),
+            measurement: described(study, candidate).cloned(),
             curve: Curve::of(study, candidate),
         };
         Self {
@@ -135,6 +152,7 @@ impl Report {
             spoilt: duel.as_ref().is_some_and(|duel| duel.is_spoilt(study)),
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
             unstable: duel.as_ref().map(|duel| unstable(study, duel)).unwrap_or_default(),
+            accidents: duel.as_ref().map(|duel| accidents(study, duel)).unwrap_or_default(),
             failures: recommended.map_or(0, |candidate| failures(study, candidate)),
             missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
@@ -213,6 +231,7 @@ impl Report {
             ratio: self.ratio,
             rule: self.rule.as_ref(),
             unstable: &self.unstable,
+            accidents: &self.accidents,
             drift: self.drift.as_ref(),
             binding: self.binding.as_ref(),
             certificate: &self.certificate,
@@ -225,19 +244,35 @@ impl Report {
     }
 }
 
-/// The trials, and on those of pairs of the duel during which the host was another, that it was.
+/// The trials, and on them what only the study as a whole shows: that the host was another, or that one is an accident.
 fn trials(study: &Study, duel: Option<&Duel>) -> Vec<Trial> {
     let mut trials = study.trials().to_vec();
-    for number in duel.map_or(&[][..], Duel::moved) {
-        if let Some(Outcome::Measured(found)) = trials.get_mut(*number).map(|trial| &mut trial.outcome) {
-            found.flags.push(Flag::HostChanged);
+    let moved = duel.map_or(&[][..], Duel::moved).iter().map(|number| (*number, Flag::HostChanged));
+    let accidents: Vec<usize> = Standing::of(study).accidents().collect();
+    for (number, flag) in moved.chain(accidents.into_iter().map(|number| (number, Flag::Accident))) {
+        if let Some(Outcome::Measured(found)) = trials.get_mut(number).map(|trial| &mut trial.outcome) {
+            found.flags.push(flag);
         }
     }
     trials
 }
 
-fn unstable(study: &Study, duel: &Duel) -> Vec<Unstable> {
+fn accidents(study: &Study, duel: &Duel) -> Vec<Accident> {
     let standing = Standing::of(study);
+    let mut candidates = vec![duel.best, duel.baseline];
+    candidates.dedup();
+    let found = candidates.into_iter().filter_map(|candidate| {
+        let place = standing.place(candidate)?;
+        let (number, boots) = (place.accident?, place.logs.len() + 1);
+        let merit = study.objective.merit(study.trials()[number].measurement()?, candidate, study.space.cores)?;
+        let amount = study.objective.amount(Interval { value: merit, low: merit, high: merit }).value;
+        Some(Accident { candidate, trial: number + 1, boots, amount })
+    });
+    found.collect()
+}
+
+fn unstable(study: &Study, duel: &Duel) -> Vec<Unstable> {
+    let standing = duel.standing(study);
     let mut candidates = vec![duel.best, duel.baseline];
     candidates.dedup();
     let amounts = candidates.into_iter().filter_map(|candidate| {
@@ -252,14 +287,6 @@ fn unstable(study: &Study, duel: &Duel) -> Vec<Unstable> {
 fn pairs(study: &Study, duel: &Duel) -> Vec<[f64; 2]> {
     let amount = |value| study.objective.amount(Interval { value, low: value, high: value }).value;
     duel.pairs().map(|pair| pair.map(amount)).collect()
-}
-
-fn last(study: &Study, candidate: Candidate) -> Option<Measurement> {
-    let of_candidate: Vec<&Measurement> =
-        study.measured().filter(|(tried, _)| *tried == candidate).map(|(_, found)| found).collect();
-    let find = |wanted: fn(&Measurement) -> bool| of_candidate.iter().rev().find(|found| wanted(found));
-    let valid = find(|found| found.is_usable() && found.is_valid());
-    valid.or_else(|| find(Measurement::is_usable)).or(of_candidate.last()).map(|found| (*found).clone())
 }
 
 fn doubts(study: &Study, candidates: [Option<Candidate>; 2]) -> Vec<Flag> {
@@ -302,6 +329,8 @@ pub struct Summary<'a> {
     rule: Option<&'a Rule>,
     #[serde(skip_serializing_if = "<[Unstable]>::is_empty")]
     unstable: &'a [Unstable],
+    #[serde(skip_serializing_if = "<[Accident]>::is_empty")]
+    accidents: &'a [Accident],
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<&'a Drift>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -147,7 +147,8 @@ impl App {
     }
 
     pub(crate) fn study(&self, pace: Pace) -> Study {
-        Study::new("p90<700ms".parse().expect("invariant: a bound"), self.space(), pace, pace.budget())
+        let slo = "p90<700ms".parse().expect("invariant: a bound");
+        Study::new(slo, self.space(), pace, pace.budget(&slo))
     }
 
     /// The capacity, noise apart; 0 where memory does not suffice.
@@ -205,7 +206,7 @@ impl App {
     pub(crate) fn host(&self, pace: Pace, seed: u64) -> Host<'_> {
         let mut chance = Chance::new(seed ^ 0xB007);
         let drift = DRIFT * chance.normal();
-        Host { app: self, pace, boot_noise: BOOT_NOISE, chance, drift }
+        Host { app: self, pace, wanted: pace.timing().completions, boot_noise: BOOT_NOISE, chance, drift }
     }
 }
 
@@ -214,6 +215,8 @@ impl App {
 pub(crate) struct Host<'a> {
     app: &'a App,
     pace: Pace,
+    /// Completions that decide a probe ([`crate::study::Timing::wanted`]).
+    wanted: u64,
     boot_noise: f64,
     chance: Chance,
     drift: f64,
@@ -223,6 +226,12 @@ impl Host<'_> {
     /// The same, but every boot differs by this standard deviation of the logarithm.
     pub(crate) fn with_boot_noise(self, boot_noise: f64) -> Self {
         Self { boot_noise, ..self }
+    }
+
+    /// The same, but so many completions decide a probe.
+    #[cfg(test)]
+    pub(crate) fn with_wanted(self, wanted: u64) -> Self {
+        Self { wanted, ..self }
     }
 
     pub(crate) fn run(&mut self, suggestion: &Suggestion) -> Outcome {
@@ -297,12 +306,13 @@ impl Host<'_> {
     fn probe(&mut self, rate: f64, present: f64) -> (bool, f64) {
         let timing = self.pace.timing();
         let threshold = present * (OPTIMISM + Costs::of(self.pace).probe_noise * self.chance.normal()).exp();
+        let enough = (self.wanted as f64 / rate).min(timing.probe_cap);
         let decided = if rate < (1.0 - FAR) * present {
-            timing.pass_from
+            timing.pass_from.max(enough)
         } else if rate > (1.0 + FAR) * present {
             timing.fail_from
         } else {
-            timing.probe
+            timing.probe.max(enough)
         };
         let held = rate <= threshold;
         let drain = if held { 0.0 } else { (2.0 * self.app.surface.bound).min(timing.drain) };

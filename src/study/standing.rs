@@ -12,6 +12,8 @@ pub struct Place {
     /// Logarithms of its merits (capacities, where that is what is looked for): of undisturbed trials, or of all if none was
     /// undisturbed; without that of an accident.
     pub logs: Vec<f64>,
+    /// The trials (counted from 0) that these are of.
+    trials: Vec<usize>,
     /// The trial (counted from 0) that lies so far below the others of its kind that it does not count.
     pub accident: Option<usize>,
     /// Where its boots differ more than those of other candidates: what it did in the worst and in the best.
@@ -37,15 +39,22 @@ impl Place {
         self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Looks whether its repetitions agree, where other candidates scatter like `elsewhere`.
-    fn compare(&mut self, study: &Study, elsewhere: Spread) {
-        if stability::is_unstable(&self.logs, elsewhere) {
-            let lowest = self.logs.iter().copied().fold(f64::INFINITY, f64::min);
-            self.unstable = Some([lowest.exp(), self.highest().exp()]);
-        }
+    fn lowest(&self) -> f64 {
+        self.logs.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// Leaves out an accident, where other candidates scatter like `elsewhere`.
+    fn leave_out_accident(&mut self, elsewhere: Spread) {
         if let Some(number) = stability::accident(&self.logs, elsewhere) {
-            self.accident = numbered(study, self.candidate).0.get(number).map(|(trial, _)| *trial);
             self.logs.remove(number);
+            self.accident = Some(self.trials.remove(number));
+        }
+    }
+
+    /// Looks whether its repetitions agree, where other candidates scatter like `elsewhere`.
+    fn compare(&mut self, elsewhere: Spread) {
+        if stability::is_unstable(&self.logs, elsewhere) {
+            self.unstable = Some([self.lowest().exp(), self.highest().exp()]);
         }
     }
 }
@@ -54,6 +63,8 @@ impl Place {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     places: Vec<Place>,
+    /// What was believed of the scatter before any repetition.
+    usual: Spread,
     spread: Spread,
 }
 
@@ -67,26 +78,38 @@ impl Standing {
     /// enough to have a place; but the baseline has one until it failed more often, as it is what the best is compared with.
     #[must_use]
     pub fn of(study: &Study) -> Self {
+        Self::without(study, &[])
+    }
+
+    /// The same without trials `aside` (counted from 0), where others tell of their candidates.
+    #[must_use]
+    pub fn without(study: &Study, aside: &[usize]) -> Self {
         let mut candidates: Vec<Candidate> = Vec::new();
         for (candidate, _) in study.measured() {
             if !candidates.contains(&candidate) {
                 candidates.push(candidate);
             }
         }
-        let mut places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate)).collect();
-        // With the accidents, as they are a part of what trials scatter by.
-        let all = spread(study, &places, None);
-        let elsewhere: Vec<Spread> = (0..places.len()).map(|this| spread(study, &places, Some(this))).collect();
-        for (place, elsewhere) in places.iter_mut().zip(elsewhere).filter(|(place, _)| !place.disturbed) {
-            place.compare(study, elsewhere);
+        let mut places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate, aside)).collect();
+        for (place, elsewhere) in with_elsewhere(study, &mut places) {
+            place.leave_out_accident(elsewhere);
         }
-        Self { places, spread: all }
+        for (place, elsewhere) in with_elsewhere(study, &mut places) {
+            place.compare(elsewhere);
+        }
+        let spread = spread(study, &places, None);
+        Self { places, usual: study.scatter(), spread }
     }
 
     /// What is known about `candidate`, if it has a place.
     #[must_use]
     pub fn place(&self, candidate: Candidate) -> Option<&Place> {
         self.places.iter().find(|place| place.candidate == candidate)
+    }
+
+    /// The trials (counted from 0) that are accidents and do not count.
+    pub fn accidents(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().filter_map(|place| place.accident)
     }
 
     /// The highest mean capacity.
@@ -99,7 +122,8 @@ impl Standing {
     /// either.
     pub(super) fn torn(&self) -> Option<&Place> {
         let leader = self.leader()?.level();
-        let torn = |place: &&Place| !place.disturbed && place.highest() >= leader && stability::wants_third(&place.logs);
+        let torn =
+            |place: &&Place| !place.disturbed && place.highest() >= leader && stability::wants_third(&place.logs, self.usual);
         self.places.iter().filter(torn).max_by(|one, other| one.highest().total_cmp(&other.highest()))
     }
 
@@ -120,8 +144,8 @@ impl Standing {
         equals.into_iter().filter(spares).min_by_key(|place| place.candidate.slots())
     }
 
-    /// How much one trial scatters, as far as all repetitions of the study tell: a host whose boots differ shows it at every
-    /// candidate, and two or three repetitions of one of them alone would say too little.
+    /// How much one trial scatters, accidents apart, as far as all repetitions of the study tell: a host whose boots differ shows it
+    /// at every candidate, and two or three repetitions of one of them alone would say too little.
     #[must_use]
     pub const fn spread(&self) -> Spread {
         self.spread
@@ -145,18 +169,31 @@ pub fn preferred<'a>(one: &'a Place, other: &'a Place) -> &'a Place {
     }
 }
 
-/// How much one trial scatters by all undisturbed places, or by all but one.
-fn spread(study: &Study, places: &[Place], but: Option<usize>) -> Spread {
-    let counting = places.iter().enumerate().filter(|(number, place)| !place.disturbed && Some(*number) != but);
-    study.scatter().updated(counting.map(|(_, place)| place.logs.as_slice()))
+/// Each undisturbed place, and how much one trial scatters by the others.
+fn with_elsewhere<'a>(study: &Study, places: &'a mut [Place]) -> impl Iterator<Item = (&'a mut Place, Spread)> {
+    let elsewhere: Vec<Spread> = (0..places.len()).map(|this| spread(study, places, Some(this))).collect();
+    places.iter_mut().zip(elsewhere).filter(|(place, _)| !place.disturbed)
 }
 
-fn place(study: &Study, candidate: Candidate) -> Option<Place> {
+/// How much one trial scatters by all undisturbed places, or by all but one.
+fn spread(study: &Study, places: &[Place], but: Option<usize>) -> Spread {
+    let counting = || places.iter().enumerate().filter(|(number, place)| !place.disturbed && Some(*number) != but);
+    let spread = study.scatter().updated(counting().map(|(_, place)| place.logs.as_slice()));
+    // On a host whose boots differ much, it is not the accident that it looks like.
+    let accidents = counting().filter(|(_, place)| place.accident.is_some()).count();
+    spread.widened(stability::ACCIDENT, accidents)
+}
+
+fn place(study: &Study, candidate: Candidate, aside: &[usize]) -> Option<Place> {
     let memory = usable(study, candidate).filter_map(|found| found.memory_bytes).max();
-    let (logs, disturbed) = held(study, candidate);
-    let borne = if candidate == study.space.baseline() { logs.len() } else { logs.len().saturating_sub(1) };
-    let holds = !logs.is_empty() && failures(study, candidate) <= borne;
-    holds.then_some(Place { candidate, logs, accident: None, unstable: None, disturbed, memory })
+    let (mut numbered, disturbed) = numbered(study, candidate);
+    let borne = if candidate == study.space.baseline() { numbered.len() } else { numbered.len().saturating_sub(1) };
+    let holds = !numbered.is_empty() && failures(study, candidate) <= borne;
+    if numbered.iter().any(|(trial, _)| !aside.contains(trial)) {
+        numbered.retain(|(trial, _)| !aside.contains(trial));
+    }
+    let (trials, logs) = numbered.into_iter().unzip();
+    holds.then_some(Place { candidate, logs, trials, accident: None, unstable: None, disturbed, memory })
 }
 
 fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {

@@ -4,6 +4,8 @@ mod arms;
 mod at_rate;
 mod search;
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stats;
@@ -93,9 +95,7 @@ impl Strategy for ChallengeRace {
         if let Some(suggestion) = spoilt(study).or_else(|| opening(study)) {
             return Next::Try(suggestion);
         }
-        if is_searching(study)
-            && let Some(suggestion) = Search::new(study).suggest()
-        {
+        if let Some(suggestion) = searching(study) {
             return Next::Try(suggestion);
         }
         let Some(duel) = Duel::of(study) else {
@@ -116,13 +116,22 @@ impl Strategy for ChallengeRace {
     }
 }
 
-/// Whether the search goes on: nothing was confirmed yet, there is room for it, and it is not known that nothing can be much better.
-fn is_searching(study: &Study) -> bool {
-    let effort = study.pace.effort();
-    study.count(Purpose::Confirm) == 0
-        && study.trials().len() < effort.trials
-        && can_afford(study, 1 + reserve(study))
-        && !(is_certified(study) && Search::new(study).arm().is_none())
+/// The search's next trial, as long as nothing was confirmed yet, the budget has room, and it is not known that nothing can be much
+/// better. A search that had its trials may still have one that decides between two.
+fn searching(study: &Study) -> Option<Suggestion> {
+    let (effort, done) = (study.pace.effort(), study.trials().len());
+    let search = Search::new(study);
+    if study.count(Purpose::Confirm) > 0
+        || !can_afford(study, 1 + reserve(study))
+        || (is_certified(study) && search.arm().is_none())
+    {
+        return None;
+    }
+    match done.cmp(&effort.trials) {
+        Ordering::Less => search.suggest(),
+        Ordering::Equal => search.third(),
+        Ordering::Greater => None,
+    }
 }
 
 /// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline leads,

@@ -69,6 +69,12 @@ impl Window {
         Some(if self.quota.is_some() { (self.ours() + self.beside() + self.others()) / self.supply() } else { busy })
     }
 
+    /// Mean share of the cores' time in which they were idle while a disk had not answered somebody; 0 if they were not measured.
+    #[must_use]
+    pub fn iowait(&self) -> f64 {
+        iowait(&self.cores)
+    }
+
     /// Cores' worth of CPU time left for the requests, in the workers and in what these need: c_eff = c − U_generator − U_supervisor − U_other, with c
     /// the cores or the quota.
     #[must_use]
@@ -92,6 +98,11 @@ impl Window {
     fn ours(&self) -> f64 {
         (self.workers_cpu + self.generator_cpu + self.supervisor_cpu) / self.seconds.max(1e-3)
     }
+}
+
+/// Mean share of the time in which `cores` were idle while a disk had not answered somebody; 0 without cores.
+pub(super) fn iowait(cores: &[CoreShare]) -> f64 {
+    crate::stats::mean(&cores.iter().map(|core| core.iowait).collect::<Vec<_>>()).unwrap_or_default()
 }
 
 /// Shares of one core's time.

@@ -34,10 +34,8 @@ impl Question {
         let cores = options.program.cores(facts.cores.usable);
         let subject = Subject::take(options, pace, cores)?;
         options.wanted.check_also(subject.app(), facts.cores.allowed)?;
-        let budget = match options.budget {
-            Some(time) => Budget { seconds: time.as_secs_f64(), ..pace.budget() },
-            None => pace.budget(),
-        };
+        let usual = pace.budget(&options.slo);
+        let budget = Budget { seconds: options.budget.map_or(usual.seconds, |time| time.as_secs_f64()), ..usual };
         let mut space = subject.space(cores, facts);
         space.max_workers = options.max_workers.unwrap_or(space.max_workers);
         space.max_connections = options.max_connections.unwrap_or(space.max_connections);

@@ -41,6 +41,7 @@ pub(super) fn hint(doubts: &[Flag]) -> Option<&'static str> {
         | Flag::DoesNotRecover
         | Flag::NotBracketed
         | Flag::FewRequests
+        | Flag::Accident
         | Flag::HostChanged => None,
     })
 }

@@ -159,6 +159,20 @@ fn unstable(report: &Report) -> impl Iterator<Item = String> {
     })
 }
 
+/// Which boots of the two compared do not count, as they did far less than the others.
+fn accidents(report: &Report) -> impl Iterator<Item = String> {
+    report.accidents.iter().map(|boot| {
+        let amount = goal::value(report.objective, boot.amount);
+        format!(
+            "{CARE}: one of {} boots of {} did far less than the others, {amount}, and is not counted (trial {}). If that was no accident of this \
+             host, expect it in service too.",
+            boot.boots,
+            short(boot.candidate),
+            boot.trial
+        )
+    })
+}
+
 /// That the host was not the same throughout.
 fn drift(report: &Report) -> Option<String> {
     let drift = report.drift?;
@@ -232,6 +246,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
             sentences.push(format!("{CARE}: {trials} of the recommended configuration failed."));
         }
         sentences.extend(unstable(report));
+        sentences.extend(accidents(report));
         sentences.extend(drift(report));
         // It bounds capacities, and says nothing where none was looked for.
         if report.objective == Objective::Capacity {

@@ -250,8 +250,8 @@ fn the_map_shows_what_is_known() {
     let map = between(&page, "<h2>The searched space</h2>", "</section>");
     for part in [
         "5 workers × 10 connections: held ",
-        "2 workers × 200 connections: did not hold 190 req/s",
-        "▽ 190",
+        "2 workers × 270 connections: did not hold 193 req/s",
+        "▽ 193",
         "▲ 180",
         "8 workers × 20 connections: could not be measured",
         ": predicted: ",

@@ -36,7 +36,8 @@ fn mean_value_analysis(cores: usize, demand: f64, wait: f64, most: usize) -> Vec
 fn study(cores: u16) -> Study {
     let cores = NonZeroU16::new(cores).unwrap();
     let space = Space::ordinary(cores, Dimensions::WorkersAndConnections, Connections::ONE);
-    Study::new("p90<700ms".parse().unwrap(), space, Pace::Normal, Pace::Normal.budget())
+    let slo = "p90<700ms".parse().unwrap();
+    Study::new(slo, space, Pace::Normal, Pace::Normal.budget(&slo))
 }
 
 fn candidate(workers: u32) -> Candidate {

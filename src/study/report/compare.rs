@@ -107,7 +107,7 @@ struct Side {
 impl Side {
     /// Of the two of the duel as the study's own report has it: by their repetitions, as trials of the search are of the luckiest.
     fn of(study: &Study, duel: Option<&Duel>, candidate: Candidate) -> Self {
-        let standing = Standing::of(study);
+        let standing = duel.map_or_else(|| Standing::of(study), |duel| duel.standing(study));
         let place = standing.place(candidate);
         let merit = match duel {
             Some(duel) if duel.best == candidate => duel.best_capacity(study),

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use crate::stats::Interval;
 use crate::study::confirm::Duel;
-use crate::study::standing::Standing;
 use crate::study::{Candidate, Study};
 
 /// The rule, and how what is recommended compares with it.
@@ -31,7 +30,7 @@ impl Rule {
         let chosen = duel.recommended(study)?;
         // Those of the duel, as the search's own are of the luckiest.
         let merit = if chosen == duel.best { duel.best_capacity(study) } else { duel.baseline_capacity(study) }?;
-        let standing = Standing::of(study);
+        let standing = duel.standing(study);
         let place = standing.place(candidate);
         let merit_of_rule = place.and_then(|place| standing.spread().around(&place.logs));
         let comparable = |candidate| standing.place(candidate).is_some_and(|place| !place.disturbed);

@@ -1,6 +1,8 @@
 //! What to try after the opening: where the best is predicted, other ways to keep workers to cores, then a race of the best so
 //! far against its neighbours, then the best once more.
 
+use std::collections::BTreeSet;
+
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::arms::{arms, is_even};
@@ -107,7 +109,8 @@ impl<'a> Search<'a> {
     /// A challenge to hold a little more than `capacity`, or the measurement of what held one.
     fn pursue(&self, chosen: (Candidate, f64), capacity: f64) -> Suggestion {
         if self.challenges(chosen.0).any(|trial| trial.challenged().is_some_and(|challenged| challenged.holds)) {
-            return self.measure(chosen, Purpose::Neighbour);
+            // It held more than the rival does: what its light load bounds cannot settle it any more.
+            return Suggestion { rival: None, ..self.measure(chosen, Purpose::Neighbour) };
         }
         let task = Task::Challenge { rate: RAISE * capacity };
         Suggestion { task, ..self.measure(chosen, Purpose::Challenge) }
@@ -141,11 +144,24 @@ impl<'a> Search<'a> {
     /// The leader once more, if it leads by a single measurement, or if two disagree about it.
     fn repeat(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
-        let (done, most) = (self.study.count(Purpose::Repeat), self.study.pace.effort().repeats);
-        let due = Some(leader).filter(|leader| leader.logs.len() < 2 && done < most);
-        // One more than leaders get otherwise.
-        let torn = self.standing.torn().filter(|_| done <= most);
-        due.or(torn).map(|place| again(self.study, place.candidate, Purpose::Repeat))
+        let repeated = self.study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Repeat);
+        let leaders: BTreeSet<Candidate> = repeated.map(|trial| trial.suggestion.candidate).collect();
+        let due = leader.logs.len() < 2 && leaders.len() < self.study.pace.effort().repeats && self.is_repeatable(leader);
+        if due { Some(again(self.study, leader.candidate, Purpose::Repeat)) } else { self.third() }
+    }
+
+    /// One whose two repetitions lie too far apart to choose by.
+    pub(super) fn third(&self) -> Option<Suggestion> {
+        let torn = self.standing.torn().filter(|place| self.is_repeatable(place));
+        torn.map(|place| again(self.study, place.candidate, Purpose::Repeat))
+    }
+
+    /// Whether its repetitions were not spoilt as often as any trial is tried.
+    fn is_repeatable(&self, place: &Place) -> bool {
+        let of_it = |trial: &&Trial| {
+            trial.suggestion.candidate == place.candidate && trial.suggestion.purpose == Purpose::Repeat && !trial.is_valid()
+        };
+        self.study.trials().iter().filter(of_it).count() < ATTEMPTS
     }
 
     fn measure(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {

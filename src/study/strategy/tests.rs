@@ -1,4 +1,4 @@
-#[cfg(test)]
+mod budget;
 mod doubts;
 mod faults;
 mod noise;
@@ -48,10 +48,8 @@ fn mean_regret_is_small_for_every_named_application() {
             let best = app.best();
             let regret = |seed| simulate(app, pace, seed).1.recommended.map_or(1.0, |chosen| 1.0 - app.capacity(chosen) / best);
             let (mean, high) = describe((0..SEEDS).map(regret).collect());
-            // Two minutes are a handful of trials: of 8 % nothing is seen, and the baseline stays. Where waits are long, five workers
-            // on four cores are as good as four to 4 %; where a worker serves one request at a time, one luckless repetition leaves
-            // a tie between 5 and 15 workers.
-            let (bound, tail) = if pace == Pace::Quick { (0.08, 0.20) } else { (0.045, 0.10) };
+            // Where waits are long, five workers on four cores are as good as twelve to 4 %, and four are certified to be to 7 %.
+            let (bound, tail) = if app.name.starts_with("long waits") { (0.075, 0.075) } else { (0.03, 0.05) };
             assert!(mean <= bound && high <= tail, "{pace:?} {}: regret {mean:.3}, p90 {high:.3}", app.name);
         }
     }
@@ -89,6 +87,8 @@ fn regret_on_drawn_applications_is_small_from_the_second_trial_on() {
         second.0 <= 0.035 && fifth.0 <= 0.03 && end.0 <= 0.025 && end.1 <= 0.05,
         "after 2 trials {second:?}, after 5 {fifth:?}, at the end {end:?}"
     );
+    let mean = trials.iter().sum::<usize>() as f64 / trials.len() as f64;
+    assert!(mean <= 12.0, "{mean} trials, challenges included");
     assert!(ended >= 5, "{ended} of 40 ended before the search had as many trials as it may have");
     assert!(given >= 8 && wrong * 20 <= given, "{wrong} of {given} certificates wrong");
 }
@@ -240,17 +240,19 @@ fn a_disturbed_confirmation_costs_the_baseline_no_place() {
 
 #[test]
 fn the_configured_candidate_is_the_baseline_and_the_budget_kept() {
-    let app = &APPS[0];
+    let app = &APPS[5];
     let mut study = app.study(Pace::Normal);
-    study.space.workers = Workers::new(40);
+    study.space.workers = Workers::new(12);
     study.budget.seconds = 360.0;
     let mut host = app.host(Pace::Normal, 5);
     let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     let report = Report::new(&study, stop);
-    assert_eq!((report.baseline.candidate.workers.get(), study.count(Purpose::Folk)), (40, 1));
+    assert_eq!((report.baseline.candidate.workers.get(), study.count(Purpose::Folk)), (12, 1));
     assert!(report.ratio.is_some() && report.confirmed, "the winner meets what is configured");
     assert_eq!(stop, Stop::Budget);
-    assert!(study.seconds() <= 396.0 && study.count(Purpose::Confirm) == 6, "{}", study.seconds());
+    let pairs = study.count(Purpose::Confirm) / 2;
+    assert_eq!(report.missing_pairs, Pace::Normal.effort().least_pairs - pairs);
+    assert!(study.seconds() <= 378.0 && pairs >= 1, "{pairs} pairs, {} s", study.seconds());
 }
 
 #[test]
@@ -289,15 +291,11 @@ fn equals_are_settled_by_memory() {
 }
 
 #[test]
-fn few_trials_are_enough() {
+fn the_quick_budget_is_kept() {
     for app in &APPS {
         let (study, _) = simulate(app, Pace::Quick, 11);
-        assert!(
-            study.trials().len() <= 12 && study.seconds() <= Pace::Quick.budget().seconds,
-            "{}: {}",
-            app.name,
-            study.trials().len()
-        );
+        let seconds = study.seconds();
+        assert!(seconds <= 1.1 * study.budget.seconds, "{}: {seconds} s in {} trials", app.name, study.trials().len());
     }
 }
 

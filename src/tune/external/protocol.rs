@@ -48,7 +48,7 @@ impl<'a> Request<'a> {
             connections,
             cores,
             rate,
-            seconds: seconds(pace, suggestion.task),
+            seconds: seconds(pace, suggestion.task, slo),
             slo,
         })
     }
@@ -60,13 +60,15 @@ impl<'a> Request<'a> {
 }
 
 /// What a trial of ours takes at this pace.
-const fn seconds(pace: Pace, task: Task) -> u32 {
-    match (pace, task) {
-        (Pace::Normal, Task::Measure | Task::Serve { .. }) => 45,
-        (Pace::Normal, Task::Challenge { .. }) => 8,
-        (Pace::Quick, Task::Measure | Task::Serve { .. }) => 10,
-        (Pace::Quick, Task::Challenge { .. }) => 3,
-    }
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes at most")]
+fn seconds(pace: Pace, task: Task, slo: &Slo) -> u32 {
+    let usual = match (pace, task) {
+        (Pace::Normal, Task::Measure | Task::Serve { .. }) => 45.0,
+        (Pace::Normal, Task::Challenge { .. }) => 8.0,
+        (Pace::Quick, Task::Measure | Task::Serve { .. }) => 10.0,
+        (Pace::Quick, Task::Challenge { .. }) => 3.0,
+    };
+    (usual * pace.stretch(slo)).round() as u32
 }
 
 /// Why an answer gives no result.

@@ -11,7 +11,7 @@ fn header() -> Header {
         space: APPS[1].space(),
         objective: Objective::Capacity,
         pace: Pace::Quick,
-        budget: Pace::Quick.budget(),
+        budget: Pace::Quick.budget(&"p90<700ms".parse().unwrap()),
         traffic: "f00d".to_owned(),
         application: "cafe".to_owned(),
         about: About { started: "2026-03-01T12:00:00Z".to_owned(), ..About::default() },

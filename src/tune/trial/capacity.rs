@@ -107,8 +107,8 @@ fn settled(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) ->
 struct Found {
     /// The highest rate held, and its probe.
     best: Option<(f64, Judged)>,
-    /// What disturbed the lowest rate that was not.
-    doubt: Option<(f64, Option<Flag>)>,
+    /// The lowest rate that was not, and what makes that doubtful.
+    missed: Option<(f64, Vec<Flag>)>,
     /// The generator could not offer more.
     spent: bool,
 }
@@ -120,8 +120,8 @@ impl Found {
             if self.best.as_ref().is_none_or(|(rate, _)| *rate < asked) {
                 self.best = Some((asked, judged));
             }
-        } else if self.doubt.is_none_or(|(rate, _)| asked < rate) {
-            self.doubt = Some((asked, judged.disturbed));
+        } else if self.missed.as_ref().is_none_or(|(rate, _)| asked < *rate) {
+            self.missed = Some((asked, judged.disturbed.into_iter().chain(judged.doubt()).collect()));
         }
     }
 }
@@ -146,13 +146,13 @@ fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion)
 }
 
 fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measurement {
-    let Found { best, doubt, .. } = found;
-    script.flag_all(doubt.and_then(|(_, flag)| flag));
+    let Found { best, missed, .. } = found;
+    script.flag_all(missed.into_iter().flat_map(|(_, flags)| flags));
     // Where nothing was held and something disturbed it, the flag voids the trial: nobody knows what it would have held in peace.
     let Some((_, judged)) = best else {
         return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
-    script.flag_all(judged.disturbed);
+    script.flag_all([judged.disturbed, judged.doubt()].into_iter().flatten());
     let described = script.describe(&judged.window);
     let capacity = described.throughput;
     Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }

@@ -45,6 +45,11 @@ impl Company {
         self.loads.push((0.0, 0.0));
     }
 
+    /// Whether others did something under every light load so far, and so may work for the requests.
+    pub(super) fn is_known(&self) -> bool {
+        self.demand() > 0.0
+    }
+
     /// Counts what the window's requests needed of others as theirs.
     pub(super) fn account(&self, window: &mut Window) {
         let most = MARGIN * self.demand() * window.throughput();

@@ -31,6 +31,8 @@ pub(super) struct Script<'a> {
     pub(super) watch: &'a mut (dyn FnMut(Step) + Send),
     pub(super) memory: Trend,
     company: Company,
+    /// Mean share of the cores' time in which a disk was waited for before there was load.
+    waited_at_rest: Option<f64>,
     /// CPU per request, probe by probe.
     costs: Vec<f64>,
     probes: Vec<ProbeNote>,
@@ -51,6 +53,8 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
     /// What may have made it fail.
     pub(super) disturbed: Option<Flag>,
+    /// Too few answers to decide by.
+    scant: bool,
 }
 
 impl Judged {
@@ -61,6 +65,11 @@ impl Judged {
     /// The application did not empty itself when the load stopped.
     pub(super) const fn is_stuck(&self) -> bool {
         self.window.unanswered > 0
+    }
+
+    /// What makes its verdict doubtful, whatever it is.
+    pub(super) fn doubt(&self) -> Option<Flag> {
+        self.scant.then_some(Flag::FewRequests)
     }
 
     /// Nothing after it can be believed.
@@ -92,12 +101,13 @@ impl<'a> Script<'a> {
     ) -> Self {
         let (memory, company) = (Trend::default(), Company::default());
         let (costs, probes, flags) = (Vec::new(), Vec::new(), Vec::new());
-        Self { stage, terms, candidate, watch, memory, company, costs, probes, flags, repeats_left: REPEATS }
+        let (waited_at_rest, repeats_left) = (None, REPEATS);
+        Self { stage, terms, candidate, watch, memory, company, waited_at_rest, costs, probes, flags, repeats_left }
     }
 
     /// Whether the candidate holds `rate`.
     pub(super) fn challenge(mut self, rate: Rate) -> Result<Challenged, TrialError> {
-        let warm = self.warm_up()?;
+        let warm = self.warm_up_alone()?;
         let (holds, why) = if warm.hopeless {
             (false, Some(hopeless_ending(&warm.window).words()))
         } else {
@@ -106,6 +116,7 @@ impl<'a> Script<'a> {
             if !judged.held() {
                 self.flag_all(judged.disturbed);
             }
+            self.flag_all(judged.doubt());
             (judged.held(), judged.why())
         };
         let crashed = self.flags.contains(&Flag::WorkerCrashed);
@@ -116,7 +127,7 @@ impl<'a> Script<'a> {
 
     /// How the candidate does at `rate`, from one long probe.
     pub(super) fn serve(mut self, rate: Rate) -> Result<Measurement, TrialError> {
-        let warm = self.warm_up()?;
+        let warm = self.warm_up_alone()?;
         if warm.hopeless {
             return self.hopeless(&warm.window);
         }
@@ -125,7 +136,7 @@ impl<'a> Script<'a> {
         let timing = Timing { probe: long, pass_from: long, probe_cap: long.max(usual.probe_cap), ..usual };
         let settle = self.settle(warm.window.latencies.quantile(self.terms.slo.quantile().share()));
         let judged = self.judged(rate, settle, timing)?;
-        self.flag_all(judged.disturbed);
+        self.flag_all([judged.disturbed, judged.doubt()].into_iter().flatten());
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
         let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
@@ -146,6 +157,18 @@ impl<'a> Script<'a> {
         let again = self.warm_up_once()?;
         self.flag_all(self.doubt(&again));
         Ok(again)
+    }
+
+    /// The warm-up of a trial that has no other light load. Where other programs did something under it, another one tells whether
+    /// they did it for the requests.
+    fn warm_up_alone(&mut self) -> Result<Warm, TrialError> {
+        let warm = self.warm_up()?;
+        if self.company.is_known() && !warm.hopeless {
+            let probe = self.closed(self.few_clients(), self.terms.pace.timing().light);
+            let window = self.lightly(&probe, &mut |_| Decision::GoOn)?;
+            self.note(&window);
+        }
+        Ok(warm)
     }
 
     fn doubt(&self, warm: &Warm) -> Option<Flag> {
@@ -196,6 +219,7 @@ impl<'a> Script<'a> {
     fn rest(&mut self) -> Result<(), TrialError> {
         let window = self.stage.rest(REST)?;
         self.company.rested(&window);
+        self.waited_at_rest.get_or_insert(window.iowait());
         Ok(())
     }
 
@@ -234,12 +258,9 @@ impl<'a> Script<'a> {
             self.costs.push(window.workers_cpu / window.completed as f64);
         }
         let disturbed = disturbance(&window, &self.terms.slo);
-        let judged = Judged { window, verdict: judge.verdict(), disturbed };
+        let judged = Judged { window, verdict: judge.verdict(), disturbed, scant: judge.is_scant() };
         if judged.is_stuck() {
             self.flag(Flag::DoesNotRecover);
-        }
-        if judge.is_scant() {
-            self.flag(Flag::FewRequests);
         }
         let latencies = Some(PackedLatencies::of(&judged.window.latencies));
         self.probes.push(ProbeNote { rate: asked, held: judged.held(), why: judged.why(), latencies });
@@ -270,6 +291,7 @@ impl<'a> Script<'a> {
         Measurement {
             memory_bytes: self.memory.largest(),
             memory_growth: self.memory.growth(),
+            rest_iowait: self.waited_at_rest,
             seconds,
             probes: self.probes,
             flags: self.flags,

@@ -25,12 +25,14 @@ struct Server {
     leaks: u64,
     accepted: u64,
     generator: f64,
+    /// Mean share of the cores' time in which they wait for a disk once there is load.
+    disk: f64,
     /// Cores of the host.
     cores: u16,
     /// CPU time that a request needs of another program, seconds.
     beside: f64,
-    /// From when to when a program that has nothing to do with it uses how many cores.
-    stranger: (f64, f64, f64),
+    /// From when to when programs that have nothing to do with it use how many cores.
+    strangers: Vec<(f64, f64, f64)>,
     chance: Chance,
     now: f64,
     collapsed: bool,
@@ -44,7 +46,7 @@ impl Server {
     fn new(stations: u16, service: f64, wait: f64) -> Self {
         let free = (0..stations).map(|_| Reverse(0)).collect();
         let (failing, collapses_at, steal, crashes, leaks, accepted, generator) = (0.0, u64::MAX, 0.0, 0, 0, 0, 0.0);
-        let (cores, beside, stranger) = (stations, 0.0, (0.0, 0.0, 0.0));
+        let (disk, cores, beside, strangers) = (0.0, stations, 0.0, Vec::new());
         let (chance, now, collapsed, under_way, rates) = (Chance(1), 0.0, false, BinaryHeap::new(), Vec::new());
         Self {
             stations,
@@ -57,9 +59,10 @@ impl Server {
             leaks,
             accepted,
             generator,
+            disk,
             cores,
             beside,
-            stranger,
+            strangers,
             chance,
             now,
             collapsed,
@@ -83,10 +86,11 @@ impl Server {
 
     /// How the cores were used since `from`, and for `used` seconds for the requests.
     fn shares(&self, from: f64, used: f64) -> Vec<CoreShare> {
-        let (since, until, cores) = self.stranger;
-        let stranger = (until.min(self.now) - since.max(from)).max(0.0) * cores;
-        let share = (used + stranger) / (self.now - from).max(1e-3) / f64::from(self.cores);
-        (0..self.cores).map(|cpu| CoreShare { cpu, user: share, steal: self.steal, ..CoreShare::default() }).collect()
+        let overlap = |(since, until, cores): &(f64, f64, f64)| (until.min(self.now) - since.max(from)).max(0.0) * cores;
+        let share =
+            (used + self.strangers.iter().map(overlap).sum::<f64>()) / (self.now - from).max(1e-3) / f64::from(self.cores);
+        let iowait = if self.accepted > 0 { self.disk } else { 0.0 };
+        (0..self.cores).map(|cpu| CoreShare { cpu, user: share, iowait, steal: self.steal, ..CoreShare::default() }).collect()
     }
 
     /// The requests that end until `now`.
@@ -490,5 +494,4 @@ fn histograms_of_windows_add_up() {
     assert!((50..80).contains(&sum.count()), "{}", sum.count());
 }
 
-#[cfg(test)]
 mod company;

@@ -75,6 +75,12 @@ pub(crate) fn strace() -> &'static Path {
     PART.get_or_init(|| program("strace", "strace"))
 }
 
+/// A database.
+pub(crate) fn redis() -> &'static Path {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    PART.get_or_init(|| program("redis-server", "redis-server"))
+}
+
 /// What keeps cores busy.
 pub(crate) fn stress_ng() -> &'static Path {
     static PART: OnceLock<PathBuf> = OnceLock::new();

@@ -1,10 +1,10 @@
 //! What does not agree with itself: a candidate whose boots differ, and a host that changes while best and baseline are compared.
 
-use super::faults::spoilt;
+use super::faults::{is_confirmation, spoilt};
 use super::*;
 use crate::study::Dimensions;
 use crate::study::confirm::Duel;
-use crate::study::simulation::Host;
+use crate::study::simulation::{BOOT_NOISE, Host};
 
 /// The answer of `host`, as if it was `speed` times as fast.
 fn at_speed(host: &mut Host<'_>, suggestion: &Suggestion, speed: f64) -> Option<Outcome> {
@@ -19,6 +19,11 @@ fn slow_boot(host: &mut Host<'_>, suggestion: &Suggestion, share: f64) -> Option
     let Outcome::Measured(mut found) = host.run(suggestion) else { return None };
     found.capacity *= share;
     Some(Outcome::Measured(found))
+}
+
+fn accidents(report: &Report) -> usize {
+    let is_flagged = |trial: &&Trial| trial.measurement().is_some_and(|found| found.flags.contains(&Flag::Accident));
+    report.trials.iter().filter(is_flagged).count()
 }
 
 fn confirming(study: &Study) -> impl Iterator<Item = &Trial> {
@@ -37,7 +42,8 @@ fn two_repetitions_that_disagree_get_a_third() {
         let standing = Standing::of(&study);
         let place = standing.place(study.space.baseline()).unwrap();
         assert_eq!(place.accident.is_some(), trials == 3, "{capacities:?}");
-        assert_eq!(Report::new(&study, Stop::Converged).unstable.len(), usize::from(trials == 3), "{capacities:?}");
+        let report = Report::new(&study, Stop::Converged);
+        assert_eq!((accidents(&report), report.unstable.len()), (trials - 2, 0), "{capacities:?}");
     }
 }
 
@@ -77,7 +83,24 @@ fn an_accident_of_three_does_not_count_and_is_told() {
     let study = equals(&[100.0, 70.0, 101.0], &[99.0, 99.0]);
     let standing = Standing::of(&study);
     let place = standing.place(study.trials()[0].suggestion.candidate).unwrap();
-    assert_eq!((place.logs.len(), place.accident, place.unstable.is_some()), (2, Some(1), true));
+    assert_eq!((place.logs.len(), place.accident, place.unstable), (2, Some(1), None), "once is not from boot to boot");
+    assert_eq!(accidents(&Report::new(&study, Stop::Interrupted)), 1);
+    let twice = equals(&[100.0, 70.0, 101.0, 72.0], &[99.0, 99.0]);
+    assert!(Standing::of(&twice).place(twice.trials()[0].suggestion.candidate).is_some_and(|place| place.unstable.is_some()));
+}
+
+#[test]
+fn boots_that_scatter_as_usual_are_hardly_ever_called_unstable() {
+    for (boot_noise, most) in [(BOOT_NOISE, 8), (0.06, 16)] {
+        let is_told = |seed: &u64| {
+            let app = of_seed(*seed);
+            let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, *seed).with_boot_noise(boot_noise));
+            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            !Report::new(&study, stop).unstable.is_empty()
+        };
+        let told = (0..200).filter(is_told).count();
+        assert!(told <= most, "boot noise {boot_noise}: {told} of 200 studies");
+    }
 }
 
 #[test]
@@ -94,8 +117,59 @@ fn an_accident_while_confirming_costs_a_pair_and_leaves_the_truth_in_the_interva
         assert_eq!((duel.aside().len(), duel.moved().len(), report.pairs.len()), (2, 0, 3), "{side}");
         let truth = app.capacity(duel.best) / app.capacity(duel.baseline);
         assert!(report.ratio.is_some_and(|ratio| ratio.contains(truth)), "{:?}, {truth}", report.ratio);
-        assert_eq!(report.unstable.len(), 1, "{:?}", report.unstable);
+        assert_eq!((report.unstable.len(), accidents(&report)), (0, 1), "{:?}", report.unstable);
+        assert_eq!(report.accidents.len(), 1);
     }
+}
+
+/// One of four boots is slow, always.
+#[test]
+fn slow_boots_that_come_again_are_told_and_not_certified() {
+    let (app, mut seen) = (&APPS[1], 0);
+    for seed in 0..SEEDS {
+        let (mut host, mut boots) = (app.host(Pace::Normal, seed + 1000), seed);
+        let (_, report) = spoilt(app, seed, |study, suggestion| {
+            let again = matches!(suggestion.purpose, Purpose::Repeat | Purpose::Confirm);
+            let of_best = again && suggestion.candidate != study.space.baseline();
+            boots += u64::from(of_best);
+            (of_best && boots % 4 == 0).then(|| slow_boot(&mut host, suggestion, 0.67))?
+        });
+        let Some(best) = report.best.as_ref() else { continue };
+        let of_it = report.trials.iter().filter(|trial| trial.suggestion.candidate == best.candidate);
+        let capacities: Vec<f64> = of_it.filter_map(|trial| trial.measurement()).map(|found| found.capacity).collect();
+        let highest = capacities.iter().copied().fold(0.0, f64::max);
+        if capacities.len() > 2 && capacities.iter().any(|capacity| *capacity < 0.75 * highest) {
+            seen += 1;
+            // Where others are as bad, all intervals are wide.
+            let is_vague = report.ratio.is_none_or(|ratio| ratio.half_width() > 0.1);
+            assert!(is_vague || !(report.accidents.is_empty() && report.unstable.is_empty()), "{seed}: {capacities:?}");
+            assert!(capacities.len() > 5 || !report.certificate.given, "{seed}: {capacities:?}");
+        }
+    }
+    assert!(seen > 10, "{seen} of {SEEDS} met one");
+}
+
+#[test]
+fn an_accident_while_confirming_hides_few_gains_that_another_boot_would_show() {
+    let (mut seen, mut kept) = (0, [0; 2]);
+    for seed in 0..200 {
+        let app = of_seed(seed);
+        let (study, report) = simulate(&app, Pace::Normal, seed);
+        let is_small = report.ratio.is_some_and(|ratio| (1.08..1.18).contains(&ratio.value));
+        if report.outcome != Some(DuelOutcome::Better) || !is_small || confirming(&study).count() < 4 {
+            continue;
+        }
+        seen += 1;
+        for (kept, share) in kept.iter_mut().zip([1.0, 0.7]) {
+            let mut host = app.host(Pace::Normal, seed + 1000);
+            let (_, report) = spoilt(&app, seed, |study, suggestion| {
+                is_confirmation(study, suggestion, true, 1).then(|| slow_boot(&mut host, suggestion, share))?
+            });
+            *kept += u32::from(report.outcome == Some(DuelOutcome::Better));
+        }
+    }
+    let [other, accident] = kept;
+    assert!(seen >= 10 && accident * 10 >= other * 8, "of {seen} gains {other} with another boot, {accident} with an accident");
 }
 
 #[test]

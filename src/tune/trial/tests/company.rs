@@ -9,7 +9,7 @@ const EACH: f64 = 0.005;
 
 /// Two of four cores are the application's, whose requests need `beside` seconds of another program. A stranger uses 1.2 cores meanwhile.
 fn server(beside: f64, from: f64, to: f64) -> Server {
-    Server { cores: 4, beside, stranger: (from, to, 1.2), ..Server::new(2, 0.01, 0.05) }
+    Server { cores: 4, beside, strangers: vec![(from, to, 1.2)], ..Server::new(2, 0.01, 0.05) }
 }
 
 fn measured(mut server: Server) -> Measurement {
@@ -65,4 +65,26 @@ fn a_stranger_that_leaves_is_not_taken_for_a_companion() {
             assert!(each < 1e-4 || !found.is_valid(), "{from} to {to} s: {each} s a request");
         }
     }
+}
+
+/// It works under every load of the trial and rests while the trial does, by bad luck.
+#[test]
+fn a_stranger_that_pauses_while_a_challenge_rests_excuses_no_failure() {
+    for (from, to) in [(0.0, 4.0), (1.0, 5.0), (1.5, 3.0), (1.0, 8.0)] {
+        for pause in [0.5, 1.0] {
+            let strangers = || vec![(from, to, 1.2), (to + pause, ALWAYS, 1.2)];
+            let beside_them = || Server { strangers: strangers(), ..server(0.0, 0.0, 0.0) };
+            let missed = challenge(&mut beside_them(), Pace::Normal, 260.0);
+            assert!(!missed.holds && missed.flags.contains(&Flag::OtherPrograms), "{from} to {to}, {pause} s: {missed:?}");
+            let serve = Suggestion { task: Task::Serve { rate: 260.0 }, ..suggestion(None, None) };
+            let served = trial(&mut beside_them(), Pace::Normal, &serve);
+            assert!(!served.is_valid(), "{from} to {to}, {pause} s: {served:?}");
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_disk_before_there_is_load_is_told_apart() {
+    let found = measured(Server { disk: 0.3, ..server(EACH, 0.0, 0.0) });
+    assert_eq!((found.rest_iowait, found.cores[0].iowait), (Some(0.0), 0.3), "though it rests again after light loads");
 }

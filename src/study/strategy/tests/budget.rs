@@ -1,0 +1,80 @@
+//! What the time and the trials of a study are spent on.
+
+use std::collections::BTreeMap;
+
+use super::faults::spoilt;
+use super::*;
+use crate::study::Slo;
+use crate::study::confirm::Duel;
+
+#[test]
+fn a_rare_latency_gets_the_time_that_its_probes_take() {
+    let slo: Slo = "p99<700ms".parse().unwrap();
+    for pace in [Pace::Quick, Pace::Normal] {
+        // Of some forty requests a second, so that every probe takes as long as it may.
+        let app = &APPS[2];
+        let (mut compared, mut tried) = (0, 0);
+        for seed in 0..SEEDS {
+            let (mut study, mut host) =
+                (app.study(pace), app.host(pace, seed).with_wanted(pace.timing().wanted(slo.late_share())));
+            study.budget = pace.budget(&slo);
+            run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            compared += u64::from(Duel::of(&study).is_some_and(|duel| duel.missing_pairs(&study) == 0));
+            tried += study.trials().len() - study.count(Purpose::Confirm);
+        }
+        assert!(compared * 10 >= SEEDS * 9, "{pace:?}: {compared} of {SEEDS} comparisons complete");
+        assert!(tried as u64 >= 6 * SEEDS, "{pace:?}: {tried} trials of {SEEDS} searches");
+    }
+}
+
+#[test]
+fn no_comparison_begins_while_two_repetitions_of_the_best_disagree() {
+    let mut torn = 0;
+    for seed in 0..100 {
+        let app = of_seed(seed);
+        let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed).with_boot_noise(0.06));
+        run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        let mut search = app.study(Pace::Normal);
+        for trial in study.trials().iter().take_while(|trial| trial.suggestion.purpose != Purpose::Confirm) {
+            torn += u32::from(Standing::of(&search).torn().is_some());
+            search.record(trial.clone());
+        }
+        let had_its_trials = search.trials().len() > study.pace.effort().trials;
+        let is_over = had_its_trials || !can_afford(&search, 1 + reserve(&search)) || is_certified(&search);
+        assert!(Standing::of(&search).torn().is_none() || is_over, "{seed}: {} trials", search.trials().len());
+    }
+    assert!(torn > 10, "{torn} disagreed");
+}
+
+/// Django's sync workers on two cores: 40 of them held 482 requests a second when challenged, and were then given up as their light load, with
+/// cold caches, seemed to allow 438 only.
+#[test]
+fn what_held_a_challenge_is_measured_whatever_its_light_load_bounds() {
+    let mut seen = 0;
+    for seed in 0..SEEDS {
+        let (study, _) = simulate(&of_seed(seed), Pace::Normal, seed);
+        let neighbours = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Neighbour);
+        for trial in neighbours {
+            seen += 1;
+            assert_eq!(trial.suggestion.rival, None, "{seed}: {:?}", trial.suggestion.candidate);
+        }
+    }
+    assert!(seen > 10, "{seen} were measured");
+}
+
+#[test]
+fn a_repetition_that_is_always_disturbed_is_given_up() {
+    for seed in 0..SEEDS {
+        let app = of_seed(seed);
+        let (study, _) = spoilt(&app, seed, |study, suggestion| {
+            let found = app.host(Pace::Normal, seed + study.trials().len() as u64).run(suggestion);
+            let Outcome::Measured(mut found) = found else { return None };
+            found.flags.push(Flag::OtherPrograms);
+            (suggestion.purpose == Purpose::Repeat).then_some(Outcome::Measured(found))
+        });
+        let repeated = study.trials().iter().filter(|trial| trial.suggestion.purpose == Purpose::Repeat);
+        let mut times: BTreeMap<Candidate, usize> = BTreeMap::new();
+        repeated.for_each(|trial| *times.entry(trial.suggestion.candidate).or_default() += 1);
+        assert!(times.values().all(|times| *times <= ATTEMPTS), "{seed}: {times:?}");
+    }
+}
