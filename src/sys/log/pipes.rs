@@ -128,7 +128,10 @@ impl Pipes {
     fn turn(&mut self, token: u64, shared: &Shared) -> Rest {
         let Some(pipe) = self.open.get_mut(&token) else { return Rest::Never };
         let words = (pipe.stream == Stream::Err).then(|| self.last_words.entry(pipe.speaker).or_default());
-        let rest = pipe.read(words, shared);
+        let (rest, speaker) = (pipe.read(words, shared), pipe.speaker);
+        if self.last_words.get(&speaker).is_some_and(VecDeque::is_empty) {
+            self.last_words.remove(&speaker);
+        }
         if rest == Rest::Never {
             // Closing it takes it out of the epoll set too.
             self.open.remove(&token);

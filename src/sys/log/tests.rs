@@ -126,6 +126,20 @@ fn thousands_of_processes_leave_no_descriptor_behind() {
     assert_eq!(fs::read_to_string(folder.path().join("a.log")).unwrap().lines().count(), 2000);
 }
 
+/// As the pipe of a worker that was asked for its last words while a process forked meanwhile still held it: nobody asks again.
+#[test]
+fn whoever_was_asked_for_its_last_words_leaves_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_to(&folder.path().join("a.log"));
+    let mouth = log.mouth(WORKER).unwrap();
+    let held = mouth.err.try_clone().unwrap();
+    drop((mouth.out, mouth.err));
+    assert_eq!(log.last_words(WORKER), "");
+    drop(held);
+    log.finish(PATIENCE);
+    assert!(log.0.pipes().is_empty());
+}
+
 #[test]
 fn f21_who_writes_when_nobody_reads_any_more_is_not_harmed() {
     let folder = tempfile::tempdir().unwrap();
