@@ -1,4 +1,6 @@
+#[cfg(test)]
 mod budget;
+#[cfg(test)]
 mod doubts;
 mod faults;
 mod noise;

@@ -494,4 +494,5 @@ fn histograms_of_windows_add_up() {
     assert!((50..80).contains(&sum.count()), "{}", sum.count());
 }
 
+#[cfg(test)]
 mod company;
