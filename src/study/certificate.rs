@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::stats::{self, Interval, Spread};
 use crate::study::confirm::Duel;
-use crate::study::counting::counting;
+use crate::study::counting::{counting, settled, uncounted};
 use crate::study::drift::Drift;
 use crate::study::model::{CROWDING, crowd};
-use crate::study::standing::{Standing, failures};
+use crate::study::standing::failures;
 use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 
 /// A bound from the utilisation law, and how near the recommended configuration is to it.
@@ -33,6 +33,9 @@ pub struct Certificate {
     pub bound: Option<f64>,
     /// The bound with its interval.
     pub interval: Option<Interval>,
+    /// By what factor the bound was raised, as in all trials that tell of it workers shared cores and needed more for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crowded: Option<f64>,
     /// Why it is not given.
     pub reason: Option<String>,
 }
@@ -66,14 +69,14 @@ impl Certificate {
         }
         let duel = Duel::of(study);
         let boots = counting(study).iter().filter(|(_, tried, _)| *tried == candidate).count();
-        let standing = duel.as_ref().map_or_else(|| Standing::of(study), |duel| duel.standing(study));
+        let standing = settled(study, duel.as_ref());
         let place = standing.place(candidate).filter(|place| !place.disturbed);
         let Some(capacity) = place.and_then(|place| standing.spread().around(&place.logs)) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
             let why = if measured { "measured only while something disturbed it" } else { "not measured" };
             return Self::refused(format!("the recommended configuration was {why}"));
         };
-        let Some(bound) = bound(study) else {
+        let Some((bound, crowded)) = bound(study) else {
             return Self::refused(unbound(study, candidate));
         };
         let share = capacity.value / bound.value;
@@ -87,9 +90,9 @@ impl Certificate {
             Some("a trial of the recommended configuration failed".to_owned())
         } else if place.is_some_and(|place| place.unstable.is_some()) {
             Some("the recommended configuration differs from boot to boot".to_owned())
-        } else if boots < STEADY_BOOTS && has_accident(study, candidate) {
+        } else if boots < STEADY_BOOTS && place.is_some_and(|place| place.accident.is_some()) {
             Some("one boot of the recommended configuration did far less than the others".to_owned())
-        } else if Drift::of(study, duel.as_ref().map_or(&[], Duel::aside)).is_some() {
+        } else if Drift::of(study, &uncounted(study)).is_some() {
             Some("the host changed while the study ran".to_owned())
         } else if share > IMPOSSIBLE {
             Some(format!("it seems to do {:.0} % of what the cores can, so the host was not quiet", share * 100.0))
@@ -110,13 +113,14 @@ impl Certificate {
             margin: Some(1.0 / least - 1.0),
             bound: Some(bound.value),
             interval: Some(bound),
+            crowded,
             reason,
         }
     }
 
     const fn refused(reason: String) -> Self {
         let reason = Some(reason);
-        Self { given: false, share: None, least: None, margin: None, bound: None, interval: None, reason }
+        Self { given: false, share: None, least: None, margin: None, bound: None, interval: None, crowded: None, reason }
     }
 
     /// By what share another configuration can be better at most, in percent, rounded up; `None` if that is not certified.
@@ -143,13 +147,10 @@ impl Certificate {
     }
 }
 
-fn has_accident(study: &Study, candidate: Candidate) -> bool {
-    Standing::of(study).place(candidate).is_some_and(|place| place.accident.is_some())
-}
-
 /// c / D with D from busy trials, all CPU that was used while a request was served, the generator's too: the least mean over numbers of
-/// workers and ways to keep them to cores. Workers that share cores need more than others would, which widens the interval upwards.
-fn bound(study: &Study) -> Option<Interval> {
+/// workers and ways to keep them to cores. Where all these shared cores, they needed more than others would: then the bound is raised by
+/// this factor, and its interval wider.
+fn bound(study: &Study) -> Option<(Interval, Option<f64>)> {
     // Utilisation is a share of this already, under a quota too.
     let cpu = study.space.cpu();
     // A worker that keeps to a core may need less of it.
@@ -159,16 +160,16 @@ fn bound(study: &Study) -> Option<Interval> {
             demands.entry((candidate.workers, candidate.affinity)).or_default().push((busy * cpu / found.throughput).ln());
         }
     }
-    let staffed = demands.keys().any(|(workers, _)| f64::from(workers.get()) <= STAFFED * cpu.ceil());
+    let places = f64::from(study.space.places());
+    let staffed = demands.keys().any(|(workers, _)| f64::from(workers.get()) <= STAFFED * places);
     let level = |logs: &[f64]| stats::mean(logs).unwrap_or(f64::INFINITY);
     let ((workers, _), least) = demands.iter().min_by(|one, other| level(one.1).total_cmp(&level(other.1)))?;
-    let demand = DEMAND.interval(least)?;
-    let of = |demand: f64, crowding: f64| cpu / demand * (crowding * crowd(*workers, cpu.ceil())).exp();
-    staffed.then(|| Interval {
-        value: of(demand.value, CROWDING),
-        low: of(demand.high, 0.0),
-        high: of(demand.low, MOST_CROWDING),
-    })
+    let demand = DEMAND.interval(least).filter(|_| staffed)?;
+    let is_crowded = demands.keys().all(|(workers, _)| crowd(*workers, places) > 0.0);
+    let shared = if is_crowded { crowd(*workers, places) } else { 0.0 };
+    let of = |demand: f64, crowding: f64| cpu / demand * (crowding * shared).exp();
+    let interval = Interval { value: of(demand.value, CROWDING), low: of(demand.high, 0.0), high: of(demand.low, MOST_CROWDING) };
+    Some((interval, is_crowded.then(|| (CROWDING * shared).exp())))
 }
 
 fn unbound(study: &Study, candidate: Candidate) -> String {

@@ -84,7 +84,7 @@ impl Duel {
             *failures += usize::from(log(study, trial, of).is_none());
             log(study, trial, of).is_some() || *failures > FORGIVEN
         });
-        let (aside, moved) = doubtful(study, &standing, [baseline, best], &counting);
+        let (aside, moved) = doubtful(study, [baseline, best], &counting);
         counting.retain(|(number, _)| !aside.contains(number));
         let logs = |of: Candidate| counting.iter().filter_map(|(_, trial)| log(study, trial, of)).collect::<Vec<f64>>();
         let pairs = counting.chunks_exact(2).filter_map(|pair| {
@@ -154,10 +154,11 @@ impl Duel {
         of_pair.around(&[level(self.best)? - level(self.baseline)?])
     }
 
-    /// The standing without the pairs during which the host was another.
+    /// The standing without the pairs that were run again because the host was another.
     #[must_use]
     pub fn standing(&self, study: &Study) -> Standing {
-        Standing::without(study, &self.moved)
+        let gone: Vec<usize> = self.moved.iter().filter(|number| self.aside.contains(number)).copied().collect();
+        Standing::without(study, &gone)
     }
 
     /// Trials (counted from 0) that were run again because the host changed, or because one of the pair was an accident.
@@ -248,7 +249,7 @@ fn log(study: &Study, trial: &Trial, of: Candidate) -> Option<f64> {
 
 /// The trials of pairs that are to be run again, and of those among all pairs during which the host was another: the CPU time per
 /// request of either side tells, compared with that side's middle one.
-fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> (Vec<usize>, Vec<usize>) {
+fn doubtful(study: &Study, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> (Vec<usize>, Vec<usize>) {
     let highest =
         |side| counting.chunks_exact(2).filter_map(|pair| Some(measured_in(pair, side)?.throughput)).fold(0.0, f64::max);
     let of = |pair: &[Numbered<'_>], side: Candidate| demand(measured_in(pair, side)?, highest(side));
@@ -258,17 +259,20 @@ fn doubtful(study: &Study, standing: &Standing, sides: [Candidate; 2], counting:
         // Of two the cheaper: it is disturbances that make requests dear.
         demands.get(demands.len().saturating_sub(1) / 2).copied()
     });
+    let numbers = |pair: &[Numbered<'_>]| pair.iter().map(|(number, _)| *number).collect::<Vec<usize>>();
     let has_moved = |pair: &[Numbered<'_>]| {
         sides.into_iter().zip(usual).any(|(side, usual)| {
             of(pair, side).zip(usual).is_some_and(|(demand, usual)| is_another_host(demand, usual, study.pace))
         })
     };
+    let pairs = || counting.chunks_exact(2);
+    let moved: Vec<usize> = pairs().filter(|pair| has_moved(pair)).flat_map(numbers).collect();
+    // What a slower host did is no accident.
+    let standing = Standing::without(study, &moved);
     let accidents = sides.map(|side| standing.place(side).and_then(|place| place.accident));
     let had_accident = |pair: &[Numbered<'_>]| pair.iter().any(|(number, _)| accidents.contains(&Some(*number)));
-    let numbers = |pair: &[Numbered<'_>]| pair.iter().map(|(number, _)| *number).collect::<Vec<usize>>();
-    let pairs = || counting.chunks_exact(2);
     let again = pairs().filter(|pair| has_moved(pair) || had_accident(pair)).take(MOST_ASIDE);
-    (again.flat_map(numbers).collect(), pairs().filter(|pair| has_moved(pair)).flat_map(numbers).collect())
+    (again.flat_map(numbers).collect(), moved)
 }
 
 fn measured_in<'a>(pair: &[Numbered<'a>], side: Candidate) -> Option<&'a Measurement> {

@@ -8,6 +8,8 @@ use crate::units::Workers;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Model {
     cores: f64,
+    /// Cores that workers may run on: more than those, if a quota leaves CPU time of fewer.
+    places: f64,
     demand: Demand,
     /// By how much CPU per request grows with ever more workers a core, as a logarithm.
     crowding: f64,
@@ -50,11 +52,13 @@ impl Model {
             trials.retain(|(_, measured)| measured.is_valid());
         }
         let cores = study.space.cpu();
-        let (cpu, crowding) = fit_cpu(&trials, cores)?;
+        let places = f64::from(study.space.places());
+        let (cpu, crowding) = fit_cpu(&trials, places)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
         let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
         Some(Self {
             cores,
+            places,
             demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
             crowding,
             // At a fixed rate nothing is used up, whatever binds.
@@ -67,7 +71,7 @@ impl Model {
     /// The capacity expected of `candidate`, requests a second.
     #[must_use]
     pub fn capacity(&self, candidate: Candidate) -> f64 {
-        let cpu = self.demand.cpu * (self.crowding * crowd(candidate.workers, self.cores)).exp();
+        let cpu = self.demand.cpu * (self.crowding * crowd(candidate.workers, self.places)).exp();
         let bounds = Bounds::new(candidate, self.cores, Demand { cpu, ..self.demand });
         let used_up = [OF_CORES * bounds.cores, OF_WORKERS * bounds.workers, OF_EXTERNAL * self.external];
         soft_minimum(&[soft_minimum(&used_up, SHARP), OF_SLOTS * bounds.slots], UNEVEN)
@@ -88,19 +92,19 @@ impl Model {
 }
 
 /// The share of turns in which a worker finds that another one had the core.
-pub(super) fn crowd(workers: Workers, cores: f64) -> f64 {
-    (1.0 - cores / f64::from(workers.get())).max(0.0)
+pub(super) fn crowd(workers: Workers, places: f64) -> f64 {
+    (1.0 - places / f64::from(workers.get())).max(0.0)
 }
 
 /// CPU per request with a worker a core, and its growth: ridge regression of ln D on 1 − c/w towards [`CROWDING`].
-fn fit_cpu(trials: &[(Candidate, &Measurement)], cores: f64) -> Option<(f64, f64)> {
+fn fit_cpu(trials: &[(Candidate, &Measurement)], places: f64) -> Option<(f64, f64)> {
     let busy: Vec<_> = trials.iter().filter(|(_, measured)| measured.cpu_mean().is_some_and(|share| share > BUSY)).collect();
     let chosen: Vec<_> = if busy.is_empty() { trials.iter().collect() } else { busy };
     let points: Vec<(f64, f64)> = chosen
         .iter()
         .filter_map(|(candidate, measured)| {
             let cpu = measured.cpu_seconds_per_request.filter(|cpu| *cpu > 0.0)?;
-            Some((crowd(candidate.workers, cores), cpu.ln()))
+            Some((crowd(candidate.workers, places), cpu.ln()))
         })
         .collect();
     let crowd = crate::stats::mean(&points.iter().map(|point| point.0).collect::<Vec<_>>())?;

@@ -16,7 +16,7 @@ pub use rule::Rule;
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::{Duel, Outcome as DuelOutcome};
-use crate::study::counting::described;
+use crate::study::counting::{described, settled, uncounted};
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
 use crate::study::{
@@ -167,7 +167,7 @@ impl Report {
             space: study.space.clone(),
             objective: study.objective,
             map: Map::of(study),
-            drift: Drift::of(study, duel.as_ref().map_or(&[], Duel::aside)),
+            drift: Drift::of(study, &uncounted(study)),
             stop,
         }
     }
@@ -248,7 +248,7 @@ impl Report {
 fn trials(study: &Study, duel: Option<&Duel>) -> Vec<Trial> {
     let mut trials = study.trials().to_vec();
     let moved = duel.map_or(&[][..], Duel::moved).iter().map(|number| (*number, Flag::HostChanged));
-    let accidents: Vec<usize> = Standing::of(study).accidents().collect();
+    let accidents: Vec<usize> = settled(study, duel).accidents().collect();
     for (number, flag) in moved.chain(accidents.into_iter().map(|number| (number, Flag::Accident))) {
         if let Some(Outcome::Measured(found)) = trials.get_mut(number).map(|trial| &mut trial.outcome) {
             found.flags.push(flag);
@@ -258,7 +258,7 @@ fn trials(study: &Study, duel: Option<&Duel>) -> Vec<Trial> {
 }
 
 fn accidents(study: &Study, duel: &Duel) -> Vec<Accident> {
-    let standing = Standing::of(study);
+    let standing = duel.standing(study);
     let mut candidates = vec![duel.best, duel.baseline];
     candidates.dedup();
     let found = candidates.into_iter().filter_map(|candidate| {

@@ -91,8 +91,16 @@ impl Standing {
             }
         }
         let mut places: Vec<Place> = candidates.into_iter().filter_map(|candidate| place(study, candidate, aside)).collect();
-        for (place, elsewhere) in with_elsewhere(study, &mut places) {
-            place.leave_out_accident(elsewhere);
+        // One may hide another.
+        let found = |places: &[Place]| places.iter().filter(|place| place.accident.is_some()).count();
+        loop {
+            let before = found(&places);
+            for (place, elsewhere) in with_elsewhere(study, &mut places).filter(|(place, _)| place.accident.is_none()) {
+                place.leave_out_accident(elsewhere);
+            }
+            if found(&places) == before {
+                break;
+            }
         }
         for (place, elsewhere) in with_elsewhere(study, &mut places) {
             place.compare(elsewhere);

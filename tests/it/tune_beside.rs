@@ -96,6 +96,7 @@ fn a_database_on_the_same_host_is_demand() {
     let each = |trial: &Value| Some(trial["beside_cpu"].as_f64()? / trial["throughput"].as_f64()?);
     let held = |trial: &&Value| trial["valid"] == true && trial["capacity"].as_f64().is_some_and(|capacity| capacity > 0.0);
     let mut each: Vec<f64> = trials.iter().filter(held).filter_map(each).collect();
+    assert!(!each.is_empty(), "{said}");
     each.sort_by(f64::total_cmp);
     let (median, redis) = (each[each.len() / 2], by_redis(&folder));
     // Where the machine's other programs got in between, less is counted; the kernel's part for its connections comes on top.

@@ -34,7 +34,11 @@ impl Question {
         let cores = options.program.cores(facts.cores.usable);
         let subject = Subject::take(options, pace, cores)?;
         options.wanted.check_also(subject.app(), facts.cores.allowed)?;
-        let usual = pace.budget(&options.slo);
+        let mut usual = pace.budget(&options.slo);
+        if objective != Objective::Capacity {
+            // A fixed rate is looked at for as long whatever the latency.
+            usual.seconds /= pace.stretch(&options.slo);
+        }
         let budget = Budget { seconds: options.budget.map_or(usual.seconds, |time| time.as_secs_f64()), ..usual };
         let mut space = subject.space(cores, facts);
         space.max_workers = options.max_workers.unwrap_or(space.max_workers);

@@ -27,7 +27,9 @@ pub(super) fn headline(report: &Report) -> String {
             format!("No difference seen between the best and the baseline. Recommended: the baseline, {chosen}.")
         }
         Some(DuelOutcome::NoDifference) => {
-            format!("No difference seen between the best and the baseline. Recommended: {chosen}, which needs less memory.")
+            let differs = report.unstable.iter().any(|found| found.candidate == report.baseline.candidate);
+            let why = if differs { "is the same from boot to boot" } else { "needs less memory" };
+            format!("No difference seen between the best and the baseline. Recommended: {chosen}, which {why}.")
         }
         Some(DuelOutcome::Worse) => {
             format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")

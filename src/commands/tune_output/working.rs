@@ -12,7 +12,8 @@ pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
     let certificate = &report.certificate;
     let mut rows = Vec::new();
     if let Some(bound) = certificate.bound {
-        let demand = report.space.cpu() / bound;
+        let crowded = certificate.crowded.unwrap_or(1.0);
+        let demand = report.space.cpu() / bound * crowded;
         rows.push(("Law", "B = c / D: the cores' limit by the utilisation law, D = U × c / X".to_owned()));
         rows.push((
             "D",
@@ -21,7 +22,11 @@ pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
                 latency(demand)
             ),
         ));
-        rows.push(("B", format!("{} cores / {} = {} req/s", report.space.cpu(), latency(demand), rate(bound))));
+        let raised = match certificate.crowded {
+            Some(factor) => format!(" × {factor:.2}, as workers that share cores need more"),
+            None => String::new(),
+        };
+        rows.push(("B", format!("{} cores / {}{raised} = {} req/s", report.space.cpu(), latency(demand), rate(bound))));
         if let Some(share) = certificate.share {
             let reached = format!("{} / {} = {:.1} %", rate(share * bound), rate(bound), share * 100.0);
             rows.push(("Reached", format!("{reached} of B by the recommended configuration")));

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::stats::Interval;
 use crate::study::confirm::Duel;
+use crate::study::counting::settled;
 use crate::study::report::doubts;
 use crate::study::standing::Standing;
 use crate::study::{Candidate, Flag, Objective, Study};
@@ -107,7 +108,7 @@ struct Side {
 impl Side {
     /// Of the two of the duel as the study's own report has it: by their repetitions, as trials of the search are of the luckiest.
     fn of(study: &Study, duel: Option<&Duel>, candidate: Candidate) -> Self {
-        let standing = duel.map_or_else(|| Standing::of(study), |duel| duel.standing(study));
+        let standing = settled(study, duel);
         let place = standing.place(candidate);
         let merit = match duel {
             Some(duel) if duel.best == candidate => duel.best_capacity(study),

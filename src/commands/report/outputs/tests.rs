@@ -105,6 +105,7 @@ fn report(objective: Objective, cause: Cause) -> Report {
             margin: Some(0.25),
             bound: Some(100.0),
             interval: Some(INTERVAL),
+            crowded: Some(1.1),
             reason: Some("not measured".to_owned()),
         },
         nearest: base.nearest,

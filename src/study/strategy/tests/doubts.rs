@@ -151,6 +151,7 @@ fn slow_boots_that_come_again_are_told_and_not_certified() {
 
 #[test]
 fn an_accident_while_confirming_hides_few_gains_that_another_boot_would_show() {
+    // Some, as it widens the interval: nobody knows that it was one.
     let (mut seen, mut kept) = (0, [0; 2]);
     for seed in 0..200 {
         let app = of_seed(seed);
@@ -169,7 +170,7 @@ fn an_accident_while_confirming_hides_few_gains_that_another_boot_would_show() {
         }
     }
     let [other, accident] = kept;
-    assert!(seen >= 10 && accident * 10 >= other * 8, "of {seen} gains {other} with another boot, {accident} with an accident");
+    assert!(seen >= 10 && accident * 10 >= other * 7, "of {seen} gains {other} with another boot, {accident} with an accident");
 }
 
 #[test]
