@@ -8,6 +8,16 @@ use crate::study::Slo;
 use crate::study::confirm::Duel;
 
 #[test]
+fn the_quick_budget_is_kept() {
+    for app in &APPS {
+        let (study, _) = simulate(app, Pace::Quick, 11);
+        let seconds = study.seconds();
+        // What the last pair costs is not known to the second.
+        assert!(seconds <= 1.1 * study.budget.seconds, "{}: {seconds} s in {} trials", app.name, study.trials().len());
+    }
+}
+
+#[test]
 fn a_rare_latency_gets_the_time_that_its_probes_take() {
     let slo: Slo = "p99<700ms".parse().unwrap();
     for pace in [Pace::Quick, Pace::Normal] {
