@@ -266,6 +266,20 @@ fn the_map_shows_what_is_known() {
 }
 
 #[test]
+fn trials_that_do_not_count_are_left_out_and_say_why() {
+    let mut report = example(&APPS[1]);
+    for (trial, flag) in report.trials.iter_mut().zip([Flag::Accident, Flag::HostChanged]) {
+        if let Outcome::Measured(found) = &mut trial.outcome {
+            found.flags = vec![flag];
+        }
+    }
+    let told: Vec<String> = working::excluded(&report).into_iter().map(|(which, why)| format!("{which}: {why}")).collect();
+    for part in ["trial 1 (5 × 10): far below the other trials", "trial 2 (2 × 200): the host was another"] {
+        assert!(told.iter().any(|row| row.starts_with(part)), "{part} in {told:?}");
+    }
+}
+
+#[test]
 fn pages_of_every_study_are_whole() {
     for (number, app) in APPS.iter().enumerate() {
         let page = html(&example(app), &about(), None, 0.3);

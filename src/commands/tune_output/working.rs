@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::sentences::{recommended_side, short};
 use crate::commands::figures::{latency, memory, rate};
 use crate::study::report::{Known, Limit};
-use crate::study::{Ending, Label, Measurement, Objective, Outcome, Report, Trial};
+use crate::study::{Ending, Flag, Label, Measurement, Objective, Outcome, Report, Trial};
 
 /// The certificate's formula, and what was put into it.
 pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
@@ -154,12 +154,26 @@ fn doubt(trial: &Trial) -> Option<(u8, String)> {
 fn hopeless(found: &Measurement) -> Option<(u8, String)> {
     match found.ending {
         Ending::Held if found.has_crashed() => Some((2, "a worker crashed".to_owned())),
-        Ending::Held => None,
+        Ending::Held => aside(found),
         Ending::Outclassed(_) => Some((2, "not pursued: light load showed that the best so far could not be reached".to_owned())),
         Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => Some((2, found.ending.words())),
     }
 }
 
-fn voids(flags: &[crate::study::Flag]) -> String {
+/// Why a trial that held a rate in peace does not count, by what the study as a whole shows.
+fn aside(found: &Measurement) -> Option<(u8, String)> {
+    if found.flags.contains(&Flag::Accident) {
+        Some((3, "far below the other trials of the same: does not count".to_owned()))
+    } else if found.flags.contains(&Flag::HostChanged) {
+        Some((
+            3,
+            "the host was another than in the other pairs of best and baseline: up to two such pairs are run again".to_owned(),
+        ))
+    } else {
+        None
+    }
+}
+
+fn voids(flags: &[Flag]) -> String {
     flags.iter().filter(|flag| flag.voids()).map(|flag| flag.words()).collect::<Vec<_>>().join(", ")
 }
