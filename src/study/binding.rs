@@ -74,7 +74,7 @@ const DOUBLED: f64 = 2.0;
 const SAME: f64 = 1.02;
 
 impl Binding {
-    /// What binds `candidate`, by the trial that describes it ([`described`]); `None` if none is usable.
+    /// What binds `candidate`, by its last trial that counts, or else its last usable one; `None` if none is usable.
     #[must_use]
     pub fn of(study: &Study, candidate: Candidate) -> Option<Self> {
         let found = described(study, candidate).filter(|found| found.is_usable())?;

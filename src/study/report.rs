@@ -116,7 +116,7 @@ pub struct Side {
     pub capacity: Option<Interval>,
     /// What the objective compares, in its own unit ([`Objective::amount`]); `None` if it meets it at no trial.
     pub amount: Option<Interval>,
-    /// The measurement that describes it ([`crate::study::counting::described`]).
+    /// The measurement that describes it: its last one that counts, or its last usable one, or its last one.
     pub measurement: Option<Measurement>,
     /// Its latencies by rate.
     pub curve: Curve,
