@@ -17,6 +17,7 @@ mod which;
 
 use clap::Subcommand;
 
+use super::say::say;
 use super::{CommandError, Ending};
 
 pub use import::ImportError;
@@ -84,9 +85,4 @@ fn perform(command: &Command) -> Result<Ending, CommandError> {
     };
     say(&report);
     Ok(Ending::Success)
-}
-
-#[expect(clippy::print_stderr, reason = "what was done, and what could not be")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::say::say;
+use super::say::{print, say};
 use super::tune::rate;
 use super::{CommandError, Ending, tune_output};
 use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
@@ -52,11 +52,13 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
     let outputs = Outputs::prepare(&options.paths, more, &[journal.as_path()])?;
     let study = recorded.study();
     let report = Report::new(&study, stop(&study));
-    if !outputs.use_stdout() {
-        outputs::show(&report, &recorded.header.about, options.peak);
-        tell_where(journal);
-    }
+    // First what was asked for in files: standard output may be full.
+    let use_stdout = outputs.use_stdout();
     outputs.write(&report, &recorded.header.about, options.peak)?;
+    if !use_stdout {
+        let shown = outputs::shown(&report, &recorded.header.about, options.peak);
+        print(&format!("{shown}\nEvery trial: {}\n", journal.display()))?;
+    }
     Ok(Ending::Success)
 }
 
@@ -75,11 +77,6 @@ fn stop(study: &Study) -> Stop {
         Next::Stop(stop) => stop,
         Next::Try(_) => Stop::Interrupted,
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-fn tell_where(journal: &Path) {
-    println!("\nEvery trial: {}", journal.display());
 }
 
 /// The report on standard output's paper.

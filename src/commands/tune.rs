@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::report::outputs::{Outputs, Paths, show as show_report};
+use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, configuration, demo};
 use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
@@ -136,16 +136,18 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     // What cannot be written down any more is reported all the same.
     let (stop, broken) = stopped.map_or_else(|error| (Stop::Interrupted, Some(error)), |stop| (stop, None));
     let report = Report::new(&study, stop);
-    if !outputs.use_stdout() {
-        show(&report, options, &places, &header.about);
-    }
-    outputs.write(&report, &header.about, options.peak)?;
+    let use_stdout = outputs.use_stdout();
+    let written = outputs.write(&report, &header.about, options.peak);
+    // Standard output may be full, and is not what else was asked for.
+    let printed = if use_stdout { Ok(()) } else { show(&report, options, &places, &header.about) };
+    written?;
     if let Some(broken) = broken {
         return Err(broken.into());
     }
     if let Some(manuscript) = manuscript {
         write(&manuscript, &report, options)?;
     }
+    printed?;
     match not_loaded {
         Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
         Some(_) | None => Ok(ending(stop)),
@@ -240,16 +242,18 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     Ok(resumed.journal)
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-fn show(report: &Report, options: &Options, places: &Places, about: &About) {
-    show_report(report, about, options.peak);
+fn show(report: &Report, options: &Options, places: &Places, about: &About) -> Result<(), CommandError> {
+    print(&shown(report, about, options.peak))?;
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }
-    println!("\nEvery trial: {}", places.journal.display());
-    if report.is_partial() {
-        println!("To go on: the same command with --journal {} --resume", places.journal.display());
-    }
+    let journal = places.journal.display();
+    let go_on = if report.is_partial() {
+        format!("To go on: the same command with --journal {journal} --resume\n")
+    } else {
+        String::new()
+    };
+    print(&format!("\nEvery trial: {journal}\n{go_on}"))
 }
 
 const fn ending(stop: Stop) -> Ending {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Coverage;
-use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
+use crate::study::{Budget, Measurement, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,6 +192,8 @@ pub struct Resumed {
     pub torn: bool,
 }
 
+/// How every header begins.
+const BEGINNING: &[u8] = b"{\"tuningfork_journal\":";
 /// A journal larger than this is not ours: a trial is a few kilobytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
@@ -244,7 +246,7 @@ impl Journal {
     pub fn read(path: &Path) -> Result<Recorded, JournalError> {
         let file = File::open(path).map_err(|source| io_at(path, source))?;
         let Lines { recorded, torn, .. } = lines(path, &file)?;
-        let empty = || damaged(path, 1, "empty, or cut off in its first line".to_owned());
+        let empty = || damaged(path, 1, "empty, or cut off in its first line");
         recorded.map(|recorded| Recorded { torn, ..recorded }).ok_or_else(empty)
     }
 
@@ -306,11 +308,14 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|source| io_at(path, source))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(damaged(path, 1, "too large".to_owned()));
+        return Err(damaged(path, 1, "too large"));
     }
     // A line counts when its end is written.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let torn = whole < bytes.len();
+    if whole == 0 && !may_be_ours(&bytes) {
+        return Err(damaged(path, 1, "it is none, and is left as it is"));
+    }
     let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).zip(1..);
     let recorded = match lines.next() {
         None => None,
@@ -325,13 +330,22 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
                 if text.starts_with(AMENDMENT) {
                     header.budget = parse::<Amendment>(path, text, line)?.budget;
                 } else {
-                    trials.push(parse(path, text, line)?);
+                    let trial: Trial = parse(path, text, line)?;
+                    if !trial.measurement().is_none_or(Measurement::is_possible) {
+                        return Err(damaged(path, line, "a number that no trial can have measured"));
+                    }
+                    trials.push(trial);
                 }
             }
             Some(Recorded { header, trials, torn })
         }
     };
     Ok(Lines { recorded, length: whole as u64, torn })
+}
+
+/// Whether a file without a whole line may be a journal whose header was cut off.
+fn may_be_ours(bytes: &[u8]) -> bool {
+    bytes.starts_with(BEGINNING) || BEGINNING.starts_with(bytes)
 }
 
 /// What every version of a header has.
@@ -342,12 +356,14 @@ struct Version {
 
 fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &[u8], line: usize) -> Result<T, JournalError> {
     if text.is_empty() {
-        return Err(damaged(path, line, "an empty line, which this program does not write: take it out".to_owned()));
+        return Err(damaged(path, line, "an empty line, which this program does not write: take it out"));
     }
-    serde_json::from_slice(text).map_err(|error| damaged(path, line, error.to_string()))
+    serde_json::from_slice(text).map_err(|error| damaged(path, line, &error.to_string()))
 }
 
-fn damaged(path: &Path, line: usize, reason: String) -> JournalError {
+/// The reason may have a part of the file in it, and a terminal must not obey that.
+fn damaged(path: &Path, line: usize, reason: &str) -> JournalError {
+    let reason = reason.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
     JournalError::Damaged { path: path.to_owned(), line, reason }
 }
 

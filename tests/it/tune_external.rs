@@ -191,6 +191,19 @@ fn a_study_killed_at_any_moment_has_all_finished_trials_and_ends_as_if_nothing_h
 }
 
 #[test]
+fn what_cannot_be_printed_is_written_all_the_same() {
+    let folder = simulator("");
+    let tune = format!("tune --trial-command ./command {SPACE} --journal journal.jsonl");
+    let said = folder.start_after("exec >/dev/full", &tune).finish();
+    said.assert_code(73);
+    said.assert_err(&["standard output"]);
+    assert!(trials(&result(&folder)).len() > 5, "{said}");
+    // Nobody can be told anything.
+    folder.start_after("exec 2>/dev/full", "report journal.jsonl --json again.json").finish().assert_code(0);
+    assert_eq!(folder.text("again.json"), folder.text("result.json"));
+}
+
+#[test]
 fn nobody_of_a_trial_outlives_a_killed_study() {
     let script = "#!/bin/sh\nsleep 1000 & touch loading\ncd /tmp && sleep 1000; true\n";
     let folder = Folder::new().program("command", script);

@@ -6,6 +6,7 @@ use comfy_table::CellAlignment;
 
 use super::{paper, read};
 use crate::commands::CommandError;
+use crate::commands::say::print;
 use crate::commands::tune_output::{Paper, configuration, goal_name, interval, plain_table, ratio, short, trimmed};
 use crate::stats::Interval;
 use crate::study::Objective;
@@ -13,7 +14,6 @@ use crate::study::report::compare::{Comparison, Difference, incomparable};
 use crate::tune::{Header, Recorded};
 
 /// Prints how two studies compare.
-#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
 pub(super) fn compare(one: &Path, other: &Path) -> Result<(), CommandError> {
     let (first, second) = (read(one)?, read(other)?);
     let mut reasons = incomparable(&first.study(), &second.study());
@@ -23,8 +23,7 @@ pub(super) fn compare(one: &Path, other: &Path) -> Result<(), CommandError> {
     if !reasons.is_empty() {
         return Err(CommandError::Incomparable { one: one.to_owned(), other: other.to_owned(), reasons: reasons.join(", ") });
     }
-    print!("{}", text([&first, &second], paper()));
-    Ok(())
+    print(&text([&first, &second], paper()))
 }
 
 /// The comparison, ending in a newline.

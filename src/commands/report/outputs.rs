@@ -127,18 +127,13 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |source| CommandError::CannotCreate { path: path.to_owned(), source }
 }
 
-/// Prints the report.
-#[expect(clippy::print_stdout, reason = "the report is what standard output is for")]
-pub fn show(report: &Report, about: &About, peak: Option<Rate>) {
-    println!();
-    print!("{}", tune_output::report(report, paper()));
-    let gap = about.coverage.as_ref().and_then(Coverage::gap);
-    if let (Some(gap), Some(_)) = (gap, report.recommended) {
-        println!("\n{CARE}: {gap}.");
-    }
-    if let Some(peak) = peak {
-        print!("\n{}", tune_output::hosts(report, peak, HEADROOM));
-    }
+/// What is printed of the report.
+pub fn shown(report: &Report, about: &About, peak: Option<Rate>) -> String {
+    let gap = about.coverage.as_ref().and_then(Coverage::gap).filter(|_| report.recommended.is_some());
+    let gap = gap.map(|gap| format!("\n{CARE}: {gap}.\n"));
+    let hosts = peak.map(|peak| format!("\n{}", tune_output::hosts(report, peak, HEADROOM)));
+    let text = format!("\n{}", tune_output::report(report, paper()));
+    [Some(text), gap, hosts].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -235,3 +235,33 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     assert_eq!(again.trials(), finished().trials());
     assert_eq!(ChallengeRace.suggest(&again), Next::Stop(stop));
 }
+
+#[test]
+fn what_is_no_journal_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes");
+    for content in ["important, without a newline", "{\"x\":1", "\u{1b}[2J"] {
+        std::fs::write(&path, content).unwrap();
+        let refusal = Journal::resume(&path, &header()).unwrap_err();
+        assert!(matches!(refusal, JournalError::Damaged { line: 1, .. }), "{content}: {refusal}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused_and_no_terminal_obeys_a_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    written(&path);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("\"throughput\":").unwrap();
+    let (_, after) = rest.split_once(',').unwrap();
+    for impossible in ["-3", "1e308"] {
+        std::fs::write(&path, format!("{before}\"throughput\":{impossible},{after}")).unwrap();
+        let refusal = Journal::read(&path).unwrap_err().to_string();
+        assert!(refusal.contains("a number that no trial can have measured"), "{refusal}");
+    }
+    std::fs::write(&path, text.replacen("\"quick\"", "\"\\u001b[2J\\u0007\"", 1)).unwrap();
+    let refusal = Journal::read(&path).unwrap_err().to_string();
+    assert!(!refusal.contains(char::is_control) && refusal.contains("[2J"), "{refusal:?}");
+}
