@@ -11,7 +11,7 @@ each time at another moment between its start and its end, and resumed to its en
 
 A Ctrl-C ends it with 130, or by the signal itself before it has begun. With --demo N the real demo is killed N times and goes on each time: its
 workers must be gone, and its journal begin with what it held before. Ends with 1 if anything was not so. A simulated kill takes about a second, one of
-the demo about fifteen.
+the demo about half a minute.
 """
 
 import argparse
@@ -38,7 +38,7 @@ MOST_TRIES = 4  # for each kill that meets it while it runs
 THINKS = 0.02  # seconds a simulated trial takes
 SPACE = "--cores 16 --max-workers 64 --max-connections 200 --slo p90<700ms,errors<0.1%"
 FORMS = ("command", "server")
-DEMO_SECONDS = 12  # until the demo is killed, at most
+DEMO_SECONDS = 40  # until the demo is killed, at most: a trial or two
 
 
 class Study:
