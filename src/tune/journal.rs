@@ -314,7 +314,7 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let torn = whole < bytes.len();
     if whole == 0 && !may_be_ours(&bytes) {
-        return Err(damaged(path, 1, "it is none, and is left as it is"));
+        return Err(damaged(path, 1, "it does not begin like one, and is left as it is"));
     }
     let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).zip(1..);
     let recorded = match lines.next() {

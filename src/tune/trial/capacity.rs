@@ -121,7 +121,7 @@ impl Found {
                 self.best = Some((asked, judged));
             }
         } else if self.missed.as_ref().is_none_or(|(rate, _)| asked < *rate) {
-            self.missed = Some((asked, judged.disturbed.into_iter().chain(judged.doubt()).collect()));
+            self.missed = Some((asked, judged.doubts().collect()));
         }
     }
 }
@@ -152,7 +152,7 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
     let Some((_, judged)) = best else {
         return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
-    script.flag_all([judged.disturbed, judged.doubt()].into_iter().flatten());
+    script.flag_all(judged.doubts());
     let described = script.describe(&judged.window);
     let capacity = described.throughput;
     Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }

@@ -68,8 +68,13 @@ impl Judged {
     }
 
     /// What makes its verdict doubtful, whatever it is.
-    pub(super) fn doubt(&self) -> Option<Flag> {
+    fn doubt(&self) -> Option<Flag> {
         self.scant.then_some(Flag::FewRequests)
+    }
+
+    /// What makes it doubtful, disturbances among it.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = Flag> + use<> {
+        self.disturbed.into_iter().chain(self.doubt())
     }
 
     /// Nothing after it can be believed.
@@ -136,7 +141,7 @@ impl<'a> Script<'a> {
         let timing = Timing { probe: long, pass_from: long, probe_cap: long.max(usual.probe_cap), ..usual };
         let settle = self.settle(warm.window.latencies.quantile(self.terms.slo.quantile().share()));
         let judged = self.judged(rate, settle, timing)?;
-        self.flag_all([judged.disturbed, judged.doubt()].into_iter().flatten());
+        self.flag_all(judged.doubts());
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
         let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
