@@ -152,8 +152,8 @@ impl Standing {
         equals.into_iter().filter(spares).min_by_key(|place| place.candidate.slots())
     }
 
-    /// How much one trial scatters, accidents apart, as far as all repetitions of the study tell: a host whose boots differ shows it
-    /// at every candidate, and two or three repetitions of one of them alone would say too little.
+    /// How much one trial scatters, as far as all repetitions of the study tell: a host whose boots differ shows it at every candidate,
+    /// and two or three repetitions of one of them alone would say too little. An accident counts as the least one that is one.
     #[must_use]
     pub const fn spread(&self) -> Spread {
         self.spread
