@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
@@ -55,22 +55,26 @@ enum Meaning {
 impl Signals {
     /// For a service: takes over HUP, TTIN, TTOU, USR1, USR2, WINCH, TSTP, TERM, INT, QUIT and CHLD.
     pub fn of_a_service() -> io::Result<Self> {
-        end_on_watchdog();
         let signals = [SIGHUP, SIGTTIN, SIGTTOU, SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH];
-        ignore_others()?;
-        suspend_on_tstp()?;
         let on_terminal = File::open("/dev/tty").is_ok();
-        Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
+        held_back(|| {
+            end_on_watchdog();
+            ignore_others()?;
+            suspend_on_tstp()?;
+            Self::catch(&signals, if on_terminal { Meaning::ServiceOnTerminal } else { Meaning::Service })
+        })
     }
 
     /// For a study: HUP (its terminal is gone), TERM, INT and QUIT end it; TTIN and TTOU are a shell's job control. USR1, USR2 and a
     /// file that may not grow further (XFSZ: writing it fails) do not.
     pub fn of_a_study() -> io::Result<Self> {
         let heard = Arc::new(AtomicBool::new(false));
-        for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
-            flag::register(signal, Arc::clone(&heard))?;
-        }
-        Self::catch(&[SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGCHLD], Meaning::Study)
+        held_back(|| {
+            for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+                flag::register(signal, Arc::clone(&heard))?;
+            }
+            Self::catch(&[SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGCHLD], Meaning::Study)
+        })
     }
 
     fn catch(signals: &[i32], meaning: Meaning) -> io::Result<Self> {
@@ -102,6 +106,15 @@ impl Signals {
         self.stop_heard |= heard.iter().any(|heard| matches!(heard, Heard::Wish(Wish::Stop(_))));
         heard
     }
+}
+
+/// Keeps signals from this thread while `install` installs handlers. One that came between a handler and what it is to do would be lost:
+/// signal-hook sets the handler first.
+pub fn held_back<T>(install: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let installed = install();
+    before.thread_set_mask()?;
+    installed
 }
 
 /// Keeps TSTP from this thread and from all that it starts; it is heard while the main loop sleeps. Where several threads may

@@ -21,6 +21,7 @@ use rustix::stdio::stdout;
 use thiserror::Error;
 
 use super::log::{Log, Mouth, Speaker};
+use super::signals::held_back;
 use super::standing::Standing;
 use set_up::{CHDIR, EXECVE, STEPS, become_program};
 
@@ -231,16 +232,19 @@ fn fork_and_exec(mut prepared: Prepared, failed: OwnedFd) -> Result<Pid, SpawnEr
     let mut env_bytes: Vec<Vec<u8>> = std::mem::take(&mut prepared.env).into_iter().map(CString::into_bytes_with_nul).collect();
     let env: Vec<*mut libc::c_char> =
         env_bytes.iter_mut().map(|entry| entry.as_mut_ptr().cast()).chain([ptr::null_mut()]).collect();
-    // SAFETY: fork is called on a thread that lives as long as the process (PDEATHSIG follows the thread). The child runs only
-    // `become_program`, which makes async-signal-safe calls on memory that was allocated before.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        // SAFETY: this is the child; every pointer is NUL-terminated, lives in `prepared`, `argv` or `env_bytes`, and is not freed:
-        // `become_program` never returns.
-        unsafe { become_program(&prepared, &argv, &env, failed.as_raw_fd()) }
-    }
-    let errno = io::Error::last_os_error();
+    // Until a child has the default actions, our handlers would swallow what comes for it.
+    let pid = held_back(|| {
+        // SAFETY: fork is called on a thread that lives as long as the process (PDEATHSIG follows the thread). The child runs only
+        // `become_program`, which makes async-signal-safe calls on memory that was allocated before.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: this is the child; every pointer is NUL-terminated, lives in `prepared`, `argv` or `env_bytes`, and is not freed:
+            // `become_program` never returns.
+            unsafe { become_program(&prepared, &argv, &env, failed.as_raw_fd()) }
+        }
+        // Of a negative number a pid must not be made.
+        Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(io::Error::last_os_error)
+    });
     drop((env_bytes, failed));
-    // Of a negative number a pid must not be made.
-    Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or(SpawnError::Step { step: "fork", source: errno })
+    pid.map_err(|source| SpawnError::Step { step: "fork", source })
 }

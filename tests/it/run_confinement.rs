@@ -108,7 +108,7 @@ fn f58z_the_zygote_drops_before_it_imports() {
     // The parts' own interpreter may lie where other users cannot go.
     let packages = format!("user = \"nobody\"\nenv = {{ PYTHONPATH = \"{}\" }}", parts::packages().display());
     let mut running = python(&packages)
-        .replacing(parts::python(), Path::new("/usr/bin/python3"))
+        .replacing(&parts::python().display().to_string(), "/usr/bin/python3")
         .ready_through(Path::new("/usr/bin/setpriv"), &["--groups", "0,4,27"]);
     assert_eq!(running.get("/").text(), format!("{NOBODY} {NOBODY}"));
     let all = running.children();
@@ -152,7 +152,7 @@ fn a_hook_that_may_not_signal_the_supervisor_is_told_so() {
         parts::packages().display()
     );
     let hook = "def when_ready(server):\n    server.reload()\n";
-    let service = python(&app).file("conf.py", hook).replacing(parts::python(), Path::new("/usr/bin/python3"));
+    let service = python(&app).file("conf.py", hook).replacing(&parts::python().display().to_string(), "/usr/bin/python3");
     let mut running = service.start();
     running.await_end();
     let told = format!("server.reload(): this process runs as user {NOBODY} and may not signal the supervisor");

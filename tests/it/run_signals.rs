@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::control::{ctl, done, status};
 use crate::support::hammer::{Hammer, Outcome, Reuse};
+use crate::support::parts::strace;
 use crate::support::process::{End, lives};
 use crate::support::service::{Running, Service};
 
@@ -124,4 +125,45 @@ fn f28_whatever_is_asked_for_in_whatever_order_the_service_stays_in_order() {
     running.signal(Signal::TERM);
     running.signal(Signal::TERM);
     assert_eq!(running.await_end(), End::Code(0));
+}
+
+/// The arguments of a strace that stays out of the way (-D) and writes down each handler; and `more`.
+fn tracing<'a>(log: &'a str, more: &'a [String]) -> Vec<&'a str> {
+    let more = more.iter().flat_map(|what| ["-e", what.as_str()]);
+    ["-D", "-o", log, "-e", "trace=rt_sigaction"].into_iter().chain(more).collect()
+}
+
+/// Lets SIGTERM come when its handler has just been set, as written down in `log` by an earlier run.
+fn term_with_its_handler(log: &str) -> String {
+    let calls = std::fs::read_to_string(log).expect("what strace wrote");
+    let before = calls.lines().take_while(|call| !call.contains("(SIGTERM, {")).count();
+    assert!(before < calls.lines().count(), "no handler for SIGTERM: {calls}");
+    format!("inject=rt_sigaction:signal=SIGTERM:when={}", before + 1)
+}
+
+#[test]
+fn a_stop_that_comes_with_its_handler_is_heard() {
+    let folder = tempfile::tempdir().expect("make a directory");
+    let log = folder.path().join("log").display().to_string();
+    let mut running = Service::of_demo_workers(1, 10).ready_through(strace(), &tracing(&log, &[]));
+    assert_eq!(running.stop(), End::Code(0));
+    let inject = [term_with_its_handler(&log)];
+    let mut running = Service::of_demo_workers(1, 10).start_through(strace(), &tracing(&log, &inject));
+    assert_eq!(running.await_end(), End::Code(0));
+}
+
+/// So it is with the SIGTERM of the kernel when the supervisor dies: nobody would end a worker that missed it.
+#[test]
+fn a_worker_hears_a_stop_that_comes_with_its_handler() {
+    let folder = tempfile::tempdir().expect("make a directory");
+    let log = folder.path().join("log").display().to_string();
+    let traced = |more: &[String]| {
+        let words: Vec<String> = tracing(&log, more).iter().map(|word| format!("\"{word}\", ")).collect();
+        let program = format!("\"{}\", {}\"@PROGRAM@\"", strace().display(), words.concat());
+        Service::of_demo_workers(1, 10).replacing("\"@PROGRAM@\"", &program)
+    };
+    assert_eq!(traced(&[]).ready().stop(), End::Code(0));
+    let mut running = traced(&[term_with_its_handler(&log)]).start();
+    assert_eq!(running.await_end(), End::Code(3));
+    assert!(!running.said().contains("worker ready"), "{}", running.said());
 }

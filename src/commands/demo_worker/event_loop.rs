@@ -15,6 +15,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::low_level::pipe;
 
 use super::Error;
 use super::burn::burn;
@@ -25,6 +26,7 @@ use super::ledger::Ledger;
 use super::route::{self, Faults, Route, Work};
 use super::steer::Steering;
 use crate::sys::clock;
+use crate::sys::signals::held_back;
 use crate::sys::systemd::Systemd;
 use crate::units::{Connections, Moment};
 
@@ -378,8 +380,6 @@ fn signal_pipe(signals: &[i32]) -> Result<UnixStream, Error> {
     let failed = |source| Error::System { action: "hear signals", source };
     let (reader, writer) = UnixStream::pair().map_err(failed)?;
     reader.set_nonblocking(true).map_err(failed)?;
-    for signal in signals {
-        signal_hook::low_level::pipe::register(*signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
-    }
+    held_back(|| signals.iter().try_for_each(|signal| pipe::register(*signal, writer.try_clone()?).map(drop))).map_err(failed)?;
     Ok(reader)
 }

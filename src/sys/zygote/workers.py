@@ -17,6 +17,7 @@ EXIT_BOOT = 3  # as Gunicorn's workers
 # Taken away from the application: what that tells systemd the supervisor would take for a worker's word.
 NOTIFY_SOCKET = os.environ.pop("NOTIFY_SOCKET", "")
 BEAT_PATIENCE = struct.pack("@ll", 0, 50_000)  # a timeval
+HEAR_OUT_SECONDS, TURN_SECONDS = 2.0, 0.01
 BEAT_SECONDS = 0.8  # below the second that Gunicorn's loops sleep, so that no turn of theirs is skipped
 
 
@@ -141,6 +142,29 @@ class OfNoFamily(Supervised):
                 self.nr += 1
             await application(scope, receive, send)
         return counted
+
+
+def hear_out(server):
+    """Makes Uvicorn's servers, where this module defines them, read what they have accepted. Told to stop, they close every connection
+    on which no request has begun, and one that is on its way is reset."""
+    from asyncio import sleep
+    by_uvicorn = server.Server.shutdown
+
+    async def shutdown(self, sockets=None):
+        for each in self.servers:
+            each.close()
+        give_up_at = monotonic() + HEAR_OUT_SECONDS
+        await sleep(TURN_SECONDS)  # who has just been accepted is not among the connections yet
+        while monotonic() < give_up_at and any(is_unheard(each) for each in self.server_state.connections):
+            await sleep(TURN_SECONDS)
+        await by_uvicorn(self, sockets)
+
+    server.Server.shutdown = shutdown
+
+
+def is_unheard(connection):
+    """Nothing of it but HTTP's connections has a cycle, of which each request has one."""
+    return getattr(connection, "cycle", connection) is None
 
 
 def is_asgi(application):
@@ -339,6 +363,8 @@ def of_the_user(theirs, name):
     if hasattr(theirs, "setup"):
         theirs.setup()
     if family is None:
+        if "uvicorn.server" in sys.modules:
+            hear_out(sys.modules["uvicorn.server"])
         return type(theirs.__name__, (OfNoFamily, theirs), {})
     if family != name:
         told = (name, dotted(theirs), family)

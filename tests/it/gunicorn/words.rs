@@ -1,11 +1,15 @@
 //! What the log says of Gunicorn's workers and hooks that nobody would guess: whose threads run where, who is renewed, and which
 //! Gunicorn is too old to lose no request.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use rustix::process::Signal;
 
 use super::{THREADED, WORKS, folder_with, interpreter, small, tuningfork};
-use crate::support::http;
-use crate::support::process::End;
+use crate::support::PATIENCE;
+use crate::support::http::{self, Client};
+use crate::support::process::{End, send};
 use crate::support::service::Service;
 
 const ASGI: &str = "async def application(scope, receive, send):
@@ -24,6 +28,33 @@ fn a_worker_of_uvicorns_is_replaced_before_it_leaves() {
         (lines.iter().filter(|line| line.contains("reason=\"max_requests\"")).count() >= 2).then_some(())
     });
     assert!(!running.said().contains("reason=\"crash\""), "{}", running.said());
+    assert_eq!(running.stop(), End::Code(0));
+}
+
+/// What a process's sockets are.
+fn sockets_of(pid: u32) -> BTreeSet<PathBuf> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|open| std::fs::read_link(open.path()).ok())
+        .filter(|what| what.to_string_lossy().starts_with("socket:"))
+        .collect()
+}
+
+/// Uvicorn's own stop would reset it.
+#[test]
+fn a_connection_that_a_stopping_worker_of_uvicorns_has_accepted_is_answered() {
+    let service = small(&["-k", "uvicorn.workers.UvicornWorker", "-w", "1"]).file("web.py", ASGI);
+    let mut running = service.ready();
+    let worker = running.workers()[0];
+    let mut early = Client::connect(running.address(), PATIENCE).expect("connect");
+    // Accepted in their order.
+    assert_eq!(http::get(running.address(), "/").expect("an answer").text(), "ok");
+    let supervisors = sockets_of(running.pid());
+    let shared = || sockets_of(worker).intersection(&supervisors).count();
+    let before = shared();
+    send(worker, Signal::TERM);
+    running.wait("a closed listener", |_| (shared() < before).then_some(()));
+    assert_eq!(early.get("/").expect("an answer").text(), "ok");
+    drop(early);
     assert_eq!(running.stop(), End::Code(0));
 }
 

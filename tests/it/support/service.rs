@@ -90,9 +90,9 @@ address = "@LISTEN@"
         self.file(name, &content)
     }
 
-    /// Writes another path in its configuration.
-    pub(crate) fn replacing(mut self, path: &Path, other: &Path) -> Self {
-        self.config = self.config.replace(&path.display().to_string(), &other.display().to_string());
+    /// Writes something else in its configuration.
+    pub(crate) fn replacing(mut self, what: &str, other: &str) -> Self {
+        self.config = self.config.replace(what, other);
         self
     }
 
