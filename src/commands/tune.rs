@@ -181,7 +181,7 @@ fn answer(
     places: &Places,
 ) -> Result<Answer, CommandError> {
     let log = places.worker_log()?;
-    let mut shown = Shown::on_stderr();
+    let mut shown = Shown::on_stderr(question.slo);
     match &question.subject {
         Subject::Program(program, _) => {
             let mut external = External::new(program, signals, &log, study.trials().len());

@@ -177,7 +177,7 @@ fn trials(report: &Report) -> String {
 fn trial_row(report: &Report, trial: &Trial, number: usize) -> String {
     let class = if Some(trial.suggestion.candidate) == report.recommended { " class=chosen" } else { "" };
     let cells = numbers(number, trial).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<Vec<_>>().concat();
-    format!("<tr{class}>{cells}<td class=words>{}</td></tr>", escape(&trial_note(trial)))
+    format!("<tr{class}>{cells}<td class=words>{}</td></tr>", escape(&trial_note(trial, &report.slo)))
 }
 
 /// The numbers of both sides, and what the study was about.
