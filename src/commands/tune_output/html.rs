@@ -211,3 +211,25 @@ fn side_by_side(report: &Report, about: &About) -> String {
     facts.retain(|(_, text)| !text.is_empty());
     format!("<div class=\"tables last\">{sides}{}</div>\n", words("What was asked", &facts))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::STYLE;
+
+    /// How the style sheet draws what has this selector.
+    fn drawn(selector: &str) -> (&str, Option<&str>) {
+        let rule = STYLE.split_once(&format!("svg {selector} {{")).unwrap().1.split_once('}').unwrap().0;
+        let value = |name: &str| rule.split(';').find_map(|part| part.trim().strip_prefix(name));
+        (value("stroke: ").unwrap(), value("stroke-dasharray: "))
+    }
+
+    #[test]
+    fn every_line_of_the_map_has_a_look_of_its_own() {
+        let lines = [".ring", ".ring.base", ".contour", ".contour.low"].map(drawn);
+        assert_eq!(BTreeSet::from(lines).len(), lines.len(), "{lines:?}");
+        let (chosen, near_best) = (drawn(".ring"), drawn(".contour"));
+        assert!(chosen.0 != near_best.0 && chosen.1 != near_best.1, "the recommended one and those near the best: {lines:?}");
+    }
+}
