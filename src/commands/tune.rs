@@ -18,8 +18,8 @@ use clap::Args;
 use super::arguments::rate;
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
-use super::{CommandError, Ending, configuration, demo};
-use crate::study::{ChallengeRace, Report, Slo, Stop, Study};
+use super::{CommandError, Ending, demo};
+use crate::study::{ChallengeRace, Dimensions, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits, priority};
@@ -34,11 +34,14 @@ use question::Question;
 use subject::Subject;
 use write::{Manuscript, Written};
 
+/// The configuration file where none is named.
+const CONFIG: &str = "tuningfork.toml";
+
 /// The arguments of `tune`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "tuningfork.toml", conflicts_with = "demo")]
+    /// The configuration file, which says what the baseline is; trial programs need none
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG, conflicts_with = "demo")]
     config: PathBuf,
     /// The recorded traffic, as `tuningfork record import` makes it
     #[arg(short, long, value_name = "RECORDING", required_unless_present_any = ["demo", "trial_command", "trial_server", "target_host"])]
@@ -157,6 +160,11 @@ impl Options {
     fn inputs(&self) -> Vec<&Path> {
         [Some(&self.config), self.traffic.as_ref(), self.journal.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
     }
+
+    /// Whether there is a configuration file to be read where nothing needs it.
+    fn has_configuration(&self) -> bool {
+        self.write.is_given() || self.config != Path::new(CONFIG) || self.config.exists()
+    }
 }
 
 /// How the study ended, and why the application was not loaded if it was not.
@@ -171,9 +179,9 @@ fn answer(
     places: &Places,
 ) -> Result<Answer, CommandError> {
     let log = places.worker_log()?;
-    let mut shown = Shown::on_stderr();
+    let mut shown = Shown::on_stderr(question.slo);
     match &question.subject {
-        Subject::Program(program) => {
+        Subject::Program(program, _) => {
             let mut external = External::new(program, signals, &log, study.trials().len());
             let mut trimmed = Trimmed { inner: &mut external, log: &log };
             Ok((run_study(study, &ChallengeRace, &mut trimmed, journal, &mut shown), None))
@@ -198,28 +206,21 @@ fn answer(
     }
 }
 
-/// The configuration file, to be changed at the end. Where another program runs the trials, it has not been read yet.
+/// The configuration file, to be changed at the end.
 fn manuscript(options: &Options, question: &Question) -> Result<Manuscript, CommandError> {
-    let collapses = match question.subject.app() {
-        Some(app) => app.collapses_connections(),
-        None => configuration::read(&options.config)?.app.collapses_connections(),
-    };
-    Ok(Manuscript::open(&options.config, !collapses, question.space.baseline()).map_err(TuneError::from)?)
+    let has_connections = question.space.dimensions == Dimensions::WorkersAndConnections;
+    Ok(Manuscript::open(&options.config, has_connections, question.space.baseline()).map_err(TuneError::from)?)
 }
 
-/// Writes what is recommended, if that may be.
+/// Writes what is recommended, if that may be, or says why not.
 fn write(manuscript: &Manuscript, report: &Report, options: &Options) -> Result<(), CommandError> {
     let file = options.config.display();
-    let Some(recommended) = report.recommended else {
-        return print(&format!("{file} is left as it is.\n"));
+    let written = match options.write.worth_writing(report) {
+        Ok(recommended) => manuscript.write(recommended).map_err(TuneError::from)?,
+        Err(reason) => return print(&format!("{file} is left as it is: {reason}.\n")),
     };
-    if report.is_partial() && !options.write.takes_partial() {
-        return print(&format!(
-            "{file} is left as it is, as the study was interrupted: go on with --resume, or write this with --write-partial.\n"
-        ));
-    }
-    match manuscript.write(recommended).map_err(TuneError::from)? {
-        Written::AsItWas => print(&format!("{file} says so already.\n")),
+    match written {
+        Written::AsItWas => print(&format!("{file} is left as it is: {}.\n", write::SAYS_SO)),
         Written::Changed(backup) => print(&format!("Written to {file}; what it said: {}\n", backup.display())),
     }
 }

@@ -411,6 +411,12 @@ impl Measurement {
         self.flags.contains(&Flag::WorkerCrashed)
     }
 
+    /// Whether it held a rate although more requests failed than `slo` allows: so few that they prove nothing ([`super::Judge`]).
+    #[must_use]
+    pub fn held_despite_errors(&self, slo: &Slo) -> bool {
+        self.capacity > 0.0 && self.errors.is_some_and(|share| share > slo.error_share())
+    }
+
     /// Whether a configuration that gave this may be recommended: it held a rate, and no worker crashed.
     #[must_use]
     pub fn is_usable(&self) -> bool {

@@ -235,18 +235,8 @@ impl Report {
         Summary {
             recommended: self.recommended,
             objective: self.objective,
-            baseline: Baseline {
-                candidate: self.baseline.candidate,
-                capacity: self.baseline.capacity.map(|capacity| capacity.value),
-                found: Found::of(self.objective, &self.baseline),
-            },
-            best: self.best.as_ref().map(|side| Best {
-                candidate: side.candidate,
-                capacity: side.capacity.map(|capacity| capacity.value),
-                low: side.capacity.map(|capacity| capacity.low),
-                high: side.capacity.map(|capacity| capacity.high),
-                found: Found::of(self.objective, side),
-            }),
+            baseline: SideSummary::of(self.objective, &self.baseline),
+            best: self.best.as_ref().map(|side| SideSummary::of(self.objective, side)),
             ratio: self.ratio,
             rule: self.rule.as_ref(),
             unstable: &self.unstable,
@@ -349,8 +339,8 @@ fn nearest(study: &Study) -> Option<usize> {
 pub struct Summary<'a> {
     recommended: Option<Candidate>,
     objective: Objective,
-    baseline: Baseline,
-    best: Option<Best>,
+    baseline: SideSummary,
+    best: Option<SideSummary>,
     ratio: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a Rule>,
@@ -373,16 +363,7 @@ pub struct Summary<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Baseline {
-    #[serde(flatten)]
-    candidate: Candidate,
-    capacity: Option<f64>,
-    #[serde(flatten)]
-    found: Found,
-}
-
-#[derive(Debug, Serialize)]
-struct Best {
+struct SideSummary {
     #[serde(flatten)]
     candidate: Candidate,
     capacity: Option<f64>,
@@ -390,6 +371,18 @@ struct Best {
     high: Option<f64>,
     #[serde(flatten)]
     found: Found,
+}
+
+impl SideSummary {
+    fn of(objective: Objective, side: &Side) -> Self {
+        Self {
+            candidate: side.candidate,
+            capacity: side.capacity.map(|capacity| capacity.value),
+            low: side.capacity.map(|capacity| capacity.low),
+            high: side.capacity.map(|capacity| capacity.high),
+            found: Found::of(objective, side),
+        }
+    }
 }
 
 /// What another objective than capacity compares.

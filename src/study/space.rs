@@ -121,11 +121,20 @@ impl Space {
         self.allowed.unwrap_or(self.cores).get()
     }
 
-    /// What every result is compared with: what the configuration file says, or for workers that it leaves open Gunicorn's rule
-    /// of thumb; cut to the limits.
+    /// What every result is compared with: what is configured, cut to the limits.
     #[must_use]
     pub fn baseline(&self) -> Candidate {
-        self.workers.map_or_else(|| self.by_rule(), |workers| self.cut(self.candidate(workers, self.connections)))
+        self.cut(self.configured())
+    }
+
+    /// What the configuration file says, or for workers that it leaves open Gunicorn's rule of thumb.
+    #[must_use]
+    pub fn configured(&self) -> Candidate {
+        let connections = match self.dimensions {
+            Dimensions::WorkersAndConnections => self.connections,
+            Dimensions::WorkersOnly => Connections::ONE,
+        };
+        self.candidate(self.workers.unwrap_or_else(|| Workers::folk(self.cores)), connections)
     }
 
     /// Gunicorn's rule of thumb for workers with the configured connections, if that is something other than the baseline.
@@ -252,6 +261,7 @@ mod tests {
         space.workers = Workers::new(12);
         assert!(space.candidates().iter().all(|candidate| candidate.slots() <= 30 && candidate.workers.get() <= 6));
         assert_eq!((space.baseline().workers.get(), space.baseline().connections.get()), (6, 5));
+        assert_eq!((space.configured().workers.get(), space.configured().connections.get()), (12, 10));
         assert_eq!(space.folk(), None);
     }
 

@@ -126,7 +126,7 @@ fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
 fn assert_demo_report(report: &Value, said: &Said) {
     assert_keys(report, "objective recommended baseline best ratio binding certificate trials slo cores stopped_because partial");
     assert_keys(&report["recommended"], "workers connections");
-    assert_keys(&report["baseline"], "workers connections capacity");
+    assert_keys(&report["baseline"], "workers connections capacity low high");
     assert_keys(&report["best"], "workers connections capacity low high");
     assert_keys(&report["certificate"], "given share least margin bound interval reason");
     let of_all: BTreeSet<&str> = "trial purpose workers connections seconds valid label".split(' ').collect();

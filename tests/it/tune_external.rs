@@ -316,7 +316,7 @@ fn questions_that_contradict_themselves_are_refused() {
             2,
             "cores and memory, which --objective cost counts, do not depend on it",
         ),
-        ("--demo --also dispatch", 2, "no kind of worker has it: all workers share one listening socket"),
+        ("--demo --also dispatch", 2, "[possible values: threads, affinity]"),
         ("--trial-command ./command --also affinity", 2, "--also is not for trial programs"),
         ("--trial-command ./command --target-host http://web1", 2, "http://web1 is another host"),
         ("--target-host http://web1", 2, "http://web1 is another host"),

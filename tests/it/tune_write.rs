@@ -10,7 +10,7 @@ use crate::support::folder::Folder;
 use crate::support::parts;
 
 /// What a simulated study writes into: a configuration with comments, of a program that is never started.
-const CONFIG: &str = "# The shop's.\nworkers = \"auto\"   # by the rule of thumb\n\n[app] # ours\nkind = \"command\"\ncommand = [\"true\"]\n\n[listen]\naddress = \"unix:@DIR@/web.sock\"\n";
+const CONFIG: &str = "# The shop's.\nworkers = \"auto\"   # by the rule of thumb\nconnections = 10\n\n[app] # ours\nkind = \"command\"\ncommand = [\"true\"]\n\n[listen]\naddress = \"unix:@DIR@/web.sock\"\n";
 
 const STUDY: &str = "tune --trial-command ./command --cores 16 --json result.json --write";
 
@@ -35,25 +35,39 @@ fn what_is_recommended_is_written_with_a_backup_and_every_comment() {
     said.assert_out(&["Written to tuningfork.toml; what it said: ", "tuningfork.toml.bak"]);
     let (workers, connections) = recommended(&folder);
     let expected = before.replace(
-        "workers = \"auto\"   # by the rule of thumb\n",
+        "workers = \"auto\"   # by the rule of thumb\nconnections = 10\n",
         &format!("workers = {workers}   # by the rule of thumb\nconnections = {connections}\n"),
     );
     assert_eq!(folder.text("tuningfork.toml"), expected);
     assert_eq!(folder.text("tuningfork.toml.bak"), before);
+}
 
-    let again = folder.run(STUDY);
-    again.assert_code(0);
-    again.assert_out(&["tuningfork.toml says so already."]);
-    assert!(!folder.path("tuningfork.toml.bak.1").exists(), "{again}");
+/// Every configuration does the same, so that the baseline is recommended: what the file says of this service, and not the rule of thumb.
+#[test]
+fn what_the_file_says_is_the_baseline_and_is_not_written_again() {
+    let folder = simulator("").program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
+    for (says, baseline) in [("4", "4 workers × 20 connections"), ("\"auto\"", "33 workers × 20 connections")] {
+        let config =
+            CONFIG.replace("workers = \"auto\"", &format!("workers = {says}")).replace("connections = 10", "connections = 20");
+        fs::write(folder.path("tuningfork.toml"), &config).expect("write the configuration");
+        let said = folder.run(STUDY);
+        said.assert_code(0);
+        said.assert_err(&[format!("baseline {baseline}").as_str()]);
+        said.assert_out(&["tuningfork.toml is left as it is: it says so already."]);
+        assert_eq!(folder.text("tuningfork.toml"), config, "{said}");
+    }
+    assert!(!folder.path("tuningfork.toml.bak").exists());
 }
 
 #[test]
-fn a_study_without_advice_writes_nothing() {
-    let folder = simulator("").program("command", "#!/bin/sh\necho '{\"capacity\": 0}'");
-    let said = folder.run(STUDY);
-    said.assert_code(99);
-    said.assert_out(&["tuningfork.toml is left as it is."]);
-    assert!(!folder.path("tuningfork.toml.bak").exists());
+fn a_study_that_meets_the_objective_nowhere_writes_nothing() {
+    for answer in ["\"capacity\": 0", "\"capacity\": 100, \"errors\": 1.0"] {
+        let folder = simulator("").program("command", &format!("#!/bin/sh\necho '{{{answer}}}'"));
+        let said = folder.run(STUDY);
+        said.assert_code(99);
+        said.assert_out(&["tuningfork.toml is left as it is: "]);
+        assert_eq!(folder.text("tuningfork.toml.bak"), "", "{said}");
+    }
 }
 
 #[test]
@@ -65,14 +79,16 @@ fn an_interrupted_study_writes_only_when_told_twice() {
         study.signal(Signal::INT);
         let said = study.finish();
         said.assert_code(130);
-        said.assert_out(&[if writes { "Written to tuningfork.toml" } else { "is left as it is, as the study was interrupted" }]);
+        said.assert_out(&[if writes { "Written to tuningfork.toml" } else { "is left as it is: the study was interrupted" }]);
         assert_eq!(folder.path("tuningfork.toml.bak").exists(), writes, "{said}");
     }
 }
 
 #[test]
 fn a_file_that_somebody_changed_meanwhile_is_left_alone() {
-    let folder = simulator("").program("command", "#!/bin/sh\necho '# mine' >> tuningfork.toml; echo '{\"capacity\": 100}'");
+    let folder = simulator("");
+    let program = folder.text("command").replace("exec ", "echo '# mine' >> tuningfork.toml; exec ");
+    let folder = folder.program("command", &program);
     let said = folder.run(STUDY);
     said.assert_code(73);
     said.assert_err(&["tuningfork.toml was changed while the study ran and is left as it is"]);

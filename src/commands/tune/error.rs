@@ -34,11 +34,6 @@ pub enum TuneError {
     /// Affinity makes no difference to the objective.
     #[error("--also affinity: cores and memory, which --objective cost counts, do not depend on it: leave it out")]
     AffinityCostsNothing,
-    /// Dispatch cannot vary.
-    #[error(
-        "--also dispatch: no kind of worker has it: all workers share one listening socket, the kernel gives out connections, and there is nothing to vary"
-    )]
-    NoDispatch,
     /// The configuration file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -57,8 +52,7 @@ impl TuneError {
             | Self::RateIdle
             | Self::NoThreads(_)
             | Self::OneCore
-            | Self::AffinityCostsNothing
-            | Self::NoDispatch => Ending::Usage,
+            | Self::AffinityCostsNothing => Ending::Usage,
         }
     }
 }

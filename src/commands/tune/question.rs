@@ -112,14 +112,14 @@ impl Question {
     const fn writers(&self) -> &'static str {
         match self.subject {
             Subject::Local(_) => "workers",
-            Subject::Program(_) => "trials",
+            Subject::Program(..) => "trials",
         }
     }
 
     fn host(&self, facts: &Facts) -> String {
         match self.subject {
             Subject::Local(_) => host(facts),
-            Subject::Program(_) => format!("{} cores", self.space.cores),
+            Subject::Program(..) => format!("{} cores", self.space.cores),
         }
     }
 }

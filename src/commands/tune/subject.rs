@@ -13,7 +13,7 @@ use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
-use crate::config::{Affinity, App, Config};
+use crate::config::{Affinity, App, Config, Origin};
 use crate::recording::{Request, Summary};
 use crate::replay::{Plan, PlanOptions, Reuse};
 use crate::study::{Dimensions, Pace, Space};
@@ -29,8 +29,8 @@ const DEMO_CONNECTIONS: u32 = 10;
 pub(super) enum Subject {
     /// This program, here.
     Local(Box<Local>),
-    /// A program of the user's, wherever.
-    Program(Program),
+    /// A program of the user's, wherever, and what the configuration file says of what it measures, if there is one.
+    Program(Program, Option<Box<Config>>),
 }
 
 /// An application and its traffic.
@@ -46,7 +46,10 @@ impl Subject {
     /// Reads what the arguments name. `cores` are those the application has, wherever it is.
     pub(super) fn take(options: &Options, pace: Pace, cores: NonZeroU16) -> Result<Self, CommandError> {
         match options.program.program(options.slo, pace, cores) {
-            Some(program) => Ok(Self::Program(program)),
+            Some(program) => {
+                let configured = options.has_configuration().then(|| configuration::read(&options.config)).transpose()?;
+                Ok(Self::Program(program, configured.map(Box::new)))
+            }
             None => Local::read(options, cores).map(|local| Self::Local(Box::new(local))),
         }
     }
@@ -55,7 +58,7 @@ impl Subject {
     pub(super) fn app(&self) -> Option<&App> {
         match self {
             Self::Local(local) => Some(&local.config.app),
-            Self::Program(_) => None,
+            Self::Program(..) => None,
         }
     }
 
@@ -63,7 +66,7 @@ impl Subject {
     pub(super) fn affinity(&self) -> Option<Affinity> {
         match self {
             Self::Local(local) => Some(local.config.confinement.cpu_affinity),
-            Self::Program(_) => None,
+            Self::Program(..) => None,
         }
     }
 
@@ -71,14 +74,15 @@ impl Subject {
     pub(super) fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {
         match self {
             Self::Local(local) => local.space(cores, facts),
-            Self::Program(_) => program::space(cores),
+            Self::Program(_, Some(config)) => space_elsewhere(config, cores),
+            Self::Program(_, None) => program::space(cores),
         }
     }
 
     /// What it is called.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Program(program) => format!("what {} measures", program.command),
+            Self::Program(program, _) => format!("what {} measures", program.command),
             Self::Local(local) => match &local.config.app {
                 App::Command(_) if local.is_demo => "the demo application".to_owned(),
                 App::Command(app) => app.command.join(" "),
@@ -91,7 +95,7 @@ impl Subject {
     pub(super) fn traffic(&self) -> String {
         match self {
             Self::Local(local) => format!("{} of {}", counted(local.plan.requests().len() as u64, "request"), local.recording),
-            Self::Program(_) => "traffic of its own".to_owned(),
+            Self::Program(..) => "traffic of its own".to_owned(),
         }
     }
 
@@ -99,7 +103,7 @@ impl Subject {
     pub(super) const fn coverage(&self) -> Option<&Coverage> {
         match self {
             Self::Local(local) => local.coverage.as_ref(),
-            Self::Program(_) => None,
+            Self::Program(..) => None,
         }
     }
 
@@ -107,7 +111,7 @@ impl Subject {
     pub(super) fn traffic_print(&self) -> String {
         match self {
             Self::Local(local) => fingerprint(local.plan.requests().iter().map(|request| local.plan.bytes(request))),
-            Self::Program(_) => String::new(),
+            Self::Program(..) => String::new(),
         }
     }
 
@@ -122,8 +126,8 @@ impl Subject {
                 let cores = if cores == Affinity::None { "" } else { cores.name() };
                 fingerprint([app.as_bytes(), cores.as_bytes()])
             }
-            Self::Program(Program { target: Some(target), .. }) => fingerprint([b"trial program", target.as_bytes()]),
-            Self::Program(Program { target: None, .. }) => "trial program".to_owned(),
+            Self::Program(Program { target: Some(target), .. }, _) => fingerprint([b"trial program", target.as_bytes()]),
+            Self::Program(Program { target: None, .. }, _) => "trial program".to_owned(),
         }
     }
 }
@@ -157,18 +161,33 @@ impl Local {
     }
 
     fn space(&self, cores: NonZeroU16, facts: &Facts) -> Space {
-        let config = &self.config;
-        let collapses = config.app.collapses_connections();
-        let dimensions = if collapses { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
-        let mut space = Space::ordinary(cores, dimensions, config.connections);
+        let mut space = space_of(&self.config, cores, Some(self.config.workers));
         space.quota = facts.cores.quota;
         space.allowed = Some(facts.cores.allowed).filter(|allowed| *allowed > cores);
         space.max_memory = facts.memory_to_fill();
-        space.workers = Some(config.workers);
-        space.max_workers = space.max_workers.max(config.workers);
-        space.max_connections = space.max_connections.max(config.connections);
         space
     }
+}
+
+/// What may be tried of an application that another program measures, on so many cores wherever they are.
+fn space_elsewhere(config: &Config, cores: NonZeroU16) -> Space {
+    let workers = match config.workers_from {
+        Origin::File | Origin::WebConcurrency => Some(config.workers),
+        // What follows from this host says nothing of another.
+        Origin::Auto(_) => None,
+    };
+    space_of(config, cores, workers)
+}
+
+/// What may be tried of a configured application; `workers` are `None` where the file leaves them to the cores.
+fn space_of(config: &Config, cores: NonZeroU16, workers: Option<Workers>) -> Space {
+    let collapses = config.app.collapses_connections();
+    let dimensions = if collapses { Dimensions::WorkersOnly } else { Dimensions::WorkersAndConnections };
+    let mut space = Space::ordinary(cores, dimensions, config.connections);
+    space.workers = workers;
+    space.max_workers = workers.map_or(space.max_workers, |workers| space.max_workers.max(workers));
+    space.max_connections = space.max_connections.max(config.connections);
+    space
 }
 
 fn recording_name(options: &Options) -> String {
@@ -186,4 +205,23 @@ fn demo_config(cores: NonZeroU16) -> Result<Config, CommandError> {
     let program = env::current_exe().map_err(CommandError::system("cannot find this program's own file"))?;
     let connections = Connections::new(DEMO_CONNECTIONS).unwrap_or(Connections::ONE);
     Ok(demo::config(&program, Workers::folk(cores), connections))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Machine;
+    use crate::study::Candidate;
+
+    #[test]
+    fn what_is_configured_is_the_baseline_also_where_another_program_measures() {
+        let of = |workers, connections| Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
+        let cores = |count| NonZeroU16::new(count).unwrap();
+        let written = demo::config(Path::new("shop"), of(90, 20).workers, of(90, 20).connections);
+        assert_eq!(space_elsewhere(&written, cores(16)).baseline(), of(90, 20));
+        let automatic = Config { workers_from: Origin::Auto(Machine::of_cores(cores(2))), ..written };
+        assert_eq!(space_elsewhere(&automatic, cores(16)).baseline(), of(33, 20));
+    }
 }

@@ -1,5 +1,5 @@
 //! What a study looks for beside the most requests a second, and what else than two numbers it may vary. Refuses what a kind of
-//! worker lacks.
+//! worker lacks. How connections reach workers is nothing to vary: all of them share the listening sockets, whatever their kind.
 
 use std::num::NonZeroU16;
 
@@ -22,7 +22,7 @@ pub(super) struct Options {
     /// The rate, requests a second, at which --objective latency or cost compares configurations
     #[arg(long, value_name = "RATE", value_parser = rate)]
     at: Option<Rate>,
-    /// Vary this too, where the kind of worker has it
+    /// Vary this too; refused where the kind of worker does not have it
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     also: Vec<Also>,
 }
@@ -36,12 +36,10 @@ enum Best {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Also {
-    /// Threads of a worker
+    /// Threads of a gthread worker: they are its connections, which vary anyway
     Threads,
-    /// Which cores workers keep to (cpu-affinity)
+    /// Which cores workers keep to (cpu-affinity): workers of every kind, on two cores or more
     Affinity,
-    /// How connections are given to workers
-    Dispatch,
 }
 
 impl Options {
@@ -90,7 +88,6 @@ impl Also {
             (Self::Threads, App::Python(app)) => Err(TuneError::NoThreads(format!("a {} worker", app.worker_class.name()))),
             (Self::Threads, App::Command(_)) => Err(TuneError::NoThreads("a command".to_owned())),
             (Self::Affinity, App::Python(_) | App::Command(_)) => Ok(()),
-            (Self::Dispatch, _) => Err(TuneError::NoDispatch),
         }
     }
 }

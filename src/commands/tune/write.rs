@@ -11,7 +11,10 @@ use clap::Args;
 use crate::commands::Ending;
 use crate::config::edit::{self, EditError};
 use crate::config::{Affinity, MAX_BYTES};
-use crate::study::Candidate;
+use crate::study::{Candidate, Report, Stop};
+
+/// Why nothing is written where nothing would change.
+pub(super) const SAYS_SO: &str = "it says so already";
 
 /// Backups of one file; more are a mistake.
 const MOST_BACKUPS: u32 = 999;
@@ -34,9 +37,20 @@ impl Options {
         self.write
     }
 
-    /// Whether what an interrupted study found is to be written too.
-    pub(super) const fn takes_partial(&self) -> bool {
-        self.write_partial
+    /// What a study found, if it is to be written, or why not.
+    pub(super) fn worth_writing(&self, report: &Report) -> Result<Candidate, String> {
+        let chosen = report.recommended.ok_or("nothing is recommended")?;
+        match report.stop {
+            Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {}
+            Stop::Interrupted if self.write_partial => {}
+            Stop::Interrupted => {
+                return Err("the study was interrupted; go on with --resume, or write this with --write-partial".to_owned());
+            }
+            Stop::OnlyErrors | Stop::NothingMeetsSlo | Stop::NothingStarts | Stop::NeverQuiet => {
+                return Err(report.stopped_because());
+            }
+        }
+        if chosen == report.space.configured() { Err(SAYS_SO.to_owned()) } else { Ok(chosen) }
     }
 }
 

@@ -177,7 +177,7 @@ fn trials(report: &Report) -> String {
 fn trial_row(report: &Report, trial: &Trial, number: usize) -> String {
     let class = if Some(trial.suggestion.candidate) == report.recommended { " class=chosen" } else { "" };
     let cells = numbers(number, trial).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<Vec<_>>().concat();
-    format!("<tr{class}>{cells}<td class=words>{}</td></tr>", escape(&trial_note(trial)))
+    format!("<tr{class}>{cells}<td class=words>{}</td></tr>", escape(&trial_note(trial, &report.slo)))
 }
 
 /// The numbers of both sides, and what the study was about.
@@ -210,4 +210,26 @@ fn side_by_side(report: &Report, about: &About) -> String {
     facts.extend(report.baseline.amount.map(|amount| ("Baseline", goal::interval(report.objective, amount))));
     facts.retain(|(_, text)| !text.is_empty());
     format!("<div class=\"tables last\">{sides}{}</div>\n", words("What was asked", &facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::STYLE;
+
+    /// How the style sheet draws what has this selector.
+    fn drawn(selector: &str) -> (&str, Option<&str>) {
+        let rule = STYLE.split_once(&format!("svg {selector} {{")).unwrap().1.split_once('}').unwrap().0;
+        let value = |name: &str| rule.split(';').find_map(|part| part.trim().strip_prefix(name));
+        (value("stroke: ").unwrap(), value("stroke-dasharray: "))
+    }
+
+    #[test]
+    fn every_line_of_the_map_has_a_look_of_its_own() {
+        let lines = [".ring", ".ring.base", ".contour", ".contour.low"].map(drawn);
+        assert_eq!(BTreeSet::from(lines).len(), lines.len(), "{lines:?}");
+        let (chosen, near_best) = (drawn(".ring"), drawn(".contour"));
+        assert!(chosen.0 != near_best.0 && chosen.1 != near_best.1, "the recommended one and those near the best: {lines:?}");
+    }
 }

@@ -45,7 +45,7 @@ fn trials(report: &Report) -> String {
     let head = HEADERS.map(str::to_owned).to_vec();
     let body = report.trials.iter().zip(1..).map(|(trial, number)| {
         let mut cells = numbers(number, trial);
-        cells.push(note(trial));
+        cells.push(note(trial, &report.slo));
         cells
     });
     table(&[head].into_iter().chain(body).collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle,
 
 use crate::commands::figures::{counted, latency, memory, percent, rate, share};
 use crate::commands::tune_output::Paper;
-use crate::study::{Ending, Flag, Measurement, Outcome, Report, Trial};
+use crate::study::{Ending, Flag, Measurement, Outcome, Report, Slo, Trial};
 
 pub(super) const HEADERS: [&str; 12] =
     ["#", "workers", "conns", "req/s", "p50", "p90", "p99", "errors", "CPU", "low", "memory", "note"];
@@ -24,7 +24,7 @@ pub(super) fn trials(report: &Report, paper: Paper) -> String {
     let mut notes = Vec::new();
     for (trial, number) in report.trials.iter().zip(1_usize..) {
         let chosen = Some(trial.suggestion.candidate) == report.recommended;
-        let note = note(trial);
+        let note = note(trial, &report.slo);
         let cells: Vec<Cell> =
             numbers(number, trial).into_iter().map(|text| emphasised(Cell::new(text), chosen && paper.colour)).collect();
         if roomy {
@@ -112,11 +112,13 @@ const THROTTLED: f64 = 0.02;
 const FEW_REQUESTS: u64 = 10;
 
 /// Numbers that matter in few trials only, where they do.
-fn asides(found: &Measurement) -> Vec<String> {
+fn asides(found: &Measurement, slo: &Slo) -> Vec<String> {
     let leak = found.memory_growth.filter(|growth| *growth > 0.0 && found.flags.contains(&Flag::Leaking));
     let throttled = found.throttled.filter(|share| *share >= THROTTLED);
     let few = found.distinct_requests.filter(|count| (1..FEW_REQUESTS).contains(count));
+    let stray = found.held_despite_errors(slo).then(|| "errors above the bound".to_owned());
     [
+        stray,
         leak.map(|growth| format!("by {:.1} MiB a minute", growth * 60.0 / f64::from(1 << 20))),
         throttled.map(|part| format!("held back by the CPU quota {} of the time", share(Some(part)))),
         few.map(|count| format!("{} sent", counted(count, "different request"))),
@@ -126,7 +128,7 @@ fn asides(found: &Measurement) -> Vec<String> {
     .collect()
 }
 
-pub(super) fn note(trial: &Trial) -> String {
+pub(super) fn note(trial: &Trial, slo: &Slo) -> String {
     let mut parts = vec![trial.suggestion.purpose.word().to_owned()];
     parts.extend(trial.suggestion.candidate.affinity.map(|affinity| format!("cpu-affinity {}", affinity.name())));
     match &trial.outcome {
@@ -135,7 +137,7 @@ pub(super) fn note(trial: &Trial) -> String {
                 parts.push(found.ending.words());
             }
             parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
-            parts.extend(asides(found));
+            parts.extend(asides(found, slo));
         }
         Outcome::Challenged(found) => {
             parts.push(if found.holds { "held" } else { "not held" }.to_owned());

@@ -1,9 +1,10 @@
-//! What is asked of a trial program, and what its answers mean: one JSON object each. Refuses answers that are none, and numbers that cannot be.
+//! What is asked of a trial program, and what its answers mean: one JSON object each. Refuses answers that are none, and numbers that cannot be;
+//! a rate whose own numbers are beyond the objective was not held, whatever the program calls it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::study::{Challenged, Ending, Measurement, Outcome, Pace, Quantile, Slo, Suggestion, Task};
+use crate::study::{Challenged, Ending, Measurement, Miss, Outcome, Pace, ProbeNote, Quantile, Slo, Suggestion, Task};
 
 /// The version of the protocol.
 const PROTOCOL: u32 = 1;
@@ -126,7 +127,11 @@ pub(super) fn outcome(line: &[u8], task: Task, slo: &Slo, elapsed: f64) -> Resul
     }
     let seconds = seconds.unwrap_or(elapsed);
     match (task, reply.holds, reply.capacity) {
-        (Task::Challenge { .. }, Some(holds), _) => Ok(Outcome::Challenged(Challenged::new(holds, seconds))),
+        (Task::Challenge { .. }, Some(holds), _) => {
+            let miss = reply.miss(slo);
+            let why = miss.map(|miss| miss.words().to_owned());
+            Ok(Outcome::Challenged(Challenged { why, ..Challenged::new(holds && miss.is_none(), seconds) }))
+        }
         (Task::Challenge { .. }, None, None) => Err(Refusal::NeitherHoldsNorCapacity(shown(line))),
         (Task::Measure | Task::Serve { .. }, _, None) => Err(Refusal::NoCapacity(shown(line))),
         (_, _, Some(capacity)) => reply.measurement(capacity, slo, seconds).map(|found| Outcome::Measured(Box::new(found))),
@@ -153,18 +158,13 @@ impl Reply {
         let share = |key, value| {
             within(key, value, SHARE_SLACK, "a share of 1, so 0.94 for 94 %").map(|share| share.map(|share| share.min(1.0)))
         };
-        let capacity = rate("capacity", Some(capacity))?.unwrap_or(0.0);
-        let bounded = match slo.quantile() {
-            Quantile::P50 => self.p50,
-            Quantile::P90 => self.p90,
-            Quantile::P95 => self.p95,
-            Quantile::P99 => self.p99,
-            Quantile::Max => self.max,
-        };
-        let throughput = rate("throughput", self.throughput)?.unwrap_or(capacity);
+        let told = rate("capacity", Some(capacity))?.unwrap_or(0.0);
+        let miss = self.miss(slo).filter(|_| told > 0.0);
+        let missed = miss.map(|miss| ProbeNote { rate: told, held: false, why: Some(miss.words().to_owned()), latencies: None });
+        let throughput = rate("throughput", self.throughput)?.unwrap_or(told);
         let cpu_seconds_per_request = time("cpu_seconds_per_request", self.cpu_seconds_per_request)?;
         let errors = share("errors", self.errors)?;
-        let found = Measurement::of_capacity(capacity);
+        let found = Measurement::of_capacity(if miss.is_some() { 0.0 } else { told });
         Ok(Measurement {
             ending: if errors == Some(1.0) { Ending::OnlyErrors } else { found.ending },
             throughput,
@@ -172,7 +172,7 @@ impl Reply {
             p90: time("p90", self.p90)?,
             p99: time("p99", self.p99)?,
             max: time("max", self.max)?,
-            bounded: time(slo.quantile().name(), bounded)?,
+            bounded: time(slo.quantile().name(), self.bounded(slo))?,
             errors,
             utilisation: share("utilisation", self.utilisation)?,
             workers_cpu: cpu_seconds_per_request.map(|each| each * throughput),
@@ -182,8 +182,31 @@ impl Reply {
             slots_busy: share("slots_busy", self.slots_busy)?,
             memory_bytes: within("memory_bytes", self.memory_bytes, MOST_BYTES, "bytes from 0")?.map(whole),
             seconds,
+            probes: missed.into_iter().collect(),
             ..found
         })
+    }
+
+    /// The latency that `slo` bounds.
+    const fn bounded(&self, slo: &Slo) -> Option<f64> {
+        match slo.quantile() {
+            Quantile::P50 => self.p50,
+            Quantile::P90 => self.p90,
+            Quantile::P95 => self.p95,
+            Quantile::P99 => self.p99,
+            Quantile::Max => self.max,
+        }
+    }
+
+    /// Which bound its own numbers are beyond.
+    fn miss(&self, slo: &Slo) -> Option<Miss> {
+        if self.errors.is_some_and(|share| share > slo.error_share()) {
+            Some(Miss::Errors)
+        } else if self.bounded(slo).is_some_and(|seconds| seconds > slo.latency().as_secs_f64()) {
+            Some(Miss::Late)
+        } else {
+            None
+        }
     }
 }
 

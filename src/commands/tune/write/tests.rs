@@ -3,6 +3,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::study::Pace;
+use crate::study::simulation::{APPS, studied};
 use crate::units::{Connections, Workers};
 
 const TEXT: &str = "workers = \"auto\" # for now\n\n[app] # ours\nkind = \"command\"\n";
@@ -101,4 +103,45 @@ fn a_section_that_has_no_place_for_the_word_is_told_before_the_study() {
         let refused = Manuscript::open(&file, true, configured).unwrap_err();
         assert!(refused.to_string().contains("set cpu-affinity in it by hand"), "{refused}");
     }
+}
+
+#[test]
+fn only_what_held_the_objective_and_differs_from_the_file_is_worth_writing() {
+    let mut report = Report::new(&studied(&APPS[1], Pace::Quick, 2), Stop::Converged);
+    let once = Options { write: true, write_partial: false };
+    report.recommended = Some(found());
+    assert_eq!(once.worth_writing(&report), Ok(found()));
+
+    let mut told = Vec::new();
+    let stops = [Stop::NothingMeetsSlo, Stop::OnlyErrors, Stop::NeverQuiet, Stop::NothingStarts, Stop::Interrupted];
+    for stop in stops {
+        report.stop = stop;
+        told.push(once.worth_writing(&report).unwrap_err());
+    }
+    let twice = Options { write: true, write_partial: true };
+    assert_eq!(twice.worth_writing(&report), Ok(found()));
+
+    report.stop = Stop::Converged;
+    report.recommended = Some(report.space.configured());
+    told.push(once.worth_writing(&report).unwrap_err());
+    report.recommended = None;
+    told.push(once.worth_writing(&report).unwrap_err());
+    insta::assert_snapshot!(told.join("\n"), @r"
+    no configuration meets the objective
+    the application answers only errors
+    the host was never quiet enough to measure anything
+    no configuration could be started
+    the study was interrupted; go on with --resume, or write this with --write-partial
+    it says so already
+    nothing is recommended
+    ");
+}
+
+#[test]
+fn what_the_limits_cut_differs_from_the_file() {
+    let mut report = Report::new(&studied(&APPS[1], Pace::Quick, 2), Stop::Converged);
+    report.space.workers = Workers::new(12);
+    report.space.max_workers = Workers::new(6).unwrap();
+    report.recommended = Some(report.space.baseline());
+    assert_eq!(Options { write: true, write_partial: false }.worth_writing(&report), Ok(report.space.baseline()));
 }

@@ -15,6 +15,8 @@ const TOP: f64 = 6.0;
 const BOTTOM: f64 = 44.0;
 const ROW: f64 = 32.0;
 const WIDEST: f64 = 108.0;
+/// How far inside of a cell its ring is, so that it is none of the lines around several cells.
+const INSET: f64 = 4.0;
 /// Shares of the best that lines surround.
 const NEAR_BEST: f64 = 0.95;
 /// How dark the best is, and how much paler a prediction.
@@ -178,7 +180,8 @@ impl<'a> Picture<'a> {
         let ring = |candidate: Candidate, class: &str| {
             let column = self.map.workers.binary_search(&candidate.workers).ok()?;
             let row = self.map.connections.binary_search(&candidate.connections).ok()?;
-            let (x, y, wide, high) = (self.across(column) + 1.5, self.down(row) + 1.5, self.wide - 3.0, ROW - 3.0);
+            let (x, y) = (self.across(column) + INSET, self.down(row) + INSET);
+            let (wide, high) = (self.wide - 2.0 * INSET, ROW - 2.0 * INSET);
             Some(format!("<rect class=\"{class}\" x={x:.1} y={y:.1} width={wide:.1} height={high:.1} rx=4 />"))
         };
         let baseline = ring(self.report.baseline.candidate, "ring base");

@@ -91,7 +91,7 @@ fn what_matters_in_few_trials_is_said_where_it_does() {
     let quiet = |found: &mut Measurement| {
         (found.memory_growth, found.throttled, found.distinct_requests) = (Some(524_288.0), Some(0.001), Some(700));
     };
-    let note = |found: &Report| table::note(&found.trials[0]);
+    let note = |found: &Report| table::note(&found.trials[0], &found.slo);
     let expected = "baseline, memory keeps growing, by 30.0 MiB a minute, held back by the CPU quota 34% of the time, 3 different requests sent";
     assert_eq!(note(&sliced(None, leaking)), expected);
     assert_eq!(note(&sliced(None, quiet)), "baseline");

@@ -59,6 +59,26 @@ fn only_what_was_asked_for_is_needed() {
 }
 
 #[test]
+fn a_rate_whose_own_numbers_are_beyond_the_objective_was_not_held() {
+    for (line, why) in [
+        (r#"{"capacity":120,"errors":0.002,"p90":0.3}"#, "too many errors"),
+        (r#"{"capacity":120,"errors":0.001,"p90":0.701}"#, "too many late"),
+    ] {
+        let Ok(Outcome::Measured(found)) = answered(line, Task::Measure) else { panic!("{line}") };
+        assert_eq!((found.capacity, found.throughput, found.ending), (0.0, 120.0, Ending::NothingHeld), "{line}");
+        let probes: Vec<_> = found.probes.iter().map(|probe| (probe.rate, probe.held, probe.why.as_deref())).collect();
+        assert_eq!(probes, [(120.0, false, Some(why))], "{line}");
+        let held = line.replace("\"capacity\":120", "\"holds\":true");
+        let Ok(Outcome::Challenged(found)) = answered(&held, CHALLENGE) else { panic!("{held}") };
+        assert_eq!((found.holds, found.why.as_deref()), (false, Some(why)), "{held}");
+    }
+    let within = r#"{"capacity":120,"errors":0.001,"p90":0.7,"p99":9}"#;
+    assert!(
+        matches!(answered(within, Task::Measure), Ok(Outcome::Measured(found)) if found.capacity > 0.0 && found.probes.is_empty())
+    );
+}
+
+#[test]
 fn what_is_no_answer_is_told() {
     let lines = [
         "",
