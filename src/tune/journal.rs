@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Coverage;
-use crate::study::{Budget, Measurement, Objective, Pace, Slo, Space, Study, Trial};
+use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ impl Recorded {
             return Ok(());
         }
         let trial: Trial = parse(line)?;
-        if !trial.measurement().is_none_or(Measurement::is_possible) {
+        if !trial.is_possible() {
             return Err("a number that no trial can have measured".to_owned());
         }
         self.trials.push(trial);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::paper;
 use crate::commands::CommandError;
 use crate::commands::record::files::{Draft, Packing, is_same, is_standard};
-use crate::commands::tune_output::{self, CARE};
+use crate::commands::tune_output;
 use crate::study::Report;
 use crate::study::report::Summary;
 use crate::tune::{About, Coverage};
@@ -74,6 +74,13 @@ impl Outputs {
         Ok(Self(outputs))
     }
 
+    /// Refuses `peak` where nothing that is written or shown has a place for its hosts.
+    pub fn check_peak(&self, peak: Option<Rate>) -> Result<(), CommandError> {
+        let answers = |output: &Output| matches!(output.form, Form::Html | Form::Markdown);
+        let is_answered = !self.use_stdout() || self.0.iter().any(answers);
+        if peak.is_none() || is_answered { Ok(()) } else { Err(CommandError::PeakUnanswered) }
+    }
+
     /// Whether one of them is standard output, which then has no place for the report as text.
     #[must_use]
     pub fn use_stdout(&self) -> bool {
@@ -94,7 +101,7 @@ fn text(form: Form, report: &Report, about: &About, peak: Option<Rate>) -> io::R
     Ok(match form {
         Form::Json => serde_json::to_string_pretty(&Json::of(report, about))? + "\n",
         Form::Html => tune_output::html(report, about, peak, HEADROOM),
-        Form::Markdown => tune_output::markdown(report, about),
+        Form::Markdown => tune_output::markdown(report, about, peak, HEADROOM),
         Form::Csv => tune_output::csv(report),
         Form::Optuna => tune_output::optuna(report, about),
     })
@@ -129,8 +136,7 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
 
 /// What is printed of the report.
 pub fn shown(report: &Report, about: &About, peak: Option<Rate>) -> String {
-    let gap = about.coverage.as_ref().and_then(Coverage::gap).filter(|_| report.recommended.is_some());
-    let gap = gap.map(|gap| format!("\n{CARE}: {gap}.\n"));
+    let gap = tune_output::gap(report, about).map(|gap| format!("\n{gap}\n"));
     let hosts = peak.map(|peak| format!("\n{}", tune_output::hosts(report, peak, HEADROOM)));
     let text = format!("\n{}", tune_output::report(report, paper()));
     [Some(text), gap, hosts].into_iter().flatten().collect()

@@ -14,7 +14,7 @@ use crate::study::{
     Candidate, ChallengeRace, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop,
     Suggestion, Task, Trial,
 };
-use crate::tune::About;
+use crate::tune::{About, Coverage};
 use crate::units::{Connections, Rate, Workers};
 
 const WIDE: Paper = Paper { width: 100, colour: false };
@@ -137,7 +137,7 @@ fn a_host_that_is_never_quiet_is_named_in_the_headline() {
 fn an_interrupted_study_is_marked() {
     let app = &APPS[1];
     let mut study = app.study(Pace::Quick);
-    assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("Interrupted before anything was measured."));
+    assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("not finished, and nothing was measured so far."));
     let mut host = app.host(Pace::Quick, 1);
     run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).starts_with("PARTIAL"));
@@ -159,6 +159,27 @@ fn hosts_for_a_peak() {
     let peak = Rate::new(1000.0).unwrap();
     insta::assert_snapshot!(hosts(&example(&APPS[1]), peak, 0.3), @"A peak of 1000 req/s needs 8 hosts like this one, 30 % of each kept free.");
     assert_eq!(hosts(&every(|found| found.ending = Ending::TooSlow), peak, 0.3), "");
+    let least = Rate::new(1e-9).unwrap();
+    let mut slow = example(&APPS[1]);
+    for side in [Some(&mut slow.baseline), slow.best.as_mut()].into_iter().flatten() {
+        side.capacity = side.capacity.map(|_| Interval { value: least.per_second(), low: 0.0, high: 1.0 });
+    }
+    assert_eq!(hosts(&slow, peak, 0.3), "A peak of 1000 req/s needs more hosts like this one than can be counted.\n");
+}
+
+#[test]
+fn every_form_for_people_tells_hosts_for_a_peak_and_what_the_traffic_lacks() {
+    let commonest = "GET /".to_owned();
+    let coverage = Some(Coverage { requests: 9, different: 9, routes: 1, commonest, of_commonest: 9 });
+    let (found, narrow) = (example(&APPS[1]), About { coverage, ..about() });
+    for form in [markdown, html] {
+        let told = form(&found, &narrow, Rate::new(1000.0), 0.3);
+        assert!(told.contains("A peak of 1000 req/s needs 8 hosts like this one, 30 % of each kept free."), "{told}");
+        assert!(told.contains("Take its numbers with care: only 1 route in the recording, GET /, and"), "{told}");
+        assert!(!form(&found, &about(), None, 0.3).contains("A peak of"));
+    }
+    let nothing = every(|found| found.ending = Ending::TooSlow);
+    assert!(!markdown(&nothing, &narrow, None, 0.3).contains("with care"), "nothing is recommended by it");
 }
 
 fn about() -> About {
@@ -296,7 +317,7 @@ fn pages_of_every_study_are_whole() {
 
 #[test]
 fn the_report_as_markdown() {
-    insta::assert_snapshot!(markdown(&eventful(), &about()));
+    insta::assert_snapshot!(markdown(&eventful(), &about(), None, 0.3));
 }
 
 #[test]
@@ -322,4 +343,22 @@ fn the_trials_as_optuna_keeps_them() {
         serde_json::from_str(lines[1]["distributions"]["connections"].as_str().unwrap()).unwrap();
     assert_eq!(low_to_high["attributes"], serde_json::json!({"log": true, "step": 1, "low": 1, "high": 1000}));
     assert_eq!(lines[1]["datetime_start"], "2026-03-01T12:00:00Z");
+}
+
+#[test]
+fn optuna_takes_no_crash_for_the_best_and_reads_every_doubt() {
+    let mut found = example(&APPS[1]);
+    let flags = [vec![Flag::WorkerCrashed, Flag::Steal], vec![Flag::Accident], vec![Flag::Steal]];
+    for (trial, flags) in found.trials.iter_mut().zip(flags) {
+        let capacity = if flags == [Flag::Steal] { 0.0 } else { 1e6 };
+        let held = Measurement { flags, ..Measurement::of_capacity(capacity) };
+        trial.outcome = Outcome::Measured(Box::new(held));
+    }
+    let text = optuna(&found, &about());
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told =
+        |line: usize| (lines[line]["state"].clone(), lines[line]["value"].clone(), lines[line]["user_attrs"]["flags"].clone());
+    assert_eq!(told(1), (2.into(), serde_json::Value::Null, "worker crashed; CPU stolen by the hypervisor".into()));
+    assert_eq!(told(2), (1.into(), 1e6.into(), "far below the others, not counted".into()));
+    assert_eq!(told(3), (3.into(), serde_json::Value::Null, "CPU stolen by the hypervisor".into()), "it says nothing");
 }
