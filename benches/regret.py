@@ -30,6 +30,7 @@ SLO = "p90<700ms,errors<0.1%"
 VOIDING = {"generator-late", "generator-short", "steal", "other-programs", "worker-crashed"}
 EXTRA_TRIES = 2  # of a configuration whose measurements were disturbed
 STOP_SECONDS = 60
+SAME = "no difference seen"
 NEAR, SOON_MINUTES = 0.05, 6  # what is asked of a run: within this share of the best, in so many minutes
 
 
@@ -256,16 +257,11 @@ def cpu(found):
 
 
 def verdict(told):
-    """As the sentence of the report, from what the JSON says."""
-    recommended, baseline, best = of(told["recommended"]), of(told["baseline"]), of(told["best"])
-    if recommended is None:
-        return "nothing recommended"
-    peaceful = {of(trial) for trial in told["trials"] if trial["valid"]}
-    if len(peaceful) < 2 or baseline not in peaceful or (told["ratio"] is None and best != baseline):
-        return "not compared"
-    if told["ratio"] and told["ratio"]["low"] > 1 and recommended != baseline:
-        return "better"
-    return "no difference seen"
+    """As the headline of the report has it."""
+    said = told["verdict"]
+    words = SAME if said["outcome"] in ("no-difference", "baseline-is-best") else said["outcome"] or "nothing recommended"
+    is_hint = not said["confirmed"] and said["outcome"] in ("better", "no-difference", "only-best")
+    return words + (", not repeated" if is_hint else "")
 
 
 def ratio(told):

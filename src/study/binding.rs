@@ -280,9 +280,9 @@ mod tests {
         // Closest are those of 40 connections, by luck.
         let groups = [trials(4, 10, 100.0), trials(4, 20, 97.0), trials(1, 40, 100.5)];
         assert_eq!(evidence(&groups).unwrap().more.candidate, candidate(20));
-        let [some, same, _] = groups;
-        assert_eq!(evidence(&[some.clone(), same, trials(4, 40, 130.0)]), None);
-        let below = evidence(&[trials(4, 5, 60.0), some, trials(1, 20, 100.0)]).unwrap();
+        let [few, twice, _] = groups;
+        assert_eq!(evidence(&[few.clone(), twice, trials(4, 40, 130.0)]), None);
+        let below = evidence(&[trials(4, 5, 60.0), few, trials(1, 20, 100.0)]).unwrap();
         assert_eq!(below.more.candidate, candidate(20), "that fewer hold less says nothing of more");
     }
 

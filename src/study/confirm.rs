@@ -2,6 +2,8 @@
 //!
 //! Only measurements of this phase count for the ratio where there are any: the search's own are biased, because the luckiest won.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stats::{Interval, Spread};
 use crate::study::drift::{demand, is_another_host};
 use crate::study::standing::{Standing, failures, held, preferred};
@@ -43,7 +45,8 @@ pub(super) const MOST_ASIDE: usize = 2;
 type Numbered<'a> = (usize, &'a Trial);
 
 /// How best and baseline compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The best is better.
     Better,
@@ -272,8 +275,10 @@ fn doubtful(study: &Study, sides: [Candidate; 2], counting: &[Numbered<'_>]) -> 
     // What a slower host did is no accident.
     let standing = Standing::without(study, &moved);
     let accidents = sides.map(|side| standing.place(side).and_then(|place| place.accident));
-    let had_accident = |pair: &[Numbered<'_>]| pair.iter().any(|(number, _)| accidents.contains(&Some(*number)));
-    let again = pairs().filter(|pair| has_moved(pair) || had_accident(pair)).take(MOST_ASIDE);
+    let had_accident = |pair: &&[Numbered<'_>]| pair.iter().any(|(number, _)| accidents.contains(&Some(*number)));
+    // An accident that is left in is not counted elsewhere: it goes first.
+    let moved_alone = pairs().filter(|pair| has_moved(pair) && !had_accident(pair));
+    let again = pairs().filter(had_accident).chain(moved_alone).take(MOST_ASIDE);
     (again.flat_map(numbers).collect(), moved)
 }
 

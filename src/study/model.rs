@@ -168,7 +168,10 @@ fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
     let determinant = ww * ss - ws * ws;
     if determinant > 1e-6 * ww * ss {
         let (worker, slot) = ((wm * ss - sm * ws) / determinant, (sm * ww - wm * ws) / determinant);
-        if worker >= 0.0 && slot >= 0.0 {
+        if worker < 0.0 {
+            return (0.0, sm / ss);
+        }
+        if slot >= 0.0 {
             return (worker, slot);
         }
     }
@@ -180,6 +183,19 @@ mod tests {
     use super::*;
     use crate::study::simulation::APPS;
     use crate::study::{Flag, Outcome, Pace, Purpose, Suggestion, Task, Trial};
+    use crate::units::Connections;
+
+    #[test]
+    fn memory_that_connections_take_is_not_taken_for_that_of_workers() {
+        let of = |workers, connections| Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
+        let took = |memory| Measurement { memory_bytes: Some(memory), ..Measurement::of_capacity(1.0) };
+        let (few, many) = (took(300), took(1400));
+        let (a_worker, a_slot) = fit_memory(&[(of(5, 10), &few), (of(2, 100), &many)]);
+        assert!(a_worker.abs() < 1e-9 && (6.5..7.5).contains(&a_slot), "{a_worker}, {a_slot}");
+        let (few, many) = (took(100), took(500));
+        let (a_worker, a_slot) = fit_memory(&[(of(1, 100), &few), (of(5, 10), &many)]);
+        assert!((95.0..105.0).contains(&a_worker) && a_slot.abs() < 0.1, "{a_worker}, {a_slot}");
+    }
 
     #[test]
     fn what_other_programs_used_is_no_demand_once_it_is_known_without_them() {

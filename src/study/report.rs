@@ -19,6 +19,7 @@ use crate::study::confirm::{Duel, Outcome as DuelOutcome};
 use crate::study::counting::{described, settled, uncounted};
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
+use crate::study::strategy::has_ideas;
 use crate::study::{
     Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, ProbeNote, Slo, Space, Stop, Study, Task, Trial,
 };
@@ -52,12 +53,14 @@ pub struct Report {
     pub too_large: Vec<TooLarge>,
     /// How many trials of what is recommended failed, though others held.
     pub failures: usize,
-    /// Pairs of repetitions that there should have been at least, and the budget had no room for.
+    /// Pairs of repetitions that there should have been at least, and were not: the budget had no room, or they were disturbed.
     pub missing_pairs: usize,
     /// The amounts of baseline and best in each pair of repetitions that the ratio is of.
     pub pairs: Vec<[f64; 2]>,
     /// How many candidates were measured.
     pub candidates: usize,
+    /// Whether something that may be better was left untried.
+    pub untried: bool,
     /// What keeps the recommendation from doing more, where that was looked for.
     pub binding: Option<Binding>,
     /// How close the recommendation is to the host's limit.
@@ -167,7 +170,8 @@ impl Report {
             accidents: duel.as_ref().map(|duel| accidents(study, duel)).unwrap_or_default(),
             too_large: too_large(study),
             failures: recommended.map_or(0, |candidate| failures(study, candidate)),
-            missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
+            missing_pairs: duel.as_ref().map_or(0, |duel| duel.missing_pairs(study)),
+            untried: has_ideas(study),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
             binding: recommended
                 .filter(|_| study.objective == Objective::Capacity)
@@ -238,6 +242,17 @@ impl Report {
             baseline: SideSummary::of(self.objective, &self.baseline),
             best: self.best.as_ref().map(|side| SideSummary::of(self.objective, side)),
             ratio: self.ratio,
+            verdict: Verdict {
+                outcome: self.outcome,
+                confirmed: self.confirmed,
+                spoilt: self.spoilt,
+                doubts: &self.doubts,
+                failures: self.failures,
+                pairs: &self.pairs,
+                missing_pairs: self.missing_pairs,
+                untried: self.untried,
+                nearest: self.nearest,
+            },
             rule: self.rule.as_ref(),
             unstable: &self.unstable,
             accidents: &self.accidents,
@@ -342,6 +357,7 @@ pub struct Summary<'a> {
     baseline: SideSummary,
     best: Option<SideSummary>,
     ratio: Option<Interval>,
+    verdict: Verdict<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a Rule>,
     #[serde(skip_serializing_if = "<[Unstable]>::is_empty")]
@@ -360,6 +376,20 @@ pub struct Summary<'a> {
     cores: u16,
     stopped_because: String,
     partial: bool,
+}
+
+/// What the headline is made of, and what should make a reader doubt it.
+#[derive(Debug, Serialize)]
+struct Verdict<'a> {
+    outcome: Option<DuelOutcome>,
+    confirmed: bool,
+    spoilt: bool,
+    doubts: &'a [Flag],
+    failures: usize,
+    pairs: &'a [[f64; 2]],
+    missing_pairs: usize,
+    untried: bool,
+    nearest: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]

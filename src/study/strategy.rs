@@ -177,13 +177,19 @@ fn conclusion(study: &Study) -> Stop {
         Stop::Certified
     } else if opening(study).is_some() || is_incomplete() {
         Stop::Budget
-    } else if Search::new(study).promising().is_none() {
+    } else if !has_ideas(study) {
         Stop::Converged
     } else if !has_room(study, study.trials().len() - study.count(Purpose::Confirm)) {
         Stop::Trials
     } else {
         Stop::Budget
     }
+}
+
+/// Whether there is a configuration that may be better than the best so far and was not tried.
+#[must_use]
+pub fn has_ideas(study: &Study) -> bool {
+    Search::new(study).promising().is_some()
 }
 
 /// Whether a search of `trials` trials may try something new: its last one belongs to the one that leads.

@@ -124,7 +124,10 @@ fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
 }
 
 fn assert_demo_report(report: &Value, said: &Said) {
-    assert_keys(report, "objective recommended baseline best ratio binding certificate trials slo cores stopped_because partial");
+    let always = "objective recommended baseline best ratio verdict binding certificate trials slo cores stopped_because partial";
+    // What hosts that disturb add.
+    let sometimes: BTreeSet<&str> = ["drift", "accidents", "unstable"].into();
+    assert_eq!(&keys(report) - &sometimes, always.split(' ').collect(), "{report}");
     assert_keys(&report["recommended"], "workers connections");
     assert_keys(&report["baseline"], "workers connections capacity low high");
     assert_keys(&report["best"], "workers connections capacity low high");
@@ -220,8 +223,7 @@ fn workers_that_crash_under_load_do_not_end_the_study() {
     let folder = folder_with(targets);
     let said = folder.run("tune --traffic traffic.jsonl --quick --budget 20s --journal journal.jsonl");
     said.assert_code(99);
-    // Whether the time suffices for all that is tried is the machine's.
-    said.assert_out(&["worker crashed", "No configuration", " meets p90<", "Nothing is recommended."]);
+    said.assert_out(&["worker crashed", "Workers ended on their own where p90<", "Nothing is recommended."]);
     assert!(journalled(&folder, "journal.jsonl").len() >= 2, "{said}");
 }
 

@@ -135,6 +135,7 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
 }
 
 /// What is printed of the report.
+#[must_use]
 pub fn shown(report: &Report, about: &About, peak: Option<Rate>) -> String {
     let gap = tune_output::gap(report, about).map(|gap| format!("\n{gap}\n"));
     let hosts = peak.map(|peak| format!("\n{}", tune_output::hosts(report, peak, HEADROOM)));

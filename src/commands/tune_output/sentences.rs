@@ -8,7 +8,7 @@ use crate::commands::tune_output::{comparison, goal, limits};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
-use crate::study::{Candidate, Objective, Report, Stop, plan};
+use crate::study::{Candidate, Objective, Report, Stop, Trial, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
@@ -92,16 +92,26 @@ fn refusal(report: &Report) -> String {
         Stop::NeverQuiet => {
             format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))
         }
-        Stop::Interrupted => "The study is not finished, and nothing was measured so far.".to_owned(),
-        Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
+        Stop::Interrupted if report.trials.is_empty() => "The study is not finished, and nothing was measured so far.".to_owned(),
+        Stop::Interrupted | Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials
+            if report.trials.iter().any(has_crashed_in_spite) =>
+        {
+            format!("Workers ended on their own where {} was met: see what they said last.", report.slo)
+        }
+        Stop::Interrupted | Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
-            let which = if report.stop == Stop::Budget { " that was tried" } else { "" };
+            let which = if matches!(report.stop, Stop::Budget | Stop::Interrupted) { " that was tried" } else { "" };
             let most = report.space.max_memory.filter(|_| !report.too_large.is_empty());
             let within = most.map_or_else(String::new, |most| format!(" with {} of memory", figures::memory(most)));
             format!("No configuration{which} meets {}{at}{within}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
     format!("{why} Nothing is recommended.")
+}
+
+/// Whether it would have been usable but for that.
+fn has_crashed_in_spite(trial: &Trial) -> bool {
+    trial.measurement().is_some_and(|found| found.capacity > 0.0 && found.has_crashed())
 }
 
 /// What is certified, or why nothing is.
@@ -281,13 +291,21 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     if report.spoilt || report.outcome == Some(DuelOutcome::Disturbed) {
         sentences.push(format!("Before it is measured again: {}.", remedy(report)));
     }
+    let is_cut = matches!(report.stop, Stop::Budget | Stop::Interrupted);
+    let missing = report.missing_pairs;
+    if missing > 0 && report.confirmed && !is_cut {
+        sentences.push(format!(
+            "{CARE}: {missing} of the pairs of repetitions that a ratio should be of are missing: the host was not quiet."
+        ));
+    }
+    let untried = if report.untried { " before every promising configuration was tried" } else { "" };
     match report.stop {
         Stop::Budget => {
-            let pairs = match report.missing_pairs {
+            let pairs = match missing {
                 0 => String::new(),
-                missing => format!(" It had no room for {missing} of the pairs of repetitions that a ratio should be of."),
+                _ => format!(" It had no room for {missing} of the pairs of repetitions that a ratio should be of."),
             };
-            sentences.push(format!("The budget was used up before every promising configuration was tried.{pairs}"));
+            sentences.push(format!("The budget was used up{untried}.{pairs}"));
         }
         Stop::Trials => {
             sentences.push("The search ended at its limit of trials, before every promising configuration was tried.".to_owned());

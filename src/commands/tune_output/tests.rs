@@ -111,6 +111,26 @@ fn refusals_are_plain() {
     let texts = [&errors, &slow, &dead].map(|found| report(found, WIDE));
     assert!(texts.iter().all(|text| !text.contains("workers =")));
     insta::assert_snapshot!(texts.join("=====\n"));
+    let crash = every(|found| (found.capacity, found.flags) = (90.0, vec![Flag::WorkerCrashed]));
+    assert!(sentences::headline(&crash).starts_with("Workers ended on their own where p90<700ms,errors<0.1% was met"));
+    let interrupted = Report { stop: Stop::Interrupted, ..slow };
+    assert!(sentences::headline(&interrupted).starts_with("No configuration that was tried meets "));
+}
+
+#[test]
+fn why_a_study_is_not_whole_is_told_as_it_is() {
+    let told = |change: &dyn Fn(&mut Report)| {
+        let mut found = Report { confirmed: true, untried: false, ..example(&APPS[1]) };
+        change(&mut found);
+        sentences::after_the_verdict(&found).join(" ")
+    };
+    let short = told(&|found| (found.stop, found.missing_pairs) = (Stop::Budget, 2));
+    assert!(short.contains("The budget was used up. It had no room for 2 of the pairs"), "{short}");
+    let open = told(&|found| (found.stop, found.missing_pairs, found.untried) = (Stop::Budget, 0, true));
+    assert!(open.contains("The budget was used up before every promising configuration was tried."), "{open}");
+    let disturbed = told(&|found| (found.stop, found.missing_pairs) = (Stop::Converged, 2));
+    assert!(disturbed.contains("2 of the pairs of repetitions that a ratio should be of are missing"), "{disturbed}");
+    assert!(!told(&|found| (found.stop, found.missing_pairs) = (Stop::Converged, 0)).contains("missing"));
 }
 
 #[test]
@@ -148,7 +168,8 @@ fn the_keys_of_json_are_stable() {
     let found = example(&APPS[1]);
     let json = serde_json::to_value(found.summary()).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    let parts = ["recommended", "baseline", "best", "ratio", "certificate"].map(|part| format!("{part}: {}", keys(&json[part])));
+    let parts = ["recommended", "baseline", "best", "ratio", "verdict", "certificate"]
+        .map(|part| format!("{part}: {}", keys(&json[part])));
     insta::assert_snapshot!(format!("{}\n{}\ntrial: {}", keys(&json), parts.join("\n"), keys(&json["trials"][0])));
     let dead = study_of(&APPS[1], |_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.1 });
     insta::assert_snapshot!("failed", serde_json::to_string(&dead.summary()).unwrap());

@@ -15,6 +15,7 @@ use super::*;
 use crate::config::Affinity;
 use crate::stats::{Interval, Latencies, PackedLatencies};
 use crate::study::certificate::Certificate;
+use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::drift::Drift;
 use crate::study::report::{Accident, Rule, Side, TooLarge, Unstable};
 use crate::study::simulation::{APPS, studied};
@@ -94,6 +95,7 @@ fn report(objective: Objective, cause: Cause) -> Report {
         missing_pairs: base.missing_pairs,
         pairs: base.pairs,
         candidates: base.candidates,
+        untried: base.untried,
         binding: Some(Binding {
             label: Label::Other,
             cause: Some(cause),
@@ -186,6 +188,7 @@ fn every_word_of_a_result_is_told_and_every_word_that_is_told_exists() {
     let reasons = words::<Purpose>().iter().map(|word| read(word).word().to_owned()).collect();
     let all = [
         ("objective", words::<Objective>()),
+        ("verdict.outcome", words::<DuelOutcome>()),
         ("trials[].purpose", words::<Task>()),
         ("trials[].why", reasons),
         ("trials[].label", words::<Label>()),

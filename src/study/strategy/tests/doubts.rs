@@ -122,6 +122,38 @@ fn an_accident_while_confirming_costs_a_pair_and_leaves_the_truth_in_the_interva
     }
 }
 
+#[test]
+fn pairs_that_disturbances_left_out_are_counted() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let (_, report) = spoilt(app, 3, |study, suggestion| {
+        let is_late = suggestion.purpose == Purpose::Confirm && confirming(study).count() >= 2;
+        let Outcome::Measured(mut found) = is_late.then(|| host.run(suggestion))? else { return None };
+        found.flags.push(Flag::OtherPrograms);
+        Some(Outcome::Measured(found))
+    });
+    let missing = Pace::Normal.effort().least_pairs - 1;
+    assert_eq!((report.confirmed, report.pairs.len(), report.missing_pairs), (true, 1, missing));
+}
+
+/// More pairs are doubtful than may be run again. One that is called an accident, and not counted, is not.
+#[test]
+fn of_doubtful_pairs_an_accident_is_run_again_first() {
+    let app = &APPS[0];
+    let mut host = app.host(Pace::Normal, 3);
+    let (study, _) = spoilt(app, 3, |study, suggestion| {
+        let (pair, of_best) = (confirming(study).count() / 2, suggestion.candidate != study.space.baseline());
+        match (suggestion.purpose, pair) {
+            (Purpose::Confirm, 0 | 1) => at_speed(&mut host, suggestion, 0.7),
+            (Purpose::Confirm, 2) if of_best => slow_boot(&mut host, suggestion, 0.6),
+            _ => None,
+        }
+    });
+    let duel = Duel::of(&study).unwrap();
+    let accidents: Vec<usize> = duel.standing(&study).accidents().collect();
+    assert!(!accidents.is_empty() && accidents.iter().all(|number| duel.aside().contains(number)), "{accidents:?}, {duel:?}");
+}
+
 /// One of four boots is slow, always.
 #[test]
 fn slow_boots_that_come_again_are_told_and_not_certified() {
