@@ -26,7 +26,7 @@ pub(super) struct Options {
     /// Write the recommended numbers into the configuration file; what it said goes to FILE.bak
     #[arg(long, conflicts_with = "demo")]
     write: bool,
-    /// Write them also when the study was interrupted
+    /// Write them also when the study was interrupted, or did not repeat them undisturbed
     #[arg(long, requires = "write")]
     write_partial: bool,
 }
@@ -49,6 +49,9 @@ impl Options {
             Stop::OnlyErrors | Stop::NothingMeetsSlo | Stop::NothingStarts | Stop::NeverQuiet => {
                 return Err(report.stopped_because());
             }
+        }
+        if chosen != report.baseline.candidate && !report.confirmed && !self.write_partial {
+            return Err("it was not repeated undisturbed; give it more time (--resume with a longer --budget) on a quiet host, or write this with --write-partial".to_owned());
         }
         if chosen == report.space.configured() { Err(SAYS_SO.to_owned()) } else { Ok(chosen) }
     }

@@ -110,6 +110,7 @@ fn only_what_held_the_objective_and_differs_from_the_file_is_worth_writing() {
     let mut report = Report::new(&studied(&APPS[1], Pace::Quick, 2), Stop::Converged);
     let once = Options { write: true, write_partial: false };
     report.recommended = Some(found());
+    report.confirmed = true;
     assert_eq!(once.worth_writing(&report), Ok(found()));
 
     let mut told = Vec::new();
@@ -121,7 +122,9 @@ fn only_what_held_the_objective_and_differs_from_the_file_is_worth_writing() {
     let twice = Options { write: true, write_partial: true };
     assert_eq!(twice.worth_writing(&report), Ok(found()));
 
-    report.stop = Stop::Converged;
+    (report.stop, report.confirmed) = (Stop::Converged, false);
+    told.push(once.worth_writing(&report).unwrap_err());
+    assert_eq!(twice.worth_writing(&report), Ok(found()), "a hint that is asked for");
     report.recommended = Some(report.space.configured());
     told.push(once.worth_writing(&report).unwrap_err());
     report.recommended = None;
@@ -132,6 +135,7 @@ fn only_what_held_the_objective_and_differs_from_the_file_is_worth_writing() {
     the host was never quiet enough to measure anything
     no configuration could be started
     the study was interrupted; go on with --resume, or write this with --write-partial
+    it was not repeated undisturbed; give it more time (--resume with a longer --budget) on a quiet host, or write this with --write-partial
     it says so already
     nothing is recommended
     ");
