@@ -4,6 +4,7 @@ pub mod compare;
 mod curve;
 mod map;
 mod rule;
+mod summary;
 
 use std::collections::BTreeSet;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 pub use curve::{Curve, Point};
 pub use map::{Cell, Known, Limit, Map};
 pub use rule::Rule;
+pub use summary::Summary;
 
 use crate::stats::Interval;
 use crate::study::certificate::Certificate;
@@ -20,9 +22,7 @@ use crate::study::counting::{described, settled, uncounted};
 use crate::study::drift::Drift;
 use crate::study::standing::{Standing, failures};
 use crate::study::strategy::has_ideas;
-use crate::study::{
-    Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, ProbeNote, Slo, Space, Stop, Study, Task, Trial,
-};
+use crate::study::{Binding, Candidate, Flag, Measurement, Objective, Outcome, Slo, Space, Stop, Study, Trial};
 
 /// Everything a study has to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -232,41 +232,6 @@ impl Report {
     pub fn outcome_is_gain(&self) -> bool {
         matches!(self.outcome, Some(DuelOutcome::Better | DuelOutcome::OnlyBest))
     }
-
-    /// What `--json` writes.
-    #[must_use]
-    pub fn summary(&self) -> Summary<'_> {
-        Summary {
-            recommended: self.recommended,
-            objective: self.objective,
-            baseline: SideSummary::of(self.objective, &self.baseline),
-            best: self.best.as_ref().map(|side| SideSummary::of(self.objective, side)),
-            ratio: self.ratio,
-            verdict: Verdict {
-                outcome: self.outcome,
-                confirmed: self.confirmed,
-                spoilt: self.spoilt,
-                doubts: &self.doubts,
-                failures: self.failures,
-                pairs: &self.pairs,
-                missing_pairs: self.missing_pairs,
-                untried: self.untried,
-                nearest: self.nearest,
-            },
-            rule: self.rule.as_ref(),
-            unstable: &self.unstable,
-            accidents: &self.accidents,
-            too_large: &self.too_large,
-            drift: self.drift.as_ref(),
-            binding: self.binding.as_ref(),
-            certificate: &self.certificate,
-            trials: self.trials.iter().zip(1..).map(|(trial, number)| TrialSummary::new(number, trial)).collect(),
-            slo: self.slo,
-            cores: self.cores,
-            stopped_because: self.stopped_because(),
-            partial: self.is_partial(),
-        }
-    }
 }
 
 /// The trials, and on them what only the study as a whole shows: that the host was another, or that one is an accident.
@@ -347,156 +312,4 @@ fn nearest(study: &Study) -> Option<usize> {
     let small = study.trials().iter().zip(1..).filter(|(trial, _)| study.excess(trial.suggestion.candidate).is_none());
     let numbered = small.filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
     numbered.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))).map(|(number, _)| number)
-}
-
-/// The keys of `--json`. Stable: other programs read them.
-#[derive(Debug, Serialize)]
-pub struct Summary<'a> {
-    recommended: Option<Candidate>,
-    objective: Objective,
-    baseline: SideSummary,
-    best: Option<SideSummary>,
-    ratio: Option<Interval>,
-    verdict: Verdict<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a Rule>,
-    #[serde(skip_serializing_if = "<[Unstable]>::is_empty")]
-    unstable: &'a [Unstable],
-    #[serde(skip_serializing_if = "<[Accident]>::is_empty")]
-    accidents: &'a [Accident],
-    #[serde(skip_serializing_if = "<[TooLarge]>::is_empty")]
-    too_large: &'a [TooLarge],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    drift: Option<&'a Drift>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    binding: Option<&'a Binding>,
-    certificate: &'a Certificate,
-    trials: Vec<TrialSummary<'a>>,
-    slo: Slo,
-    cores: u16,
-    stopped_because: String,
-    partial: bool,
-}
-
-/// What the headline is made of, and what should make a reader doubt it.
-#[derive(Debug, Serialize)]
-struct Verdict<'a> {
-    outcome: Option<DuelOutcome>,
-    confirmed: bool,
-    spoilt: bool,
-    doubts: &'a [Flag],
-    failures: usize,
-    pairs: &'a [[f64; 2]],
-    missing_pairs: usize,
-    untried: bool,
-    nearest: Option<usize>,
-}
-
-#[derive(Debug, Serialize)]
-struct SideSummary {
-    #[serde(flatten)]
-    candidate: Candidate,
-    capacity: Option<f64>,
-    low: Option<f64>,
-    high: Option<f64>,
-    #[serde(flatten)]
-    found: Found,
-}
-
-impl SideSummary {
-    fn of(objective: Objective, side: &Side) -> Self {
-        Self {
-            candidate: side.candidate,
-            capacity: side.capacity.map(|capacity| capacity.value),
-            low: side.capacity.map(|capacity| capacity.low),
-            high: side.capacity.map(|capacity| capacity.high),
-            found: Found::of(objective, side),
-        }
-    }
-}
-
-/// What another objective than capacity compares.
-#[derive(Debug, Default, Serialize)]
-struct Found {
-    /// Seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency: Option<Interval>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cores: Option<f64>,
-}
-
-impl Found {
-    fn of(objective: Objective, side: &Side) -> Self {
-        match objective {
-            Objective::Capacity => Self::default(),
-            Objective::Latency { .. } => Self { latency: side.amount, cores: None },
-            Objective::Cost { .. } => Self { latency: None, cores: side.amount.map(|cores| cores.value.round()) },
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct TrialSummary<'a> {
-    trial: usize,
-    purpose: &'static str,
-    why: &'static str,
-    #[serde(flatten)]
-    candidate: Candidate,
-    valid: bool,
-    label: Option<Label>,
-    #[serde(flatten)]
-    result: ResultSummary<'a>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum ResultSummary<'a> {
-    Measured(&'a Measurement),
-    Challenged {
-        holds: bool,
-        /// [`Challenged::why`], under a name that the trial has not.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        missed: Option<&'a str>,
-        seconds: f64,
-        flags: &'a [Flag],
-        #[serde(skip_serializing_if = "<[ProbeNote]>::is_empty")]
-        probes: &'a [ProbeNote],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        memory_bytes: Option<u64>,
-    },
-    Failed {
-        capacity: Option<f64>,
-        seconds: f64,
-        error: &'a str,
-    },
-}
-
-impl<'a> TrialSummary<'a> {
-    fn new(trial: usize, tried: &'a Trial) -> Self {
-        let result = match &tried.outcome {
-            Outcome::Measured(measurement) => ResultSummary::Measured(measurement),
-            Outcome::Challenged(Challenged { holds, why, seconds, flags, probes, memory_bytes }) => ResultSummary::Challenged {
-                holds: *holds,
-                missed: why.as_deref(),
-                seconds: *seconds,
-                flags,
-                probes,
-                memory_bytes: *memory_bytes,
-            },
-            Outcome::Failed { reason, seconds } => ResultSummary::Failed { capacity: None, seconds: *seconds, error: reason },
-        };
-        Self {
-            trial,
-            purpose: match tried.suggestion.task {
-                Task::Measure => "measure",
-                Task::Challenge { .. } => "challenge",
-                Task::Serve { .. } => "serve",
-            },
-            why: tried.suggestion.purpose.word(),
-            candidate: tried.suggestion.candidate,
-            valid: tried.is_valid(),
-            label: tried.measurement().filter(|found| found.capacity > 0.0).map(Measurement::label),
-            result,
-        }
-    }
 }

@@ -189,7 +189,7 @@ fn conclusion(study: &Study) -> Stop {
 /// Whether there is a configuration that may be better than the best so far and was not tried.
 #[must_use]
 pub fn has_ideas(study: &Study) -> bool {
-    Search::new(study).promising().is_some()
+    opening(study).is_some() || Search::new(study).promising().is_some()
 }
 
 /// Whether a search of `trials` trials may try something new: its last one belongs to the one that leads.

@@ -2,6 +2,7 @@
 mod budget;
 #[cfg(test)]
 mod doubts;
+#[cfg(test)]
 mod faults;
 mod noise;
 
