@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::stats::{self, Interval, Spread};
+use crate::stats::{self, Interval};
 use crate::study::confirm::Duel;
 use crate::study::counting::{counting, settled, uncounted};
 use crate::study::drift::Drift;
@@ -54,8 +54,6 @@ const NEAR_AT_LEAST: f64 = 0.9;
 const BOOTS: usize = 2;
 /// Boots that agree, from which one more that did far less is believed to be an accident.
 const STEADY_BOOTS: usize = 5;
-/// How CPU per request scatters between trials, before repetitions were seen: 1 to 2 % in the design study.
-const DEMAND: Spread = Spread { sd: 0.015, weight: 4.0 };
 
 impl Certificate {
     /// The certificate of `recommended` in `study`.
@@ -164,7 +162,7 @@ fn bound(study: &Study) -> Option<(Interval, Option<f64>)> {
     let staffed = demands.keys().any(|(workers, _)| f64::from(workers.get()) <= STAFFED * places);
     let level = |logs: &[f64]| stats::mean(logs).unwrap_or(f64::INFINITY);
     let ((workers, _), least) = demands.iter().min_by(|one, other| level(one.1).total_cmp(&level(other.1)))?;
-    let demand = DEMAND.interval(least).filter(|_| staffed)?;
+    let demand = study.pace.demand().interval(least).filter(|_| staffed)?;
     let is_crowded = demands.keys().all(|(workers, _)| crowd(*workers, places) > 0.0);
     let shared = if is_crowded { crowd(*workers, places) } else { 0.0 };
     let of = |demand: f64, crowding: f64| cpu / demand * (crowding * shared).exp();
