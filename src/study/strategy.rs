@@ -282,7 +282,7 @@ fn opening(study: &Study) -> Option<Suggestion> {
 
 /// A candidate that was measured before, in full.
 fn again(study: &Study, candidate: Candidate, purpose: Purpose) -> Suggestion {
-    let expected = Standing::of(study).place(candidate).map(Place::capacity);
+    let expected = Standing::of(study).place(candidate).map(Place::merit);
     Suggestion { candidate, purpose, task: study.objective.task(), expected, rival: None }
 }
 
