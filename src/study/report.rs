@@ -204,12 +204,6 @@ impl Report {
         kinds.into_iter().filter(|flag| count(flag) > 0).max_by_key(count)
     }
 
-    /// Whether the best is better than the baseline.
-    #[must_use]
-    pub fn outcome_is_gain(&self) -> bool {
-        matches!(self.outcome, Some(DuelOutcome::Better | DuelOutcome::OnlyBest))
-    }
-
     /// What `--json` writes.
     #[must_use]
     pub fn summary(&self) -> Summary<'_> {
