@@ -125,9 +125,9 @@ fn race(app: &App, pace: Pace, seed: u64, best: f64, boot_noise: f64) -> Run {
         run.seconds = study.seconds();
     }
     let report = Report::new(&study, stop);
+    run.seconds_with_duel = Some(study.seconds());
     run.verdict = Some(regret(app, report.recommended, best));
-    let chosen = report.recommended.map_or(0.0, |candidate| app.capacity(candidate));
-    run.certified = report.certificate.margin.filter(|_| report.certificate.given).map(|margin| best / chosen > 1.0 + margin);
+    run.margin = report.certificate.margin.filter(|_| report.certificate.given);
     let (true_best, folk) = (report.best.map_or(0.0, |side| app.capacity(side.candidate)), app.capacity(study.space.baseline()));
     run.covered = report.ratio.filter(|_| report.confirmed && folk > 0.0).map(|ratio| ratio.contains(true_best / folk));
     run

@@ -78,9 +78,9 @@ pub struct Suggestion {
     /// What to find out.
     #[serde(default)]
     pub task: Task,
-    /// The capacity to start from, requests a second, where one was measured or predicted.
+    /// The merit that was measured or predicted: where capacity is looked for, the requests a second to start from.
     pub expected: Option<f64>,
-    /// The best capacity so far: a trial that plainly stays below it may end early. Absent where the number itself matters.
+    /// The best merit so far, as above: a trial that plainly stays below it may end early. Absent where the number itself matters.
     pub rival: Option<f64>,
 }
 

@@ -155,7 +155,7 @@ impl Duel {
             let ratios: Vec<f64> = self.pairs.iter().map(|[baseline, best]| best - baseline).collect();
             return of_pair.around(&ratios);
         }
-        let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.capacity().ln());
+        let level = |candidate| Some(standing.place(candidate).filter(|place| !place.disturbed)?.merit().ln());
         of_pair.around(&[level(self.best)? - level(self.baseline)?])
     }
 

@@ -38,6 +38,10 @@ const OF_EXTERNAL: f64 = 1.03;
 /// (`benches/search.rs`); with 8 Wagtail's gthread workers were given two threads where four do a tenth more.
 const SHARP: i32 = 8;
 const UNEVEN: i32 = 3;
+/// Below these shares neither cores, workers nor slots are what holds a trial.
+const SPARE_CORES: f64 = 0.85;
+const SPARE_WORKERS: f64 = 0.85;
+const SPARE_SLOTS: f64 = 0.8;
 /// Memory limits keep this reserve.
 const MEMORY_RESERVE: f64 = 1.1;
 
@@ -142,9 +146,9 @@ fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
 fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
     let spare = |measured: &Measurement| {
         measured.ending == Ending::Held
-            && measured.cpu_mean().is_some_and(|busy| busy < 0.85)
-            && measured.worker_busy.is_some_and(|busy| busy < 0.85)
-            && measured.slots_busy.is_some_and(|busy| busy < 0.8)
+            && measured.cpu_mean().is_some_and(|busy| busy < SPARE_CORES)
+            && measured.worker_busy.is_some_and(|busy| busy < SPARE_WORKERS)
+            && measured.slots_busy.is_some_and(|busy| busy < SPARE_SLOTS)
     };
     let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)

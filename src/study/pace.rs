@@ -9,7 +9,7 @@ use crate::study::Slo;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// About ten seconds a trial, three minutes in all: for demonstrations.
+    /// About a quarter of a minute a trial, three minutes in all: for demonstrations.
     Quick,
     /// About half a minute a trial, up to a quarter of an hour in all.
     Normal,
@@ -89,7 +89,8 @@ pub struct Effort {
 }
 
 impl Pace {
-    /// The spans of a trial. The normal ones are those measured in the design study: 44 s at an error of 3.9 %.
+    /// The spans of a trial. The normal ones are those of the design study's search to 5 %: 39 s at an error of 4.1 % there, where one to
+    /// 3 % took 44 s at 3.9 %.
     #[must_use]
     pub const fn timing(self) -> Timing {
         match self {
@@ -155,14 +156,28 @@ impl Pace {
         longer.min(timing.probe_cap / timing.probe)
     }
 
-    /// How much the capacity of one candidate scatters between trials, before this study has seen any repetition: booting 1.5 %
-    /// and measuring 3.1 % at 45 s, growing with the inverse root of the time. It weighs as much as three repetitions, so that
-    /// intervals cover on hosts whose boots differ by 6 to 10 % too (`cargo bench --bench search -- --boot-noise`).
+    /// How much the capacity of one candidate scatters between trials, before this study has seen any repetition: about what a trial errs
+    /// by in the simulation of the search (2.9 to 3.6 % and, quick, 3.9 to 5.3 %, by what is expected), with probes that err as the real
+    /// trial's do on simulated servers (3.3 and 4.5 %) and boots that differ by 1.5 %. In quick studies of real applications on a rented
+    /// host it was 5 to 8 %, which repetitions tell. It weighs as much as three of them, so that 95 % intervals cover on hosts whose boots
+    /// differ more too: in 93 of 100 studies where these differ by 6 %, in 91 by 10 % (`intervals_cover_on_noisy_hosts`).
     #[must_use]
     pub const fn scatter(self) -> Spread {
         match self {
             Self::Quick => Spread { sd: 0.045, weight: 3.0 },
             Self::Normal => Spread { sd: 0.035, weight: 3.0 },
+        }
+    }
+    /// How much the CPU time a request needs scatters between trials of one candidate on a host that stays what it is, before this
+    /// study has seen any repetition. Quick: 4.1 % in those of 45 real studies in which no two trials of a configuration lay more than
+    /// 15 % apart (66 degrees of freedom; 3.4 to 5.5 % for Django and Wagtail, 0.8 % where requests sleep), on two cores of a rented host;
+    /// in all of them, host changes included, 7.2 %. Normal: the boots and the drift of the design study, 1.5 and 1 %; no real study was
+    /// measured at that pace.
+    #[must_use]
+    pub const fn demand(self) -> Spread {
+        match self {
+            Self::Quick => Spread { sd: 0.04, weight: 4.0 },
+            Self::Normal => Spread { sd: 0.02, weight: 4.0 },
         }
     }
 }

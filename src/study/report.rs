@@ -226,12 +226,6 @@ impl Report {
     pub fn is_too_large(&self, candidate: Candidate) -> bool {
         self.too_large.iter().any(|found| found.candidate == candidate)
     }
-
-    /// Whether the best is better than the baseline.
-    #[must_use]
-    pub fn outcome_is_gain(&self) -> bool {
-        matches!(self.outcome, Some(DuelOutcome::Better | DuelOutcome::OnlyBest))
-    }
 }
 
 /// The trials, and on them what only the study as a whole shows: that the host was another, or that one is an accident.

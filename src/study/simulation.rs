@@ -6,6 +6,9 @@
 //! study (real trials on those servers: +0.1 ± 2.0 % at 200 requests a second, but +2.3 ± 4.4 % at 40). On top come that study's
 //! boots (1.5 %), slow drift of the host (AR(1), 1 %, 15 minutes) and outliers (2 %, downwards), and one trial in a hundred is
 //! disturbed and says so, as the gates see it.
+//!
+//! CPU a request scatters by [`Pace::demand`], whatever the capacity does. On real hosts a dear request lowers the capacity (of real
+//! studies the two have a correlation of −0.7 to −0.9), so that their product, which a certificate is about, scatters less than here.
 
 // By path, so that the bench can include this file too.
 #[path = "simulation/archetypes.rs"]
@@ -120,7 +123,7 @@ const OPTIMISM: f64 = 0.025;
 const DISTURBED: f64 = 0.01;
 /// How busy the light probe keeps a candidate, as a share of its capacity.
 const LIGHT: f64 = 0.4;
-/// Of CPU per request, of the time in a worker, of memory.
+/// Of the time in a worker, of latencies, of memory.
 const SIDE_NOISE: f64 = 0.01;
 
 impl App {
@@ -334,14 +337,15 @@ impl Host<'_> {
         let surface = &self.app.surface;
         let (w, n) = (workers(candidate), connections(candidate));
         let point = surface.under(w, n, under).or_else(|| surface.under(w, n, under * 0.995));
-        let mut blurred = |value: f64| value * (SIDE_NOISE * self.chance.normal()).exp();
+        let mut scattered = |value: f64, sd: f64| value * (sd * self.chance.normal()).exp();
         let (mut found, cores) = (Measurement::of_capacity(rate), f64::from(self.app.cores));
-        found.memory_bytes = Some(u64::from(whole(blurred(self.app.memory(candidate)) / 1024.0)) * 1024);
+        found.memory_bytes = Some(u64::from(whole(scattered(self.app.memory(candidate), SIDE_NOISE) / 1024.0)) * 1024);
         let Some(Point { p50, p90, p99, busy, inside }) = point else {
             return found;
         };
-        // The kernel's counters are exact: what is used for a request does not depend on how well the capacity was found.
-        let demand = blurred(busy / under);
+        // Counted by the kernel: it does not depend on how well the capacity was found.
+        let demand = scattered(busy / under, self.pace.demand().sd);
+        let mut blurred = |value: f64| scattered(value, SIDE_NOISE);
         let busy = (rate * demand / cores).min(1.0);
         found.time_in_worker = Some(blurred(inside / under));
         found.cpu_seconds_per_request = Some(demand);

@@ -12,8 +12,9 @@ const APART: f64 = 1.7;
 const SAME: f64 = 0.06;
 /// Standard deviations beyond which a repetition that lies below the others does not count.
 pub(super) const ACCIDENT: f64 = 3.0;
-/// How many times as much as those of others the repetitions of a configuration that is not the same from boot to boot scatter. Two or
-/// three repetitions do so by chance in 2 to 6 of 100 looks, depending on how many repetitions of others there are (F test).
+/// How many times as much as those of others the repetitions of a configuration that is not the same from boot to boot scatter. Two
+/// repetitions do so by chance in 6 of 100 looks where nothing else was repeated, and in 1 where twelve degrees of freedom are known of
+/// others; three in 5, and in 0.4 (F test).
 const UNSTABLE: f64 = 3.0;
 
 /// Whether two repetitions, given as logarithms, are too far apart to be believed without a third. `usual` is the scatter that is expected.

@@ -27,7 +27,7 @@ pub struct Place {
 impl Place {
     /// The geometric mean of its merits: its capacity, requests a second, where that is what is looked for.
     #[must_use]
-    pub fn capacity(&self) -> f64 {
+    pub fn merit(&self) -> f64 {
         self.level().exp()
     }
 

@@ -41,7 +41,7 @@ pub enum Next {
 pub enum Stop {
     /// Nothing worth trying is left.
     Converged,
-    /// The best is so near the limit of the cores that nothing can be much better.
+    /// The best is so near the limit of the cores that nothing can be better by more than its certificate says.
     Certified,
     /// The time was over before the search ran out of ideas or its opening was through, or before best and baseline were compared as
     /// often as they should be.
@@ -66,7 +66,7 @@ impl Stop {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Converged => "nothing promising was left to try",
-            Self::Certified => "nothing can be much better than the best found",
+            Self::Certified => "no configuration can be better by more than the certificate says",
             Self::Budget => "the budget was used up",
             Self::Trials => "the search had as many trials as it may have",
             Self::OnlyErrors => "the application answers only errors",
@@ -118,8 +118,8 @@ impl Strategy for ChallengeRace {
     }
 }
 
-/// The search's next trial, as long as nothing was confirmed yet, the budget has room, and it is not known that nothing can be much
-/// better. A search that had its trials may still have one that decides between two.
+/// The search's next trial, as long as nothing was confirmed yet, the budget has room, and no certificate says that little is left to
+/// find. A search that had its trials may still have one that decides between two.
 fn searching(study: &Study) -> Option<Suggestion> {
     let (effort, done) = (study.pace.effort(), study.trials().len());
     let search = Search::new(study);
@@ -304,7 +304,7 @@ fn opening(study: &Study) -> Option<Suggestion> {
 
 /// A candidate that was measured before, in full.
 fn again(study: &Study, candidate: Candidate, purpose: Purpose) -> Suggestion {
-    let expected = Standing::of(study).place(candidate).map(Place::capacity);
+    let expected = Standing::of(study).place(candidate).map(Place::merit);
     Suggestion { candidate, purpose, task: study.objective.task(), expected, rival: None }
 }
 

@@ -1,6 +1,7 @@
 //! `tuningfork tune` with the real binary: what it finds, what it says when there is nothing to find, and how it is stopped.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -120,14 +121,26 @@ fn assert_reports(folder: &Folder, report: &Value, said: &Said) {
     );
     let same = folder.run("report --compare journal.jsonl journal.jsonl");
     same.assert_code(0);
-    same.assert_out(&["No difference seen between what they recommend", "1.00 times"]);
+    let chosen = &report["recommended"];
+    let is_known = |trial: &Value| {
+        let is_it = trial["workers"] == chosen["workers"] && trial["connections"] == chosen["connections"];
+        is_it && trial["valid"] == true && trial["capacity"].as_f64().is_some_and(|capacity| capacity > 0.0)
+    };
+    if trials(report).iter().any(is_known) {
+        same.assert_out(&["No difference seen between what they recommend", "1.00 times"]);
+    } else {
+        same.assert_out(&["Nothing can be said: something disturbed every trial of what one of them recommends."]);
+    }
 }
 
+/// Keys that a busy or changing host adds.
+const OF_THE_HOST: &str = "accidents drift unstable";
+
 fn assert_demo_report(report: &Value, said: &Said) {
+    let mut quiet = report.clone();
+    quiet.as_object_mut().expect("an object").retain(|key, _| !OF_THE_HOST.split(' ').any(|of_the_host| of_the_host == key));
     let always = "objective recommended baseline best ratio verdict binding certificate trials slo cores stopped_because partial";
-    // What hosts that disturb add.
-    let sometimes: BTreeSet<&str> = ["drift", "accidents", "unstable"].into();
-    assert_eq!(&keys(report) - &sometimes, always.split(' ').collect(), "{report}");
+    assert_keys(&quiet, always);
     assert_keys(&report["recommended"], "workers connections");
     assert_keys(&report["baseline"], "workers connections capacity low high");
     assert_keys(&report["best"], "workers connections capacity low high");
@@ -145,6 +158,10 @@ fn assert_demo_report(report: &Value, said: &Said) {
     if others < QUIET {
         assert_keys(&report["ratio"], "value low high");
         assert!(report["ratio"]["value"].as_f64().is_some_and(|ratio| ratio > 1.2), "others used {others:.2} cores\n{said}");
+    } else {
+        // Not by eprintln: the test runner would keep it to itself.
+        let _ =
+            writeln!(std::io::stderr(), "LEFT OUT: whether tune --demo finds a gain, as other programs used {others:.2} cores");
     }
 }
 

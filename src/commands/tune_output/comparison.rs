@@ -30,9 +30,10 @@ pub(super) fn sides(report: &Report, paper: Paper) -> String {
     format!("{}\n\n{}", trimmed(&table), strips(&[("baseline", &report.baseline), (challenger(report), best)], paper))
 }
 
-/// The best, if it is better.
+/// What the best found is called: it is one only where it is recommended.
 pub(super) fn challenger(report: &Report) -> &'static str {
-    if report.outcome_is_gain() { "best" } else { "challenger" }
+    let is_chosen = report.best.as_ref().is_some_and(|best| report.recommended == Some(best.candidate));
+    if is_chosen { "best" } else { "challenger" }
 }
 
 /// Baseline and best side by side, below a row of headings; the baseline alone if nothing else was measured.

@@ -3,7 +3,7 @@
 
 use crate::study::{Label, Measurement, Report, Task, Trial};
 
-const HEADER: &str = "trial,purpose,task,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
+const HEADER: &str = "trial,why,purpose,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
                       memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
                       distinct_requests,seconds,flags,error,cpu_affinity,beside_cpu";
@@ -45,7 +45,7 @@ pub fn csv(report: &Report) -> String {
 
 fn row(trial: &Trial, number: usize) -> String {
     let found = trial.measurement();
-    let (task, rate) = match trial.suggestion.task {
+    let (purpose, rate) = match trial.suggestion.task {
         Task::Measure => ("measure", None),
         Task::Challenge { rate } => ("challenge", Some(rate)),
         Task::Serve { rate } => ("serve", Some(rate)),
@@ -54,7 +54,7 @@ fn row(trial: &Trial, number: usize) -> String {
     let mut cells = vec![
         number.to_string(),
         text(trial.suggestion.purpose.word()),
-        task.to_owned(),
+        purpose.to_owned(),
         candidate.workers.to_string(),
         candidate.connections.to_string(),
         number_or_none(found.map(|found| found.capacity)),

@@ -246,7 +246,7 @@ fn eventful() -> Report {
         let suggestion = Suggestion { candidate, purpose: Purpose::Challenge, task, expected: None, rival: None };
         study.record(Trial { suggestion, outcome });
     };
-    add(candidate(2, 200), Task::Challenge { rate: 190.0 }, Outcome::Challenged(Challenged::new(false, 8.0)));
+    add(candidate(3, 200), Task::Challenge { rate: 193.0 }, Outcome::Challenged(Challenged::new(false, 8.0)));
     add(candidate(4, 200), Task::Challenge { rate: 180.0 }, Outcome::Challenged(Challenged::new(true, 8.0)));
     let reason = "Traceback\nImportError: <script>alert(1)</script>".to_owned();
     add(candidate(8, 20), Task::Measure, Outcome::Failed { reason, seconds: 1.0 });
@@ -292,7 +292,7 @@ fn the_map_shows_what_is_known() {
     let map = between(&page, "<h2>The searched space</h2>", "</section>");
     for part in [
         "5 workers × 10 connections: held ",
-        "2 workers × 270 connections: did not hold 193 req/s",
+        "3 workers × 200 connections: did not hold 193 req/s",
         "▽ 193",
         "▲ 180",
         "8 workers × 20 connections: could not be measured",

@@ -89,6 +89,49 @@ fn the_bound_is_never_below_what_exact_analysis_gives_and_is_reached_in_the_limi
     }
 }
 
+/// CPU a request of `workers` workers on `cores` cores that grows by `growth` (a logarithm) with ever more workers a core.
+fn crowded(demand: f64, cores: u16, workers: u32, growth: f64) -> f64 {
+    demand * (growth * (1.0 - f64::from(cores) / f64::from(workers))).exp()
+}
+
+/// Records two boots that do what exact analysis gives for that demand.
+fn record_loaded(study: &mut Study, cores: u16, workers: u32, demand: f64) {
+    let loaded = mean_value_analysis(cores.into(), demand, 10.0 * demand, 30 * usize::from(cores));
+    let throughput = loaded[loaded.len() - 1];
+    for _ in 0..2 {
+        record(study, workers, throughput, throughput * demand / f64::from(cores));
+    }
+}
+
+#[test]
+fn the_bound_is_that_of_the_cheapest_workers_however_many_others_were_tried() {
+    for (cores, more) in [(2, 5), (4, 5), (8, 17), (16, 33)] {
+        let mut study = study(cores);
+        record_loaded(&mut study, cores, more, crowded(0.01, cores, more, CROWDING));
+        record_loaded(&mut study, cores, cores.into(), 0.01);
+        let certificate = Certificate::of(&study, Some(candidate(cores.into())));
+        assert!((certificate.bound.unwrap() / (f64::from(cores) / 0.01) - 1.0).abs() < 1e-9, "{cores}: {certificate:?}");
+        assert_eq!(certificate.crowded, None);
+    }
+}
+
+#[test]
+fn where_all_workers_shared_cores_the_bound_covers_those_that_do_not() {
+    for (cores, workers) in [(4, 5), (8, 10), (16, 20)] {
+        let possible = mean_value_analysis(cores.into(), 0.01, 0.1, 30 * usize::from(cores));
+        let best = possible[possible.len() - 1];
+        for growth in [0.0, 0.2, CROWDING, MOST_CROWDING] {
+            let mut study = study(cores);
+            record_loaded(&mut study, cores, workers, crowded(0.01, cores, workers, growth));
+            let certificate = Certificate::of(&study, Some(candidate(workers)));
+            let (bound, interval) = certificate.bound.zip(certificate.interval).unwrap();
+            assert!(interval.contains(f64::from(cores) / 0.01) && interval.high >= best, "{cores}, {growth}: {certificate:?}");
+            assert!(growth > CROWDING || bound >= best * (1.0 - 1e-9), "{cores}, {growth}: {certificate:?}");
+            assert!(certificate.crowded.is_some_and(|factor| factor > 1.0));
+        }
+    }
+}
+
 #[test]
 fn it_takes_two_boots_and_says_what_is_certain() {
     let mut study = study(2);

@@ -4,15 +4,11 @@
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::arms::{arms, is_even};
-use crate::study::strategy::search::neighbours;
+use crate::study::strategy::search::{FACTORS, HOPELESS, neighbours};
 use crate::study::{Candidate, Objective, Purpose, Study, Suggestion};
 
-/// Candidates predicted to have less than this share of the rate as capacity are not tried; those with this many times the rate
-/// are plainly enough.
-const HOPELESS: f64 = 0.9;
+/// Candidates predicted to have this many times the rate as capacity are plainly enough for it.
 const ENOUGH: f64 = 1.1;
-/// How far the neighbours of the lowest latency are, as ratios.
-const FACTORS: [f64; 2] = [1.8, 1.35];
 
 /// The next trial, or `None` when nothing promising is left.
 pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
@@ -24,7 +20,7 @@ pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
         Objective::Cost { at } => cheaper(study, &model, &standing, at.per_second()),
     };
     let purpose = if study.count(Purpose::Jump) == 0 { Purpose::Jump } else { Purpose::Neighbour };
-    let rival = standing.leader().map(Place::capacity);
+    let rival = standing.leader().map(Place::merit);
     chosen.map(|candidate| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival })
 }
 

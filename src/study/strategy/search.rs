@@ -12,12 +12,13 @@ use crate::units::{Connections, Workers};
 
 /// Candidates predicted to reach this share of the best prediction are as good as predicted best.
 const AS_GOOD: f64 = 0.985;
-/// Neighbours predicted to reach less than this share of the best predicted of them, or of the best measured, are not challenged.
-const HOPELESS: f64 = 0.9;
+/// Candidates predicted to reach less than this share of what they must are not tried. Neighbours must reach the best predicted of them,
+/// and the best measured.
+pub(super) const HOPELESS: f64 = 0.9;
 /// A challenger must hold this many times what the best so far holds.
 const RAISE: f64 = 1.012;
 /// How far the neighbours are, as ratios: far first.
-const FACTORS: [f64; 2] = [1.8, 1.35];
+pub(super) const FACTORS: [f64; 2] = [1.8, 1.35];
 /// Times a trial is run that disturbances spoil.
 pub(super) const ATTEMPTS: usize = 2;
 /// The inverse of how close equal predictions are.
@@ -82,7 +83,7 @@ impl<'a> Search<'a> {
     /// before near ones. One that does is measured; if it is better, its own neighbours are next.
     fn race(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
-        let capacity = leader.capacity();
+        let capacity = leader.merit();
         FACTORS.into_iter().find_map(|factor| {
             let near = neighbours(leader.candidate, factor);
             let open = near
@@ -104,7 +105,7 @@ impl<'a> Search<'a> {
     pub(super) fn arm(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
         let mut open = arms(self.study, leader.candidate).into_iter().filter(|arm| self.fits(*arm) && !self.is_done(*arm));
-        open.next().map(|arm| self.pursue((arm, leader.capacity()), leader.capacity()))
+        open.next().map(|arm| self.pursue((arm, leader.merit()), leader.merit()))
     }
 
     /// A challenge to hold a little more than `capacity`, or the measurement of what held one.
@@ -167,7 +168,7 @@ impl<'a> Search<'a> {
     }
 
     fn measure(&self, (candidate, predicted): (Candidate, f64), purpose: Purpose) -> Suggestion {
-        let rival = self.standing.leader().map(Place::capacity);
+        let rival = self.standing.leader().map(Place::merit);
         let task = self.study.objective.task();
         Suggestion { candidate, purpose, task, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
     }

@@ -60,7 +60,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What a trial of ours takes at this pace.
+/// How long a trial of the program is meant to take: a challenge as long as our probe, a search about as long as all of ours.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes at most")]
 fn seconds(pace: Pace, task: Task, slo: &Slo) -> u32 {
     let usual = match (pace, task) {

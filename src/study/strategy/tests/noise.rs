@@ -10,6 +10,12 @@ const FAR: f64 = -0.15;
 
 /// Logarithms of measured by true capacity of all trials that nothing disturbed visibly, where `expected` times that is expected.
 fn errors(pace: Pace, expected: Option<f64>) -> Vec<f64> {
+    let truth = APPS[3].capacity(APPS[3].space().baseline());
+    undisturbed(pace, expected).iter().map(|found| (found.capacity / truth).ln()).collect()
+}
+
+/// All trials of a baseline that nothing disturbed visibly, where `expected` times its true capacity is expected.
+fn undisturbed(pace: Pace, expected: Option<f64>) -> Vec<Measurement> {
     let (app, candidate) = (&APPS[3], APPS[3].space().baseline());
     let truth = app.capacity(candidate);
     let measured = (0..1000).map(|seed| {
@@ -17,9 +23,9 @@ fn errors(pace: Pace, expected: Option<f64>) -> Vec<f64> {
         let suggestion = Suggestion { candidate, purpose: Purpose::Repeat, task: Task::Measure, expected, rival: None };
         let Outcome::Measured(found) = app.host(pace, seed).run(&suggestion) else { panic!("a number") };
         assert!(found.capacity > 0.0, "{seed}: {:?}", found.ending);
-        found
+        *found
     });
-    measured.filter(|found| found.is_valid()).map(|found| (found.capacity / truth).ln()).collect()
+    measured.filter(Measurement::is_valid).collect()
 }
 
 /// Intervals believe in the scatter of ordinary trials. Outliers come on top here, of which the search has to make the best.
@@ -39,5 +45,15 @@ fn a_measured_capacity_errs_as_in_the_design_study_and_as_the_intervals_believe_
             let far = logs.iter().filter(|log| **log < FAR).count() as f64 / logs.len() as f64;
             assert!((0.4..2.0).contains(&(far / expected_far)), "{pace:?}, {expected:?}: {far} of {expected_far}");
         }
+    }
+}
+
+#[test]
+fn cpu_a_request_scatters_as_certificates_and_the_look_for_drift_believe() {
+    for pace in [Pace::Normal, Pace::Quick] {
+        let logs: Vec<f64> =
+            undisturbed(pace, Some(1.0)).iter().filter_map(|found| found.cpu_seconds_per_request).map(f64::ln).collect();
+        let (sd, believed) = (stats::deviation(&logs).expect("invariant: hundreds were measured"), pace.demand().sd);
+        assert!((0.9..1.1).contains(&(sd / believed)), "{pace:?}: {sd}, believed {believed}");
     }
 }
