@@ -66,11 +66,16 @@ fn row(trial: &Trial, number: usize) -> String {
     ];
     cells.extend(NUMBERS.iter().map(|field| number_or_none(found.and_then(field))));
     cells.push(number_or_none(Some(trial.seconds())));
-    cells.push(text(&trial.flags().iter().map(|flag| flag.words()).collect::<Vec<_>>().join("; ")));
+    cells.push(text(&flags(trial)));
     cells.push(text(trial.failure().unwrap_or_default()));
     cells.push(candidate.affinity.map_or_else(String::new, |affinity| affinity.name().to_owned()));
     cells.push(number_or_none(found.and_then(|found| found.beside_cpu)));
     cells.join(",")
+}
+
+/// What should make a reader doubt it, in words.
+pub(super) fn flags(trial: &Trial) -> String {
+    trial.flags().iter().map(|flag| flag.words()).collect::<Vec<_>>().join("; ")
 }
 
 /// As the journal and JSON write it.

@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::csv::flags;
 use crate::config::Affinity;
 use crate::study::{Candidate, Ending, Objective, Outcome, Report, Trial};
 use crate::tune::About;
@@ -61,7 +62,7 @@ pub fn optuna(report: &Report, about: &About) -> String {
             "values": values,
             "distributions": distributions,
             "params": params(candidate),
-            "user_attrs": plain(&attributes[index]),
+            "user_attrs": plain(trial, &attributes[index]),
             "system_attrs": {},
             "intermediate_values": {},
         });
@@ -70,21 +71,24 @@ pub fn optuna(report: &Report, about: &About) -> String {
     lines.join("\n") + "\n"
 }
 
-/// How Optuna would call what came of a trial. It has no word for a challenge: what did not give a value was pruned.
-const fn state(trial: &Trial, has_value: bool) -> u8 {
+/// How Optuna would call what came of a trial. It has no word for a challenge: what did not give a value was pruned, which its samplers
+/// take for bad. What says nothing of its configuration failed, which they pass over.
+fn state(trial: &Trial, has_value: bool) -> u8 {
     match (&trial.outcome, has_value) {
         (Outcome::Failed { .. }, _) => FAIL,
+        (Outcome::Measured(found), _) if found.is_void() => FAIL,
         (Outcome::Measured(_) | Outcome::Challenged(_), true) => COMPLETE,
         (Outcome::Measured(_) | Outcome::Challenged(_), false) => PRUNED,
     }
 }
 
-/// What the objective compares: requests a second; seconds; or cores and bytes, of which Optuna cannot be told that cores come first.
+/// What the objective compares: requests a second; seconds; or cores and bytes, of which Optuna cannot be told that cores come first. What
+/// crashed has none, however much it held: Optuna would call it the best.
 fn values(report: &Report, trial: &Trial) -> Option<Vec<f64>> {
-    let found = trial.measurement().filter(|found| !matches!(found.ending, Ending::Outclassed(_)))?;
+    let found = trial.measurement().filter(|found| !matches!(found.ending, Ending::Outclassed(_)) && !found.is_void())?;
     let usable = found.is_usable();
     match report.objective {
-        Objective::Capacity => Some(vec![found.capacity]),
+        Objective::Capacity => (usable || found.capacity <= 0.0).then(|| vec![found.capacity]),
         Objective::Latency { .. } => Some(vec![found.bounded.filter(|_| usable)?]),
         Objective::Cost { .. } => {
             let merit = report.objective.merit(found, trial.suggestion.candidate, report.space.cores).filter(|_| usable)?;
@@ -122,9 +126,13 @@ fn distributions(report: &Report) -> Value {
     distributions
 }
 
-/// What a table can show of a trial.
-fn plain(attributes: &Value) -> Map<String, Value> {
+/// What a table can show of a trial: numbers and words; its flags as one text, as in the CSV file.
+fn plain(trial: &Trial, attributes: &Value) -> Map<String, Value> {
     let all = attributes.as_object().into_iter().flatten();
     let short = all.filter(|(_, value)| !value.is_array() && !value.is_object() && !value.is_null());
-    short.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let mut plain: Map<String, Value> = short.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if !trial.flags().is_empty() {
+        plain.insert("flags".to_owned(), flags(trial).into());
+    }
+    plain
 }

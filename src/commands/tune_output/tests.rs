@@ -323,3 +323,21 @@ fn the_trials_as_optuna_keeps_them() {
     assert_eq!(low_to_high["attributes"], serde_json::json!({"log": true, "step": 1, "low": 1, "high": 1000}));
     assert_eq!(lines[1]["datetime_start"], "2026-03-01T12:00:00Z");
 }
+
+#[test]
+fn optuna_takes_no_crash_for_the_best_and_reads_every_doubt() {
+    let mut found = example(&APPS[1]);
+    let flags = [vec![Flag::WorkerCrashed, Flag::Steal], vec![Flag::Accident], vec![Flag::Steal]];
+    for (trial, flags) in found.trials.iter_mut().zip(flags) {
+        let capacity = if flags == [Flag::Steal] { 0.0 } else { 1e6 };
+        let held = Measurement { flags, ..Measurement::of_capacity(capacity) };
+        trial.outcome = Outcome::Measured(Box::new(held));
+    }
+    let text = optuna(&found, &about());
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told =
+        |line: usize| (lines[line]["state"].clone(), lines[line]["value"].clone(), lines[line]["user_attrs"]["flags"].clone());
+    assert_eq!(told(1), (2.into(), serde_json::Value::Null, "worker crashed; CPU stolen by the hypervisor".into()));
+    assert_eq!(told(2), (1.into(), 1e6.into(), "far below the others, not counted".into()));
+    assert_eq!(told(3), (3.into(), serde_json::Value::Null, "CPU stolen by the hypervisor".into()), "it says nothing");
+}
