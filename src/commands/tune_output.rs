@@ -22,10 +22,12 @@ pub use markdown::markdown;
 pub use optuna::optuna;
 pub use paper::Paper;
 pub use sentences::hosts;
-pub(in crate::commands) use sentences::{CARE, configuration, short};
+pub(in crate::commands) use sentences::{configuration, short};
 pub(in crate::commands) use table::{plain_table, trimmed};
 
 use crate::study::Report;
+use crate::tune::{About, Coverage};
+use sentences::CARE;
 
 /// The report for a terminal, ending in a newline.
 #[must_use]
@@ -55,6 +57,29 @@ pub fn fragment(report: &Report) -> String {
             chosen.affinity.map_or_else(String::new, |affinity| format!("\n[app]\ncpu-affinity = \"{}\"\n", affinity.name()));
         format!("# tuningfork.toml\nworkers = {}\nconnections = {}\n{cores}", chosen.workers, chosen.connections)
     })
+}
+
+/// What the traffic does not show of the application, where something is recommended by it: a sentence that begins as [`doubts`] do.
+pub(in crate::commands) fn gap(report: &Report, about: &About) -> Option<String> {
+    let gap = about.coverage.as_ref().and_then(Coverage::gap).filter(|_| report.recommended.is_some())?;
+    Some(format!("{CARE}: {gap}."))
+}
+
+/// What makes the numbers of the study that is called `name` doubtful, a sentence each.
+pub(in crate::commands) fn doubts(name: &str, report: &Report, about: &About) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if report.is_partial() {
+        doubts.push(format!("{name} was interrupted."));
+    }
+    if report.spoilt {
+        doubts.push(format!("Disturbances left nothing of the repetitions of what {name} recommends: take it as a hint."));
+    } else if !report.confirmed && report.recommended.is_some_and(|chosen| chosen != report.baseline.candidate) {
+        doubts.push(format!("What {name} recommends was not repeated: take it as a hint."));
+    }
+    let told = sentences::after_the_verdict(report).into_iter().chain(gap(report, about));
+    let cares = told.filter_map(|sentence| Some(format!("Take {name}'s numbers with care{}", sentence.strip_prefix(CARE)?)));
+    doubts.extend(cares);
+    doubts
 }
 
 /// What was found, in sentences.

@@ -1,16 +1,17 @@
-//! `report --compare A B`: two studies in one table. Refuses studies whose rates do not mean the same; tells what else differs.
+//! `report --compare A B`: two studies in one table. Refuses studies whose rates do not mean the same; tells what else differs, and what their
+//! own reports doubt.
 
 use std::path::Path;
 
 use comfy_table::CellAlignment;
 
-use super::{paper, read};
+use super::{paper, read, stop};
 use crate::commands::CommandError;
 use crate::commands::say::print;
-use crate::commands::tune_output::{Paper, configuration, goal_name, interval, plain_table, ratio, short, trimmed};
+use crate::commands::tune_output::{Paper, configuration, doubts, goal_name, interval, plain_table, ratio, short, trimmed};
 use crate::stats::Interval;
-use crate::study::Objective;
 use crate::study::report::compare::{Comparison, Difference, incomparable};
+use crate::study::{Objective, Report};
 use crate::tune::{Header, Recorded};
 
 /// Prints how two studies compare.
@@ -28,15 +29,20 @@ pub(super) fn compare(one: &Path, other: &Path) -> Result<(), CommandError> {
 
 /// The comparison, ending in a newline.
 fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
-    let found = Comparison::new(&first.study(), &second.study());
+    let (one, other) = (first.study(), second.study());
+    let found = Comparison::new(&one, &other);
     let what = goal_name(found.objective, &first.header.slo);
     let mut parts: Vec<String> =
         [("A", first), ("B", second)].map(|(name, study)| paper.wrap(&introduction(name, study))).to_vec();
     parts.push(table(&found, &what, paper));
     parts.push(paper.strong(&verdict(&found, &what)));
-    for (name, doubts) in ["A", "B"].iter().zip(&found.doubts).filter(|(_, doubts)| !doubts.is_empty()) {
-        let words: Vec<&str> = doubts.iter().map(|flag| flag.words()).collect();
-        parts.push(paper.wrap(&format!("Take {name}'s numbers with care: {}.", words.join(", "))));
+    for (name, study, recorded) in [("A", &one, first), ("B", &other, second)] {
+        let report = Report::new(study, stop(study));
+        let doubts: Vec<String> =
+            doubts(name, &report, &recorded.header.about).iter().map(|sentence| paper.wrap(sentence)).collect();
+        if !doubts.is_empty() {
+            parts.push(doubts.join("\n"));
+        }
     }
     let cautions = cautions(&first.header, &second.header);
     if !cautions.is_empty() {
@@ -115,9 +121,9 @@ fn cautions(one: &Header, other: &Header) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Pace;
     use crate::study::simulation::{APPS, App, studied};
-    use crate::tune::About;
+    use crate::study::{Flag, Measurement, Outcome, Pace, Purpose, Trial};
+    use crate::tune::{About, Coverage};
 
     fn recorded(app: &App, seed: u64) -> Recorded {
         let study = studied(app, Pace::Normal, seed);
@@ -148,5 +154,34 @@ mod tests {
         let paper = Paper { width: 100, colour: false };
         insta::assert_snapshot!(text([&slow, &fast], paper));
         assert!(text([&slow, &slow], paper).contains("No difference seen"));
+    }
+
+    #[test]
+    fn what_the_report_of_one_study_doubts_is_doubted_beside_another_too() {
+        let (sound, mut doubtful) = (recorded(&APPS[2], 1), recorded(&APPS[2].faster(1.4), 2));
+        doubtful.trials.retain(|trial| trial.suggestion.purpose != Purpose::Confirm);
+        let chosen = Report::new(&doubtful.study(), stop(&doubtful.study())).recommended.unwrap();
+        let is_of_it =
+            |trial: &&Trial| trial.suggestion.candidate == chosen && trial.measurement().is_some_and(Measurement::is_usable);
+        let Some(Trial { suggestion, outcome: Outcome::Measured(found) }) = doubtful.trials.iter().find(is_of_it).cloned() else {
+            panic!("it was measured")
+        };
+        let unsteady = Measurement { flags: vec![Flag::NotSteady], ..*found };
+        let failed = Outcome::Failed { reason: "no memory".to_owned(), seconds: 1.0 };
+        let more = [Outcome::Measured(Box::new(unsteady)), failed].map(|outcome| Trial { suggestion, outcome });
+        doubtful.trials.extend(more);
+        let commonest = "GET /".to_owned();
+        doubtful.header.about.coverage = Some(Coverage { requests: 9, different: 9, routes: 1, commonest, of_commonest: 9 });
+        let told = text([&sound, &doubtful], Paper { width: 200, colour: false });
+        for part in [
+            "B was interrupted.",
+            "What B recommends was not repeated: take it as a hint.",
+            "Take B's numbers with care: not steady.",
+            "Take B's numbers with care: a trial of the recommended configuration failed.",
+            "Take B's numbers with care: only 1 route in the recording, GET /, and what is found holds for that alone.",
+        ] {
+            assert!(told.contains(part), "{part} in\n{told}");
+        }
+        assert!(!["A's numbers", "A was", "A recommends was"].iter().any(|part| told.contains(part)), "{told}");
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::paper;
 use crate::commands::CommandError;
 use crate::commands::record::files::{Draft, Packing, is_same, is_standard};
-use crate::commands::tune_output::{self, CARE};
+use crate::commands::tune_output;
 use crate::study::Report;
 use crate::study::report::Summary;
 use crate::tune::{About, Coverage};
@@ -129,8 +129,7 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
 
 /// What is printed of the report.
 pub fn shown(report: &Report, about: &About, peak: Option<Rate>) -> String {
-    let gap = about.coverage.as_ref().and_then(Coverage::gap).filter(|_| report.recommended.is_some());
-    let gap = gap.map(|gap| format!("\n{CARE}: {gap}.\n"));
+    let gap = tune_output::gap(report, about).map(|gap| format!("\n{gap}\n"));
     let hosts = peak.map(|peak| format!("\n{}", tune_output::hosts(report, peak, HEADROOM)));
     let text = format!("\n{}", tune_output::report(report, paper()));
     [Some(text), gap, hosts].into_iter().flatten().collect()

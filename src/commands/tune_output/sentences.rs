@@ -12,7 +12,7 @@ use crate::study::{Candidate, Objective, Report, Stop, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
-pub(in crate::commands) const CARE: &str = "Take its numbers with care";
+pub(super) const CARE: &str = "Take its numbers with care";
 
 /// The verdict.
 pub(super) fn headline(report: &Report) -> String {

@@ -6,9 +6,8 @@ use serde::Serialize;
 use crate::stats::Interval;
 use crate::study::confirm::Duel;
 use crate::study::counting::settled;
-use crate::study::report::doubts;
 use crate::study::standing::Standing;
-use crate::study::{Candidate, Flag, Objective, Study};
+use crate::study::{Candidate, Objective, Study};
 
 /// Two studies, side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,8 +21,6 @@ pub struct Comparison {
     /// The amount of what the second recommends over that of what the first recommends; `None` if one recommends nothing, or
     /// something disturbed every trial of it.
     pub ratio: Option<Interval>,
-    /// What is doubtful about the trials behind each verdict.
-    pub doubts: [Vec<Flag>; 2],
 }
 
 /// One configuration in both studies.
@@ -90,9 +87,7 @@ impl Comparison {
         let chosen = [0, 1].map(|side| {
             recommended[side].map_or_else(Side::default, |chosen| Side::of(studies[side], duels[side].as_ref(), chosen))
         });
-        let best = |side: usize| duels[side].as_ref().map(|duel| duel.best);
-        let doubts = [0, 1].map(|side| doubts(studies[side], [recommended[side], best(side)]));
-        Self { rows: rows.collect(), recommended, objective: one.objective, ratio: ratio(chosen), doubts }
+        Self { rows: rows.collect(), recommended, objective: one.objective, ratio: ratio(chosen) }
     }
 }
 
@@ -175,7 +170,6 @@ mod tests {
             let found = Comparison::new(one, other);
             assert!(found.recommended.iter().all(Option::is_some) && found.rows.iter().any(|row| row.amount[side].is_some()));
             assert!(found.ratio.is_none() && found.rows.iter().all(|row| row.ratio.is_none()), "{found:?}");
-            assert!(found.doubts[side].contains(&Flag::OtherPrograms) && !found.doubts[1 - side].contains(&Flag::OtherPrograms));
         }
     }
 
