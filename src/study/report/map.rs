@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::study::counting::counting;
 use crate::study::model::Model;
-use crate::study::{Candidate, Ending, Outcome, Space, Study, Task, Trial};
+use crate::study::{Candidate, Ending, Measurement, Outcome, Purpose, Space, Study, Task, Trial};
 use crate::units::{Connections, Workers};
 
 /// Rungs shown along one axis, unless more were tried.
@@ -37,7 +38,8 @@ pub struct Cell {
 /// What is known about a candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Known {
-    /// It held this rate, requests a second: the geometric mean of its trials.
+    /// It held this rate, requests a second: the geometric mean of its trials that count, or of all where none does; of best and baseline
+    /// that of their repetitions.
     Held(f64),
     /// It was measured and held nothing.
     NothingHeld,
@@ -50,7 +52,7 @@ pub enum Known {
         /// Whether they were held.
         holds: bool,
     },
-    /// It could not be measured.
+    /// It could not be measured, or held nothing because something disturbed it.
     Failed,
     /// It was not tried, and the operational laws predict this much.
     Predicted(f64),
@@ -78,10 +80,11 @@ impl Map {
         let workers = rungs(space.worker_ladder(), tried().map(|candidate| candidate.workers).collect());
         let connections = rungs(space.connection_ladder(), tried().map(|candidate| candidate.connections).collect());
         let model = Model::fit(study);
+        let counting: Vec<usize> = counting(study).into_iter().map(|(number, ..)| number).collect();
         let cells = connections
             .iter()
             .flat_map(|connections| workers.iter().map(|workers| space.candidate(*workers, *connections)))
-            .map(|candidate| cell(study, model.as_ref(), candidate))
+            .map(|candidate| cell(study, &counting, model.as_ref(), candidate))
             .collect();
         Self { workers, connections, cells }
     }
@@ -118,11 +121,16 @@ fn rungs<T: Copy + Ord>(ladder: Vec<T>, mut tried: Vec<T>) -> Vec<T> {
     rungs
 }
 
-fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
-    let numbered = study.trials().iter().zip(1..).filter(|(trial, _)| trial.suggestion.candidate.is_as_large_as(candidate));
-    let (tried, trials): (Vec<&Trial>, Vec<usize>) = numbered.unzip();
+/// A trial and its number from 0.
+type Numbered<'a> = (usize, &'a Trial);
+
+/// `counting` are the numbers of the trials that count.
+fn cell(study: &Study, counting: &[usize], model: Option<&Model>, candidate: Candidate) -> Cell {
+    let numbered = study.trials().iter().enumerate();
+    let tried: Vec<Numbered<'_>> = numbered.filter(|(_, trial)| trial.suggestion.candidate.is_as_large_as(candidate)).collect();
+    let trials = tried.iter().map(|(number, _)| number + 1).collect();
     let predicted = model.map(|model| model.capacity(candidate)).filter(|level| level.is_finite());
-    let known = if tried.is_empty() { untried(&study.space, model, candidate, predicted) } else { known(&tried) };
+    let known = if tried.is_empty() { untried(&study.space, model, candidate, predicted) } else { known(&tried, counting) };
     let level = match known {
         Known::Held(capacity) | Known::Predicted(capacity) => Some(capacity),
         Known::NothingHeld => Some(0.0),
@@ -135,20 +143,12 @@ fn cell(study: &Study, model: Option<&Model>, candidate: Candidate) -> Cell {
     Cell { candidate, known, level, trials }
 }
 
-/// What the trials of one candidate say together: the more a trial tells, the more it counts. Of several ways to keep its workers
-/// to cores the best counts.
-fn known(tried: &[&Trial]) -> Known {
-    let measured = || tried.iter().filter_map(|trial| trial.measurement());
-    let mut held: BTreeMap<_, Vec<f64>> = BTreeMap::new();
-    for trial in tried {
-        if let Some(found) = trial.measurement().filter(|found| found.is_usable()) {
-            held.entry(trial.suggestion.candidate.affinity).or_default().push(found.capacity);
-        }
-    }
-    let means = held.values().filter_map(|capacities| crate::stats::geometric_mean(capacities));
-    if let Some(capacity) = means.max_by(f64::total_cmp) {
+/// What the trials of one candidate say together: the more a trial tells, the more it counts.
+fn known(tried: &[Numbered<'_>], counting: &[usize]) -> Known {
+    if let Some(capacity) = held(tried, counting) {
         return Known::Held(capacity);
     }
+    let measured = || tried.iter().filter_map(|(_, trial)| trial.measurement()).filter(|found| !found.is_void());
     if let Some(bound) = measured().find_map(|found| match found.ending {
         Ending::Outclassed(bound) => Some(bound),
         Ending::Held | Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => None,
@@ -158,13 +158,28 @@ fn known(tried: &[&Trial]) -> Known {
     if measured().next().is_some() {
         return Known::NothingHeld;
     }
-    let challenge = tried.iter().rev().find_map(|trial| match (&trial.outcome, trial.suggestion.task) {
+    let challenge = tried.iter().rev().find_map(|(_, trial)| match (&trial.outcome, trial.suggestion.task) {
         (Outcome::Challenged(found), Task::Challenge { rate } | Task::Serve { rate }) => {
-            Some(Known::Challenged { rate, holds: found.holds })
+            (found.holds || trial.is_valid()).then_some(Known::Challenged { rate, holds: found.holds })
         }
         (Outcome::Challenged(_), Task::Measure) | (Outcome::Measured(_) | Outcome::Failed { .. }, _) => None,
     });
     challenge.unwrap_or(Known::Failed)
+}
+
+/// What they held, as the rest of the report has it. Of several ways to keep the workers to cores the best counts.
+fn held(tried: &[Numbered<'_>], counting: &[usize]) -> Option<f64> {
+    let usable: Vec<Numbered<'_>> =
+        tried.iter().filter(|(_, trial)| trial.measurement().is_some_and(Measurement::is_usable)).copied().collect();
+    let counted: Vec<Numbered<'_>> = usable.iter().filter(|(number, _)| counting.contains(number)).copied().collect();
+    let is_repetition = |(_, trial): &&Numbered<'_>| trial.suggestion.purpose == Purpose::Confirm;
+    let repeated: Vec<Numbered<'_>> = counted.iter().filter(is_repetition).copied().collect();
+    let telling = [repeated, counted, usable].into_iter().find(|trials| !trials.is_empty())?;
+    let mut by_cores: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+    for (_, trial) in telling {
+        by_cores.entry(trial.suggestion.candidate.affinity).or_default().extend(trial.measurement().map(|found| found.capacity));
+    }
+    by_cores.values().filter_map(|capacities| crate::stats::geometric_mean(capacities)).max_by(f64::total_cmp)
 }
 
 fn untried(space: &Space, model: Option<&Model>, candidate: Candidate, predicted: Option<f64>) -> Known {
@@ -180,8 +195,8 @@ fn untried(space: &Space, model: Option<&Model>, candidate: Candidate, predicted
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::simulation::{APPS, run};
-    use crate::study::{ChallengeRace, Pace};
+    use crate::study::simulation::{APPS, run, studied};
+    use crate::study::{ChallengeRace, Challenged, Flag, Pace, Report, Stop, Suggestion};
 
     fn study(app: usize, limit: impl Fn(&mut Space)) -> Study {
         let mut study = APPS[app].study(Pace::Quick);
@@ -207,6 +222,53 @@ mod tests {
                 }
             }
             assert_eq!(map.cell(map.workers.len(), 0), None);
+        }
+    }
+
+    fn known_of(study: &Study, of: Candidate) -> Known {
+        Map::of(study).cells().find(|cell| cell.candidate.is_as_large_as(of)).unwrap().known
+    }
+
+    #[test]
+    fn best_and_baseline_hold_on_the_map_what_they_hold_in_the_table() {
+        for seed in 0..8 {
+            let study = studied(&APPS[2], Pace::Normal, seed);
+            let report = Report::new(&study, Stop::Converged);
+            for side in [Some(&report.baseline), report.best.as_ref()].into_iter().flatten() {
+                let Known::Held(level) = known_of(&study, side.candidate) else { panic!("{side:?}") };
+                let told = side.capacity.unwrap().value;
+                assert!((level / told - 1.0).abs() < 1e-9, "seed {seed}: {level} on the map, {told} in the table");
+            }
+        }
+    }
+
+    #[test]
+    fn disturbed_trials_say_nothing_on_the_map_where_others_do_or_where_nothing_was_held() {
+        let candidate = Candidate::new(Workers::new(2).unwrap(), Connections::new(20).unwrap());
+        let measured = |capacity, flags| Outcome::Measured(Box::new(Measurement { flags, ..Measurement::of_capacity(capacity) }));
+        let (calm, disturbed) = (measured(100.0, vec![]), measured(50.0, vec![Flag::Steal]));
+        let (nothing, void) = (measured(0.0, vec![]), measured(0.0, vec![Flag::Steal]));
+        let challenge = |holds, flags| Outcome::Challenged(Challenged { flags, ..Challenged::new(holds, 8.0) });
+        let missed = |rate, holds| Known::Challenged { rate, holds };
+        for (outcomes, expected) in [
+            (vec![calm, disturbed.clone()], Known::Held(100.0)),
+            (vec![disturbed], Known::Held(50.0)),
+            (vec![void.clone()], Known::Failed),
+            (vec![nothing, void.clone()], Known::NothingHeld),
+            (vec![challenge(false, vec![Flag::Steal])], Known::Failed),
+            (vec![challenge(false, vec![]), void], missed(130.0, false)),
+            (vec![challenge(true, vec![Flag::Steal])], missed(130.0, true)),
+        ] {
+            let mut study = APPS[1].study(Pace::Quick);
+            for outcome in outcomes.clone() {
+                let (purpose, task) = (Purpose::Challenge, Task::Challenge { rate: 130.0 });
+                let suggestion = Suggestion { candidate, purpose, task, expected: None, rival: None };
+                study.record(Trial { suggestion, outcome });
+            }
+            match (known_of(&study, candidate), expected) {
+                (Known::Held(found), Known::Held(level)) => assert!((found / level - 1.0).abs() < 1e-9, "{found} {outcomes:?}"),
+                (found, expected) => assert_eq!(found, expected, "{outcomes:?}"),
+            }
         }
     }
 
