@@ -159,6 +159,11 @@ pub enum CommandError {
         /// What differs, in words.
         reasons: String,
     },
+    /// Nothing that is written or shown has a place for the hosts of `--peak`.
+    #[error(
+        "--peak is answered by the report on standard output, by --html and by --markdown: ask for one of them, or leave it out"
+    )]
+    PeakUnanswered,
     /// A replay cannot be made as it was asked for.
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
@@ -230,7 +235,8 @@ impl CommandError {
             | Self::Journal(
                 JournalError::Exists(_) | JournalError::InUse(_) | JournalError::NotWritten { .. } | JournalError::Io { .. },
             ) => Ending::CannotCreate,
-            Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_))
+            Self::PeakUnanswered
+            | Self::Plan(PlanError::Host(_) | PlanError::Method(_) | PlanError::Computed(_))
             | Self::Live(record::LiveError::Control(ControlError::Several { .. })) => Ending::Usage,
             Self::AppNotLoaded(_) => Ending::AppNotLoaded,
             Self::WorkersNotBooting(_) => Ending::WorkersNotBooting,

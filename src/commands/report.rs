@@ -33,7 +33,7 @@ pub struct Options {
     /// Write the trials as a journal that Optuna opens (`JournalFileBackend`); of --objective cost, cores and memory are two goals there
     #[arg(long, value_name = "FILE")]
     optuna: Option<PathBuf>,
-    /// Say how many hosts this many requests a second need
+    /// Say how many hosts this many requests a second need: in the report on standard output, in --html and --markdown
     #[arg(long, value_name = "RATE", value_parser = rate)]
     peak: Option<Rate>,
     /// Compare two studies: what both measured, and what each recommends
@@ -50,6 +50,7 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
     let recorded = read(journal)?;
     let more = [&options.markdown, &options.csv, &options.optuna];
     let outputs = Outputs::prepare(&options.paths, more, &[journal.as_path()])?;
+    outputs.check_peak(options.peak)?;
     let study = recorded.study();
     let report = Report::new(&study, stop(&study));
     // First what was asked for in files: standard output may be full.

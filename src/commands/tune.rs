@@ -73,7 +73,7 @@ pub struct Options {
     /// 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which takes longer probes]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,
-    /// Say how many hosts this many requests a second need
+    /// Say how many hosts this many requests a second need: in the report on standard output and in --html
     #[arg(long, value_name = "RATE", value_parser = rate)]
     peak: Option<Rate>,
     #[command(flatten)]
@@ -124,6 +124,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
     let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
+    outputs.check_peak(options.peak)?;
     if options.resume && options.max_memory.is_none() {
         question.keep_to_memory_limit(&places.journal);
     }

@@ -74,6 +74,13 @@ impl Outputs {
         Ok(Self(outputs))
     }
 
+    /// Refuses `peak` where nothing that is written or shown has a place for its hosts.
+    pub fn check_peak(&self, peak: Option<Rate>) -> Result<(), CommandError> {
+        let answers = |output: &Output| matches!(output.form, Form::Html | Form::Markdown);
+        let is_answered = !self.use_stdout() || self.0.iter().any(answers);
+        if peak.is_none() || is_answered { Ok(()) } else { Err(CommandError::PeakUnanswered) }
+    }
+
     /// Whether one of them is standard output, which then has no place for the report as text.
     #[must_use]
     pub fn use_stdout(&self) -> bool {
@@ -94,7 +101,7 @@ fn text(form: Form, report: &Report, about: &About, peak: Option<Rate>) -> io::R
     Ok(match form {
         Form::Json => serde_json::to_string_pretty(&Json::of(report, about))? + "\n",
         Form::Html => tune_output::html(report, about, peak, HEADROOM),
-        Form::Markdown => tune_output::markdown(report, about),
+        Form::Markdown => tune_output::markdown(report, about, peak, HEADROOM),
         Form::Csv => tune_output::csv(report),
         Form::Optuna => tune_output::optuna(report, about),
     })
@@ -128,6 +135,7 @@ fn cannot_create(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
 }
 
 /// What is printed of the report.
+#[must_use]
 pub fn shown(report: &Report, about: &About, peak: Option<Rate>) -> String {
     let gap = tune_output::gap(report, about).map(|gap| format!("\n{gap}\n"));
     let hosts = peak.map(|peak| format!("\n{}", tune_output::hosts(report, peak, HEADROOM)));

@@ -9,7 +9,7 @@ mod map;
 use super::comparison::{challenger, ratio, rows};
 use super::sentences::{CARE, after_the_verdict, certificate, headline, recommended_side, short};
 use super::table::{HEADERS, legend, note as trial_note, numbers};
-use super::{fragment, goal, hosts, working};
+use super::{fragment, gap, goal, hosts, working};
 use crate::commands::figures::{memory, share};
 use crate::commands::page::{Mood, Page, escape, note, tiles, words};
 use crate::stats::Interval;
@@ -27,7 +27,7 @@ const PEAKS: usize = 6;
 pub fn html(report: &Report, about: &About, peak: Option<Rate>, headroom: f64) -> String {
     let body = format!(
         "{}{}<div class=charts>{}{}</div>\n{}<div class=charts>{}</div>\n<div class=charts>{}</div>\n<div class=tables>{}{}</div>\n{}{}",
-        notes(report),
+        notes(report, about),
         tiles(&tiles_of(report)),
         first(report),
         hosts_for(report, peak, headroom),
@@ -62,12 +62,12 @@ fn sides(report: &Report) -> Vec<(&'static str, &Side)> {
     [("baseline", &report.baseline)].into_iter().chain(best.map(|best| (name, best))).collect()
 }
 
-fn notes(report: &Report) -> String {
+fn notes(report: &Report, about: &About) -> String {
     let mut notes = Vec::new();
     if report.is_partial() {
         notes.push((Mood::Warn, "PARTIAL: the study was interrupted.".to_owned()));
     }
-    for sentence in after_the_verdict(report) {
+    for sentence in after_the_verdict(report).into_iter().chain(gap(report, about)) {
         let mood = if sentence.starts_with(CARE) {
             Mood::Warn
         } else if report.certificate.given && sentence == certificate(report) {
@@ -118,11 +118,12 @@ fn first(report: &Report) -> String {
 }
 
 fn hosts_for(report: &Report, peak: Option<Rate>, headroom: f64) -> String {
-    if report.recommended.is_none() || report.objective.fixed_rate().is_some() {
+    let is_unknown = report.objective.fixed_rate().is_some();
+    if report.recommended.is_none() || (is_unknown && peak.is_none()) {
         return String::new();
     }
-    let sentence = peak.map(|peak| hosts(report, peak, headroom)).filter(|sentence| !sentence.is_empty());
-    let sentence = sentence.unwrap_or_else(|| format!("{:.0} % of each host kept free.", headroom * 100.0));
+    let kept = || format!("{:.0} % of each host kept free.", headroom * 100.0);
+    let sentence = peak.map_or_else(kept, |peak| hosts(report, peak, headroom));
     format!("<section><h2>Hosts for a peak</h2><p>{}</p>{}</section>", escape(&sentence), plan_table(report, headroom))
 }
 

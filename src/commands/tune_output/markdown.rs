@@ -1,22 +1,25 @@
 //! The report as Markdown, as one would paste it into a pull request: the verdict, both configurations, what to paste; the trials folded.
 
 use super::comparison::rows;
-use super::fragment;
 use super::sentences::{after_the_verdict, headline};
 use super::table::{HEADERS, note, numbers};
 use super::working::{certificate, excluded, generator};
+use super::{fragment, gap, hosts};
 use crate::study::Report;
 use crate::tune::About;
+use crate::units::Rate;
 
-/// The report, ending in a newline.
+/// The report, ending in a newline. `peak` is what many hosts should serve together, keeping a share `headroom` of each free.
 #[must_use]
-pub fn markdown(report: &Report, about: &About) -> String {
+pub fn markdown(report: &Report, about: &About, peak: Option<Rate>, headroom: f64) -> String {
     let mut parts = Vec::new();
     if report.is_partial() {
         parts.push("**PARTIAL: the study was interrupted.**".to_owned());
     }
     parts.push(format!("**{}**", escape(&headline(report))));
-    parts.push(after_the_verdict(report).iter().map(|sentence| escape(sentence)).collect::<Vec<_>>().join(" "));
+    let told = after_the_verdict(report).into_iter().chain(gap(report, about));
+    parts.push(told.map(|sentence| escape(&sentence)).collect::<Vec<_>>().join(" "));
+    parts.extend(peak.map(|peak| escape(hosts(report, peak, headroom).trim_end())));
     parts.push(table(&rows(report)));
     let fragment = fragment(report);
     if !fragment.is_empty() {

@@ -109,18 +109,18 @@ pub(super) fn recommended_side(report: &Report) -> Option<&Side> {
     [report.best.as_ref(), Some(&report.baseline)].into_iter().flatten().find(|side| side.candidate == chosen)
 }
 
-/// How many hosts a peak needs, or why that is not known, in a sentence; empty if nothing is recommended.
+/// How many hosts a peak needs, or why that is not known, in a sentence that ends in a newline; empty if nothing is recommended.
 #[must_use]
 pub fn hosts(report: &Report, peak: Rate, headroom: f64) -> String {
-    let side = report.best.as_ref().filter(|best| Some(best.candidate) == report.recommended).unwrap_or(&report.baseline);
-    if let (Some(at), Some(_)) = (report.objective.fixed_rate(), report.recommended) {
+    let Some(side) = recommended_side(report) else { return String::new() };
+    if let Some(at) = report.objective.fixed_rate() {
         return format!(
             "Hosts for a peak are not known: every trial served {at} req/s, and nobody looked for more (--objective capacity).\n"
         );
     }
-    let capacity = side.capacity.filter(|_| report.recommended.is_some()).and_then(|capacity| Rate::new(capacity.value));
+    let capacity = side.capacity.and_then(|capacity| Rate::new(capacity.value));
     let Some(hosts) = capacity.and_then(|capacity| plan::hosts(peak, capacity, headroom)) else {
-        return String::new();
+        return format!("A peak of {:.0} req/s needs more hosts like this one than can be counted.\n", peak.per_second());
     };
     let plural = if hosts == NonZeroU32::MIN { "" } else { "s" };
     format!(

@@ -14,7 +14,7 @@ use crate::study::{
     Candidate, ChallengeRace, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop,
     Suggestion, Task, Trial,
 };
-use crate::tune::About;
+use crate::tune::{About, Coverage};
 use crate::units::{Connections, Rate, Workers};
 
 const WIDE: Paper = Paper { width: 100, colour: false };
@@ -159,6 +159,27 @@ fn hosts_for_a_peak() {
     let peak = Rate::new(1000.0).unwrap();
     insta::assert_snapshot!(hosts(&example(&APPS[1]), peak, 0.3), @"A peak of 1000 req/s needs 8 hosts like this one, 30 % of each kept free.");
     assert_eq!(hosts(&every(|found| found.ending = Ending::TooSlow), peak, 0.3), "");
+    let least = Rate::new(1e-9).unwrap();
+    let mut slow = example(&APPS[1]);
+    for side in [Some(&mut slow.baseline), slow.best.as_mut()].into_iter().flatten() {
+        side.capacity = side.capacity.map(|_| Interval { value: least.per_second(), low: 0.0, high: 1.0 });
+    }
+    assert_eq!(hosts(&slow, peak, 0.3), "A peak of 1000 req/s needs more hosts like this one than can be counted.\n");
+}
+
+#[test]
+fn every_form_for_people_tells_hosts_for_a_peak_and_what_the_traffic_lacks() {
+    let commonest = "GET /".to_owned();
+    let coverage = Some(Coverage { requests: 9, different: 9, routes: 1, commonest, of_commonest: 9 });
+    let (found, narrow) = (example(&APPS[1]), About { coverage, ..about() });
+    for form in [markdown, html] {
+        let told = form(&found, &narrow, Rate::new(1000.0), 0.3);
+        assert!(told.contains("A peak of 1000 req/s needs 8 hosts like this one, 30 % of each kept free."), "{told}");
+        assert!(told.contains("Take its numbers with care: only 1 route in the recording, GET /, and"), "{told}");
+        assert!(!form(&found, &about(), None, 0.3).contains("A peak of"));
+    }
+    let nothing = every(|found| found.ending = Ending::TooSlow);
+    assert!(!markdown(&nothing, &narrow, None, 0.3).contains("with care"), "nothing is recommended by it");
 }
 
 fn about() -> About {
@@ -296,7 +317,7 @@ fn pages_of_every_study_are_whole() {
 
 #[test]
 fn the_report_as_markdown() {
-    insta::assert_snapshot!(markdown(&eventful(), &about()));
+    insta::assert_snapshot!(markdown(&eventful(), &about(), None, 0.3));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn the_cores_that_workers_keep_to_are_in_every_form() {
     assert_eq!(chosen.affinity, Some(Affinity::Spread));
     let counts = format!("workers = {}\nconnections = {}\n", chosen.workers, chosen.connections);
     let pasted = format!("# tuningfork.toml\n{counts}\n[app]\ncpu-affinity = \"spread\"\n");
-    for text in [report(&found, WIDE), report(&found, NARROW), markdown(&found, &about())] {
+    for text in [report(&found, WIDE), report(&found, NARROW), markdown(&found, &about(), None, 0.3)] {
         assert!(text.contains(&pasted), "{text}");
         // Wherever a line ends.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

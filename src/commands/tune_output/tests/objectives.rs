@@ -36,7 +36,10 @@ fn a_latency_is_told_as_a_latency() {
     assert!(
         json["baseline"]["latency"]["low"].is_number() && json["best"]["low"].is_null() && json["best"].get("cores").is_none()
     );
-    assert!(hosts(&found, Rate::new(1000.0).unwrap(), 0.3).contains("not known"));
+    let peak = Rate::new(1000.0).unwrap();
+    assert!(hosts(&found, peak, 0.3).contains("not known"));
+    let asked = html(&found, &about(), Some(peak), 0.3);
+    assert!(asked.contains("Hosts for a peak are not known") && !asked.contains("kept free"), "{asked}");
     let page = html(&found, &about(), None, 0.3);
     assert!(!page.contains("knee: ") && !page.contains("Hosts for a peak") && !page.contains("contour low"), "{page}");
 }
