@@ -159,6 +159,8 @@ impl<'a> Script<'a> {
         if self.doubt(&first).is_none() || first.window.crashes > 0 {
             return Ok(first);
         }
+        // What the disturbed one did not become, the next one may.
+        self.take_back(Flag::NotSteady);
         let again = self.warm_up_once()?;
         self.flag_all(self.doubt(&again));
         Ok(again)
@@ -231,7 +233,7 @@ impl<'a> Script<'a> {
     /// The measurement of an application whose warm-up settles the matter.
     pub(super) fn hopeless(mut self, window: &Window) -> Result<Measurement, TrialError> {
         let (ending, memory) = (hopeless_ending(window), self.stage.memory()?);
-        self.flags.retain(|flag| *flag != Flag::NotSteady);
+        self.take_back(Flag::NotSteady);
         let elapsed = self.stage.elapsed();
         self.memory.note(elapsed, memory);
         let found = self.describe(window);
@@ -328,6 +330,10 @@ impl<'a> Script<'a> {
 
     pub(super) fn flag_all(&mut self, flags: impl IntoIterator<Item = Flag>) {
         flags.into_iter().for_each(|flag| self.flag(flag));
+    }
+
+    fn take_back(&mut self, flag: Flag) {
+        self.flags.retain(|other| *other != flag);
     }
 
     pub(super) fn flag(&mut self, flag: Flag) {

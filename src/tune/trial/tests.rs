@@ -340,47 +340,6 @@ fn a_trial_in_which_nothing_was_held_for_a_disturbance_is_void_and_no_failure() 
     assert!(found.is_void() && found.flags.contains(&Flag::Steal), "{:?}", found.flags);
 }
 
-/// A server from whose first `left` probes another guest takes.
-struct Passing {
-    server: Server,
-    left: u32,
-}
-
-impl Stage for Passing {
-    fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
-        self.server.steal = if self.left > 0 { 0.05 } else { 0.0 };
-        self.left = self.left.saturating_sub(1);
-        self.server.probe(probe, decide)
-    }
-    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
-        self.server.rest(seconds)
-    }
-    fn memory(&mut self) -> Result<u64, TrialError> {
-        self.server.memory()
-    }
-    fn elapsed(&mut self) -> f64 {
-        self.server.elapsed()
-    }
-}
-
-#[test]
-fn a_light_probe_or_warm_up_that_settles_a_trial_passes_the_gates() {
-    let outclassed = suggestion(None, Some(400.0));
-    let ending = |server, rival: &Suggestion, left| {
-        let found = run(&mut Passing { server, left }, &terms(2, Pace::Quick), rival, &mut |_| ()).unwrap();
-        let Outcome::Measured(found) = found else { panic!("{found:?}") };
-        (std::mem::discriminant(&found.ending), found.flags)
-    };
-    let (weaker, slow) = (std::mem::discriminant(&Ending::Outclassed(0.0)), std::mem::discriminant(&Ending::TooSlow));
-    // Warm-up and light probe; and once more.
-    assert_eq!(ending(Server::new(2, 0.01, 0.05), &outclassed, 2), (weaker, vec![]));
-    assert_eq!(ending(Server::new(2, 0.01, 0.05), &outclassed, u32::MAX), (weaker, vec![Flag::Steal]));
-    assert_eq!(ending(Server::new(2, 0.01, 1.0), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
-    // Given up in the warm-up.
-    assert_eq!(ending(Server::new(2, 2.0, 0.05), &outclassed, 1), (slow, vec![]));
-    assert_eq!(ending(Server::new(2, 2.0, 0.05), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
-}
-
 #[test]
 fn a_crash_ends_the_trial() {
     let found = trial(&mut Server { crashes: 1, ..Server::new(2, 0.01, 0.05) }, Pace::Normal, &suggestion(None, None));
@@ -496,3 +455,5 @@ fn histograms_of_windows_add_up() {
 
 #[cfg(test)]
 mod company;
+#[cfg(test)]
+mod passing;
