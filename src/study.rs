@@ -11,6 +11,7 @@ pub mod model;
 mod objective;
 mod pace;
 pub mod plan;
+mod possible;
 mod probe;
 pub mod queueing;
 mod rate_search;

@@ -72,7 +72,7 @@ fn read(path: &Path) -> Result<Recorded, CommandError> {
     Ok(recorded)
 }
 
-/// Why the study ended, which is a function of its trials. One that would go on was interrupted.
+/// Why the study ended, which is a function of its trials. One that would go on was interrupted, or still runs.
 fn stop(study: &Study) -> Stop {
     match ChallengeRace.suggest(study) {
         Next::Stop(stop) => stop,

@@ -29,6 +29,9 @@ use crate::study::Report;
 use crate::tune::{About, Coverage};
 use sentences::CARE;
 
+/// What is said of a study that was interrupted, and of one that still runs while its journal is read.
+const PARTIAL: &str = "PARTIAL: the study is not finished.";
+
 /// The report for a terminal, ending in a newline.
 #[must_use]
 pub fn report(report: &Report, paper: Paper) -> String {
@@ -40,7 +43,7 @@ pub fn report(report: &Report, paper: Paper) -> String {
         }
     };
     if report.is_partial() {
-        part(paper.strong("PARTIAL: the study was interrupted."));
+        part(paper.strong(PARTIAL));
     }
     part(table::trials(report, paper));
     part(comparison::sides(report, paper));
@@ -69,7 +72,7 @@ pub(in crate::commands) fn gap(report: &Report, about: &About) -> Option<String>
 pub(in crate::commands) fn doubts(name: &str, report: &Report, about: &About) -> Vec<String> {
     let mut doubts = Vec::new();
     if report.is_partial() {
-        doubts.push(format!("{name} was interrupted."));
+        doubts.push(format!("{name} is not finished."));
     }
     if report.spoilt {
         doubts.push(format!("Disturbances left nothing of the repetitions of what {name} recommends: take it as a hint."));

@@ -302,17 +302,6 @@ impl Measurement {
         }
     }
 
-    /// Whether its numbers can be: what another program or somebody's editor wrote may be anything.
-    #[must_use]
-    pub fn is_possible(&self) -> bool {
-        const MOST: f64 = 1e9;
-        let amounts = [Some(self.capacity), Some(self.throughput), Some(self.seconds), self.p50, self.p90, self.p99, self.max];
-        let more = [self.bounded, self.workers_cpu, self.cpu_seconds_per_request, self.time_in_worker, self.effective_cores];
-        let shares = [self.errors, self.utilisation, self.slots_busy];
-        let is_within = |most: f64| move |value: f64| (0.0..=most).contains(&value);
-        amounts.into_iter().chain(more).flatten().all(is_within(MOST)) && shares.into_iter().flatten().all(is_within(1.1))
-    }
-
     /// A measurement that knows its capacity only, requests a second: what an external program may answer.
     #[must_use]
     pub const fn of_capacity(capacity: f64) -> Self {

@@ -54,7 +54,7 @@ pub enum Stop {
     NothingStarts,
     /// Every trial was disturbed so much that it says nothing.
     NeverQuiet,
-    /// Somebody stopped it.
+    /// Somebody stopped it, or its journal is read while it runs.
     Interrupted,
 }
 
@@ -71,7 +71,7 @@ impl Stop {
             Self::NothingMeetsSlo => "no configuration meets the objective",
             Self::NothingStarts => "no configuration could be started",
             Self::NeverQuiet => "the host was never quiet enough to measure anything",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted => "not finished",
         }
     }
 }

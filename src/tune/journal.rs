@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Coverage;
-use crate::study::{Budget, Measurement, Objective, Pace, Slo, Space, Study, Trial};
+use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -331,7 +331,7 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
                     header.budget = parse::<Amendment>(path, text, line)?.budget;
                 } else {
                     let trial: Trial = parse(path, text, line)?;
-                    if !trial.measurement().is_none_or(Measurement::is_possible) {
+                    if !trial.is_possible() {
                         return Err(damaged(path, line, "a number that no trial can have measured"));
                     }
                     trials.push(trial);

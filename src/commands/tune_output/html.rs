@@ -9,7 +9,7 @@ mod map;
 use super::comparison::{challenger, ratio, rows};
 use super::sentences::{CARE, after_the_verdict, certificate, headline, recommended_side, short};
 use super::table::{HEADERS, legend, note as trial_note, numbers};
-use super::{fragment, gap, goal, hosts, working};
+use super::{PARTIAL, fragment, gap, goal, hosts, working};
 use crate::commands::figures::{memory, share};
 use crate::commands::page::{Mood, Page, escape, note, tiles, words};
 use crate::stats::Interval;
@@ -65,7 +65,7 @@ fn sides(report: &Report) -> Vec<(&'static str, &Side)> {
 fn notes(report: &Report, about: &About) -> String {
     let mut notes = Vec::new();
     if report.is_partial() {
-        notes.push((Mood::Warn, "PARTIAL: the study was interrupted.".to_owned()));
+        notes.push((Mood::Warn, PARTIAL.to_owned()));
     }
     for sentence in after_the_verdict(report).into_iter().chain(gap(report, about)) {
         let mood = if sentence.starts_with(CARE) {

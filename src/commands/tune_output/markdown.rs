@@ -4,7 +4,7 @@ use super::comparison::rows;
 use super::sentences::{after_the_verdict, headline};
 use super::table::{HEADERS, note, numbers};
 use super::working::{certificate, excluded, generator};
-use super::{fragment, gap, hosts};
+use super::{PARTIAL, fragment, gap, hosts};
 use crate::study::Report;
 use crate::tune::About;
 use crate::units::Rate;
@@ -14,7 +14,7 @@ use crate::units::Rate;
 pub fn markdown(report: &Report, about: &About, peak: Option<Rate>, headroom: f64) -> String {
     let mut parts = Vec::new();
     if report.is_partial() {
-        parts.push("**PARTIAL: the study was interrupted.**".to_owned());
+        parts.push(format!("**{PARTIAL}**"));
     }
     parts.push(format!("**{}**", escape(&headline(report))));
     let told = after_the_verdict(report).into_iter().chain(gap(report, about));

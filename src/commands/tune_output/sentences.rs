@@ -89,7 +89,7 @@ fn refusal(report: &Report) -> String {
         Stop::NeverQuiet => {
             format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))
         }
-        Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
+        Stop::Interrupted => "The study is not finished, and nothing was measured so far.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
             format!("No configuration meets {}{at}.{}", report.slo, nearest.unwrap_or_default())

@@ -137,7 +137,7 @@ fn a_host_that_is_never_quiet_is_named_in_the_headline() {
 fn an_interrupted_study_is_marked() {
     let app = &APPS[1];
     let mut study = app.study(Pace::Quick);
-    assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("Interrupted before anything was measured."));
+    assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("not finished, and nothing was measured so far."));
     let mut host = app.host(Pace::Quick, 1);
     run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).starts_with("PARTIAL"));

@@ -162,6 +162,10 @@ impl Reply {
             Quantile::Max => self.max,
         };
         let throughput = rate("throughput", self.throughput)?.unwrap_or(capacity);
+        if capacity > 0.0 && throughput <= 0.0 {
+            let wanted = "above 0 where \"capacity\" is, or left out";
+            return Err(Refusal::Impossible { key: "throughput", value: throughput.to_string(), wanted });
+        }
         let cpu_seconds_per_request = time("cpu_seconds_per_request", self.cpu_seconds_per_request)?;
         let errors = share("errors", self.errors)?;
         let found = Measurement::of_capacity(capacity);

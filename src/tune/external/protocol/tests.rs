@@ -72,6 +72,7 @@ fn what_is_no_answer_is_told() {
         "{\"capacity\":1,\"capacity\":2}",
         "{\"capacity\":-1}",
         "{\"capacity\":1,\"utilisation\":94}",
+        "{\"capacity\":1,\"throughput\":0}",
         "{\"capacity\":1,\"memory_bytes\":-5}",
         "{\"capacity\":1,\"seconds\":-5}",
         "{\"holds\":true}",
