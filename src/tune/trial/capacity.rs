@@ -152,6 +152,7 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
     let Some((_, judged)) = best else {
         return Measurement { capacity: 0.0, ending: Ending::NothingHeld, ..light };
     };
+    // It was held in spite of a disturbance, but its latencies and CPU time are of this window: in peace it would be described otherwise.
     script.flag_all(judged.doubts());
     let described = script.describe(&judged.window);
     let capacity = described.throughput;

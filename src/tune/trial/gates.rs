@@ -19,7 +19,7 @@ pub(super) const OTHERS: f64 = 0.1;
 const PLAINLY_SLOW: f64 = 10.0;
 
 /// Why a probe's failure may not be the application's, if anything speaks for that. A disturbance can only make a probe fail: a rate that was held in
-/// spite of one is held.
+/// spite of one is held. Its latencies and its CPU time are another matter, and who describes a candidate by them has to say so.
 pub(super) fn disturbance(window: &Window, slo: &Slo) -> Option<Flag> {
     let usual = (LATENESS * slo.latency().as_secs_f64()).max(LATENESS_ALWAYS);
     let throttled = window.throttled > THROTTLED * window.seconds;
