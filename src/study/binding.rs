@@ -1,11 +1,13 @@
-//! What keeps a configuration from doing more, and which trials show it. Names what the counters tell; where they tell nothing it says that something
+//! What keeps a configuration from doing more, and what shows it. Names what the counters tell; where they tell nothing it says that something
 //! outside binds, and no more.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::study::counting::{counting, described};
+use crate::stats::{self, Interval, Spread};
+use crate::study::confirm::Duel;
+use crate::study::counting::{counting, described, settled};
 use crate::study::window::iowait;
 use crate::study::{Candidate, Label, Measurement, Slo, Study};
 
@@ -17,7 +19,7 @@ pub struct Binding {
     /// What the counters tell where that is none of this host's cores, workers and connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// Trials that show that more connections give no more.
+    /// Configurations in which more connections gave no more that could be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
 }
@@ -39,24 +41,27 @@ pub enum Cause {
     },
 }
 
-/// Two trials of as many workers, the second with at least twice the connections in all and no more requests a second, while cores were left.
+/// Two configurations of as many workers, the second with at least twice the connections in all and no gain that could be seen, while cores
+/// were left.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Evidence {
     /// The one with fewer connections.
     pub fewer: Shown,
     /// The one with more.
     pub more: Shown,
+    /// The second's capacity over the first's.
+    pub ratio: Interval,
 }
 
-/// A trial as evidence.
+/// What is seen of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Shown {
-    /// Its number, from 1.
-    pub trial: usize,
-    /// What was tried.
+    /// Which.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// The highest rate it held, requests a second.
+    /// How many trials of it count.
+    pub trials: usize,
+    /// Geometric mean of the highest rates they held, requests a second.
     pub capacity: f64,
     /// Mean share in which the cores were busy.
     pub utilisation: f64,
@@ -68,10 +73,12 @@ const IOWAIT: f64 = 0.15;
 const TIGHT: f64 = 0.7;
 /// How many times as long as queues for cores and workers explain a request takes where it queues for something else.
 const QUEUES: f64 = 2.0;
-/// What is less busy than this does not bind; how many times the connections show that these do not either; and how much more capacity is none.
+/// What is less busy than this does not bind.
 const SPARE: f64 = 0.85;
+/// How many times the connections it takes to show that these do not bind either.
 const DOUBLED: f64 = 2.0;
-const SAME: f64 = 1.02;
+/// A gain that is lower than this for certain (97.5 %) is none.
+const NO_GAIN: f64 = 1.05;
 
 impl Binding {
     /// What binds `candidate`, by its last trial that counts, or else its last usable one; `None` if none is usable.
@@ -122,23 +129,31 @@ impl Cause {
 }
 
 impl Evidence {
-    /// The pair with `candidate` in it whose capacities are closest, both with as many workers on the same cores; each candidate by
-    /// its middle trial, as of many trials two agree by luck.
+    /// The best known pair with `candidate` in it in which no gain is seen, both with as many workers on the same cores. Of several the
+    /// one of most trials, and not the closest: of many pairs two agree by luck. `None` too where connections beyond the candidate's gain.
     fn of(study: &Study, candidate: Candidate) -> Option<Self> {
-        let mut trials: BTreeMap<Candidate, Vec<Shown>> = BTreeMap::new();
-        for (number, candidate, found) in counting(study) {
-            let Some(utilisation) = found.cpu_mean() else { continue };
-            let shown = Shown { trial: number + 1, candidate, capacity: found.capacity, utilisation };
-            trials.entry(candidate).or_default().push(shown);
+        let mut trials: BTreeMap<Candidate, Vec<&Measurement>> = BTreeMap::new();
+        for (_, tried, found) in counting(study) {
+            trials.entry(tried).or_default().push(found);
         }
-        let middle = trials.into_values().map(|mut trials| {
-            trials.sort_by(|one, other| one.capacity.total_cmp(&other.capacity));
-            trials[trials.len() / 2]
-        });
-        let shown: Vec<Shown> = middle.filter(|shown| shown.utilisation < SPARE).collect();
-        let pairs = shown.iter().flat_map(|fewer| shown.iter().map(move |more| Self { fewer: *fewer, more: *more }));
-        let about = |pair: &Self| pair.fewer.candidate == candidate || pair.more.candidate == candidate;
-        pairs.filter(|pair| about(pair) && pair.shows_it()).min_by(|one, other| one.difference().total_cmp(&other.difference()))
+        let seen: Vec<Shown> = trials.iter().filter_map(|(of, found)| Shown::of(*of, found)).collect();
+        let spread = settled(study, Duel::of(study).as_ref()).spread();
+        let pairs = seen.iter().flat_map(|fewer| seen.iter().filter_map(move |more| Self::pair(*fewer, *more, spread)));
+        let pairs: Vec<Self> = pairs.filter(|pair| [pair.fewer.candidate, pair.more.candidate].contains(&candidate)).collect();
+        if pairs.iter().any(|pair| pair.fewer.candidate == candidate && pair.ratio.low > 1.0) {
+            return None;
+        }
+        let shows = |pair: &Self| pair.ratio.low <= 1.0 && [pair.fewer, pair.more].iter().all(|one| one.utilisation < SPARE);
+        let order =
+            |one: &Self, other: &Self| one.variance().total_cmp(&other.variance()).then(other.times().total_cmp(&one.times()));
+        pairs.into_iter().filter(shows).min_by(order)
+    }
+
+    /// The two, if they differ in connections alone, and by enough.
+    fn pair(fewer: Shown, more: Shown, spread: Spread) -> Option<Self> {
+        let cores = |shown: &Shown| (shown.candidate.workers, shown.candidate.affinity);
+        let pair = Self { fewer, more, ratio: more.interval(spread)?.over(fewer.interval(spread)?) };
+        (cores(&fewer) == cores(&more) && pair.times() >= DOUBLED).then_some(pair)
     }
 
     /// How many times the connections.
@@ -147,14 +162,30 @@ impl Evidence {
         self.more.candidate.slots() as f64 / self.fewer.candidate.slots() as f64
     }
 
-    fn shows_it(&self) -> bool {
-        let [fewer, more] = [self.fewer.candidate, self.more.candidate];
-        let alike = (fewer.workers, fewer.affinity) == (more.workers, more.affinity);
-        alike && self.times() >= DOUBLED && self.more.capacity <= SAME * self.fewer.capacity
+    /// Whether it is certain that they gain next to nothing, and not only that no gain is seen.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.ratio.high <= NO_GAIN
     }
 
-    fn difference(&self) -> f64 {
-        (self.more.capacity / self.fewer.capacity).ln().abs()
+    /// That of the logarithm of the ratio, in those of one trial.
+    fn variance(&self) -> f64 {
+        [self.fewer, self.more].iter().map(|shown| 1.0 / shown.trials as f64).sum()
+    }
+}
+
+impl Shown {
+    /// `None` if some trial did not look at the cores.
+    fn of(candidate: Candidate, found: &[&Measurement]) -> Option<Self> {
+        let busy: Vec<f64> = found.iter().map(|found| found.cpu_mean()).collect::<Option<_>>()?;
+        let capacities: Vec<f64> = found.iter().map(|found| found.capacity).collect();
+        let (capacity, utilisation) = (stats::geometric_mean(&capacities)?, stats::mean(&busy)?);
+        Some(Self { candidate, trials: found.len(), capacity, utilisation })
+    }
+
+    /// Its capacity, where one trial scatters so much.
+    fn interval(self, spread: Spread) -> Option<Interval> {
+        spread.around(&vec![self.capacity.ln(); self.trials])
     }
 }
 
@@ -225,19 +256,41 @@ mod tests {
         assert_eq!(Binding::of(&study([]), candidate(10)), None);
     }
 
+    /// So many trials with this capacity and these connections, a percent apart.
+    fn trials(count: u8, connections: u32, capacity: f64) -> Vec<(u32, Measurement)> {
+        (0..count).map(|number| (connections, spare(capacity * (1.0 + f64::from(number % 2) / 100.0)))).collect()
+    }
+
+    fn evidence(groups: &[Vec<(u32, Measurement)>]) -> Option<Evidence> {
+        binding(groups.concat()).evidence
+    }
+
     #[test]
-    fn two_trials_show_that_more_connections_give_no_more() {
-        let trials = [(5, spare(99.0)), (10, spare(100.0)), (20, spare(101.0)), (40, spare(100.2)), (80, spare(130.0))];
-        let found = binding(trials).evidence.unwrap();
-        assert_eq!((found.fewer.trial, found.more.trial), (2, 4));
-        assert!((found.times() - 4.0).abs() < 1e-9);
+    fn that_more_connections_are_no_help_takes_more_than_a_trial_of_each() {
+        let once = evidence(&[trials(1, 10, 100.0), trials(1, 20, 100.0)]).unwrap();
+        assert!(once.ratio.contains(1.0) && once.ratio.high > 1.08 && !once.is_certain(), "{once:?}");
+        let often = evidence(&[trials(8, 10, 100.0), trials(8, 20, 100.0)]).unwrap();
+        assert!(often.is_certain() && often.ratio.low > 0.95 && (often.times() - 2.0).abs() < 1e-9, "{often:?}");
+        assert_eq!((often.fewer.candidate, often.more.candidate), (candidate(10), candidate(20)));
+        assert_eq!((often.fewer.trials, often.more.trials), (8, 8));
+    }
+
+    #[test]
+    fn of_several_pairs_the_one_of_most_trials_counts_and_a_gain_refutes_them_all() {
+        // Closest are those of 40 connections, by luck.
+        let groups = [trials(4, 10, 100.0), trials(4, 20, 97.0), trials(1, 40, 100.5)];
+        assert_eq!(evidence(&groups).unwrap().more.candidate, candidate(20));
+        let [own, more, _] = groups;
+        assert_eq!(evidence(&[own.clone(), more, trials(4, 40, 130.0)]), None);
+        let below = evidence(&[trials(4, 5, 60.0), own, trials(1, 20, 100.0)]).unwrap();
+        assert_eq!(below.more.candidate, candidate(20), "that fewer hold less says nothing of more");
     }
 
     #[test]
     fn gains_busy_cores_and_disturbances_show_nothing() {
         let busy = Measurement { utilisation: Some(0.9), ..spare(100.0) };
         let disturbed = Measurement { flags: vec![Flag::Steal], ..spare(100.0) };
-        for more in [(20, spare(110.0)), (20, busy), (20, disturbed), (15, spare(100.0))] {
+        for more in [(20, spare(130.0)), (20, busy), (20, disturbed), (15, spare(100.0))] {
             assert_eq!(binding([(10, spare(100.0)), more.clone()]).evidence, None, "{more:?}");
         }
     }

@@ -1,7 +1,8 @@
-//! What keeps the recommended configuration from doing more, with the trials that show it, and what its requests need of other programs of the host.
+//! What keeps the recommended configuration from doing more, with what shows it, and what its requests need of other programs of the host.
 
+use super::comparison::ratio;
 use super::sentences::{recommended_side, short};
-use crate::commands::figures::{latency, rate, share};
+use crate::commands::figures::{latency, share};
 use crate::study::{Cause, Evidence, Report};
 
 /// Share of what can be had from which what other programs do for the requests is worth a sentence: the kernel's work for connections is in it too.
@@ -32,21 +33,20 @@ pub(super) fn binding(report: &Report) -> Option<String> {
     Some(format!("What stops it from doing more: {what}.{shown}"))
 }
 
-/// The trials that show it, as a sentence after another.
+/// What shows it, as a sentence after another.
 fn evidence(shown: &Evidence) -> String {
-    let Evidence { fewer, more } = shown;
+    let Evidence { fewer, more, ratio: gain } = shown;
+    let found = if shown.is_certain() { "More connections are no help" } else { "No gain was seen from more connections" };
     format!(
-        " More connections are no help: trial {} ({}) held {} req/s, and trial {} ({}), with {:.1} times the connections, {}, while {} and {} of \
-         the cores were busy.",
-        fewer.trial,
-        short(fewer.candidate),
-        rate(fewer.capacity),
-        more.trial,
+        " {found}: {} has {:.1} times those of {} and held {} times as much, by {} and {} of its trials, while {} and {} of the cores were busy.",
         short(more.candidate),
         shown.times(),
-        rate(more.capacity),
-        share(Some(fewer.utilisation)),
-        share(Some(more.utilisation))
+        short(fewer.candidate),
+        ratio(*gain),
+        more.trials,
+        fewer.trials,
+        share(Some(more.utilisation)),
+        share(Some(fewer.utilisation))
     )
 }
 
@@ -65,6 +65,7 @@ pub(super) fn beside(report: &Report) -> Option<String> {
 mod tests {
     use super::*;
     use crate::commands::tune_output::tests::formulas::sliced;
+    use crate::stats::Interval;
 
     #[test]
     fn a_database_on_the_same_host_is_told_with_its_demand() {
@@ -78,14 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn what_binds_outside_is_told_with_its_trials() {
+    fn what_binds_outside_is_told_with_what_shows_it() {
         let mut report = sliced(None, |_| ());
         let candidate = report.recommended.unwrap();
-        let shown = |trial, capacity| crate::study::Shown { trial, candidate, capacity, utilisation: 0.6 };
+        let shown = |trials, utilisation| crate::study::Shown { candidate, trials, capacity: 402.0, utilisation };
+        let ratio = Interval { value: 1.01, low: 0.98, high: 1.04 };
         report.binding = Some(crate::study::Binding {
             label: crate::study::Label::Other,
             cause: Some(Cause::Queue { light: 0.04, loaded: 0.3 }),
-            evidence: Some(Evidence { fewer: shown(1, 402.0), more: shown(4, 405.0) }),
+            evidence: Some(Evidence { fewer: shown(1, 0.5), more: shown(4, 0.6), ratio }),
         });
         let of = |cause| {
             let mut report = report.clone();
@@ -94,13 +96,22 @@ mod tests {
         };
         let causes = [Some(Cause::Queue { light: 0.04, loaded: 0.3 }), Some(Cause::Bound(0.62)), Some(Cause::Disk(0.4)), None];
         let told: Vec<String> = causes.into_iter().map(of).collect();
+        let name = short(candidate);
+        let gain = format!(
+            "{name} has 1.0 times those of {name} and held 1.01 (0.98 to 1.04) times as much, by 4 and 1 of its trials, while 60% and 50% of the \
+             cores were busy."
+        );
         for (sentence, part) in told.iter().zip([
             "Half of them took 300ms, and 40ms under light load.",
             "p90 is 620ms already, of 700ms.",
             "waited 40 %",
             "something outside them",
         ]) {
-            assert!(sentence.contains(part) && sentence.contains("held 402 req/s, and trial 4 ("), "{sentence}");
+            assert!(sentence.contains(part), "{sentence}");
+            assert!(sentence.ends_with(&format!(" More connections are no help: {gain}")), "{sentence}");
         }
+        report.binding.as_mut().unwrap().evidence.as_mut().unwrap().ratio = Interval { high: 1.09, ..ratio };
+        let unsure = binding(&report).unwrap();
+        assert!(unsure.contains(" No gain was seen from more connections: ") && unsure.contains("(0.98 to 1.09)"), "{unsure}");
     }
 }

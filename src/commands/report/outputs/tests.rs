@@ -75,7 +75,7 @@ fn report(objective: Objective, cause: Cause) -> Report {
         measurement: None,
         curve: base.baseline.curve.clone(),
     };
-    let shown = Shown { trial: 1, candidate, capacity: 100.0, utilisation: 0.5 };
+    let shown = Shown { candidate, trials: 1, capacity: 100.0, utilisation: 0.5 };
     // Every field by name: one that is new has to be thought of here.
     Report {
         recommended: Some(candidate),
@@ -96,7 +96,7 @@ fn report(objective: Objective, cause: Cause) -> Report {
         binding: Some(Binding {
             label: Label::Other,
             cause: Some(cause),
-            evidence: Some(Evidence { fewer: shown, more: shown }),
+            evidence: Some(Evidence { fewer: shown, more: shown, ratio: INTERVAL }),
         }),
         certificate: Certificate {
             given: false,
