@@ -48,7 +48,7 @@ struct Stalled(Passing);
 
 impl Stage for Stalled {
     fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
-        self.0.server.service = if self.0.left > 0 { 2.0 } else { 0.01 };
+        self.0.server.service = if self.0.left > 0 { 3.0 } else { 0.01 };
         self.0.probe(probe, decide)
     }
     fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
