@@ -7,6 +7,7 @@ mod children;
 pub mod clock;
 pub mod conversation;
 pub mod cpu;
+mod departure;
 mod errand;
 mod holders;
 mod hooks;

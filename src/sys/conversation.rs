@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::clock;
+use super::departure;
 use super::signals::Signals;
 use crate::units::Moment;
 
@@ -169,7 +170,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// How it ended, if it does so before `deadline`. Whoever it left behind is killed.
+    /// How it ended, if it does so before `deadline`. Whoever it left behind is told to leave, and killed if that takes too long.
     pub fn end(mut self, signals: &mut Signals, deadline: Moment) -> io::Result<Option<ExitStatus>> {
         self.close();
         loop {
@@ -183,9 +184,9 @@ impl Conversation {
         }
     }
 
-    /// Kills whoever is left of its group, then waits for it: as long as it is not waited for, nobody else has its number.
+    /// Ends whoever is left of its group, then waits for it: as long as it is not waited for, nobody else has its number.
     fn reap(&mut self) -> io::Result<ExitStatus> {
-        kill_process_group(group(&self.child), Signal::KILL).ok();
+        departure::end_group(group(&self.child), TO_LEAVE);
         self.reaped = true;
         self.guardian.dismiss();
         self.child.wait()
@@ -205,16 +206,15 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// It may finish if it was listening, is told to leave, and is killed with its whole group. If it ended by itself, those it
-    /// left are killed.
+    /// It may finish if it was listening; then whoever lives of its group is told to leave, and killed if that takes too long. A
+    /// shell dies of SIGTERM at once, and what it ran may have something to put in order.
     fn drop(&mut self) {
         if self.reaped {
             return;
         }
         self.output = None;
-        if !self.is_over() && (self.input.take().is_none() || !self.await_exit(TO_FINISH)) {
-            kill_process_group(group(&self.child), Signal::TERM).ok();
-            self.await_exit(TO_LEAVE);
+        if self.input.take().is_some() {
+            self.await_exit(TO_FINISH);
         }
         self.reap().ok();
     }
@@ -292,6 +292,22 @@ mod tests {
         assert_eq!(ready([left.as_fd()], Duration::ZERO).unwrap(), [false], "its child does not");
         drop(talk);
         assert_eq!(ready([left.as_fd()], PATIENCE).unwrap(), [true]);
+    }
+
+    #[test]
+    fn whoever_a_shell_leaves_behind_may_put_things_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        // The shell dies of SIGTERM, or has ended by itself before.
+        for (end, rest) in [("told", "wait"), ("by-itself", "read q")] {
+            let goodbye = folder.path().join(end);
+            let child = format!("trap 'sleep 0.2; touch {}; exit' TERM; echo; while :; do sleep 1; done", goodbye.display());
+            let (mut talk, mut signals) = start(&format!("({child}) & {rest}"));
+            assert_eq!(hear(&mut talk, &mut signals), Heard::Line(Vec::new()));
+            talk.close();
+            assert!(end == "told" || talk.await_exit(PATIENCE), "the shell ends");
+            drop(talk);
+            assert!(goodbye.exists(), "{end}");
+        }
     }
 
     #[test]

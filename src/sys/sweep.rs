@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{cgroup, clock};
+use super::cgroup;
+use super::departure::await_ends;
 
 /// In the environment of every worker and zygote, and so of what they start.
 const MARK: &[u8] = b"TUNINGFORK_WORKERS=";
@@ -67,20 +67,4 @@ fn left_behind(group: &Path) -> Vec<(Pid, OwnedFd)> {
 fn members(group: &Path) -> Vec<i32> {
     let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     list.lines().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// Those that have not ended within `patience`.
-fn await_ends(mut waited: Vec<(Pid, OwnedFd)>, patience: Duration) -> Vec<(Pid, OwnedFd)> {
-    let until = clock::now().after(patience);
-    loop {
-        let none = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
-        waited.retain(|(_, pidfd)| !poll(&mut [PollFd::new(pidfd, PollFlags::IN)], none).is_ok_and(|ready| ready > 0));
-        let left = until.since(clock::now());
-        if waited.is_empty() || left.is_zero() {
-            return waited;
-        }
-        let mut polled: Vec<_> = waited.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)).collect();
-        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-        poll(&mut polled, Some(&Timespec { tv_sec: seconds, tv_nsec: i64::from(left.subsec_nanos()) })).ok();
-    }
 }
