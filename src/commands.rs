@@ -204,7 +204,8 @@ impl CommandError {
             | JournalError::OtherStudy { .. }
             | JournalError::OtherVersion { .. }
             | JournalError::NotWritten { .. }
-            | JournalError::Damaged { .. }) => other.into(),
+            | JournalError::Damaged { .. }
+            | JournalError::Broken { .. }) => other.into(),
         }
     }
 
@@ -219,9 +220,12 @@ impl CommandError {
             | Self::Ctl(ctl::CtlError::Control(ControlError::NoConfig { .. }))
             | Self::Live(record::LiveError::Control(ControlError::NoConfig { .. }))
             | Self::Import(_)
-            | Self::Journal(JournalError::OtherStudy { .. } | JournalError::OtherVersion { .. } | JournalError::Damaged { .. }) => {
-                Ending::NoInput
-            }
+            | Self::Journal(
+                JournalError::OtherStudy { .. }
+                | JournalError::OtherVersion { .. }
+                | JournalError::Damaged { .. }
+                | JournalError::Broken { .. },
+            ) => Ending::NoInput,
             Self::Config(_) => Ending::Config,
             Self::Listen(ListenError::InUse { .. }) => Ending::InUse,
             Self::Live(record::LiveError::Output { .. } | record::LiveError::Removed(_))

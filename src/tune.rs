@@ -8,7 +8,7 @@ pub mod progress;
 pub mod trial;
 
 pub use coverage::Coverage;
-pub use journal::{About, Header, Journal, JournalError, Recorded};
+pub use journal::{About, Gap, Header, Journal, JournalError, Recorded};
 pub use progress::Progress;
 
 use crate::study::{Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};

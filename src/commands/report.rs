@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::figures::counted;
 use super::say::{print, say};
 use super::tune::rate;
 use super::{CommandError, Ending, tune_output};
 use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
-use crate::tune::{Journal, Recorded};
+use crate::tune::{Gap, Journal, Recorded};
 use crate::units::Rate;
 use outputs::{Outputs, Paths};
 
@@ -62,11 +63,16 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
     Ok(Ending::Success)
 }
 
-/// A journal that exists and can be read.
+/// A journal that exists and can be read, as far as it can.
 fn read(path: &Path) -> Result<Recorded, CommandError> {
     let recorded = Journal::read(path).map_err(CommandError::of_a_journal_read)?;
     if recorded.torn {
         say(&format!("{}: its last line was cut off and is left out", path.display()));
+    }
+    if let Some(Gap { line, reason, after }) = &recorded.gap {
+        let rest =
+            if *after == 0 { String::new() } else { format!(", with what follows it ({})", counted(*after as u64, "line")) };
+        say(&format!("{}:{line}: {reason}: that line is left out{rest}", path.display()));
     }
     Ok(recorded)
 }

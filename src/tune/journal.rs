@@ -116,7 +116,7 @@ pub enum JournalError {
     /// Another process writes to it.
     #[error("{0} is in use: another study is being written to it")]
     InUse(PathBuf),
-    /// A line that is not the last cannot be read.
+    /// It does not begin like one.
     #[error("{path}:{line}: not a journal of tuningfork: {reason}")]
     Damaged {
         /// The file.
@@ -125,6 +125,18 @@ pub enum JournalError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A line in its middle cannot be read, and trials that were written after it would not be read either.
+    #[error(
+        "{path}:{}: {}. The file is left as it is. To go on from the trials before that line: `head -n {} {path} > COPY`, and --journal COPY \
+         --resume; to read those: `tuningfork report {path}`",
+        gap.line, gap.reason, gap.line - 1
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        gap: Gap,
     },
     /// A trial cannot be written down.
     #[error("journal {path}: {source}; all trials but the last are in it: make room, and go on with --journal {path} --resume")]
@@ -162,6 +174,20 @@ pub struct Recorded {
     pub trials: Vec<Trial>,
     /// Whether a last line was incomplete and is left out: the program ended while it wrote, or is writing.
     pub torn: bool,
+    /// The line that cannot be read, if there is one. It is left out with all that follow: what was tried next depends on every trial
+    /// before.
+    pub gap: Option<Gap>,
+}
+
+/// A line in the middle of a journal that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Which, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+    /// How many whole lines follow it.
+    pub after: usize,
 }
 
 impl Recorded {
@@ -171,6 +197,20 @@ impl Recorded {
         let mut study = self.header.study();
         self.trials.iter().for_each(|trial| study.record(trial.clone()));
         study
+    }
+
+    /// Takes what another line says, or refuses it with what is wrong there.
+    fn take(&mut self, line: &[u8]) -> Result<(), String> {
+        if line.starts_with(AMENDMENT) {
+            self.header.budget = parse::<Amendment>(line)?.budget;
+            return Ok(());
+        }
+        let trial: Trial = parse(line)?;
+        if !trial.measurement().is_none_or(Measurement::is_possible) {
+            return Err("a number that no trial can have measured".to_owned());
+        }
+        self.trials.push(trial);
+        Ok(())
     }
 }
 
@@ -228,6 +268,9 @@ impl Journal {
         let Some(recorded) = recorded else {
             return journal.restart(header);
         };
+        if let Some(gap) = recorded.gap {
+            return Err(JournalError::Broken { path: path.to_owned(), gap });
+        }
         let differences = recorded.header.differences(header);
         if !differences.is_empty() {
             return Err(JournalError::OtherStudy { path: path.to_owned(), differences });
@@ -242,7 +285,7 @@ impl Journal {
         Ok(Resumed { journal, trials: recorded.trials, torn })
     }
 
-    /// Reads the journal at `path` and leaves it as it is, even while a study goes on.
+    /// Reads the journal at `path` and leaves it as it is, even while a study goes on. Up to a line that cannot be read, if there is one.
     pub fn read(path: &Path) -> Result<Recorded, JournalError> {
         let file = File::open(path).map_err(|source| io_at(path, source))?;
         let Lines { recorded, torn, .. } = lines(path, &file)?;
@@ -316,31 +359,28 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
     if whole == 0 && !may_be_ours(&bytes) {
         return Err(damaged(path, 1, "it does not begin like one, and is left as it is"));
     }
-    let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).zip(1..);
+    let mut lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let recorded = match lines.next() {
         None => None,
-        Some((first, line)) => {
-            let version = parse::<Version>(path, first, line)?.tuningfork_journal;
-            if version != Header::VERSION {
-                return Err(JournalError::OtherVersion { path: path.to_owned(), version });
-            }
-            let mut header: Header = parse(path, first, line)?;
-            let mut trials = Vec::new();
-            for (text, line) in lines {
-                if text.starts_with(AMENDMENT) {
-                    header.budget = parse::<Amendment>(path, text, line)?.budget;
-                } else {
-                    let trial: Trial = parse(path, text, line)?;
-                    if !trial.measurement().is_none_or(Measurement::is_possible) {
-                        return Err(damaged(path, line, "a number that no trial can have measured"));
-                    }
-                    trials.push(trial);
-                }
-            }
-            Some(Recorded { header, trials, torn })
+        Some(first) => {
+            let mut recorded = Recorded { header: begun(path, first)?, trials: Vec::new(), torn, gap: None };
+            let rest: Vec<&[u8]> = lines.collect();
+            let unread = rest.iter().enumerate().find_map(|(read, text)| Some((read, recorded.take(text).err()?)));
+            recorded.gap = unread.map(|(read, reason)| Gap { line: read + 2, reason, after: rest.len() - read - 1 });
+            Some(recorded)
         }
     };
     Ok(Lines { recorded, length: whole as u64, torn })
+}
+
+/// The header, which is the first line.
+fn begun(path: &Path, first: &[u8]) -> Result<Header, JournalError> {
+    let refused = |reason: String| damaged(path, 1, &reason);
+    let version = parse::<Version>(first).map_err(refused)?.tuningfork_journal;
+    if version != Header::VERSION {
+        return Err(JournalError::OtherVersion { path: path.to_owned(), version });
+    }
+    parse(first).map_err(refused)
 }
 
 /// Whether a file without a whole line may be a journal whose header was cut off.
@@ -354,17 +394,26 @@ struct Version {
     tuningfork_journal: u32,
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &[u8], line: usize) -> Result<T, JournalError> {
+/// What a line says, or what is wrong with it.
+fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
     if text.is_empty() {
-        return Err(damaged(path, line, "an empty line, which this program does not write: take it out"));
+        return Err("an empty line, which this program does not write: take it out".to_owned());
     }
-    serde_json::from_slice(text).map_err(|error| damaged(path, line, &error.to_string()))
+    serde_json::from_slice(text).map_err(|error| {
+        // It knows this line only, and calls it the first.
+        let (whole, column) = (error.to_string(), error.column());
+        let what = whole.strip_suffix(&format!(" at line {} column {column}", error.line()));
+        plain(&what.map_or_else(|| whole.clone(), |what| format!("{what} (column {column})")))
+    })
 }
 
-/// The reason may have a part of the file in it, and a terminal must not obey that.
 fn damaged(path: &Path, line: usize, reason: &str) -> JournalError {
-    let reason = reason.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
-    JournalError::Damaged { path: path.to_owned(), line, reason }
+    JournalError::Damaged { path: path.to_owned(), line, reason: plain(reason) }
+}
+
+/// A reason may have a part of the file in it, and a terminal must not obey that.
+fn plain(reason: &str) -> String {
+    reason.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
 fn io_at(path: &Path, source: io::Error) -> JournalError {

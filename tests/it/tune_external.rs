@@ -229,6 +229,28 @@ fn a_study_goes_on_under_its_own_memory_limit_and_against_its_own_target_alone()
 }
 
 #[test]
+fn a_journal_with_a_bad_line_is_told_up_to_it_and_left_as_it_is() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
+    let tune = "tune --trial-command ./command --quick --budget 1m --journal journal.jsonl";
+    folder.run(tune).assert_code(0);
+    let good = folder.text("journal.jsonl");
+    let broken: String =
+        good.split_inclusive('\n').take(2).chain(["garbage\n"]).chain(good.split_inclusive('\n').skip(3)).collect();
+    std::fs::write(folder.path("journal.jsonl"), &broken).expect("spoil the journal");
+    let said = folder.run("report journal.jsonl");
+    said.assert_code(0);
+    said.assert_err(&["journal.jsonl:3: expected value (column 1): that line is left out, with what follows it ("]);
+    said.assert_out(&["PARTIAL", "baseline"]);
+    let said = folder.run(&format!("{tune} --resume"));
+    said.assert_code(66);
+    said.assert_err(&[
+        "journal.jsonl:3: expected value (column 1). The file is left as it is.",
+        "`head -n 2 journal.jsonl > COPY`",
+    ]);
+    assert_eq!(folder.text("journal.jsonl"), broken);
+}
+
+#[test]
 fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
     let folder = simulator("--fault hang --at 5");
     let study = hanging(&folder);

@@ -138,7 +138,7 @@ mod tests {
             application: app.name.to_owned(),
             about,
         };
-        Recorded { header, trials: study.trials().to_vec(), torn: false }
+        Recorded { header, trials: study.trials().to_vec(), torn: false, gap: None }
     }
 
     #[test]

@@ -143,17 +143,41 @@ fn refuses_a_file_that_is_something_else() {
         std::fs::write(&path, bytes).unwrap();
         assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: at, .. }) if at == line));
     }
-    let study = written(&folder.path().join("whole.jsonl"));
-    let whole = std::fs::read_to_string(folder.path().join("whole.jsonl")).unwrap();
-    let gap: Vec<&str> = whole.lines().take(3).chain([""]).chain(whole.lines().skip(3)).collect();
-    std::fs::write(&path, gap.join("\n") + "\n").unwrap();
-    assert!(study.trials().len() > 3);
-    for refused in [Journal::read(&path).map(drop), Journal::resume(&path, &header()).map(drop)] {
-        assert!(matches!(refused, Err(JournalError::Damaged { line: 4, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_bad_line_in_the_middle_is_named_costs_no_trial_and_is_read_up_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = written(&path);
+    let good = std::fs::read_to_string(&path).unwrap();
+    let all = study.trials().len();
+    assert!(all > 3);
+    for (bad, reason) in [
+        ("{\"trial\":1}", "missing field `suggestion` (column 11)"),
+        ("\u{1b}[2J", "expected value (column 1)"),
+        ("", "an empty line, which this program does not write: take it out"),
+    ] {
+        // Before the fourth line, and so after two trials.
+        let broken: Vec<&str> = good.lines().take(3).chain([bad]).chain(good.lines().skip(3)).collect();
+        std::fs::write(&path, broken.join("\n") + "\n").unwrap();
+        let refusal = Journal::resume(&path, &header()).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
+        assert_eq!(
+            refusal,
+            format!(
+                "/study.jsonl:4: {reason}. The file is left as it is. To go on from the trials before that line: `head -n 3 /study.jsonl > \
+                 COPY`, and --journal COPY --resume; to read those: `tuningfork report /study.jsonl`"
+            )
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), broken.join("\n") + "\n");
+        let recorded = Journal::read(&path).unwrap();
+        assert_eq!(recorded.trials, study.trials()[..2]);
+        assert_eq!(recorded.gap, Some(Gap { line: 4, reason: reason.to_owned(), after: all - 2 }));
+        // As told.
+        let copy = folder.path().join("COPY");
+        std::fs::write(&copy, broken[..3].join("\n") + "\n").unwrap();
+        assert_eq!(Journal::resume(&copy, &header()).unwrap().trials, study.trials()[..2]);
     }
-    let good = serde_json::to_string(&header()).unwrap();
-    std::fs::write(&path, format!("{good}\n{{\"trial\":1}}\n")).unwrap();
-    assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Damaged { line: 2, .. })));
 }
 
 #[test]
@@ -258,8 +282,9 @@ fn numbers_that_cannot_be_are_refused_and_no_terminal_obeys_a_journal() {
     let (_, after) = rest.split_once(',').unwrap();
     for impossible in ["-3", "1e308"] {
         std::fs::write(&path, format!("{before}\"throughput\":{impossible},{after}")).unwrap();
-        let refusal = Journal::read(&path).unwrap_err().to_string();
-        assert!(refusal.contains("a number that no trial can have measured"), "{refusal}");
+        let gap = Journal::read(&path).unwrap().gap.unwrap();
+        assert_eq!((gap.line, gap.reason.as_str()), (2, "a number that no trial can have measured"));
+        assert!(matches!(Journal::resume(&path, &header()), Err(JournalError::Broken { .. })));
     }
     std::fs::write(&path, text.replacen("\"quick\"", "\"\\u001b[2J\\u0007\"", 1)).unwrap();
     let refusal = Journal::read(&path).unwrap_err().to_string();
