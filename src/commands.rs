@@ -1,5 +1,6 @@
 //! The subcommands: wiring and printing, no decisions.
 
+mod arguments;
 pub mod check;
 mod configuration;
 pub mod ctl;

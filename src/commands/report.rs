@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::arguments::rate;
 use super::figures::counted;
 use super::say::{print, say};
-use super::tune::rate;
 use super::{CommandError, Ending, tune_output};
 use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
 use crate::tune::{Gap, Journal, Recorded};

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::arguments::rate;
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, configuration, demo};
@@ -100,11 +101,6 @@ fn connections(text: &str) -> Result<Connections, String> {
 
 fn positive(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1".to_owned())
-}
-
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    let rate = text.parse().ok().and_then(Rate::new).filter(|rate| rate.per_second() > 0.0);
-    rate.ok_or_else(|| "a number of requests a second above 0".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -285,7 +285,9 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--trial-command ./command --objective latency --at 5", 2, "trial programs"),
         ("--demo --objective cost", 2, "--objective cost needs --at RATE"),
         ("--demo --at 100", 2, "--at is about --objective latency and --objective cost"),
-        ("--demo --objective latency --at 0", 2, "above 0"),
+        ("--demo --objective latency --at 0", 2, "above 0, at most 1000000"),
+        ("--demo --objective cost --at 1e308", 2, "above 0, at most 1000000"),
+        ("--demo --objective cost --at inf", 2, "above 0, at most 1000000"),
         ("--demo --also threads", 2, "a command has no threads"),
         ("--demo --objective latency", 2, "--objective latency needs --at RATE"),
         (

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::aim::Place;
+use crate::commands::arguments::rate;
 use crate::commands::record::Which;
 use crate::commands::replay_output::{Objective, Priority};
 use crate::load;
@@ -234,12 +235,6 @@ impl Options {
         add(self.insecure, "TLS certificates were not checked".to_owned());
         choices
     }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    let rate = text.parse().ok().and_then(Rate::new);
-    let allowed = |rate: &Rate| rate.per_second() > 0.0 && rate.per_second() <= load::MAX_RATE;
-    rate.filter(allowed).ok_or_else(|| format!("a number of requests a second above 0, at most {}", load::MAX_RATE))
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -5,7 +5,8 @@ use std::num::NonZeroU16;
 
 use clap::{Args, ValueEnum};
 
-use super::{TuneError, rate};
+use super::TuneError;
+use crate::commands::arguments::rate;
 use crate::commands::say::say;
 use crate::config::{App, WorkerClass};
 use crate::study::Objective;
