@@ -70,8 +70,9 @@ pub struct Options {
     /// Shorter trials, less exact: about three minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found, which happens after 13 trials at the latest, 11 with --quick [default:
-    /// 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which takes longer probes]
+    /// When to stop searching and compare what was found, which happens after 13 trials at the latest, 11 with --quick; the baseline
+    /// is tried in any case [default: 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which
+    /// takes longer probes]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,
     /// Say how many hosts this many requests a second need
@@ -146,7 +147,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     printed?;
     match not_loaded {
         Some(reason) if stop == Stop::NothingStarts => Err(CommandError::AppNotLoaded(reason)),
-        Some(_) | None => Ok(ending(stop)),
+        Some(_) | None => Ok(ending(&report)),
     }
 }
 
@@ -252,8 +253,10 @@ fn show(report: &Report, options: &Options, places: &Places, about: &About) -> R
     print(&format!("\nEvery trial: {journal}\n{go_on}"))
 }
 
-const fn ending(stop: Stop) -> Ending {
-    match stop {
+const fn ending(report: &Report) -> Ending {
+    match report.stop {
+        // Nothing that was tried in time holds a rate.
+        Stop::Budget if report.recommended.is_none() => Ending::Unmet,
         Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
         Stop::NeverQuiet => Ending::Failure,

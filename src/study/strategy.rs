@@ -42,7 +42,8 @@ pub enum Stop {
     Converged,
     /// The best is so near the limit of the cores that nothing can be much better.
     Certified,
-    /// The time was over before the search ran out of ideas, or before best and baseline were compared as often as they should be.
+    /// The time was over before the search ran out of ideas or its opening was through, or before best and baseline were compared as
+    /// often as they should be.
     Budget,
     /// The search had as many trials as it may have before it ran out of ideas; best and baseline were still compared.
     Trials,
@@ -92,7 +93,7 @@ impl Strategy for ChallengeRace {
         if let Some(stop) = lost(study) {
             return Next::Stop(stop);
         }
-        if let Some(suggestion) = spoilt(study).or_else(|| opening(study)) {
+        if let Some(suggestion) = spoilt(study).or_else(|| opening(study).filter(|_| has_time(study))) {
             return Next::Try(suggestion);
         }
         if let Some(suggestion) = searching(study) {
@@ -170,9 +171,10 @@ fn is_certified(study: &Study) -> bool {
 
 /// Why a study whose duel is over has ended.
 fn conclusion(study: &Study) -> Stop {
+    let is_incomplete = || Duel::of(study).is_some_and(|duel| duel.missing_pairs(study) > 0 && pairs_at_most(study) == 0);
     if is_certified(study) {
         Stop::Certified
-    } else if Duel::of(study).is_some_and(|duel| duel.missing_pairs(study) > 0 && pairs_at_most(study) == 0) {
+    } else if opening(study).is_some() || is_incomplete() {
         Stop::Budget
     } else if Search::new(study).promising().is_none() {
         Stop::Converged
@@ -194,9 +196,15 @@ const FOLLOWING: f64 = 0.6;
 /// to the second.
 const OVERRUN: f64 = 1.05;
 
+/// Whether the budget lets a further trial begin, whatever it takes. The first may in any case, as a study without one says nothing.
+fn has_time(study: &Study) -> bool {
+    study.trials().is_empty() || study.seconds() < study.budget.seconds
+}
+
 /// Whether the budget has room for `trials` more.
 fn can_afford(study: &Study, trials: usize) -> bool {
-    study.trials().len() + trials <= study.budget.trials && seconds_with(study, trials) <= study.budget.seconds
+    let seconds = seconds_with(study, trials);
+    study.trials().len() + trials <= study.budget.trials && has_time(study) && seconds <= study.budget.seconds
 }
 
 /// What the study comes to with `trials` more, seconds.
@@ -247,6 +255,8 @@ fn nothing_found(study: &Study) -> Stop {
         Stop::NothingStarts
     } else if measured.all(Measurement::is_void) {
         Stop::NeverQuiet
+    } else if opening(study).is_some() {
+        Stop::Budget
     } else {
         Stop::NothingMeetsSlo
     }

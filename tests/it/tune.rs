@@ -220,7 +220,8 @@ fn workers_that_crash_under_load_do_not_end_the_study() {
     let folder = folder_with(targets);
     let said = folder.run("tune --traffic traffic.jsonl --quick --budget 20s --journal journal.jsonl");
     said.assert_code(99);
-    said.assert_out(&["worker crashed", "No configuration meets ", "Nothing is recommended."]);
+    // Whether the time suffices for all that is tried is the machine's.
+    said.assert_out(&["worker crashed", "No configuration", " meets p90<", "Nothing is recommended."]);
     assert!(journalled(&folder, "journal.jsonl").len() >= 2, "{said}");
 }
 

@@ -251,6 +251,16 @@ fn a_journal_with_a_bad_line_is_told_up_to_it_and_left_as_it_is() {
 }
 
 #[test]
+fn a_budget_of_nothing_is_the_baseline_alone_and_told() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 0, \"p90\": 3}'");
+    let said = folder.run("tune --trial-command ./command --quick --budget 0s --json result.json");
+    said.assert_code(99);
+    said.assert_out(&["No configuration that was tried meets ", "The budget was used up before every promising configuration"]);
+    let report = result(&folder);
+    assert_eq!((trials(&report).len(), &report["stopped_because"]), (1, &json!("the budget was used up")), "{said}");
+}
+
+#[test]
 fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
     let folder = simulator("--fault hang --at 5");
     let study = hanging(&folder);

@@ -92,7 +92,8 @@ fn refusal(report: &Report) -> String {
         Stop::Interrupted => "Interrupted before anything was measured.".to_owned(),
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
-            format!("No configuration meets {}{at}.{}", report.slo, nearest.unwrap_or_default())
+            let which = if report.stop == Stop::Budget { " that was tried" } else { "" };
+            format!("No configuration{which} meets {}{at}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
     format!("{why} Nothing is recommended.")

@@ -18,6 +18,26 @@ fn the_quick_budget_is_kept() {
 }
 
 #[test]
+fn no_trial_but_the_first_begins_after_the_budget() {
+    // Ten seconds each, and neither the baseline nor the rule of thumb beside it holds anything.
+    for (budget, trials) in [(0.0, 1), (10.0, 1), (10.5, 2), (25.0, 3)] {
+        let mut study = APPS[4].study(Pace::Normal);
+        (study.space.workers, study.budget.seconds) = (Workers::new(3), budget);
+        let stop = run(&ChallengeRace, &mut study, |_| measured(|found| found.ending = Ending::TooSlow));
+        assert_eq!((stop, study.trials().len()), (Stop::Budget, trials), "{budget} s");
+        assert_eq!(Report::new(&study, stop).recommended, None);
+    }
+    for cost in [0.0, 10.0] {
+        let mut study = APPS[4].study(Pace::Normal);
+        (study.space.workers, study.budget.seconds) = (Workers::new(3), 0.0);
+        let held = |found: &mut Measurement| *found = Measurement { seconds: cost, ..Measurement::of_capacity(50.0) };
+        let stop = run(&ChallengeRace, &mut study, |_| measured(held));
+        assert_eq!((stop, study.trials().len()), (Stop::Budget, 1), "{cost} s");
+        assert_eq!(Report::new(&study, stop).recommended, Some(study.space.baseline()));
+    }
+}
+
+#[test]
 fn a_rare_latency_gets_the_time_that_its_probes_take() {
     let slo: Slo = "p99<700ms".parse().unwrap();
     for pace in [Pace::Quick, Pace::Normal] {
