@@ -113,7 +113,7 @@ pub enum Purpose {
     Folk,
     /// The model predicts the best here.
     Jump,
-    /// A worker a core, a connection each: when nothing else holds any rate.
+    /// A worker a core, a connection each: when nothing else holds any rate, or not with the memory that may be used.
     Gentle,
     /// Next to the best so far: does it hold a little more?
     Challenge,
@@ -221,6 +221,15 @@ impl Study {
     #[must_use]
     pub fn has_tried(&self, candidate: Candidate) -> bool {
         self.trials.iter().any(|trial| trial.suggestion.candidate == candidate)
+    }
+
+    /// The most memory that a trial of `candidate` took, bytes, where that is more than may be used. What is configured has to be
+    /// started to know.
+    #[must_use]
+    pub fn excess(&self, candidate: Candidate) -> Option<u64> {
+        let most = self.space.max_memory?;
+        let of_it = self.measured().filter(|(tried, _)| *tried == candidate);
+        of_it.filter_map(|(_, found)| found.memory_bytes).max().filter(|taken| *taken > most)
     }
 
     /// How much what is looked for scatters between trials of one candidate, before any repetition was seen.

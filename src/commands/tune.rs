@@ -61,8 +61,9 @@ pub struct Options {
     /// The most workers × connections to try: what the application's database allows, if each connection holds one
     #[arg(long, value_name = "N", value_parser = positive)]
     max_total_connections: Option<u64>,
-    /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024) [default: what
-    /// is free when the study begins, and nine tenths of the whole at most; none for trial programs]
+    /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024). A baseline that
+    /// takes more is tried once and not recommended [default: what is free when the study begins, and nine tenths of the whole at most;
+    /// none for trial programs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     #[command(flatten)]

@@ -51,7 +51,8 @@ pub enum Outcome {
     NoDifference,
     /// The best did not stand up to repetition.
     Worse,
-    /// The baseline holds no rate within the objective, or did once and failed when it was repeated, so there is no ratio.
+    /// The baseline holds no rate within the objective, or did once and failed when it was repeated, or takes more memory than may be
+    /// used, so there is no ratio.
     OnlyBest,
     /// Nothing better than the baseline was found.
     BaselineIsBest,
@@ -112,7 +113,8 @@ impl Duel {
     #[must_use]
     pub fn next(&self, study: &Study, most: usize) -> Option<Candidate> {
         let effort = study.pace.effort();
-        if self.best == self.baseline || self.disturbed > MOST_DISTURBED || self.best_failures > FORGIVEN {
+        let is_lost = self.best_failures > FORGIVEN || study.excess(self.best).is_some();
+        if self.best == self.baseline || self.disturbed > MOST_DISTURBED || is_lost {
             return None;
         }
         if self.baseline_failures > FORGIVEN || is_hopeless(study, self.baseline) {
@@ -217,7 +219,7 @@ impl Duel {
                 }
             }
             (None, _) => Outcome::Worse,
-            (Some(_), None) if failures(study, self.baseline) > 0 => Outcome::OnlyBest,
+            (Some(_), None) if failures(study, self.baseline) > 0 || study.excess(self.baseline).is_some() => Outcome::OnlyBest,
             (Some(_), None) => Outcome::Disturbed,
             (Some(_), Some(_)) if self.best_failures > FORGIVEN => Outcome::Worse,
             (Some(_), Some(_)) => self.ratio(study).map_or(Outcome::Disturbed, verdict),
@@ -279,8 +281,11 @@ fn measured_in<'a>(pair: &[Numbered<'a>], side: Candidate) -> Option<&'a Measure
     pair.iter().find(|(_, trial)| trial.suggestion.candidate == side)?.1.measurement()
 }
 
-/// Whether `candidate` never held any rate, and not because of a single accident.
+/// Whether `candidate` never held any rate, and not because of a single accident; or takes more memory than may be used.
 fn is_hopeless(study: &Study, candidate: Candidate) -> bool {
+    if study.excess(candidate).is_some() {
+        return true;
+    }
     let has_numbers = study.measured().any(|(tried, found)| tried == candidate && !found.is_void());
     let failures = failures(study, candidate);
     held(study, candidate).0.is_empty() && failures > if has_numbers { 0 } else { FORGIVEN }

@@ -48,6 +48,8 @@ pub struct Report {
     pub unstable: Vec<Unstable>,
     /// Boots of the two that did far less than the others of the same, and do not count.
     pub accidents: Vec<Accident>,
+    /// What took more memory than may be used: it is not recommended, and was not repeated.
+    pub too_large: Vec<TooLarge>,
     /// How many trials of what is recommended failed, though others held.
     pub failures: usize,
     /// Pairs of repetitions that there should have been at least, and the budget had no room for.
@@ -106,6 +108,16 @@ pub struct Accident {
     pub amount: f64,
 }
 
+/// A configuration that takes more memory than may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TooLarge {
+    /// Which.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// The most that a trial of it took, bytes.
+    pub memory_bytes: u64,
+}
+
 /// One of the two that are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side {
@@ -153,6 +165,7 @@ impl Report {
             doubts: doubts(study, [Some(baseline), duel.as_ref().map(|duel| duel.best)]),
             unstable: duel.as_ref().map(|duel| unstable(study, duel)).unwrap_or_default(),
             accidents: duel.as_ref().map(|duel| accidents(study, duel)).unwrap_or_default(),
+            too_large: too_large(study),
             failures: recommended.map_or(0, |candidate| failures(study, candidate)),
             missing_pairs: duel.as_ref().filter(|_| stop == Stop::Budget).map_or(0, |duel| duel.missing_pairs(study)),
             candidates: study.measured().map(|(candidate, _)| candidate).collect::<BTreeSet<_>>().len(),
@@ -204,6 +217,12 @@ impl Report {
         kinds.into_iter().filter(|flag| count(flag) > 0).max_by_key(count)
     }
 
+    /// Whether `candidate` took more memory than may be used.
+    #[must_use]
+    pub fn is_too_large(&self, candidate: Candidate) -> bool {
+        self.too_large.iter().any(|found| found.candidate == candidate)
+    }
+
     /// Whether the best is better than the baseline.
     #[must_use]
     pub fn outcome_is_gain(&self) -> bool {
@@ -232,6 +251,7 @@ impl Report {
             rule: self.rule.as_ref(),
             unstable: &self.unstable,
             accidents: &self.accidents,
+            too_large: &self.too_large,
             drift: self.drift.as_ref(),
             binding: self.binding.as_ref(),
             certificate: &self.certificate,
@@ -269,6 +289,12 @@ fn accidents(study: &Study, duel: &Duel) -> Vec<Accident> {
         Some(Accident { candidate, trial: number + 1, boots, amount })
     });
     found.collect()
+}
+
+fn too_large(study: &Study) -> Vec<TooLarge> {
+    let tried: BTreeSet<Candidate> = study.measured().map(|(candidate, _)| candidate).collect();
+    let found = |candidate| Some(TooLarge { candidate, memory_bytes: study.excess(candidate)? });
+    tried.into_iter().filter_map(found).collect()
 }
 
 fn unstable(study: &Study, duel: &Duel) -> Vec<Unstable> {
@@ -313,7 +339,8 @@ fn nearest(study: &Study) -> Option<usize> {
     let distance = |found: &Measurement| {
         ((found.errors.unwrap_or(0.0) - study.slo.error_share()).max(0.0), found.bounded.unwrap_or(f64::INFINITY))
     };
-    let numbered = study.trials().iter().zip(1..).filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
+    let small = study.trials().iter().zip(1..).filter(|(trial, _)| study.excess(trial.suggestion.candidate).is_none());
+    let numbered = small.filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));
     numbered.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))).map(|(number, _)| number)
 }
 
@@ -331,6 +358,8 @@ pub struct Summary<'a> {
     unstable: &'a [Unstable],
     #[serde(skip_serializing_if = "<[Accident]>::is_empty")]
     accidents: &'a [Accident],
+    #[serde(skip_serializing_if = "<[TooLarge]>::is_empty")]
+    too_large: &'a [TooLarge],
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<&'a Drift>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -75,7 +75,8 @@ const SAME_MEMORY: f64 = 1.03;
 
 impl Standing {
     /// The standing after the trials of `study`. A candidate that failed at least as often as it was measured is not stable
-    /// enough to have a place; but the baseline has one until it failed more often, as it is what the best is compared with.
+    /// enough to have a place; but the baseline has one until it failed more often, as it is what the best is compared with. One
+    /// that takes more memory than may be used has none.
     #[must_use]
     pub fn of(study: &Study) -> Self {
         Self::without(study, &[])
@@ -201,7 +202,8 @@ fn place(study: &Study, candidate: Candidate, aside: &[usize]) -> Option<Place> 
         numbered.retain(|(trial, _)| !aside.contains(trial));
     }
     let (trials, logs) = numbered.into_iter().unzip();
-    holds.then_some(Place { candidate, logs, trials, accident: None, unstable: None, disturbed, memory })
+    let may_be_used = study.excess(candidate).is_none();
+    (holds && may_be_used).then_some(Place { candidate, logs, trials, accident: None, unstable: None, disturbed, memory })
 }
 
 fn usable(study: &Study, candidate: Candidate) -> impl Iterator<Item = &Measurement> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::stats;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
+use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::{ATTEMPTS, Search};
 use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
@@ -226,6 +227,7 @@ fn spoilt(study: &Study) -> Option<Suggestion> {
     let of_it = || study.measured().filter(|(tried, _)| *tried == last.candidate).map(|(_, found)| found);
     let is_spoilt = |found: &Measurement| !found.is_valid() && !found.has_crashed();
     let only = study.trials().last()?.measurement().is_some() && of_it().all(is_spoilt) && of_it().count() < ATTEMPTS;
+    let only = only && study.excess(last.candidate).is_none();
     let room = study.trials().len() < study.pace.effort().trials && can_afford(study, 1);
     (only && room && last.purpose != Purpose::Confirm).then_some(last)
 }
@@ -262,13 +264,14 @@ fn nothing_found(study: &Study) -> Stop {
     }
 }
 
-/// The baseline and the rule of thumb; then, if neither held anything, gentler ones: a worker a core, and one connection each. At
-/// a fixed rate gentler ones hold less, so a number is enough.
+/// The baseline and the rule of thumb; then, if neither held anything with the memory that may be used, gentler ones: a worker a core,
+/// and one connection each. At a fixed rate gentler ones hold less, so a number is enough.
 fn opening(study: &Study) -> Option<Suggestion> {
     let first = |candidate, purpose| Suggestion { candidate, purpose, task: study.objective.task(), expected: None, rival: None };
     let baseline = study.space.baseline();
     // Until it says something, or the host is given up.
-    let says_something = |trial: &Trial| !trial.measurement().is_some_and(Measurement::is_void);
+    let is_void = |trial: &Trial| trial.measurement().is_some_and(Measurement::is_void);
+    let says_something = |trial: &Trial| !is_void(trial) || study.excess(baseline).is_some();
     if !study.trials().iter().any(|trial| trial.suggestion.candidate == baseline && says_something(trial)) {
         return Some(first(baseline, Purpose::Baseline));
     }
@@ -285,8 +288,11 @@ fn opening(study: &Study) -> Option<Suggestion> {
         Some(study.space.candidate(workers, connections))
     });
     let helps = |measured: &Measurement| measured.is_usable() || study.objective != Objective::Capacity;
-    let held = study.measured().any(|(_, measured)| helps(measured));
-    let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate)) };
+    let held = study.measured().any(|(candidate, measured)| helps(measured) && study.excess(candidate).is_none());
+    // One that takes too much memory tells how much others need.
+    let model = study.excess(baseline).and_then(|_| Model::fit(study));
+    let fits = |candidate: Candidate| model.is_none_or(|model| model.fits(&study.space, candidate));
+    let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate) && fits(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
 }
 

@@ -251,6 +251,17 @@ fn a_journal_with_a_bad_line_is_told_up_to_it_and_left_as_it_is() {
 }
 
 #[test]
+fn a_baseline_that_takes_too_much_memory_is_told_and_not_recommended() {
+    // 33 workers of 60 MB each.
+    let (said, report) = study(&simulator(""), "server", " --max-memory 1500M");
+    said.assert_code(0);
+    said.assert_out(&["33 × 10, the baseline, took 1.8G of memory, and 1.5G may be used (--max-memory)"]);
+    assert_eq!(report["too_large"], json!([{"workers": 33, "connections": 10, "memory_bytes": 1_980_000_000}]), "{said}");
+    assert!(report["recommended"]["workers"].as_u64().is_some_and(|workers| workers * 60_000_000 <= 1500 << 20), "{said}");
+    assert_eq!(trials(&report).iter().filter(|trial| trial["workers"] == 33).count(), 1, "{said}");
+}
+
+#[test]
 fn a_budget_of_nothing_is_the_baseline_alone_and_told() {
     let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 0, \"p90\": 3}'");
     let said = folder.run("tune --trial-command ./command --quick --budget 0s --json result.json");

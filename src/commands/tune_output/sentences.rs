@@ -38,6 +38,9 @@ pub(super) fn headline(report: &Report) -> String {
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
             format!("Recommended: {chosen}. The baseline could not be measured, so nothing is said about the gain.")
         }
+        Some(DuelOutcome::OnlyBest) if report.is_too_large(report.baseline.candidate) => {
+            format!("Recommended: {chosen}. The baseline takes more memory than may be used, so nothing is said about the gain.")
+        }
         Some(DuelOutcome::OnlyBest) if report.baseline.amount.is_some() => {
             format!("Recommended: {chosen}. The baseline failed when it was repeated, so nothing is said about the gain.")
         }
@@ -93,7 +96,9 @@ fn refusal(report: &Report) -> String {
         Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
             let which = if report.stop == Stop::Budget { " that was tried" } else { "" };
-            format!("No configuration{which} meets {}{at}.{}", report.slo, nearest.unwrap_or_default())
+            let most = report.space.max_memory.filter(|_| !report.too_large.is_empty());
+            let within = most.map_or_else(String::new, |most| format!(" with {} of memory", figures::memory(most)));
+            format!("No configuration{which} meets {}{at}{within}.{}", report.slo, nearest.unwrap_or_default())
         }
     };
     format!("{why} Nothing is recommended.")
@@ -209,11 +214,27 @@ fn amounts(report: &Report) -> Option<String> {
     Some(format!("{}: {}{other}.", goal::name(report.objective, &report.slo), whole(chosen)))
 }
 
+/// What took more memory than may be used, and so is nothing to recommend.
+fn too_large(report: &Report) -> impl Iterator<Item = String> {
+    let most = figures::memory(report.space.max_memory.unwrap_or_default());
+    report.too_large.iter().map(move |found| {
+        let what = if found.candidate == report.baseline.candidate { ", the baseline," } else { "" };
+        format!(
+            "{}{what} took {} of memory, and {most} may be used (--max-memory): it is neither recommended nor repeated.",
+            short(found.candidate),
+            figures::memory(found.memory_bytes)
+        )
+    })
+}
+
 /// How what is recommended compares with Gunicorn's rule of thumb, where that is another configuration than the two of the duel.
 fn beside_the_rule(report: &Report) -> Option<String> {
     let rule = report.rule.as_ref()?;
     let (name, what) = (short(rule.candidate), goal::name(report.objective, &report.slo));
     Some(match (rule.amount, rule.ratio) {
+        (None, _) if report.is_too_large(rule.candidate) => {
+            format!("Gunicorn's rule of thumb, {name}, takes more memory than may be used.")
+        }
         (None, _) if rule.is_unmet => format!("Gunicorn's rule of thumb, {name}, does not meet the objective."),
         (None, _) => {
             format!("Gunicorn's rule of thumb, {name}, cannot be compared: no trial of it was both finished and undisturbed.")
@@ -256,6 +277,7 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
             sentences.push(certificate(report));
         }
     }
+    sentences.extend(too_large(report));
     if report.spoilt || report.outcome == Some(DuelOutcome::Disturbed) {
         sentences.push(format!("Before it is measured again: {}.", remedy(report)));
     }

@@ -16,7 +16,7 @@ use crate::config::Affinity;
 use crate::stats::{Interval, Latencies, PackedLatencies};
 use crate::study::certificate::Certificate;
 use crate::study::drift::Drift;
-use crate::study::report::{Accident, Rule, Side, Unstable};
+use crate::study::report::{Accident, Rule, Side, TooLarge, Unstable};
 use crate::study::simulation::{APPS, studied};
 use crate::study::{
     Binding, Candidate, Cause, Challenged, CoreShare, Ending, Evidence, Flag, Label, LightNote, Measurement, Objective, Outcome,
@@ -89,6 +89,7 @@ fn report(objective: Objective, cause: Cause) -> Report {
         doubts: base.doubts,
         unstable: vec![Unstable { candidate, least: 1.0, most: 2.0 }],
         accidents: vec![Accident { candidate, trial: 3, boots: 4, amount: 1.0 }],
+        too_large: vec![TooLarge { candidate, memory_bytes: 1 }],
         failures: base.failures,
         missing_pairs: base.missing_pairs,
         pairs: base.pairs,

@@ -56,6 +56,33 @@ fn a_limit_that_excludes_nothing_has_no_row() {
 }
 
 #[test]
+fn what_takes_too_much_memory_is_told_and_why_it_is_not_recommended() {
+    let within = |most: u64| {
+        let mut study = APPS[1].study(Pace::Quick);
+        study.space.max_memory = Some(most << 20);
+        let mut host = APPS[1].host(Pace::Quick, 2);
+        let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        Report::new(&study, stop)
+    };
+    let (some, none) = (within(200), within(20));
+    let headline = sentences::headline(&some);
+    assert!(
+        headline.contains(". The baseline takes more memory than may be used, so nothing is said about the gain."),
+        "{headline}"
+    );
+    for found in [&some, &none] {
+        let told = sentences::after_the_verdict(found).join(" ");
+        let most = if found.recommended.is_some() { "200M" } else { "20M" };
+        let end = format!("M of memory, and {most} may be used (--max-memory): it is neither recommended nor repeated.");
+        assert!(told.contains("5 × 10, the baseline, took ") && told.contains(&end), "{told}");
+    }
+    assert_eq!(
+        sentences::headline(&none),
+        "No configuration meets p90<700ms,errors<0.1% with 20M of memory. Nothing is recommended."
+    );
+}
+
+#[test]
 fn what_matters_in_few_trials_is_said_where_it_does() {
     let leaking = |found: &mut Measurement| {
         found.flags.push(Flag::Leaking);

@@ -82,6 +82,44 @@ fn one_failure_of_the_baseline_hides_nothing_of_it() {
 }
 
 #[test]
+fn what_takes_more_memory_than_may_be_used_is_neither_recommended_nor_repeated() {
+    let app = &APPS[0];
+    let taken = |study: &Study, of: Candidate| {
+        study.measured().filter(|(tried, _)| *tried == of).filter_map(|(_, found)| found.memory_bytes).max()
+    };
+    // Of 33 workers that take 2 GiB: a worker a core is within it, or one worker only; with the rule of thumb beside what is configured.
+    for (most, configured) in [(1800, None), (400, None), (1800, Workers::new(40))] {
+        for seed in 0..SEEDS {
+            let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
+            (study.space.max_memory, study.space.workers) = (Some(most << 20), configured);
+            let baseline = study.space.baseline();
+            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            let report = Report::new(&study, stop);
+            let chosen = report.recommended.unwrap();
+            assert!(taken(&study, chosen).is_some_and(|bytes| bytes <= most << 20), "{most} {seed}: {chosen:?}");
+            assert!(report.is_too_large(baseline) && report.too_large.len() == 1 + usize::from(configured.is_some()));
+            let again = study.trials().iter().filter(|trial| report.is_too_large(trial.suggestion.candidate)).count();
+            assert_eq!(again, report.too_large.len(), "{most} {seed}");
+            assert!(
+                report.outcome == Some(DuelOutcome::OnlyBest) && report.ratio.is_none(),
+                "{most} {seed}: {:?}",
+                report.outcome
+            );
+        }
+    }
+}
+
+#[test]
+fn where_nothing_fits_in_the_memory_nothing_more_is_tried() {
+    let (mut study, mut host) = (APPS[0].study(Pace::Normal), APPS[0].host(Pace::Normal, 1));
+    study.space.max_memory = Some(30 << 20);
+    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    assert_eq!((stop, study.trials().len()), (Stop::NothingMeetsSlo, 1));
+    let report = Report::new(&study, stop);
+    assert_eq!((report.recommended, report.nearest, report.too_large.len()), (None, None, 1));
+}
+
+#[test]
 fn a_short_budget_is_spent_on_what_may_be_better() {
     // A minute a trial of a program that does not save time, and less.
     for (budget, each, pairs) in [(300.0, 60.0, 1), (240.0, 50.0, 1), (180.0, 45.0, 1), (100.0, 45.0, 0)] {
