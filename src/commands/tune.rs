@@ -147,7 +147,8 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
         return Err(broken.into());
     }
     if let Some(manuscript) = manuscript {
-        write(&manuscript, &report, options)?;
+        let told = write(&manuscript, &report, options)?;
+        if use_stdout { say(&told) } else { print(&format!("{told}\n"))? }
     }
     printed?;
     match not_loaded {
@@ -213,17 +214,17 @@ fn manuscript(options: &Options, question: &Question) -> Result<Manuscript, Comm
     Ok(Manuscript::open(&options.config, has_connections, question.space.baseline()).map_err(TuneError::from)?)
 }
 
-/// Writes what is recommended, if that may be, or says why not.
-fn write(manuscript: &Manuscript, report: &Report, options: &Options) -> Result<(), CommandError> {
+/// Writes what is recommended, if that may be; and what to say of it, or why not.
+fn write(manuscript: &Manuscript, report: &Report, options: &Options) -> Result<String, CommandError> {
     let file = options.config.display();
     let written = match options.write.worth_writing(report) {
         Ok(recommended) => manuscript.write(recommended).map_err(TuneError::from)?,
-        Err(reason) => return print(&format!("{file} is left as it is: {reason}.\n")),
+        Err(reason) => return Ok(format!("{file} is left as it is: {reason}.")),
     };
-    match written {
-        Written::AsItWas => print(&format!("{file} is left as it is: {}.\n", write::SAYS_SO)),
-        Written::Changed(backup) => print(&format!("Written to {file}; what it said: {}\n", backup.display())),
-    }
+    Ok(match written {
+        Written::AsItWas => format!("{file} is left as it is: {}.", write::SAYS_SO),
+        Written::Changed(backup) => format!("Written to {file}; what it said: {}", backup.display()),
+    })
 }
 
 /// A new journal, or the one to continue with its trials.

@@ -60,6 +60,16 @@ fn what_the_file_says_is_the_baseline_and_is_not_written_again() {
 }
 
 #[test]
+fn what_was_written_is_no_part_of_a_result_on_standard_output() {
+    let folder = simulator("");
+    let said = folder.run("tune --trial-command ./command --cores 16 --json - --write");
+    said.assert_code(0);
+    said.assert_err(&["Written to tuningfork.toml; what it said: "]);
+    let result: serde_json::Value = serde_json::from_str(&said.out).expect("one JSON object");
+    assert!(result["recommended"]["workers"].is_u64(), "{said}");
+}
+
+#[test]
 fn a_study_that_meets_the_objective_nowhere_writes_nothing() {
     for answer in ["\"capacity\": 0", "\"capacity\": 100, \"errors\": 1.0"] {
         let folder = simulator("").program("command", &format!("#!/bin/sh\necho '{{{answer}}}'"));

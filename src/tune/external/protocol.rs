@@ -162,7 +162,7 @@ impl Reply {
         let miss = self.miss(slo).filter(|_| told > 0.0);
         let missed = miss.map(|miss| ProbeNote { rate: told, held: false, why: Some(miss.words().to_owned()), latencies: None });
         let throughput = rate("throughput", self.throughput)?.unwrap_or(told);
-        if told > 0.0 && throughput <= 0.0 {
+        if told > 0.0 && miss.is_none() && throughput <= 0.0 {
             let wanted = "above 0 where \"capacity\" is, or left out";
             return Err(Refusal::Impossible { key: "throughput", value: throughput.to_string(), wanted });
         }

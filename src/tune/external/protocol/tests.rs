@@ -79,6 +79,13 @@ fn a_rate_whose_own_numbers_are_beyond_the_objective_was_not_held() {
 }
 
 #[test]
+fn what_answered_only_errors_may_have_a_throughput_of_nothing() {
+    let line = r#"{"capacity":100,"throughput":0,"errors":1.0}"#;
+    let Ok(Outcome::Measured(found)) = answered(line, Task::Measure) else { panic!("no measurement") };
+    assert_eq!((found.capacity, found.throughput, found.ending), (0.0, 0.0, Ending::OnlyErrors));
+}
+
+#[test]
 fn what_is_no_answer_is_told() {
     let lines = [
         "",
