@@ -61,10 +61,11 @@ impl fmt::Display for Chart<'_> {
             write!(f, "<rect class=shade x={from:.1} y={TOP} width={width:.1} height={height} />")?;
         }
         self.draw_axes(f)?;
-        self.marks.iter().try_for_each(|mark| self.draw_mark(f, mark))?;
         for line in &self.lines {
             self.draw(f, line)?;
         }
+        // Above the lines, so that their names can be read.
+        self.marks.iter().try_for_each(|mark| self.draw_mark(f, mark))?;
         f.write_str("</svg></section>")
     }
 }
