@@ -1,10 +1,10 @@
 //! The searched space as a grid: what was measured at each candidate, what is predicted where nothing was, and what may not be tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::study::counting::counting;
 use crate::study::model::Model;
-use crate::study::{Candidate, Ending, Measurement, Outcome, Purpose, Space, Study, Task, Trial};
+use crate::study::{Candidate, Ending, Measurement, Objective, Outcome, Purpose, Space, Study, Task, Trial};
 use crate::units::{Connections, Workers};
 
 /// Rungs shown along one axis, unless more were tried.
@@ -54,7 +54,7 @@ pub enum Known {
     },
     /// It could not be measured, or held nothing because something disturbed it.
     Failed,
-    /// It was not tried, and the operational laws predict this much.
+    /// It was not tried, and the operational laws predict this much, at the level of what was measured.
     Predicted(f64),
     /// It may not be tried.
     Excluded(Limit),
@@ -81,10 +81,11 @@ impl Map {
         let connections = rungs(space.connection_ladder(), tried().map(|candidate| candidate.connections).collect());
         let model = Model::fit(study);
         let counting: Vec<usize> = counting(study).into_iter().map(|(number, ..)| number).collect();
+        let scale = model.as_ref().and_then(|model| scale(study, &counting, model)).unwrap_or(1.0);
         let cells = connections
             .iter()
             .flat_map(|connections| workers.iter().map(|workers| space.candidate(*workers, *connections)))
-            .map(|candidate| cell(study, &counting, model.as_ref(), candidate))
+            .map(|candidate| cell(study, &counting, model.as_ref().map(|model| (model, scale)), candidate))
             .collect();
         Self { workers, connections, cells }
     }
@@ -124,13 +125,29 @@ fn rungs<T: Copy + Ord>(ladder: Vec<T>, mut tried: Vec<T>) -> Vec<T> {
 /// A trial and its number from 0.
 type Numbered<'a> = (usize, &'a Trial);
 
-/// `counting` are the numbers of the trials that count.
-fn cell(study: &Study, counting: &[usize], model: Option<&Model>, candidate: Candidate) -> Cell {
+/// The trials of candidates with as many workers and connections.
+fn tried(study: &Study, candidate: Candidate) -> Vec<Numbered<'_>> {
     let numbered = study.trials().iter().enumerate();
-    let tried: Vec<Numbered<'_>> = numbered.filter(|(_, trial)| trial.suggestion.candidate.is_as_large_as(candidate)).collect();
+    numbered.filter(|(_, trial)| trial.suggestion.candidate.is_as_large_as(candidate)).collect()
+}
+
+/// How many times what is predicted of them the measured candidates held, on average. The laws leave out what is much the same for
+/// their neighbours: how unevenly requests come, and how fast the host was in the trials that count.
+fn scale(study: &Study, counting: &[usize], model: &Model) -> Option<f64> {
+    let candidates: BTreeSet<Candidate> = study.measured().map(|(candidate, _)| candidate).collect();
+    let ratio = |candidate| Some(held(&tried(study, candidate), counting)? / model.capacity(candidate));
+    let ratios: Vec<f64> = candidates.into_iter().filter_map(ratio).collect();
+    // What was served at a fixed rate is not all that they could hold.
+    crate::stats::geometric_mean(&ratios).filter(|scale| scale.is_finite() && study.objective == Objective::Capacity)
+}
+
+/// `counting` are the numbers of the trials that count; what the model predicts is to be taken so many times.
+fn cell(study: &Study, counting: &[usize], model: Option<(&Model, f64)>, candidate: Candidate) -> Cell {
+    let tried = tried(study, candidate);
     let trials = tried.iter().map(|(number, _)| number + 1).collect();
-    let predicted = model.map(|model| model.capacity(candidate)).filter(|level| level.is_finite());
-    let known = if tried.is_empty() { untried(&study.space, model, candidate, predicted) } else { known(&tried, counting) };
+    let predicted = model.map(|(model, scale)| scale * model.capacity(candidate)).filter(|level| level.is_finite());
+    let fits = model.is_none_or(|(model, _)| model.fits(&study.space, candidate));
+    let known = if tried.is_empty() { untried(&study.space, fits, candidate, predicted) } else { known(&tried, counting) };
     let level = match known {
         Known::Held(capacity) | Known::Predicted(capacity) => Some(capacity),
         Known::NothingHeld => Some(0.0),
@@ -182,11 +199,11 @@ fn held(tried: &[Numbered<'_>], counting: &[usize]) -> Option<f64> {
     by_cores.values().filter_map(|capacities| crate::stats::geometric_mean(capacities)).max_by(f64::total_cmp)
 }
 
-fn untried(space: &Space, model: Option<&Model>, candidate: Candidate, predicted: Option<f64>) -> Known {
+fn untried(space: &Space, fits: bool, candidate: Candidate, predicted: Option<f64>) -> Known {
     if space.max_slots.is_some_and(|most| candidate.slots() > most) {
         return Known::Excluded(Limit::Slots);
     }
-    if model.is_some_and(|model| !model.fits(space, candidate)) {
+    if !fits {
         return Known::Excluded(Limit::Memory);
     }
     predicted.map_or(Known::Unknown, Known::Predicted)
@@ -223,6 +240,27 @@ mod tests {
             }
             assert_eq!(map.cell(map.workers.len(), 0), None);
         }
+    }
+
+    /// As if every trial had held more for the same CPU time: requests that come more evenly.
+    #[test]
+    fn predictions_stand_at_the_level_of_what_was_measured() {
+        let usual = studied(&APPS[2], Pace::Normal, 1);
+        let mut better = Study::new(usual.slo, usual.space.clone(), usual.pace, usual.budget);
+        for trial in usual.trials() {
+            let mut trial = trial.clone();
+            if let Outcome::Measured(found) = &mut trial.outcome {
+                found.capacity *= 1.5;
+            }
+            better.record(trial);
+        }
+        let predicted = |study: &Study| {
+            let map = Map::of(study);
+            let levels = map.cells().filter(|cell| matches!(cell.known, Known::Predicted(_))).filter_map(|cell| cell.level);
+            levels.sum::<f64>() / map.cells().count() as f64
+        };
+        let ratio = predicted(&better) / predicted(&usual);
+        assert!((1.4..1.6).contains(&ratio), "{ratio}");
     }
 
     fn known_of(study: &Study, of: Candidate) -> Known {

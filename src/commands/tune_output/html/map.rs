@@ -213,7 +213,7 @@ impl<'a> Picture<'a> {
             |class: &str, depth: f64| format!("<rect class=\"cell {class}\" fill-opacity={depth} x=1 y=1 width=20 height=12 />");
         let mut keys = vec![
             swatch(&cell("measured", DARKEST), "measured"),
-            swatch(&cell("", DARKEST * PALE), "predicted by the operational laws"),
+            swatch(&cell("", DARKEST * PALE), "predicted by the operational laws, scaled to what was measured"),
             swatch("<rect class=\"ring base\" x=2 y=2 width=18 height=10 rx=3 />", "B: baseline"),
         ];
         let has = |of: fn(&Known) -> bool| self.map.cells().any(|cell| of(&cell.known));
