@@ -244,7 +244,8 @@ fn lost(study: &Study) -> Option<Stop> {
     let (void, trials): (Vec<&Trial>, Vec<&Trial>) = study.trials().iter().partition(is_void);
     let endings: Vec<Ending> = trials.iter().filter_map(|trial| Some(trial.measurement()?.ending)).collect();
     if endings.is_empty() {
-        let dead = (trials.len() >= LOST_TRIALS).then_some(Stop::NothingStarts);
+        // The gentlest may start where larger ones have too little memory.
+        let dead = (trials.len() >= LOST_TRIALS && opening(study).is_none()).then_some(Stop::NothingStarts);
         return dead.or_else(|| (void.len() >= VOID_TRIALS).then_some(Stop::NeverQuiet));
     }
     if endings.len() >= 2 && endings.iter().all(|ending| *ending == Ending::OnlyErrors) {

@@ -198,7 +198,7 @@ fn shows_the_nearest_when_nothing_meets_the_objective() {
 #[test]
 fn gives_up_when_nothing_starts() {
     let (study, report) = every(|_| Outcome::Failed { reason: "no module named shop".to_owned(), seconds: 0.2 }, &APPS[1]);
-    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NothingStarts, None, 3));
+    assert_eq!((report.stop, report.recommended, study.trials().len()), (Stop::NothingStarts, None, 4));
 }
 
 fn void() -> Outcome {

@@ -120,6 +120,22 @@ fn where_nothing_fits_in_the_memory_nothing_more_is_tried() {
     assert_eq!((report.recommended, report.nearest, report.too_large.len()), (None, None, 1));
 }
 
+/// As where the memory that is free suffices for one worker alone.
+#[test]
+fn the_gentlest_is_tried_though_nothing_larger_starts() {
+    let (mut study, mut host) = (APPS[2].study(Pace::Quick), APPS[2].host(Pace::Quick, 1));
+    let gentlest = Candidate::new(Workers::new(1).unwrap(), Connections::ONE);
+    let stop = run(
+        &ChallengeRace,
+        &mut study,
+        |suggestion| {
+            if suggestion.candidate == gentlest { host.run(suggestion) } else { failed() }
+        },
+    );
+    let report = Report::new(&study, stop);
+    assert_eq!((report.recommended, report.outcome), (Some(gentlest), Some(DuelOutcome::OnlyBest)), "{stop:?}");
+}
+
 #[test]
 fn a_short_budget_is_spent_on_what_may_be_better() {
     // A minute a trial of a program that does not save time, and less.
