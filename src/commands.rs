@@ -162,7 +162,7 @@ pub enum CommandError {
     },
     /// Nothing that is written or shown has a place for the hosts of `--peak`.
     #[error(
-        "--peak is answered by the report on standard output, by --html and by --markdown: ask for one of them, or leave it out"
+        "--peak is answered by the report on standard output, by --html, and by report --markdown: ask for one of them, or leave it out"
     )]
     PeakUnanswered,
     /// A replay cannot be made as it was asked for.

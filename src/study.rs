@@ -7,6 +7,7 @@ pub mod confirm;
 mod counting;
 pub mod drift;
 mod measurement;
+pub mod memory;
 pub mod model;
 mod objective;
 mod pace;
@@ -229,8 +230,24 @@ impl Study {
     #[must_use]
     pub fn excess(&self, candidate: Candidate) -> Option<u64> {
         let most = self.space.max_memory?;
-        let of_it = self.measured().filter(|(tried, _)| *tried == candidate);
-        of_it.filter_map(|(_, found)| found.memory_bytes).max().filter(|taken| *taken > most)
+        self.memories().filter(|(tried, _)| *tried == candidate).map(|(_, taken)| taken).max().filter(|taken| *taken > most)
+    }
+
+    /// What candidates took of memory, bytes, in trials that tell it.
+    pub fn memories(&self) -> impl Iterator<Item = (Candidate, u64)> {
+        let told = |outcome: &Outcome| match outcome {
+            Outcome::Measured(found) => found.memory_bytes,
+            Outcome::Challenged(found) => found.memory_bytes,
+            Outcome::Failed { .. } => None,
+        };
+        self.trials.iter().filter_map(move |trial| Some((trial.suggestion.candidate, told(&trial.outcome)?)))
+    }
+
+    /// The study as it was before its first trial of this purpose.
+    #[must_use]
+    pub fn before(&self, purpose: Purpose) -> Self {
+        let trials = self.trials.iter().take_while(|trial| trial.suggestion.purpose != purpose).cloned().collect();
+        Self { trials, space: self.space.clone(), ..*self }
     }
 
     /// How much what is looked for scatters between trials of one candidate, before any repetition was seen.

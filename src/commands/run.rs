@@ -74,8 +74,10 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
     if let Some(predecessor) = predecessor {
         predecessor.say_began(config.timing.boot_timeout);
     }
+    // Before there are threads: one that does not hold signals back would take those that come while handlers are installed.
+    let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     let log = logging::begin(&config.log)?;
-    let outcome = supervise_with(&config, &log, source, inherited, predecessor);
+    let outcome = supervise_with(&config, &log, &mut signals, source, inherited, predecessor);
     if let (Err(error), Some(_)) = (&outcome, &config.log.file) {
         // Standard error, where it is told too, may be nowhere.
         tracing::error!("{error}");
@@ -86,6 +88,7 @@ fn supervise(source: &Source, inherited: Inherited, predecessor: Option<&Predece
 fn supervise_with(
     config: &Arc<Config>,
     log: &Log,
+    signals: &mut Signals,
     source: &Source,
     inherited: Inherited,
     predecessor: Option<&Predecessor>,
@@ -94,7 +97,6 @@ fn supervise_with(
     for remark in source.remarks() {
         tracing::warn!("gunicorn: {remark}");
     }
-    let mut signals = Signals::of_a_service().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let systemd = manager(predecessor)?;
     let (remote, inbox) = remote::pair().map_err(CommandError::system("cannot make an eventfd"))?;
@@ -128,8 +130,7 @@ fn supervise_with(
     let output = if config.log.capture { Output::Through(log.clone()) } else { Output::Inherit };
     let estate = estate(&premises, &systemd);
     let own = Some(log.clone());
-    let around =
-        Surroundings { signals: &mut signals, listeners, inbox, loader, output: &output, log: own, env, estate, predecessor };
+    let around = Surroundings { signals, listeners, inbox, loader, output: &output, log: own, env, estate, predecessor };
     let mut host = Linux::new(around).map_err(CommandError::system("cannot become a supervisor"))?;
     let mut audience = RunAudience::new(&systemd, &premises, herald(predecessor), predecessor)?;
     let outcome = serve(&mut host, Settings::of(config), &mut audience);

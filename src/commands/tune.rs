@@ -259,8 +259,8 @@ fn show(report: &Report, options: &Options, places: &Places, about: &About) -> R
 
 const fn ending(report: &Report) -> Ending {
     match report.stop {
-        // Nothing that was tried in time holds a rate.
-        Stop::Budget if report.recommended.is_none() => Ending::Unmet,
+        // Nothing that was tried in time holds a rate, or what did held none when it was repeated.
+        Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials if report.recommended.is_none() => Ending::Unmet,
         Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => Ending::Success,
         Stop::OnlyErrors | Stop::NothingMeetsSlo => Ending::Unmet,
         Stop::NeverQuiet => Ending::Failure,

@@ -116,8 +116,7 @@ impl Duel {
     #[must_use]
     pub fn next(&self, study: &Study, most: usize) -> Option<Candidate> {
         let effort = study.pace.effort();
-        let is_lost = self.best_failures > FORGIVEN || study.excess(self.best).is_some();
-        if self.best == self.baseline || self.disturbed > MOST_DISTURBED || is_lost {
+        if self.best == self.baseline || self.disturbed > MOST_DISTURBED || self.is_lost(study) {
             return None;
         }
         if self.baseline_failures > FORGIVEN || is_hopeless(study, self.baseline) {
@@ -134,9 +133,14 @@ impl Duel {
     /// Pairs that there should be at least and are not.
     #[must_use]
     pub fn missing_pairs(&self, study: &Study) -> usize {
-        let is_over = self.best == self.baseline || self.best_failures > FORGIVEN || self.baseline_failures > FORGIVEN;
+        let is_over = self.best == self.baseline || self.is_lost(study) || self.baseline_failures > FORGIVEN;
         let done = if self.outcome(study) == Outcome::OnlyBest { self.best_logs.len() } else { self.attempts / 2 };
         if is_over { 0 } else { study.pace.effort().least_pairs.saturating_sub(done) }
+    }
+
+    /// Whether the best failed too often, or took more memory than may be used, when it was repeated.
+    fn is_lost(&self, study: &Study) -> bool {
+        self.best_failures > FORGIVEN || study.excess(self.best).is_some()
     }
 
     fn is_settled(&self, study: &Study) -> bool {

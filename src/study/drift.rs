@@ -18,13 +18,13 @@ const BUSY: f64 = 0.75;
 /// And so do those of an application that waits, at this share of its own highest rate.
 const AS_BUSY: f64 = 0.85;
 
-/// A trial of one candidate is dearer than another of it by more than so many standard deviations only where the host changed. On one that
-/// did not, two trials are that far apart in 1 of 700 cases, and six in 1 of 50 (studentized range).
+/// A trial of one candidate is dearer than another of it by more than so many standard deviations (of the logarithm) only where the host
+/// changed. On one that did not, two trials are that far apart in 1 of 700 cases, and six in 1 of 50 (studentized range).
 const LIMIT: f64 = 4.5;
 
 /// Whether two demands of one candidate differ by more than noise explains.
 pub(super) fn is_another_host(one: f64, other: f64, pace: Pace) -> bool {
-    (one / other).max(other / one) > 1.0 + LIMIT * pace.demand().sd
+    (one / other).ln().abs() > LIMIT * pace.demand().sd
 }
 
 /// CPU time per request of one candidate that did not stay what it was, seconds.

@@ -1,10 +1,10 @@
-//! Predicts the capacity and the memory of candidates that were not tried from those that were. A first guess that measurements overrule.
+//! Predicts the capacity of candidates that were not tried from those that were. A first guess that measurements overrule.
 
 use crate::study::queueing::{Bounds, Demand, soft_minimum};
-use crate::study::{Candidate, Ending, Label, Measurement, Objective, Space, Study};
+use crate::study::{Candidate, Ending, Label, Measurement, Objective, Study};
 use crate::units::Workers;
 
-/// What the trials so far say about one request and one worker.
+/// What the trials so far say about one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Model {
     cores: f64,
@@ -15,8 +15,6 @@ pub struct Model {
     crowding: f64,
     /// A limit that none of the three bounds explains.
     external: f64,
-    memory_a_worker: f64,
-    memory_a_slot: f64,
 }
 
 /// A priori CPU per request is D₀·exp(0.4·(1 − c/w)) where w workers share c cores: a worker that takes its turn on a core finds the
@@ -42,8 +40,6 @@ const UNEVEN: i32 = 3;
 const SPARE_CORES: f64 = 0.85;
 const SPARE_WORKERS: f64 = 0.85;
 const SPARE_SLOTS: f64 = 0.8;
-/// Memory limits keep this reserve.
-const MEMORY_RESERVE: f64 = 1.1;
 
 impl Model {
     /// The model of a study, or `None` before a trial measured demands. Once there are undisturbed trials, it is of those alone:
@@ -59,7 +55,6 @@ impl Model {
         let places = f64::from(study.space.places());
         let (cpu, crowding) = fit_cpu(&trials, places)?;
         let beside: Vec<f64> = trials.iter().map(|(_, measured)| beside(measured, cores)).collect();
-        let (memory_a_worker, memory_a_slot) = fit_memory(&trials);
         Some(Self {
             cores,
             places,
@@ -67,8 +62,6 @@ impl Model {
             crowding,
             // At a fixed rate nothing is used up, whatever binds.
             external: if study.objective == Objective::Capacity { external_limit(&trials) } else { f64::INFINITY },
-            memory_a_worker,
-            memory_a_slot,
         })
     }
 
@@ -79,19 +72,6 @@ impl Model {
         let bounds = Bounds::new(candidate, self.cores, Demand { cpu, ..self.demand });
         let used_up = [OF_CORES * bounds.cores, OF_WORKERS * bounds.workers, OF_EXTERNAL * self.external];
         soft_minimum(&[soft_minimum(&used_up, SHARP), OF_SLOTS * bounds.slots], UNEVEN)
-    }
-
-    /// Whether `candidate` can be expected to stay below the memory that `space` allows, with a reserve of a tenth: what a worker
-    /// holds grows with time.
-    #[must_use]
-    pub fn fits(&self, space: &Space, candidate: Candidate) -> bool {
-        space.max_memory.is_none_or(|most| self.memory(candidate) * MEMORY_RESERVE <= most as f64)
-    }
-
-    /// The memory expected of `candidate`, bytes.
-    #[must_use]
-    pub fn memory(&self, candidate: Candidate) -> f64 {
-        f64::from(candidate.workers.get()) * self.memory_a_worker + candidate.slots() as f64 * self.memory_a_slot
     }
 }
 
@@ -154,52 +134,11 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
 }
 
-/// Memory a worker and memory a slot, by least squares without a constant. A negative part is taken as none, and the other fitted alone.
-fn fit_memory(trials: &[(Candidate, &Measurement)]) -> (f64, f64) {
-    let (mut ww, mut ws, mut ss, mut wm, mut sm) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (candidate, memory) in trials.iter().filter_map(|(candidate, measured)| Some((candidate, measured.memory_bytes?))) {
-        let (workers, slots) = (f64::from(candidate.workers.get()), candidate.slots() as f64);
-        let memory = memory as f64;
-        ww += workers * workers;
-        ws += workers * slots;
-        ss += slots * slots;
-        wm += workers * memory;
-        sm += slots * memory;
-    }
-    if ww <= 0.0 {
-        return (0.0, 0.0);
-    }
-    let determinant = ww * ss - ws * ws;
-    if determinant > 1e-6 * ww * ss {
-        let (worker, slot) = ((wm * ss - sm * ws) / determinant, (sm * ww - wm * ws) / determinant);
-        if worker < 0.0 {
-            return (0.0, sm / ss);
-        }
-        if slot >= 0.0 {
-            return (worker, slot);
-        }
-    }
-    (wm / ww, 0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::study::simulation::APPS;
     use crate::study::{Flag, Outcome, Pace, Purpose, Suggestion, Task, Trial};
-    use crate::units::Connections;
-
-    #[test]
-    fn memory_that_connections_take_is_not_taken_for_that_of_workers() {
-        let of = |workers, connections| Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
-        let took = |memory| Measurement { memory_bytes: Some(memory), ..Measurement::of_capacity(1.0) };
-        let (few, many) = (took(300), took(1400));
-        let (a_worker, a_slot) = fit_memory(&[(of(5, 10), &few), (of(2, 100), &many)]);
-        assert!(a_worker.abs() < 1e-9 && (6.5..7.5).contains(&a_slot), "{a_worker}, {a_slot}");
-        let (few, many) = (took(100), took(500));
-        let (a_worker, a_slot) = fit_memory(&[(of(1, 100), &few), (of(5, 10), &many)]);
-        assert!((95.0..105.0).contains(&a_worker) && a_slot.abs() < 0.1, "{a_worker}, {a_slot}");
-    }
 
     #[test]
     fn what_other_programs_used_is_no_demand_once_it_is_known_without_them() {

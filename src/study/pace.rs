@@ -168,6 +168,7 @@ impl Pace {
             Self::Normal => Spread { sd: 0.035, weight: 3.0 },
         }
     }
+
     /// How much the CPU time a request needs scatters between trials of one candidate on a host that stays what it is, before this
     /// study has seen any repetition. Quick: 4.1 % in those of 45 real studies in which no two trials of a configuration lay more than
     /// 15 % apart (66 degrees of freedom; 3.4 to 5.5 % for Django and Wagtail, 0.8 % where requests sleep), on two cores of a rented host;

@@ -17,7 +17,9 @@ impl Trial {
             Task::Measure => true,
             Task::Challenge { rate } | Task::Serve { rate } => is_amount(rate),
         };
+        let hoped = [self.suggestion.expected, self.suggestion.rival].into_iter().flatten().all(is_amount);
         asked
+            && hoped
             && match &self.outcome {
                 Outcome::Measured(found) => found.is_possible(),
                 Outcome::Challenged(Challenged { seconds, probes, .. }) => is_amount(*seconds) && are_possible(probes),
@@ -76,7 +78,7 @@ mod tests {
     fn trials() -> Vec<Value> {
         let candidate = Candidate::new(Workers::new(2).unwrap(), Connections::new(10).unwrap());
         let task = Task::Challenge { rate: 100.0 };
-        let suggestion = Suggestion { candidate, purpose: Purpose::Jump, task, expected: None, rival: None };
+        let suggestion = Suggestion { candidate, purpose: Purpose::Jump, task, expected: Some(90.0), rival: Some(80.0) };
         let probes = vec![ProbeNote { rate: 100.0, held: true, why: None, latencies: None }];
         let light = Some(LightNote { throughput: 10.0, latencies: PackedLatencies::of(&Latencies::new()) });
         let (cores, ending) = (vec![CoreShare::default()], Ending::Outclassed(9.0));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::stats;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::Duel;
-use crate::study::model::Model;
+use crate::study::memory::Memory;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::search::{ATTEMPTS, Search};
 use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
@@ -179,17 +179,18 @@ fn conclusion(study: &Study) -> Stop {
         Stop::Budget
     } else if !has_ideas(study) {
         Stop::Converged
-    } else if !has_room(study, study.trials().len() - study.count(Purpose::Confirm)) {
+    } else if !has_room(study, study.before(Purpose::Confirm).trials().len()) {
         Stop::Trials
     } else {
         Stop::Budget
     }
 }
 
-/// Whether there is a configuration that may be better than the best so far and was not tried.
+/// Whether there was a configuration that may be better than the best so far and was not tried when the search ended. Who leads may be
+/// another since, and its neighbours untried, but that is nothing that time would have shown.
 #[must_use]
 pub fn has_ideas(study: &Study) -> bool {
-    opening(study).is_some() || Search::new(study).promising().is_some()
+    opening(study).is_some() || Search::new(&study.before(Purpose::Confirm)).promising().is_some()
 }
 
 /// Whether a search of `trials` trials may try something new: its last one belongs to the one that leads.
@@ -297,8 +298,8 @@ fn opening(study: &Study) -> Option<Suggestion> {
     let helps = |measured: &Measurement| measured.is_usable() || study.objective != Objective::Capacity;
     let held = study.measured().any(|(candidate, measured)| helps(measured) && study.excess(candidate).is_none());
     // One that takes too much memory tells how much others need.
-    let model = study.excess(baseline).and_then(|_| Model::fit(study));
-    let fits = |candidate: Candidate| model.is_none_or(|model| model.fits(&study.space, candidate));
+    let memory = study.excess(baseline).map(|_| Memory::fit(study));
+    let fits = |candidate: Candidate| memory.is_none_or(|memory| memory.fits(&study.space, candidate));
     let next = if held { None } else { gentle.find(|candidate| !study.has_tried(*candidate) && fits(*candidate)) };
     next.map(|candidate| first(candidate, Purpose::Gentle))
 }

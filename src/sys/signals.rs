@@ -109,7 +109,7 @@ impl Signals {
 }
 
 /// Keeps signals from this thread while `install` installs handlers. One that came between a handler and what it is to do would be lost:
-/// signal-hook sets the handler first.
+/// signal-hook sets the handler first. Other threads would take them, so that there may be none yet.
 pub fn held_back<T>(install: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let installed = install();

@@ -128,7 +128,7 @@ pub enum JournalError {
     },
     /// A line in its middle cannot be read, and trials that were written after it would not be read either.
     #[error(
-        "{path}:{}: {}. The file is left as it is. To go on from the trials before that line: `head -n {} {path} > COPY`, and --journal COPY \
+        "{path}:{}: {}. The file is left as it is. To go on from the trials before that line: `head -n {} '{path}' > COPY`, and --journal COPY \
          --resume; to read those: `tuningfork report {path}`",
         gap.line, gap.reason, gap.line - 1
     )]

@@ -133,12 +133,19 @@ fn tracing<'a>(log: &'a str, more: &'a [String]) -> Vec<&'a str> {
     ["-D", "-o", log, "-e", "trace=rt_sigaction"].into_iter().chain(more).collect()
 }
 
-/// Lets SIGTERM come when its handler has just been set, as written down in `log` by an earlier run.
-fn term_with_its_handler(log: &str) -> String {
+/// Lets something happen when the handler of SIGTERM has just been set, as written down in `log` by an earlier run.
+fn with_the_handler_of_term(log: &str, what: &str) -> String {
     let calls = std::fs::read_to_string(log).expect("what strace wrote");
     let before = calls.lines().take_while(|call| !call.contains("(SIGTERM, {")).count();
     assert!(before < calls.lines().count(), "no handler for SIGTERM: {calls}");
-    format!("inject=rt_sigaction:signal=SIGTERM:when={}", before + 1)
+    format!("inject=rt_sigaction:{what}:when={}", before + 1)
+}
+
+/// Whether a process has a handler for SIGTERM.
+fn handles_term(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+    caught.is_some_and(|caught| caught & 1 << (libc::SIGTERM - 1) != 0)
 }
 
 #[test]
@@ -147,8 +154,12 @@ fn a_stop_that_comes_with_its_handler_is_heard() {
     let log = folder.path().join("log").display().to_string();
     let mut running = Service::of_demo_workers(1, 10).ready_through(strace(), &tracing(&log, &[]));
     assert_eq!(running.stop(), End::Code(0));
-    let inject = [term_with_its_handler(&log)];
-    let mut running = Service::of_demo_workers(1, 10).start_through(strace(), &tracing(&log, &inject));
+    // The kernel gives it to whichever thread does not hold it back, as it does not where a tracer gives it to one.
+    let held_up = [with_the_handler_of_term(&log, "delay_exit=1s")];
+    let mut running = Service::of_demo_workers(1, 10).start_through(strace(), &tracing(&log, &held_up));
+    let pid = running.pid();
+    running.wait("a handler", |_| handles_term(pid).then_some(()));
+    running.signal(Signal::TERM);
     assert_eq!(running.await_end(), End::Code(0));
 }
 
@@ -163,7 +174,7 @@ fn a_worker_hears_a_stop_that_comes_with_its_handler() {
         Service::of_demo_workers(1, 10).replacing("\"@PROGRAM@\"", &program)
     };
     assert_eq!(traced(&[]).ready().stop(), End::Code(0));
-    let mut running = traced(&[term_with_its_handler(&log)]).start();
+    let mut running = traced(&[with_the_handler_of_term(&log, "signal=SIGTERM")]).start();
     assert_eq!(running.await_end(), End::Code(3));
     assert!(!running.said().contains("worker ready"), "{}", running.said());
 }

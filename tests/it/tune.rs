@@ -294,7 +294,7 @@ fn what_is_wrong_with_the_question_is_told_before_any_trial() {
         ("--resume", 2, "--journal"),
         ("--json /nonexistent/x", 73, "/nonexistent/x"),
         ("--journal /nonexistent/x", 73, "/nonexistent/x"),
-        ("--peak 500 --json -", 2, "--peak is answered by the report on standard output, by --html and by --markdown"),
+        ("--peak 500 --json -", 2, "--peak is answered by the report on standard output, by --html, and by report --markdown"),
         ("--config /nonexistent/x", 66, "/nonexistent/x: No such file"),
     ];
     for (arguments, code, message) in refusals {

@@ -11,6 +11,7 @@ use clap::Args;
 use crate::commands::Ending;
 use crate::config::edit::{self, EditError};
 use crate::config::{Affinity, MAX_BYTES};
+use crate::study::confirm::Outcome;
 use crate::study::{Candidate, Report, Stop};
 
 /// Why nothing is written where nothing would change.
@@ -50,10 +51,16 @@ impl Options {
                 return Err(report.stopped_because());
             }
         }
-        if chosen != report.baseline.candidate && !report.confirmed && !self.write_partial {
-            return Err("it was not repeated undisturbed; give it more time (--resume with a longer --budget) on a quiet host, or write this with --write-partial".to_owned());
+        if chosen == report.space.configured() {
+            return Err(SAYS_SO.to_owned());
         }
-        if chosen == report.space.configured() { Err(SAYS_SO.to_owned()) } else { Ok(chosen) }
+        let is_compared = report.confirmed || (report.outcome == Some(Outcome::BaselineIsBest) && report.candidates > 1);
+        if !is_compared && !self.write_partial {
+            let why = "it was not repeated undisturbed; give it more time (--resume with a longer --budget) on a quiet host, or write this \
+                       with --write-partial";
+            return Err(why.to_owned());
+        }
+        Ok(chosen)
     }
 }
 

@@ -38,7 +38,7 @@ fn evidence(shown: &Evidence) -> String {
     let Evidence { fewer, more, ratio: gain } = shown;
     let found = if shown.is_certain() { "More connections are no help" } else { "No gain was seen from more connections" };
     format!(
-        " {found}: {} has {:.1} times those of {} and held {} times as much, by {} and {} of its trials, while {} and {} of the cores were busy.",
+        " {found}: {} has {:.1} times those of {} and held {} times as much (trials of the one: {}, of the other: {}), while {} and {} of the cores were busy.",
         short(more.candidate),
         shown.times(),
         short(fewer.candidate),
@@ -98,8 +98,8 @@ mod tests {
         let told: Vec<String> = causes.into_iter().map(of).collect();
         let name = short(candidate);
         let gain = format!(
-            "{name} has 1.0 times those of {name} and held 1.01 (0.98 to 1.04) times as much, by 4 and 1 of its trials, while 60% and 50% of the \
-             cores were busy."
+            "{name} has 1.0 times those of {name} and held 1.01 (0.98 to 1.04) times as much (trials of the one: 4, of the other: 1), while \
+             60% and 50% of the cores were busy."
         );
         for (sentence, part) in told.iter().zip([
             "Half of them took 300ms, and 40ms under light load.",

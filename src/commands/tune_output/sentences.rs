@@ -8,7 +8,7 @@ use crate::commands::tune_output::{comparison, goal, limits};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
-use crate::study::{Candidate, Objective, Report, Stop, Trial, plan};
+use crate::study::{Candidate, Objective, Report, Stop, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
@@ -80,10 +80,11 @@ fn refusal(report: &Report) -> String {
     let nearest = report.nearest.and_then(|number| Some((number, report.trials.get(number - 1)?.measurement()?)));
     let nearest = nearest.map(|(number, found)| {
         format!(
-            " Nearest: trial {number}, {} {} and {} of errors.",
+            " Nearest: trial {number}, {} {} and {} of errors{}.",
             report.slo.quantile().name(),
             found.bounded.map_or_else(|| "–".to_owned(), figures::latency),
-            found.errors.map_or_else(|| "–".to_owned(), figures::percent)
+            found.errors.map_or_else(|| "–".to_owned(), figures::percent),
+            if found.has_crashed() { ", but workers ended on their own in it: see what they said last" } else { "" }
         )
     });
     let why = match report.stop {
@@ -93,11 +94,6 @@ fn refusal(report: &Report) -> String {
             format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))
         }
         Stop::Interrupted if report.trials.is_empty() => "The study is not finished, and nothing was measured so far.".to_owned(),
-        Stop::Interrupted | Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials
-            if report.trials.iter().any(has_crashed_in_spite) =>
-        {
-            format!("Workers ended on their own where {} was met: see what they said last.", report.slo)
-        }
         Stop::Interrupted | Stop::NothingMeetsSlo | Stop::Converged | Stop::Certified | Stop::Budget | Stop::Trials => {
             let at = report.objective.fixed_rate().map_or_else(String::new, |at| format!(" at {at} req/s"));
             let which = if matches!(report.stop, Stop::Budget | Stop::Interrupted) { " that was tried" } else { "" };
@@ -107,11 +103,6 @@ fn refusal(report: &Report) -> String {
         }
     };
     format!("{why} Nothing is recommended.")
-}
-
-/// Whether it would have been usable but for that.
-fn has_crashed_in_spite(trial: &Trial) -> bool {
-    trial.measurement().is_some_and(|found| found.capacity > 0.0 && found.has_crashed())
 }
 
 /// What is certified, or why nothing is.
@@ -230,7 +221,7 @@ fn too_large(report: &Report) -> impl Iterator<Item = String> {
     report.too_large.iter().map(move |found| {
         let what = if found.candidate == report.baseline.candidate { ", the baseline," } else { "" };
         format!(
-            "{}{what} took {} of memory, and {most} may be used (--max-memory): it is neither recommended nor repeated.",
+            "{}{what} took {} of memory, and {most} may be used (--max-memory): it is not recommended.",
             short(found.candidate),
             figures::memory(found.memory_bytes)
         )

@@ -112,7 +112,7 @@ fn refusals_are_plain() {
     assert!(texts.iter().all(|text| !text.contains("workers =")));
     insta::assert_snapshot!(texts.join("=====\n"));
     let crash = every(|found| (found.capacity, found.flags) = (90.0, vec![Flag::WorkerCrashed]));
-    assert!(sentences::headline(&crash).starts_with("Workers ended on their own where p90<700ms,errors<0.1% was met"));
+    assert!(sentences::headline(&crash).contains(", but workers ended on their own in it: see what they said last."));
     let interrupted = Report { stop: Stop::Interrupted, ..slow };
     assert!(sentences::headline(&interrupted).starts_with("No configuration that was tried meets "));
 }

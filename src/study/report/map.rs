@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::study::counting::counting;
+use crate::study::memory::Memory;
 use crate::study::model::Model;
 use crate::study::{Candidate, Ending, Measurement, Objective, Outcome, Purpose, Space, Study, Task, Trial};
 use crate::units::{Connections, Workers};
@@ -81,11 +82,15 @@ impl Map {
         let connections = rungs(space.connection_ladder(), tried().map(|candidate| candidate.connections).collect());
         let model = Model::fit(study);
         let counting: Vec<usize> = counting(study).into_iter().map(|(number, ..)| number).collect();
+        let memory = Memory::fit(study);
         let scale = model.as_ref().and_then(|model| scale(study, &counting, model)).unwrap_or(1.0);
         let cells = connections
             .iter()
             .flat_map(|connections| workers.iter().map(|workers| space.candidate(*workers, *connections)))
-            .map(|candidate| cell(study, &counting, model.as_ref().map(|model| (model, scale)), candidate))
+            .map(|candidate| {
+                let predicted = model.as_ref().map(|model| scale * model.capacity(candidate)).filter(|level| level.is_finite());
+                cell(study, &counting, candidate, predicted, memory.fits(space, candidate))
+            })
             .collect();
         Self { workers, connections, cells }
     }
@@ -141,12 +146,10 @@ fn scale(study: &Study, counting: &[usize], model: &Model) -> Option<f64> {
     crate::stats::geometric_mean(&ratios).filter(|scale| scale.is_finite() && study.objective == Objective::Capacity)
 }
 
-/// `counting` are the numbers of the trials that count; what the model predicts is to be taken so many times.
-fn cell(study: &Study, counting: &[usize], model: Option<(&Model, f64)>, candidate: Candidate) -> Cell {
+/// `counting` are the numbers of the trials that count, `predicted` is what the candidate is expected to hold, and `fits` whether in memory.
+fn cell(study: &Study, counting: &[usize], candidate: Candidate, predicted: Option<f64>, fits: bool) -> Cell {
     let tried = tried(study, candidate);
     let trials = tried.iter().map(|(number, _)| number + 1).collect();
-    let predicted = model.map(|(model, scale)| scale * model.capacity(candidate)).filter(|level| level.is_finite());
-    let fits = model.is_none_or(|(model, _)| model.fits(&study.space, candidate));
     let known = if tried.is_empty() { untried(&study.space, fits, candidate, predicted) } else { known(&tried, counting) };
     let level = match known {
         Known::Held(capacity) | Known::Predicted(capacity) => Some(capacity),
@@ -325,16 +328,16 @@ mod tests {
     #[test]
     fn the_map_excludes_what_the_search_would_not_try() {
         let study = study(6, |_| ());
-        let (map, model) = (Map::of(&study), Model::fit(&study).unwrap());
+        let (map, memory) = (Map::of(&study), Memory::fit(&study));
         let untried: Vec<&Cell> = map.cells().filter(|cell| cell.trials.is_empty()).collect();
         assert!(
-            untried.iter().any(|cell| model.memory(cell.candidate) <= study.space.max_memory.unwrap() as f64
-                && !model.fits(&study.space, cell.candidate)),
+            untried.iter().any(|cell| memory.of(cell.candidate) <= study.space.max_memory.unwrap() as f64
+                && !memory.fits(&study.space, cell.candidate)),
             "a cell within the reserve"
         );
         for cell in untried {
             let excluded = cell.known == Known::Excluded(Limit::Memory);
-            assert_eq!(excluded, !model.fits(&study.space, cell.candidate), "{:?}", cell.candidate);
+            assert_eq!(excluded, !memory.fits(&study.space, cell.candidate), "{:?}", cell.candidate);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What to try when the rate is fixed: for the lowest latency from where the most capacity is predicted, for the lowest cost from
 //! the cheapest that is predicted to suffice. Every trial serves that rate, so none is a challenge.
 
+use crate::study::memory::Memory;
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::arms::{arms, is_even};
@@ -28,7 +29,8 @@ pub(super) fn suggest(study: &Study) -> Option<Suggestion> {
 /// the best so far.
 fn quicker(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Option<Candidate> {
     let predicted = |candidate: &Candidate| model.capacity(*candidate);
-    let open = |candidate: &Candidate| model.fits(&study.space, *candidate) && !study.has_tried(*candidate);
+    let memory = Memory::fit(study);
+    let open = |candidate: &Candidate| memory.fits(&study.space, *candidate) && !study.has_tried(*candidate);
     let leader = standing.leader().map(|place| place.candidate).filter(|_| study.count(Purpose::Jump) > 0);
     let Some(leader) = leader else {
         let enough = |candidate: &Candidate| study.count(Purpose::Jump) == 0 || predicted(candidate) >= HOPELESS * rate;
@@ -50,17 +52,15 @@ fn quicker(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Opti
 /// The cheapest that is plainly enough, if nothing held yet; otherwise the cheapest that may be enough and costs less than what held.
 fn cheaper(study: &Study, model: &Model, standing: &Standing, rate: f64) -> Option<Candidate> {
     let cores = study.space.cores.get();
-    let cost = |candidate: &Candidate| {
-        let memory = model.memory(*candidate);
-        (candidate.workers.get().min(cores), memory, candidate.slots())
-    };
+    let memory = Memory::fit(study);
+    let cost = |candidate: &Candidate| (candidate.workers.get().min(cores), memory.of(*candidate), candidate.slots());
     let compare = |one: &Candidate, other: &Candidate| {
         let (one, other) = (cost(one), cost(other));
         one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(one.2.cmp(&other.2))
     };
     let share = if study.count(Purpose::Jump) == 0 { ENOUGH } else { HOPELESS };
     let open = study.space.candidates().into_iter().filter(|candidate| {
-        model.fits(&study.space, *candidate) && !study.has_tried(*candidate) && model.capacity(*candidate) >= share * rate
+        memory.fits(&study.space, *candidate) && !study.has_tried(*candidate) && model.capacity(*candidate) >= share * rate
     });
     let Some(leader) = standing.finalist() else {
         return open.min_by(|one, other| compare(one, other));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::study::memory::Memory;
 use crate::study::model::Model;
 use crate::study::standing::{Place, Standing};
 use crate::study::strategy::arms::{arms, is_even};
@@ -29,11 +30,12 @@ pub(super) struct Search<'a> {
     study: &'a Study,
     standing: Standing,
     model: Option<Model>,
+    memory: Memory,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(study: &'a Study) -> Self {
-        Self { study, standing: Standing::of(study), model: Model::fit(study) }
+        Self { study, standing: Standing::of(study), model: Model::fit(study), memory: Memory::fit(study) }
     }
 
     /// The next trial, or `None` when nothing promising is left.
@@ -57,7 +59,7 @@ impl<'a> Search<'a> {
         // Which cores workers keep to is not predicted.
         let affinity = self.standing.leader().map_or(space.affinity, |leader| leader.candidate.affinity);
         let candidates = space.candidates().into_iter().map(|candidate| Candidate { affinity, ..candidate });
-        let fitting = candidates.filter(|candidate| model.fits(space, *candidate) && is_even(space, *candidate));
+        let fitting = candidates.filter(|candidate| self.fits(*candidate) && is_even(space, *candidate));
         let predicted: Vec<(Candidate, f64)> = fitting.map(|candidate| (candidate, model.capacity(candidate))).collect();
         let best = predicted.iter().map(|(_, capacity)| *capacity).max_by(f64::total_cmp)?;
         let crowd = |candidate: Candidate| (f64::from(candidate.workers.get()) / space.cpu()).ln().abs();
@@ -119,7 +121,7 @@ impl<'a> Search<'a> {
     }
 
     fn fits(&self, candidate: Candidate) -> bool {
-        self.model.as_ref().is_none_or(|model| model.fits(&self.study.space, candidate))
+        self.memory.fits(&self.study.space, candidate)
     }
 
     /// Whether all is known about a candidate that the race wants to know: it was measured, it failed, or it did not hold what it

@@ -146,7 +146,7 @@ class OfNoFamily(Supervised):
 
 def hear_out(server):
     """Makes Uvicorn's servers, where this module defines them, read what they have accepted. Told to stop, they close every connection
-    on which no request has begun, and one that is on its way is reset."""
+    on which no request has begun, and one that is on its way is reset. Who connects early and says nothing is waited for, too."""
     from asyncio import sleep
     by_uvicorn = server.Server.shutdown
 
@@ -155,7 +155,7 @@ def hear_out(server):
             each.close()
         give_up_at = monotonic() + HEAR_OUT_SECONDS
         await sleep(TURN_SECONDS)  # who has just been accepted is not among the connections yet
-        while monotonic() < give_up_at and any(is_unheard(each) for each in self.server_state.connections):
+        while monotonic() < give_up_at and not self.force_exit and any(is_unheard(each) for each in self.server_state.connections):
             await sleep(TURN_SECONDS)
         await by_uvicorn(self, sockets)
 

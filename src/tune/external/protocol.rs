@@ -128,6 +128,8 @@ pub(super) fn outcome(line: &[u8], task: Task, slo: &Slo, elapsed: f64) -> Resul
     let seconds = seconds.unwrap_or(elapsed);
     match (task, reply.holds, reply.capacity) {
         (Task::Challenge { .. }, Some(holds), _) => {
+            // Numbers that cannot be are refused here too.
+            reply.measurement(0.0, slo, seconds)?;
             let miss = reply.miss(slo);
             let why = miss.map(|miss| miss.words().to_owned());
             Ok(Outcome::Challenged(Challenged { why, ..Challenged::new(holds && miss.is_none(), seconds) }))

@@ -73,7 +73,7 @@ fn what_takes_too_much_memory_is_told_and_why_it_is_not_recommended() {
     for found in [&some, &none] {
         let told = sentences::after_the_verdict(found).join(" ");
         let most = if found.recommended.is_some() { "200M" } else { "20M" };
-        let end = format!("M of memory, and {most} may be used (--max-memory): it is neither recommended nor repeated.");
+        let end = format!("M of memory, and {most} may be used (--max-memory): it is not recommended.");
         assert!(told.contains("5 × 10, the baseline, took ") && told.contains(&end), "{told}");
     }
     assert_eq!(

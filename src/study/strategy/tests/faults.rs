@@ -111,6 +111,24 @@ fn what_takes_more_memory_than_may_be_used_is_neither_recommended_nor_repeated()
 }
 
 #[test]
+fn a_best_that_takes_too_much_when_it_is_repeated_is_lost_and_the_host_is_not_to_blame() {
+    let (mut study, mut host) = (APPS[0].study(Pace::Normal), APPS[0].host(Pace::Normal, 3));
+    study.space.max_memory = Some(64 << 30);
+    let (baseline, mut repeated) = (study.space.baseline(), 0);
+    let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+        Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
+            repeated += 1;
+            found.memory_bytes = found.memory_bytes.map(|bytes| if repeated > 1 { 65 << 30 } else { bytes });
+            Outcome::Measured(found)
+        }
+        other @ (Outcome::Measured(_) | Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
+    });
+    let report = Report::new(&study, stop);
+    assert_eq!((repeated, report.outcome, report.recommended), (2, Some(DuelOutcome::Worse), Some(baseline)));
+    assert!(report.missing_pairs == 0 && matches!(stop, Stop::Converged | Stop::Trials), "{stop:?}");
+}
+
+#[test]
 fn where_nothing_fits_in_the_memory_nothing_more_is_tried() {
     let (mut study, mut host) = (APPS[0].study(Pace::Normal), APPS[0].host(Pace::Normal, 1));
     study.space.max_memory = Some(30 << 20);

@@ -109,6 +109,7 @@ fn what_is_no_answer_is_told() {
     let refusals: Vec<String> = lines.iter().map(|line| format!("{line:?}: {}", refused(line, Task::Measure))).collect();
     insta::assert_snapshot!(refusals.join("\n"));
     insta::assert_snapshot!(refused("{}", CHALLENGE), @r#"the answer `{}` has neither "holds" nor "capacity""#);
+    assert!(refused(r#"{"holds":true,"errors":94}"#, CHALLENGE).contains("a share of 1, so 0.94 for 94 %"));
     assert!(refused(&"é".repeat(5000), Task::Measure).len() < 500);
     assert_eq!(told(b"{\"error\":\"no host\"}").as_deref(), Some("no host"));
     assert_eq!(told(b"Traceback"), None);
