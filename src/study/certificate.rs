@@ -74,10 +74,9 @@ impl Certificate {
         let boots = counting(study).iter().filter(|(_, tried, _)| *tried == candidate).count();
         let standing = settled(study, duel.as_ref());
         let place = standing.place(candidate).filter(|place| !place.disturbed);
-        // As the rest of the report has it: of repetitions alone where there are any, as the search's luckiest trials are biased.
-        let of_side =
-            |duel: &Duel| if candidate == duel.best { duel.best_capacity(study) } else { duel.baseline_capacity(study) };
-        let Some(capacity) = place.and(duel.as_ref().and_then(of_side)) else {
+        // Of all its trials, as the bound is: what makes one lucky raises its rate and lowers its CPU per request, and in their product,
+        // the utilisation, it cancels.
+        let Some(capacity) = place.and_then(|place| standing.spread().around(&place.logs)) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
             let why = if measured { "measured only while something disturbed it" } else { "not measured" };
             return Self::refused(format!("the recommended configuration was {why}"));

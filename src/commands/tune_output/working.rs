@@ -29,7 +29,7 @@ pub(super) fn certificate(report: &Report) -> Vec<(&'static str, String)> {
         rows.push(("B", format!("{} cores / {}{raised} = {} req/s", report.space.cpu(), latency(demand), rate(bound))));
         if let Some(share) = certificate.share {
             let reached = format!("{} / {} = {:.1} %", rate(share * bound), rate(bound), share * 100.0);
-            rows.push(("Reached", format!("{reached} of B by the recommended configuration")));
+            rows.push(("Reached", format!("{reached} of B by the recommended configuration, in all its trials")));
         }
     }
     rows.push(("Certified", if certificate.given { "yes".to_owned() } else { format!("no: {}", reason(report)) }));

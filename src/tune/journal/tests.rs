@@ -174,7 +174,7 @@ fn a_bad_line_in_the_middle_is_named_costs_no_trial_and_is_read_up_to() {
         assert_eq!(
             refusal,
             format!(
-                "/study.jsonl:4: {reason}. The file is left as it is. To go on from the trials before that line: `head -n 3 /study.jsonl > \
+                "/study.jsonl:4: {reason}. The file is left as it is. To go on from the trials before that line: `head -n 3 '/study.jsonl' > \
                  COPY`, and --journal COPY --resume; to read those: `tuningfork report /study.jsonl`"
             )
         );
