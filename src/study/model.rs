@@ -40,6 +40,8 @@ const UNEVEN: i32 = 3;
 const SPARE_CORES: f64 = 0.85;
 const SPARE_WORKERS: f64 = 0.85;
 const SPARE_SLOTS: f64 = 0.8;
+/// With fewer slots than this requests wait for one while most are free: of a few, not all are used up within a bounded latency (M/M/c).
+const FEW_SLOTS: u64 = 4;
 
 impl Model {
     /// The model of a study, or `None` before a trial measured demands. Once there are undisturbed trials, it is of those alone:
@@ -124,13 +126,14 @@ fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
 
 /// The best capacity among trials that used up neither cores, workers nor slots: something else held them.
 fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
-    let spare = |measured: &Measurement| {
-        measured.ending == Ending::Held
+    let spare = |candidate: &Candidate, measured: &Measurement| {
+        candidate.slots() >= FEW_SLOTS
+            && measured.ending == Ending::Held
             && measured.cpu_mean().is_some_and(|busy| busy < SPARE_CORES)
             && measured.worker_busy.is_some_and(|busy| busy < SPARE_WORKERS)
             && measured.slots_busy.is_some_and(|busy| busy < SPARE_SLOTS)
     };
-    let held = trials.iter().filter(|(_, measured)| spare(measured)).map(|(_, measured)| measured.capacity);
+    let held = trials.iter().filter(|(candidate, measured)| spare(candidate, measured)).map(|(_, measured)| measured.capacity);
     held.max_by(f64::total_cmp).unwrap_or(f64::INFINITY)
 }
 
