@@ -2,17 +2,21 @@
 
 use super::*;
 
-/// A server from whose first `left` probes another guest takes.
+/// A server from whose first `left` probes another guest takes, and whose requests take `meanwhile` until then.
 struct Passing {
     server: Server,
     left: u32,
+    meanwhile: f64,
 }
 
 impl Stage for Passing {
     fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
-        self.server.steal = if self.left > 0 { 0.05 } else { 0.0 };
+        let service = self.server.service;
+        (self.server.steal, self.server.service) = if self.left > 0 { (0.05, self.meanwhile) } else { (0.0, service) };
         self.left = self.left.saturating_sub(1);
-        self.server.probe(probe, decide)
+        let found = self.server.probe(probe, decide);
+        self.server.service = service;
+        found
     }
     fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
         self.server.rest(seconds)
@@ -28,8 +32,9 @@ impl Stage for Passing {
 #[test]
 fn a_light_probe_or_warm_up_that_settles_a_trial_passes_the_gates() {
     let outclassed = suggestion(None, Some(400.0));
-    let ending = |server, rival: &Suggestion, left| {
-        let found = run(&mut Passing { server, left }, &terms(2, Pace::Quick), rival, &mut |_| ()).unwrap();
+    let ending = |server: Server, rival: &Suggestion, left| {
+        let meanwhile = server.service;
+        let found = run(&mut Passing { server, left, meanwhile }, &terms(2, Pace::Quick), rival, &mut |_| ()).unwrap();
         let Outcome::Measured(found) = found else { panic!("{found:?}") };
         (std::mem::discriminant(&found.ending), found.flags)
     };
@@ -43,29 +48,11 @@ fn a_light_probe_or_warm_up_that_settles_a_trial_passes_the_gates() {
     assert_eq!(ending(Server::new(2, 2.0, 0.05), &outclassed, u32::MAX), (slow, vec![Flag::Steal]));
 }
 
-/// A server that hardly answers as long as another guest takes from it.
-struct Stalled(Passing);
-
-impl Stage for Stalled {
-    fn probe(&mut self, probe: &Probe, decide: &mut dyn FnMut(&Batch) -> Decision) -> Result<Window, TrialError> {
-        self.0.server.service = if self.0.left > 0 { 3.0 } else { 0.01 };
-        self.0.probe(probe, decide)
-    }
-    fn rest(&mut self, seconds: f64) -> Result<Window, TrialError> {
-        self.0.rest(seconds)
-    }
-    fn memory(&mut self) -> Result<u64, TrialError> {
-        self.0.memory()
-    }
-    fn elapsed(&mut self) -> f64 {
-        self.0.elapsed()
-    }
-}
-
 #[test]
 fn a_warm_up_that_was_repeated_leaves_no_doubt_of_the_first_one() {
     let flags = |left| {
-        let mut stage = Stalled(Passing { server: Server::new(2, 0.01, 0.05), left });
+        // It hardly answers as long as it is disturbed.
+        let mut stage = Passing { server: Server::new(2, 0.01, 0.05), left, meanwhile: 3.0 };
         let found = run(&mut stage, &terms(2, Pace::Quick), &suggestion(None, None), &mut |_| ()).unwrap();
         let Outcome::Measured(found) = found else { panic!("{found:?}") };
         (found.ending, found.flags)
