@@ -74,7 +74,7 @@ pub struct Options {
     /// Shorter trials, less exact: about three minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found, which happens after 13 trials at the latest, 11 with --quick; the baseline
+    /// When to stop searching and compare what was found, which happens after 16 trials at the latest, 14 with --quick; the baseline
     /// is tried in any case [default: 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which
     /// takes longer probes]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
@@ -281,7 +281,7 @@ mod tests {
         let command = Options::augment_args(Command::new("tune"));
         let budget = command.get_arguments().find(|argument| argument.get_id() == "budget");
         let help = budget.and_then(|argument| argument.get_help()).unwrap().to_string();
-        let trials = [Pace::Normal, Pace::Quick].map(|pace| pace.effort().trials + 1);
+        let trials = [Pace::Normal, Pace::Quick].map(|pace| pace.effort().trials + pace.effort().doubts);
         let minutes =
             |slo: &str| [Pace::Normal, Pace::Quick].map(|pace| (pace.budget(&slo.parse().unwrap()).seconds / 60.0).floor());
         let ([normal, quick], [usual, usual_quick], [rare, rare_quick]) = (trials, minutes("p90<1s"), minutes("p99<1s"));

@@ -143,6 +143,15 @@ impl Ending {
             Self::Outclassed(bound) => format!("at most {bound:.0} req/s: not pursued"),
         }
     }
+
+    /// What one that was not worth measuring can reach at most, requests a second.
+    #[must_use]
+    pub const fn outclassed_by(self) -> Option<f64> {
+        match self {
+            Self::Outclassed(bound) => Some(bound),
+            Self::Held | Self::NothingHeld | Self::TooSlow | Self::Errors | Self::OnlyErrors => None,
+        }
+    }
 }
 
 /// A reason for doubt.

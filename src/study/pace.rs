@@ -77,9 +77,11 @@ pub struct Budget {
 pub struct Effort {
     /// Jumps to the predicted best.
     pub jumps: usize,
-    /// All trials of the search, challenges included, before best and baseline are compared: but for one more where two repetitions
-    /// of the best disagree.
+    /// All trials of the search, challenges included, before best and baseline are compared: but for those of `doubts`.
     pub trials: usize,
+    /// Trials beyond those where repetitions of the best disagree: a third, and two challenges and a measurement of what was given up
+    /// against a level that it did not reach again.
+    pub doubts: usize,
     /// Leaders that are measured again before one is believed.
     pub repeats: usize,
     /// Pairs of best and baseline, at least.
@@ -133,8 +135,8 @@ impl Pace {
     #[must_use]
     pub const fn effort(self) -> Effort {
         match self {
-            Self::Quick => Effort { jumps: 2, trials: 10, repeats: 1, least_pairs: 2, most_pairs: 5 },
-            Self::Normal => Effort { jumps: 3, trials: 12, repeats: 2, least_pairs: 3, most_pairs: 5 },
+            Self::Quick => Effort { jumps: 2, trials: 10, doubts: 4, repeats: 1, least_pairs: 2, most_pairs: 5 },
+            Self::Normal => Effort { jumps: 3, trials: 12, doubts: 4, repeats: 2, least_pairs: 3, most_pairs: 5 },
         }
     }
 

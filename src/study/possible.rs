@@ -1,6 +1,6 @@
 //! Whether the numbers of a trial can be: what somebody's editor wrote into a journal may be anything. Knows nothing of likely and unlikely.
 
-use crate::study::{Challenged, CoreShare, Ending, Measurement, Outcome, ProbeNote, Task, Trial};
+use crate::study::{Challenged, CoreShare, Measurement, Outcome, ProbeNote, Task, Trial};
 
 /// More requests a second, seconds or cores than any trial has, and few enough that sums and products of them stay numbers.
 const MOST: f64 = 1e12;
@@ -35,7 +35,7 @@ impl Measurement {
         let each = [self.cpu_seconds_per_request, self.light.as_ref().map(|light| light.throughput)];
         let cores = [self.workers_cpu, self.generator_cpu, self.supervisor_cpu, self.beside_cpu, self.other_cpu];
         // A quota's account is of every core, and a worker may have threads on several.
-        let more = [self.effective_cores, self.throttled, self.worker_busy, self.rest_iowait, self.outclassed_by()];
+        let more = [self.effective_cores, self.throttled, self.worker_busy, self.rest_iowait, self.ending.outclassed_by()];
         let shares = [self.errors, self.utilisation, self.slots_busy];
         let optional = times.into_iter().chain(each).chain(cores).chain(more).flatten();
         amounts.into_iter().chain(optional).all(is_amount)
@@ -47,13 +47,6 @@ impl Measurement {
                 [user, system, iowait, steal].into_iter().copied().all(is_amount)
             })
             && are_possible(&self.probes)
-    }
-
-    const fn outclassed_by(&self) -> Option<f64> {
-        match self.ending {
-            Ending::Outclassed(bound) => Some(bound),
-            Ending::Held | Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => None,
-        }
     }
 }
 
@@ -71,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::stats::{Latencies, PackedLatencies};
-    use crate::study::{Candidate, LightNote, Purpose, Suggestion};
+    use crate::study::{Candidate, Ending, LightNote, Purpose, Suggestion};
     use crate::units::{Connections, Workers};
 
     /// Trials that have every number there can be.

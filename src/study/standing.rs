@@ -231,11 +231,12 @@ fn numbered(study: &Study, candidate: Candidate) -> (Vec<(usize, f64)>, bool) {
     (all.into_iter().filter(|(_, _, valid)| *valid || disturbed).map(|(number, log, _)| (number, log)).collect(), disturbed)
 }
 
-/// Trials that speak against a candidate. One that held nothing while something disturbed it does not.
+/// Trials that speak against a candidate. One that held nothing while something disturbed it does not, nor one that was given up because
+/// another seemed better.
 pub(super) fn failures(study: &Study, candidate: Candidate) -> usize {
     let of_candidate = study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate);
     let failed = |outcome: &Outcome| match outcome {
-        Outcome::Measured(measured) => !measured.is_usable() && !measured.is_void(),
+        Outcome::Measured(found) => !found.is_usable() && !found.is_void() && found.ending.outclassed_by().is_none(),
         Outcome::Challenged(_) => false,
         Outcome::Failed { .. } => true,
     };

@@ -4,8 +4,6 @@ mod arms;
 mod at_rate;
 mod search;
 
-use std::cmp::Ordering;
-
 use serde::{Deserialize, Serialize};
 
 use crate::stats;
@@ -119,7 +117,7 @@ impl Strategy for ChallengeRace {
 }
 
 /// The search's next trial, as long as nothing was confirmed yet, the budget has room, and no certificate says that little is left to
-/// find. A search that had its trials may still have one that decides between two.
+/// find. A search that had its trials may still have some that settle doubts.
 fn searching(study: &Study) -> Option<Suggestion> {
     let (effort, done) = (study.pace.effort(), study.trials().len());
     let search = Search::new(study);
@@ -129,10 +127,14 @@ fn searching(study: &Study) -> Option<Suggestion> {
     {
         return None;
     }
-    match done.cmp(&effort.trials) {
-        Ordering::Less => search.suggest(),
-        Ordering::Equal => search.third(),
-        Ordering::Greater => None,
+    let left = (effort.trials + effort.doubts).saturating_sub(done);
+    if done < effort.trials {
+        search.suggest()
+    } else if left > 0 {
+        // What holds a challenge must be measured.
+        search.third().or_else(|| search.reopened().filter(|next| left > 1 || next.purpose != Purpose::Challenge))
+    } else {
+        None
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::study::counting::counting;
 use crate::study::memory::Memory;
 use crate::study::model::Model;
-use crate::study::{Candidate, Ending, Measurement, Objective, Outcome, Purpose, Space, Study, Task, Trial};
+use crate::study::{Candidate, Measurement, Objective, Outcome, Purpose, Space, Study, Task, Trial};
 use crate::units::{Connections, Workers};
 
 /// Rungs shown along one axis, unless more were tried.
@@ -169,10 +169,7 @@ fn known(tried: &[Numbered<'_>], counting: &[usize]) -> Known {
         return Known::Held(capacity);
     }
     let measured = || tried.iter().filter_map(|(_, trial)| trial.measurement()).filter(|found| !found.is_void());
-    if let Some(bound) = measured().find_map(|found| match found.ending {
-        Ending::Outclassed(bound) => Some(bound),
-        Ending::Held | Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => None,
-    }) {
+    if let Some(bound) = measured().find_map(|found| found.ending.outclassed_by()) {
         return Known::AtMost(bound);
     }
     if measured().next().is_some() {

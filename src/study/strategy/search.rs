@@ -47,7 +47,7 @@ impl<'a> Search<'a> {
     /// A candidate that may be better than the best so far.
     pub(super) fn promising(&self) -> Option<Suggestion> {
         match self.study.objective {
-            Objective::Capacity => self.jump().or_else(|| self.arm()).or_else(|| self.race()),
+            Objective::Capacity => self.jump().or_else(|| self.arm()).or_else(|| self.reopened()).or_else(|| self.race()),
             Objective::Latency { .. } | Objective::Cost { .. } => at_rate::suggest(self.study),
         }
     }
@@ -103,6 +103,17 @@ impl<'a> Search<'a> {
         })
     }
 
+    /// What was given up as it could not reach the best of then, and may reach that of now: a repetition can show that the best held so
+    /// much only while the host was faster.
+    pub(super) fn reopened(&self) -> Option<Suggestion> {
+        let capacity = self.standing.leader()?.merit();
+        let bounds = self.study.measured().filter_map(|(candidate, found)| Some((candidate, found.ending.outclassed_by()?)));
+        let open =
+            bounds.filter(|(candidate, bound)| *bound > RAISE * capacity && self.fits(*candidate) && !self.is_done(*candidate));
+        let (chosen, _) = open.max_by(|one, other| one.1.total_cmp(&other.1))?;
+        Some(self.pursue((chosen, capacity), capacity))
+    }
+
     /// Another way to keep workers to cores that was not settled yet. Nothing predicts what it does.
     pub(super) fn arm(&self) -> Option<Suggestion> {
         let leader = self.standing.leader()?;
@@ -124,13 +135,16 @@ impl<'a> Search<'a> {
         self.memory.fits(&self.study.space, candidate)
     }
 
-    /// Whether all is known about a candidate that the race wants to know: it was measured, it failed, or it did not hold what it
-    /// was challenged to.
+    /// Whether all is known about a candidate that the race wants to know: it was measured, it cannot reach the best, it failed, or it
+    /// did not hold what it was challenged to.
     fn is_done(&self, candidate: Candidate) -> bool {
+        let leader = self.standing.leader().map_or(0.0, Place::merit);
         let settled =
             self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
                 match &trial.outcome {
-                    Outcome::Measured(found) => !found.is_void(),
+                    Outcome::Measured(found) => {
+                        !found.is_void() && found.ending.outclassed_by().is_none_or(|bound| bound <= RAISE * leader)
+                    }
                     Outcome::Failed { .. } => true,
                     Outcome::Challenged(challenged) => !challenged.holds && trial.is_valid(),
                 }
