@@ -72,6 +72,13 @@ impl Latencies {
         seconds(self.0.value_at_quantile(quantile) as f64)
     }
 
+    /// The share of the requests that took longer than `latency`; 0 of nothing.
+    #[must_use]
+    pub fn share_above(&self, latency: Duration) -> f64 {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_MICROS);
+        if self.count() == 0 { 0.0 } else { 1.0 - self.0.percentile_below(micros) / 100.0 }
+    }
+
     /// The histogram itself, in microseconds.
     #[must_use]
     pub const fn histogram(&self) -> &Histogram<u64> {

@@ -8,15 +8,23 @@
 
 use super::gates::excuse;
 use super::script::{Judged, Script};
-use crate::stats::PackedLatencies;
+use crate::stats::{Latencies, PackedLatencies};
 use crate::study::queueing::{Bounds, Demand, LIGHT_MARGIN};
-use crate::study::{Decision, Ending, Flag, LightNote, Measurement, RateSearch, Suggestion, Window};
+use crate::study::{Decision, Ending, Flag, LightNote, Measurement, RateSearch, Slo, Suggestion, Window};
 use crate::tune::{Step, TrialError};
 use crate::units::Rate;
 
 /// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
 const LIGHT: f64 = 0.4;
 const MOST_CLIENTS: f64 = 256.0;
+/// How many times as long as with the few clients of the warm-up a request takes from which on those of the light probe queue for something
+/// that is not the cores: a connection pool, a lock, another service. The cores, at [`LIGHT`], make it 1.7 times (M/M/1).
+const QUEUES: f64 = 2.5;
+/// What such a thing lets through, over what it was seen to let through.
+const ROOM: f64 = 1.1;
+/// Standard errors by which the share of late requests must lie above what is allowed before a light load settles it. Few were answered, and
+/// all trials play the same ones.
+const DOUBT: f64 = 2.0;
 
 /// Measures the candidate.
 pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result<Measurement, TrialError> {
@@ -26,12 +34,32 @@ pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result
     }
     let (light, ending) = settling_probe(&mut script, &warm.window, suggestion)?;
     let found = if let Some(ending) = ending {
-        Measurement { capacity: 0.0, ending, ..light }
+        Measurement { capacity: 0.0, ending, ..light.found }
     } else {
         let search = search(&mut script, &light, suggestion)?;
-        conclude(&mut script, search, light)
+        conclude(&mut script, search, light.found)
     };
     Ok(script.finish(found))
+}
+
+/// What the light probe showed.
+struct Light {
+    found: Measurement,
+    window: Window,
+    /// Requests a second that something other than cores and slots lets through; infinite if nothing of that was seen.
+    most: f64,
+}
+
+impl Light {
+    /// Requests a second that the candidate can do at most, by what was seen.
+    fn bound(&self, script: &Script<'_>) -> f64 {
+        let light = &self.found;
+        let beside: f64 = [light.generator_cpu, light.supervisor_cpu, light.beside_cpu].into_iter().flatten().sum();
+        let beside = beside / light.throughput.max(f64::MIN_POSITIVE);
+        let time_in_worker = light.time_in_worker.unwrap_or(0.0);
+        let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
+        Bounds::new(script.candidate, script.terms.cpu, demand).tightest().min(self.most)
+    }
 }
 
 /// The light probe, and how the trial ends if that settles it already. If a disturbance may have done that, it is played once
@@ -40,11 +68,11 @@ fn settling_probe(
     script: &mut Script<'_>,
     warm: &Window,
     suggestion: &Suggestion,
-) -> Result<(Measurement, Option<Ending>), TrialError> {
+) -> Result<(Light, Option<Ending>), TrialError> {
     let once = |script: &mut Script<'_>| -> Result<_, TrialError> {
-        let (light, window) = light_probe(script, warm)?;
+        let light = light_probe(script, warm)?;
         let ending = settled(script, &light, suggestion);
-        let doubt = ending.and_then(|ending| excuse(&window, &script.terms.slo, ending));
+        let doubt = ending.and_then(|ending| excuse(&light.window, &script.terms.slo, ending));
         Ok((light, ending, doubt))
     };
     let (light, ending, doubt) = once(script)?;
@@ -56,21 +84,33 @@ fn settling_probe(
     Ok((light, ending))
 }
 
-/// The light probe's demands, and its window.
-fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<(Measurement, Window), TrialError> {
+/// The light probe. Where its clients queue for something that is not the cores, that is no light load: then the few of the warm-up play
+/// it, and what the many were answered is what can be had.
+fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Light, TrialError> {
     (script.watch)(Step::Light);
+    let (few, clients) = (script.few_clients(), light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3)));
+    let light = lightly(script, warm, clients)?;
+    let alone = f64::from(few) * warm.seconds / warm.completed.max(1) as f64;
+    if light.found.time_in_worker.is_none_or(|inside| inside <= QUEUES * alone) {
+        return Ok(light);
+    }
+    let most = ROOM * light.found.throughput;
+    Ok(Light { most, ..lightly(script, warm, few)? })
+}
+
+/// What so many clients show.
+fn lightly(script: &mut Script<'_>, warm: &Window, clients: u32) -> Result<Light, TrialError> {
     let timing = script.terms.pace.timing();
-    let clients = light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3));
     // Until the clients have fallen out of step.
     let settle = (2.0 * warm.latencies.quantile(0.9)).min(timing.light);
     let probe = super::Probe { settle, ..script.closed(clients, timing.light) };
     let window = script.lightly(&probe, &mut |_| Decision::GoOn)?;
     script.note(&window);
     script.read_memory()?;
-    let light = script.describe(&window);
-    let time_in_worker = (light.throughput > 0.0).then(|| f64::from(clients) / light.throughput);
-    let note = Some(LightNote { throughput: light.throughput, latencies: PackedLatencies::of(&window.latencies) });
-    Ok((Measurement { time_in_worker, light: note, ..light }, window))
+    let found = script.describe(&window);
+    let time_in_worker = (found.throughput > 0.0).then(|| f64::from(clients) / found.throughput);
+    let light = Some(LightNote { throughput: found.throughput, latencies: PackedLatencies::of(&window.latencies) });
+    Ok(Light { found: Measurement { time_in_worker, light, ..found }, window, most: f64::INFINITY })
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few
@@ -88,18 +128,26 @@ fn light_clients(script: &Script<'_>, cpu: f64) -> u32 {
 }
 
 /// Why the light probe already settles the matter, if it does.
-fn settled(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> Option<Ending> {
-    let answered = light.throughput > 0.0;
-    if !answered && light.errors.unwrap_or(0.0) > 0.0 {
+fn settled(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> Option<Ending> {
+    let (found, slo) = (&light.found, &script.terms.slo);
+    let (answered, errors) = (found.throughput > 0.0, found.errors.unwrap_or(0.0));
+    if !answered && errors > 0.0 {
         Some(Ending::OnlyErrors)
-    } else if light.errors.unwrap_or(0.0) > script.terms.slo.error_share() && light.errors_by_kind.values().sum::<u64>() > 1 {
+    } else if errors > slo.error_share() && found.errors_by_kind.values().sum::<u64>() > 1 {
         Some(Ending::Errors)
-    } else if !answered || light.bounded.unwrap_or(0.0) > script.terms.slo.latency().as_secs_f64() {
+    } else if is_too_slow(&light.window.latencies, slo) {
         Some(Ending::TooSlow)
     } else {
-        let bound = LIGHT_MARGIN * bound(script, light);
+        let bound = LIGHT_MARGIN * light.bound(script);
         suggestion.rival.filter(|rival| bound < *rival).map(|_| Ending::Outclassed(bound))
     }
+}
+
+/// Whether more requests were late than may be, and not by chance.
+pub(super) fn is_too_slow(latencies: &Latencies, slo: &Slo) -> bool {
+    let (late, answered) = (latencies.share_above(slo.latency()), latencies.count());
+    let error = (late * (1.0 - late) / answered.max(1) as f64).sqrt();
+    answered == 0 || late - DOUBT * error > slo.late_share()
 }
 
 /// What the probes found.
@@ -126,8 +174,8 @@ impl Found {
     }
 }
 
-fn search(script: &mut Script<'_>, light: &Measurement, suggestion: &Suggestion) -> Result<Found, TrialError> {
-    let settle = script.settle(light.bounded.unwrap_or(0.0));
+fn search(script: &mut Script<'_>, light: &Light, suggestion: &Suggestion) -> Result<Found, TrialError> {
+    let settle = script.settle(light.found.bounded.unwrap_or(0.0));
     let timing = script.terms.pace.timing();
     let (mut search, mut found) = (rates(script, light, suggestion), Found::default());
     while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
@@ -159,16 +207,8 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
     Measurement { capacity, ending: Ending::Held, time_in_worker: light.time_in_worker, light: light.light, ..described }
 }
 
-fn rates(script: &Script<'_>, light: &Measurement, suggestion: &Suggestion) -> RateSearch {
-    let bound = bound(script, light);
-    let bound = if bound.is_finite() { bound } else { light.throughput };
+fn rates(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> RateSearch {
+    let bound = light.bound(script);
+    let bound = if bound.is_finite() { bound } else { light.found.throughput };
     RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected)
-}
-
-fn bound(script: &Script<'_>, light: &Measurement) -> f64 {
-    let beside: f64 = [light.generator_cpu, light.supervisor_cpu, light.beside_cpu].into_iter().flatten().sum();
-    let beside = beside / light.throughput.max(f64::MIN_POSITIVE);
-    let time_in_worker = light.time_in_worker.unwrap_or(0.0);
-    let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
-    Bounds::new(script.candidate, script.terms.cpu, demand).tightest()
 }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::capacity::is_too_slow;
 use super::*;
 use crate::stats::Latencies;
 use crate::study::simulation::Chance;
@@ -14,6 +15,8 @@ const MICROS: f64 = 1e6;
 struct Server {
     stations: u16,
     service: f64,
+    /// CPU time of a request, seconds, where its service is more than that: of a pool of connections to something else.
+    cpu: Option<f64>,
     wait: f64,
     /// Share of requests that fail.
     failing: f64,
@@ -51,6 +54,7 @@ impl Server {
         Self {
             stations,
             service,
+            cpu: None,
             wait,
             failing,
             collapses_at,
@@ -147,7 +151,7 @@ impl Stage for Server {
                 batch.completed += 1;
                 batch.late += u64::from(failed || latency > probe.late);
                 batch.failed += u64::from(failed);
-                batch.cpu_seconds += self.service;
+                batch.cpu_seconds += self.cpu.unwrap_or(self.service);
                 if failed {
                     *window.errors.entry("HTTP 500".to_owned()).or_default() += 1;
                 } else {
@@ -269,6 +273,38 @@ fn requests_that_mostly_wait_are_measured_by_many() {
     let found = trial(&mut Server::new(2, 0.01, 0.4), Pace::Quick, &suggestion(None, None));
     assert!((160.0..=220.0).contains(&found.capacity), "{:?}", found.probes);
     assert!((found.time_in_worker.unwrap() - 0.41).abs() < 0.08, "{:?}", found.time_in_worker);
+}
+
+/// A pool of so many connections to something that takes so long binds, and the workers' cores are nearly idle: gevent's 400 slots let all
+/// requests in, and asked at once for what the cores could do the server would take half a minute to answer what it owes.
+#[test]
+fn a_server_that_waits_for_a_pool_is_asked_for_what_the_pool_can_do() {
+    for (pool, seconds, cpu) in [(10, 0.1, 0.002), (20, 0.4, 0.005)] {
+        let most = f64::from(pool) / seconds;
+        for pace in [Pace::Quick, Pace::Normal] {
+            for expected in [None, Some(2.0 * most), Some(5.0 * most)] {
+                let mut server = Server { cpu: Some(cpu), cores: 2, ..Server::new(pool, seconds, 0.0) };
+                let found = trial(&mut server, pace, &suggestion(expected, None));
+                assert_eq!((found.ending, found.flags.as_slice()), (Ending::Held, [].as_slice()), "{:?}", found.probes);
+                assert!((0.8..1.1).contains(&(found.capacity / most)), "{pace:?}: {} of {most}", found.capacity);
+                assert!((0.5..1.5).contains(&(found.time_in_worker.unwrap() / seconds)), "{:?}", found.time_in_worker);
+            }
+        }
+    }
+}
+
+/// A request in two hundred takes longer than the 99th percentile may be: 31 answers may hold two of them, and prove nothing.
+#[test]
+fn a_few_late_answers_of_a_light_load_settle_nothing() {
+    let mut latencies = Latencies::new();
+    (0..29).for_each(|_| latencies.record(Duration::from_millis(100)));
+    (0..2).for_each(|_| latencies.record(Duration::from_secs(2)));
+    let too_slow = |latencies: &Latencies, slo: &str| is_too_slow(latencies, &slo.parse().unwrap());
+    assert!(!too_slow(&latencies, "p99<1s") && !too_slow(&latencies, "max<1s"));
+    (0..29).for_each(|_| latencies.record(Duration::from_secs(2)));
+    assert!(too_slow(&latencies, "p99<1s") && too_slow(&latencies, "p90<1s") && too_slow(&latencies, "max<1s"));
+    assert!(!too_slow(&latencies, "p90<2100ms"));
+    assert!(too_slow(&Latencies::new(), "p90<1s"), "nothing was answered");
 }
 
 #[test]
