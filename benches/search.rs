@@ -21,7 +21,7 @@ use simulation::App;
 use simulation::archetypes::{KINDS, of_seed};
 use table::{Run, Table};
 use tuningfork::study::standing::Standing;
-use tuningfork::study::{Candidate, ChallengeRace, Next, Pace, Purpose, Report, Strategy, Study, Trial};
+use tuningfork::study::{Candidate, Next, Pace, Purpose, Report, Study, Trial, suggest};
 // The simulator is a part of the library's tests and names these as such.
 use tuningfork::{study, tune, units};
 
@@ -105,7 +105,7 @@ fn race(app: &App, pace: Pace, seed: u64, best: f64, boot_noise: f64) -> Run {
     let mut host = app.host(pace, seed).with_boot_noise(boot_noise);
     let mut run = Run::default();
     let stop = loop {
-        let suggestion = match ChallengeRace.suggest(&study) {
+        let suggestion = match suggest(&study) {
             Next::Try(suggestion) => suggestion,
             Next::Stop(stop) => break stop,
         };

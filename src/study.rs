@@ -36,7 +36,7 @@ pub use rate_search::RateSearch;
 pub use report::Report;
 pub use slo::{ErrorBound, Quantile, Slo, SloError};
 pub use space::{Candidate, Dimensions, Space};
-pub use strategy::{ChallengeRace, Next, Stop, Strategy};
+pub use strategy::{Next, Stop, expected_trials, suggest};
 pub use warmup::Warmup;
 pub use window::{CoreShare, Window};
 
@@ -103,6 +103,27 @@ pub enum Task {
         /// Requests a second.
         rate: f64,
     },
+}
+
+impl Task {
+    /// In a word, as files and trial programs have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Measure => "measure",
+            Self::Challenge { .. } => "challenge",
+            Self::Serve { .. } => "serve",
+        }
+    }
+
+    /// The rate it is about, requests a second.
+    #[must_use]
+    pub const fn rate(self) -> Option<f64> {
+        match self {
+            Self::Measure => None,
+            Self::Challenge { rate } | Self::Serve { rate } => Some(rate),
+        }
+    }
 }
 
 /// Why a candidate is tried.

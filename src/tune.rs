@@ -11,7 +11,7 @@ pub use coverage::Coverage;
 pub use journal::{About, Gap, Header, Journal, JournalError, Recorded};
 pub use progress::Progress;
 
-use crate::study::{Next, Outcome, Stop, Strategy, Study, Suggestion, Trial};
+use crate::study::{Next, Outcome, Stop, Study, Suggestion, Trial, expected_trials, suggest};
 
 /// Runs one candidate and measures it.
 pub trait Testbed {
@@ -53,18 +53,17 @@ pub enum TrialError {
 /// Runs `study` to its end, writing every trial to `journal` before the next one starts. The result says why it ended; the trials are in `study`.
 pub fn run_study(
     study: &mut Study,
-    strategy: &dyn Strategy,
     testbed: &mut dyn Testbed,
     journal: &mut Journal,
     progress: &mut dyn Progress,
 ) -> Result<Stop, JournalError> {
     loop {
-        let suggestion = match strategy.suggest(study) {
+        let suggestion = match suggest(study) {
             Next::Try(suggestion) => suggestion,
             Next::Stop(stop) => return Ok(stop),
         };
         let number = study.trials().len() + 1;
-        progress.started(number, strategy.about(study).max(number), &suggestion);
+        progress.started(number, expected_trials(study).max(number), &suggestion);
         let outcome = match testbed.run(&suggestion, &mut |step| progress.step(step)) {
             Ok(outcome) => outcome,
             Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason, seconds },

@@ -12,7 +12,7 @@ use super::arguments::rate;
 use super::figures::counted;
 use super::say::{print, say};
 use super::{CommandError, Ending, tune_output};
-use crate::study::{ChallengeRace, Next, Report, Stop, Strategy, Study};
+use crate::study::{Next, Report, Stop, Study, suggest};
 use crate::tune::{Gap, Journal, Recorded};
 use crate::units::Rate;
 use outputs::{Outputs, Paths};
@@ -80,7 +80,7 @@ fn read(path: &Path) -> Result<Recorded, CommandError> {
 
 /// Why the study ended, which is a function of its trials. One that would go on was interrupted, or still runs.
 fn stop(study: &Study) -> Stop {
-    match ChallengeRace.suggest(study) {
+    match suggest(study) {
         Next::Stop(stop) => stop,
         Next::Try(_) => Stop::Interrupted,
     }

@@ -19,7 +19,7 @@ use super::arguments::rate;
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, demo};
-use crate::study::{ChallengeRace, Dimensions, Report, Slo, Stop, Study};
+use crate::study::{Dimensions, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits, priority};
@@ -186,7 +186,7 @@ fn answer(
         Subject::Program(program, _) => {
             let mut external = External::new(program, signals, &log, study.trials().len());
             let mut trimmed = Trimmed { inner: &mut external, log: &log };
-            Ok((run_study(study, &ChallengeRace, &mut trimmed, journal, &mut shown), None))
+            Ok((run_study(study, &mut trimmed, journal, &mut shown), None))
         }
         Subject::Local(local) => {
             limits::raise_open_files();
@@ -202,7 +202,7 @@ fn answer(
             let mut live = Live::new(&local.config, &local.plan, terms, signals, &output, environment)
                 .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;
             let mut trimmed = Trimmed { inner: &mut live, log: &log };
-            let stopped = run_study(study, &ChallengeRace, &mut trimmed, journal, &mut shown);
+            let stopped = run_study(study, &mut trimmed, journal, &mut shown);
             Ok((stopped, live.not_loaded().map(str::to_owned)))
         }
     }

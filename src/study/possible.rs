@@ -1,6 +1,6 @@
 //! Whether the numbers of a trial can be: what somebody's editor wrote into a journal may be anything. Knows nothing of likely and unlikely.
 
-use crate::study::{Challenged, CoreShare, Measurement, Outcome, ProbeNote, Task, Trial};
+use crate::study::{Challenged, CoreShare, Measurement, Outcome, ProbeNote, Suggestion, Trial};
 
 /// More requests a second, seconds or cores than any trial has, and few enough that sums and products of them stay numbers.
 const MOST: f64 = 1e12;
@@ -13,13 +13,8 @@ impl Trial {
     /// Whether its numbers can be.
     #[must_use]
     pub fn is_possible(&self) -> bool {
-        let asked = match self.suggestion.task {
-            Task::Measure => true,
-            Task::Challenge { rate } | Task::Serve { rate } => is_amount(rate),
-        };
-        let hoped = [self.suggestion.expected, self.suggestion.rival].into_iter().flatten().all(is_amount);
-        asked
-            && hoped
+        let Suggestion { task, expected, rival, .. } = self.suggestion;
+        [task.rate(), expected, rival].into_iter().flatten().all(is_amount)
             && match &self.outcome {
                 Outcome::Measured(found) => found.is_possible(),
                 Outcome::Challenged(Challenged { seconds, probes, .. }) => is_amount(*seconds) && are_possible(probes),
@@ -64,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::stats::{Latencies, PackedLatencies};
-    use crate::study::{Candidate, Ending, LightNote, Purpose, Suggestion};
+    use crate::study::{Candidate, Ending, LightNote, Purpose, Task};
     use crate::units::{Connections, Workers};
 
     /// Trials that have every number there can be.

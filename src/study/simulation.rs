@@ -1,11 +1,11 @@
 //! Simulated applications whose capacity is known, for the tests and the bench of the search (`benches/search.rs` includes this file).
 //!
-//! A trial is played as the real one (`tune::trial::capacity`): a light probe that may settle it, then the same search for the highest
-//! rate held, each of whose probes has a threshold of its own. That one scatters by 3.3 % (4.5 % at the quick pace) and lies 2.5 % above
-//! the capacity, as the real trial's do on simulated servers; what is then measured has no bias and scatters by the 3.1 % of the design
-//! study (real trials on those servers: +0.1 ± 2.0 % at 200 requests a second, but +2.3 ± 4.4 % at 40). On top come that study's
-//! boots (1.5 %), slow drift of the host (AR(1), 1 %, 15 minutes) and outliers (2 %, downwards), and one trial in a hundred is
-//! disturbed and says so, as the gates see it.
+//! A trial is played as the real one (`tune::trial::capacity`), but that no server is too slow for the objective, or remains full after too
+//! much load: a light probe that may settle it, then the same search for the highest rate held, each of whose probes has a threshold of its
+//! own. That one scatters by 3.3 % (4.5 % at the quick pace) and lies 2.5 % above the capacity, as the real trial's do on simulated servers;
+//! what is then measured has no bias and scatters by the 3.1 % of the design study (real trials on those servers: +0.1 ± 2.0 % at 200
+//! requests a second, but +2.3 ± 4.4 % at 40). On top come that study's boots (1.5 %), slow drift of the host (AR(1), 1 %, 15 minutes) and
+//! outliers (2 %, downwards), and one trial in a hundred is disturbed and says so, as the gates see it.
 //!
 //! CPU a request scatters by [`Pace::demand`], whatever the capacity does. On real hosts a dear request lowers the capacity (of real
 //! studies the two have a correlation of −0.7 to −0.9), so that their product, which a certificate is about, scatters less than here.
@@ -21,7 +21,7 @@ use std::num::NonZeroU16;
 use crate::study::queueing::{Bounds, Demand, LIGHT_MARGIN};
 use crate::study::{
     Candidate, Challenged, CoreShare, Dimensions, Ending, Flag, Measurement, Next, Outcome, Pace, ProbeNote, RateSearch, Space,
-    Stop, Strategy, Study, Suggestion, Task, Trial,
+    Stop, Study, Suggestion, Task, Trial, suggest,
 };
 use crate::tune::{Step, Testbed, TrialError};
 use crate::units::{Connections, Workers};
@@ -389,14 +389,14 @@ const fn whole(value: f64) -> u32 {
 #[cfg(test)]
 pub(crate) fn studied(app: &App, pace: Pace, seed: u64) -> Study {
     let (mut study, mut host) = (app.study(pace), app.host(pace, seed));
-    run(&crate::study::ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    run(&mut study, |suggestion| host.run(suggestion));
     study
 }
 
 /// Runs `study` to its end with outcomes from `measure`.
-pub(crate) fn run(strategy: &dyn Strategy, study: &mut Study, mut measure: impl FnMut(&Suggestion) -> Outcome) -> Stop {
+pub(crate) fn run(study: &mut Study, mut measure: impl FnMut(&Suggestion) -> Outcome) -> Stop {
     loop {
-        match strategy.suggest(study) {
+        match suggest(study) {
             Next::Try(suggestion) => study.record(Trial { outcome: measure(&suggestion), suggestion }),
             Next::Stop(stop) => return stop,
         }

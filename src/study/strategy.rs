@@ -15,15 +15,6 @@ use crate::study::strategy::search::{ATTEMPTS, Search};
 use crate::study::{Candidate, Ending, Measurement, Objective, Purpose, Study, Suggestion, Trial};
 use crate::units::{Connections, Workers};
 
-/// A way to search.
-pub trait Strategy {
-    /// What to do after the trials so far.
-    fn suggest(&self, study: &Study) -> Next;
-
-    /// About how many trials the study will have in all.
-    fn about(&self, study: &Study) -> usize;
-}
-
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
@@ -76,44 +67,42 @@ impl Stop {
     }
 }
 
-/// Baseline first; then where the operational laws predict the best; then a race: neighbours of the best so far are challenged by
-/// one probe to hold a little more than it, and only those that do are measured; the best once more; and best against baseline in
-/// turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ChallengeRace;
-
 /// Trials without any number, or without any held rate once the opening is through, after which the study gives up.
 const LOST_TRIALS: usize = 3;
 /// And trials that were disturbed so much that they say nothing.
 const VOID_TRIALS: usize = 4;
 
-impl Strategy for ChallengeRace {
-    fn suggest(&self, study: &Study) -> Next {
-        if let Some(stop) = lost(study) {
-            return Next::Stop(stop);
-        }
-        if let Some(suggestion) = spoilt(study).or_else(|| opening(study).filter(|_| has_time(study))) {
-            return Next::Try(suggestion);
-        }
-        if let Some(suggestion) = searching(study) {
-            return Next::Try(suggestion);
-        }
-        let Some(duel) = Duel::of(study) else {
-            return Next::Stop(nothing_found(study));
-        };
-        match duel.next(study, pairs_at_most(study)) {
-            Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
-            None => Next::Stop(conclusion(study)),
-        }
+/// Baseline first; then where the operational laws predict the best; then a race: neighbours of the best so far are challenged by
+/// one probe to hold a little more than it, and only those that do are measured; the best once more; and best against baseline in
+/// turn.
+#[must_use]
+pub fn suggest(study: &Study) -> Next {
+    if let Some(stop) = lost(study) {
+        return Next::Stop(stop);
     }
+    if let Some(suggestion) = spoilt(study).or_else(|| opening(study).filter(|_| has_time(study))) {
+        return Next::Try(suggestion);
+    }
+    if let Some(suggestion) = searching(study) {
+        return Next::Try(suggestion);
+    }
+    let Some(duel) = Duel::of(study) else {
+        return Next::Stop(nothing_found(study));
+    };
+    match duel.next(study, pairs_at_most(study)).filter(|_| !is_overspent(study)) {
+        Some(candidate) => Next::Try(again(study, candidate, Purpose::Confirm)),
+        None => Next::Stop(conclusion(study)),
+    }
+}
 
-    fn about(&self, study: &Study) -> usize {
-        let effort = study.pace.effort();
-        let done = study.trials().len() - study.count(Purpose::Confirm);
-        let search = if study.count(Purpose::Confirm) == 0 { effort.trials.max(done) } else { done };
-        let confirm = study.count(Purpose::Confirm).max(2 * effort.least_pairs);
-        (search + confirm).min(study.budget.trials).max(study.trials().len())
-    }
+/// About how many trials the study will have in all.
+#[must_use]
+pub fn expected_trials(study: &Study) -> usize {
+    let effort = study.pace.effort();
+    let done = study.trials().len() - study.count(Purpose::Confirm);
+    let search = if study.count(Purpose::Confirm) == 0 { effort.trials.max(done) } else { done };
+    let confirm = study.count(Purpose::Confirm).max(2 * effort.least_pairs);
+    (search + confirm).min(study.budget.trials).max(study.trials().len())
 }
 
 /// The search's next trial, as long as nothing was confirmed yet, the budget has room, and no certificate says that little is left to
@@ -164,6 +153,13 @@ fn pairs_at_most(study: &Study) -> usize {
     } else {
         0
     }
+}
+
+/// Whether the budget is spent, and the last trial of the comparison was disturbed: the other half of its pair is not worth more time, as it
+/// may be disturbed again and again.
+fn is_overspent(study: &Study) -> bool {
+    let is_lost = |trial: &Trial| trial.suggestion.purpose == Purpose::Confirm && !trial.is_valid();
+    study.seconds() > OVERRUN * study.budget.seconds && study.trials().last().is_some_and(is_lost)
 }
 
 /// Of the one that would be recommended now, as the report is about that one.

@@ -62,11 +62,13 @@ impl Window {
         (others - self.beside()).max(0.0)
     }
 
-    /// Mean share in which what can be had was used. `None` if the cores were not measured.
+    /// Mean share in which what can be had was used: 1 too where a window that ends within a quota's period holds more of it. `None` if the
+    /// cores were not measured.
     #[must_use]
     pub fn utilisation(&self) -> Option<f64> {
         let busy = crate::stats::mean(&self.cores.iter().map(CoreShare::busy).collect::<Vec<_>>())?;
-        Some(if self.quota.is_some() { (self.ours() + self.beside() + self.others()) / self.supply() } else { busy })
+        let of_quota = || ((self.ours() + self.beside() + self.others()) / self.supply()).min(1.0);
+        Some(if self.quota.is_some() { of_quota() } else { busy })
     }
 
     /// Mean share of the cores' time in which they were idle while a disk had not answered somebody; 0 if they were not measured.

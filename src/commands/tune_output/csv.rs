@@ -1,7 +1,7 @@
 //! The trials as comma-separated values (RFC 4180), a row a trial: seconds, shares of 1, bytes, bytes a second (`memory_growth`);
 //! empty where nothing was measured.
 
-use crate::study::{Label, Measurement, Report, Task, Trial};
+use crate::study::{Label, Measurement, Report, Trial};
 
 const HEADER: &str = "trial,why,purpose,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
@@ -45,20 +45,15 @@ pub fn csv(report: &Report) -> String {
 
 fn row(trial: &Trial, number: usize) -> String {
     let found = trial.measurement();
-    let (purpose, rate) = match trial.suggestion.task {
-        Task::Measure => ("measure", None),
-        Task::Challenge { rate } => ("challenge", Some(rate)),
-        Task::Serve { rate } => ("serve", Some(rate)),
-    };
-    let candidate = trial.suggestion.candidate;
+    let (task, candidate) = (trial.suggestion.task, trial.suggestion.candidate);
     let mut cells = vec![
         number.to_string(),
         text(trial.suggestion.purpose.word()),
-        purpose.to_owned(),
+        task.word().to_owned(),
         candidate.workers.to_string(),
         candidate.connections.to_string(),
         number_or_none(found.map(|found| found.capacity)),
-        number_or_none(rate),
+        number_or_none(task.rate()),
         trial.challenged().map_or_else(String::new, |challenged| challenged.holds.to_string()),
         trial.is_valid().to_string(),
         found.filter(|found| found.capacity > 0.0).map_or_else(String::new, |found| key(found.label())),
@@ -102,7 +97,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::study::{Candidate, Outcome, Purpose, Suggestion};
+    use crate::study::{Candidate, Outcome, Purpose, Suggestion, Task};
     use crate::units::{Connections, Workers};
 
     #[test]

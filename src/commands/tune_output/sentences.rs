@@ -99,7 +99,14 @@ fn refusal(report: &Report) -> String {
             let which = if matches!(report.stop, Stop::Budget | Stop::Interrupted) { " that was tried" } else { "" };
             let most = report.space.max_memory.filter(|_| !report.too_large.is_empty());
             let within = most.map_or_else(String::new, |most| format!(" with {} of memory", figures::memory(most)));
-            format!("No configuration{which} meets {}{at}{within}.{}", report.slo, nearest.unwrap_or_default())
+            let lost = report.best.as_ref().filter(|_| report.outcome == Some(DuelOutcome::Worse));
+            lost.map_or_else(
+                || format!("No configuration{which} meets {}{at}{within}.{}", report.slo, nearest.unwrap_or_default()),
+                |best| {
+                    let best = configuration(best.candidate);
+                    format!("What looked best, {best}, failed when it was repeated, and the baseline holds no rate.")
+                },
+            )
         }
     };
     format!("{why} Nothing is recommended.")
@@ -127,11 +134,11 @@ pub fn hosts(report: &Report, peak: Rate, headroom: f64) -> String {
     }
     let capacity = side.capacity.and_then(|capacity| Rate::new(capacity.value));
     let Some(hosts) = capacity.and_then(|capacity| plan::hosts(peak, capacity, headroom)) else {
-        return format!("A peak of {:.0} req/s needs more hosts like this one than can be counted.\n", peak.per_second());
+        return format!("A peak of {} req/s needs more hosts like this one than can be counted.\n", peak.per_second());
     };
     let plural = if hosts == NonZeroU32::MIN { "" } else { "s" };
     format!(
-        "A peak of {:.0} req/s needs {hosts} host{plural} like this one, {:.0} % of each kept free.\n",
+        "A peak of {} req/s needs {hosts} host{plural} like this one, {:.0} % of each kept free.\n",
         peak.per_second(),
         headroom * 100.0
     )

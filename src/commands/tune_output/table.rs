@@ -47,7 +47,11 @@ pub(super) fn legend(report: &Report) -> String {
         None => "answered at the highest rate held",
         Some(_) => "the rate that every trial served, where it was held",
     };
-    format!("req/s: {rates} within {}; CPU: mean of {} cores; low: the least busy core.", report.slo, report.cores)
+    let cpu = match report.space.quota {
+        None => format!("mean of {}", counted(report.cores.into(), "core")),
+        Some(_) => "share of the quota that was used".to_owned(),
+    };
+    format!("req/s: {rates} within {}; CPU: {cpu}; low: the least busy core.", report.slo)
 }
 
 /// A table without lines, in the paper's width.

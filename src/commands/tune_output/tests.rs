@@ -11,8 +11,7 @@ use super::*;
 use crate::stats::{Interval, Latencies, PackedLatencies};
 use crate::study::simulation::{APPS, App, run};
 use crate::study::{
-    Candidate, ChallengeRace, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop,
-    Suggestion, Task, Trial,
+    Candidate, Challenged, Ending, Flag, LightNote, Measurement, Outcome, Pace, ProbeNote, Purpose, Stop, Suggestion, Task, Trial,
 };
 use crate::tune::{About, Coverage};
 use crate::units::{Connections, Rate, Workers};
@@ -22,7 +21,7 @@ const NARROW: Paper = Paper { width: 80, colour: false };
 
 fn study_of(app: &App, mut outcome: impl FnMut(&Suggestion) -> Outcome) -> Report {
     let mut study = app.study(Pace::Quick);
-    let stop = run(&ChallengeRace, &mut study, &mut outcome);
+    let stop = run(&mut study, &mut outcome);
     Report::new(&study, stop)
 }
 
@@ -43,11 +42,13 @@ fn example(app: &App) -> Report {
 }
 
 fn every(change: impl Fn(&mut Measurement)) -> Report {
-    study_of(&APPS[1], |_| {
-        let mut found = Measurement::of_capacity(0.0);
-        change(&mut found);
-        Outcome::Measured(Box::new(found))
-    })
+    study_of(&APPS[1], |_| measured(&change))
+}
+
+fn measured(change: impl Fn(&mut Measurement)) -> Outcome {
+    let mut found = Measurement::of_capacity(0.0);
+    change(&mut found);
+    Outcome::Measured(Box::new(found))
 }
 
 #[test]
@@ -113,6 +114,13 @@ fn refusals_are_plain() {
     insta::assert_snapshot!(texts.join("=====\n"));
     let crash = every(|found| (found.capacity, found.flags) = (90.0, vec![Flag::WorkerCrashed]));
     assert!(sentences::headline(&crash).contains(", but workers ended on their own in it: see what they said last."));
+    let baseline = APPS[1].space().baseline();
+    let lost = study_of(&APPS[1], |suggestion| match suggestion.purpose {
+        Purpose::Confirm => Outcome::Failed { reason: "killed".to_owned(), seconds: 1.0 },
+        _ if suggestion.candidate == baseline => measured(|found| found.ending = Ending::NothingHeld),
+        _ => measured(|found| found.capacity = 90.0),
+    });
+    assert!(sentences::headline(&lost).contains(", failed when it was repeated, and the baseline holds no rate."), "{lost:?}");
     let interrupted = Report { stop: Stop::Interrupted, ..slow };
     assert!(sentences::headline(&interrupted).starts_with("No configuration that was tried meets "));
 }
@@ -159,7 +167,7 @@ fn an_interrupted_study_is_marked() {
     let mut study = app.study(Pace::Quick);
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).contains("not finished, and nothing was measured so far."));
     let mut host = app.host(Pace::Quick, 1);
-    run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    run(&mut study, |suggestion| host.run(suggestion));
     assert!(report(&Report::new(&study, Stop::Interrupted), WIDE).starts_with("PARTIAL"));
 }
 
@@ -240,7 +248,7 @@ fn eventful() -> Report {
     let mut study = app.study(Pace::Quick);
     study.space.max_slots = Some(4000);
     let mut host = app.host(Pace::Quick, 2);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     let candidate = |workers, connections| Candidate::new(Workers::new(workers).unwrap(), Connections::new(connections).unwrap());
     let mut add = |candidate, task, outcome| {
         let suggestion = Suggestion { candidate, purpose: Purpose::Challenge, task, expected: None, rival: None };

@@ -175,11 +175,9 @@ fn known(tried: &[Numbered<'_>], counting: &[usize]) -> Known {
     if measured().next().is_some() {
         return Known::NothingHeld;
     }
-    let challenge = tried.iter().rev().find_map(|(_, trial)| match (&trial.outcome, trial.suggestion.task) {
-        (Outcome::Challenged(found), Task::Challenge { rate } | Task::Serve { rate }) => {
-            (found.holds || trial.is_valid()).then_some(Known::Challenged { rate, holds: found.holds })
-        }
-        (Outcome::Challenged(_), Task::Measure) | (Outcome::Measured(_) | Outcome::Failed { .. }, _) => None,
+    let challenge = tried.iter().rev().find_map(|(_, trial)| {
+        let found = trial.challenged().filter(|found| found.holds || trial.is_valid())?;
+        Some(Known::Challenged { rate: trial.suggestion.task.rate()?, holds: found.holds })
     });
     challenge.unwrap_or(Known::Failed)
 }
@@ -213,13 +211,13 @@ fn untried(space: &Space, fits: bool, candidate: Candidate, predicted: Option<f6
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, run, studied};
-    use crate::study::{ChallengeRace, Challenged, Flag, Pace, Report, Stop, Suggestion};
+    use crate::study::{Challenged, Flag, Pace, Report, Stop, Suggestion};
 
     fn study(app: usize, limit: impl Fn(&mut Space)) -> Study {
         let mut study = APPS[app].study(Pace::Quick);
         limit(&mut study.space);
         let mut host = APPS[app].host(Pace::Quick, 3);
-        run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        run(&mut study, |suggestion| host.run(suggestion));
         study
     }
 

@@ -52,13 +52,13 @@ fn falls_short(study: &Study, candidate: Candidate) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::study::simulation::{APPS, App, run};
-    use crate::study::{ChallengeRace, Flag, Outcome, Pace, Purpose, Report};
+    use crate::study::{Flag, Outcome, Pace, Purpose, Report};
     use crate::units::Workers;
 
     fn studied(app: &App, workers: u32, seed: u64, change: impl Fn(Purpose, &mut crate::study::Measurement)) -> Report {
         let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
         study.space.workers = Workers::new(workers);
-        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+        let stop = run(&mut study, |suggestion| match host.run(suggestion) {
             Outcome::Measured(mut found) => {
                 change(suggestion.purpose, &mut found);
                 Outcome::Measured(found)

@@ -7,7 +7,7 @@ use crate::stats::Interval;
 use crate::study::certificate::Certificate;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::drift::Drift;
-use crate::study::{Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, ProbeNote, Slo, Task, Trial};
+use crate::study::{Binding, Candidate, Challenged, Flag, Label, Measurement, Objective, Outcome, ProbeNote, Slo, Trial};
 
 impl Report {
     /// What `--json` writes.
@@ -184,11 +184,7 @@ impl<'a> TrialSummary<'a> {
         };
         Self {
             trial,
-            purpose: match tried.suggestion.task {
-                Task::Measure => "measure",
-                Task::Challenge { .. } => "challenge",
-                Task::Serve { .. } => "serve",
-            },
+            purpose: tried.suggestion.task.word(),
             why: tried.suggestion.purpose.word(),
             candidate: tried.suggestion.candidate,
             valid: tried.is_valid(),

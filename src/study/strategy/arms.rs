@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::study::confirm::MOST_ASIDE;
     use crate::study::simulation::{APPS, App, run};
-    use crate::study::{ChallengeRace, Objective, Outcome, Pace, Purpose, Report, Stop};
+    use crate::study::{Objective, Outcome, Pace, Purpose, Report, Stop};
     use crate::units::Rate;
 
     /// A study of `app` where workers on cores of their own do `gain` times as much.
@@ -67,7 +67,7 @@ mod tests {
         study.space.affinity = Some(configured);
         let faster = app.faster(gain);
         let mut bound_host = faster.host(Pace::Normal, seed);
-        let stop = run(&ChallengeRace, &mut study, |suggestion| match suggestion.candidate.affinity {
+        let stop = run(&mut study, |suggestion| match suggestion.candidate.affinity {
             Some(Affinity::None) | None => host.run(suggestion),
             Some(Affinity::Spread | Affinity::Pin) => bound_host.run(suggestion),
         });
@@ -121,7 +121,7 @@ mod tests {
             (app.study(Pace::Normal), app.host(Pace::Normal, 3), faster.host(Pace::Normal, 3));
         study.space.affinity = Some(Affinity::None);
         study.objective = Objective::Latency { at: Rate::new(0.5 * app.best()).unwrap() };
-        let stop = run(&ChallengeRace, &mut study, |suggestion| match suggestion.candidate.affinity {
+        let stop = run(&mut study, |suggestion| match suggestion.candidate.affinity {
             Some(Affinity::None) | None => host.run(suggestion),
             Some(Affinity::Spread | Affinity::Pin) => bound_host.run(suggestion),
         });
@@ -134,7 +134,7 @@ mod tests {
     fn where_it_does_not_vary_nothing_of_it_is_tried() {
         let mut host = APPS[2].host(Pace::Normal, 1);
         let mut study = APPS[2].study(Pace::Normal);
-        run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        run(&mut study, |suggestion| host.run(suggestion));
         assert!(study.trials().iter().all(|trial| trial.suggestion.candidate.affinity.is_none()));
         assert!(arms(&study, study.space.baseline()).is_empty());
     }
@@ -143,7 +143,7 @@ mod tests {
     fn a_disturbed_challenge_is_repeated_and_a_lost_one_is_the_end_of_it() {
         let (mut host, mut study) = (APPS[2].host(Pace::Normal, 1), APPS[2].study(Pace::Normal));
         study.space.affinity = Some(Affinity::None);
-        run(&ChallengeRace, &mut study, |suggestion| match (suggestion.candidate.affinity, suggestion.purpose) {
+        run(&mut study, |suggestion| match (suggestion.candidate.affinity, suggestion.purpose) {
             (Some(Affinity::Spread), Purpose::Challenge) => Outcome::Challenged(crate::study::Challenged::new(false, 17.0)),
             _ => host.run(suggestion),
         });

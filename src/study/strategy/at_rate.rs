@@ -84,7 +84,7 @@ const PLAINLY: f64 = 0.95;
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, run};
-    use crate::study::{ChallengeRace, Pace, Report, Stop};
+    use crate::study::{Pace, Report, Stop};
     use crate::units::Rate;
 
     fn study_at(share: f64, objective: impl Fn(Rate) -> Objective) -> (Study, Report, f64) {
@@ -94,7 +94,7 @@ mod tests {
         assert!(at > 1.2 * app.capacity(app.space().baseline()));
         let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, 5));
         study.objective = objective(Rate::new(at).unwrap());
-        let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        let stop = run(&mut study, |suggestion| host.run(suggestion));
         let report = Report::new(&study, stop);
         let capacity = report.recommended.map_or(0.0, |chosen| app.capacity(chosen));
         (study, report, capacity / at)

@@ -19,14 +19,14 @@ const SEEDS: u64 = 20;
 fn simulate(app: &App, pace: Pace, seed: u64) -> (Study, Report) {
     let mut study = app.study(pace);
     let mut host = app.host(pace, seed);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     let report = Report::new(&study, stop);
     (study, report)
 }
 
 fn every(mut found: impl FnMut(&Suggestion) -> Outcome, app: &App) -> (Study, Report) {
     let mut study = app.study(Pace::Normal);
-    let stop = run(&ChallengeRace, &mut study, &mut found);
+    let stop = run(&mut study, &mut found);
     let report = Report::new(&study, stop);
     (study, report)
 }
@@ -136,11 +136,11 @@ fn a_study_resumed_from_any_prefix_goes_on_the_same_way() {
         let (study, _) = simulate(app, Pace::Normal, 7);
         let mut resumed = app.study(Pace::Normal);
         for trial in study.trials() {
-            assert_eq!(ChallengeRace.suggest(&resumed), Next::Try(trial.suggestion), "{}", app.name);
+            assert_eq!(suggest(&resumed), Next::Try(trial.suggestion), "{}", app.name);
             let line = serde_json::to_string(trial).unwrap();
             resumed.record(serde_json::from_str(&line).unwrap());
         }
-        assert!(matches!(ChallengeRace.suggest(&resumed), Next::Stop(_)));
+        assert!(matches!(suggest(&resumed), Next::Stop(_)));
     }
 }
 
@@ -248,7 +248,7 @@ fn the_configured_candidate_is_the_baseline_and_the_budget_kept() {
     study.space.workers = Workers::new(12);
     study.budget.seconds = 360.0;
     let mut host = app.host(Pace::Normal, 5);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     let report = Report::new(&study, stop);
     assert_eq!((report.baseline.candidate.workers.get(), study.count(Purpose::Folk)), (12, 1));
     assert!(report.ratio.is_some() && report.confirmed, "the winner meets what is configured");
@@ -477,7 +477,7 @@ fn other_objectives_find_low_latency_and_few_cores() {
         let mut study = app.study(Pace::Normal);
         study.objective = objective;
         let mut host = app.host(Pace::Normal, 5);
-        let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        let stop = run(&mut study, |suggestion| host.run(suggestion));
         assert!(study.trials().iter().all(|trial| trial.suggestion.task == Task::Serve { rate: at.per_second() }));
         Report::new(&study, stop).recommended.unwrap()
     };

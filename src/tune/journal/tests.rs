@@ -1,6 +1,6 @@
 use super::*;
 use crate::study::simulation::{APPS, Host, run};
-use crate::study::{ChallengeRace, Next, Objective, Outcome, Stop, Strategy, Study, Suggestion};
+use crate::study::{Next, Objective, Outcome, Stop, Study, Suggestion, suggest};
 use crate::tune::progress::Silent;
 use crate::tune::{Step, Testbed, TrialError, run_study};
 
@@ -30,7 +30,7 @@ fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
 fn finished() -> Study {
     let mut study = APPS[1].study(Pace::Quick);
     let mut host = APPS[1].host(Pace::Quick, 1);
-    run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    run(&mut study, |suggestion| host.run(suggestion));
     study
 }
 
@@ -254,7 +254,7 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let mut study = APPS[1].study(Pace::Quick);
     let mut journal = Journal::create(&path, &header()).unwrap();
     let mut testbed = Simulated { host: APPS[1].host(Pace::Quick, 1), until: 4 };
-    let stop = run_study(&mut study, &ChallengeRace, &mut testbed, &mut journal, &mut Silent).unwrap();
+    let stop = run_study(&mut study, &mut testbed, &mut journal, &mut Silent).unwrap();
     assert_eq!((stop, study.trials().len()), (Stop::Interrupted, 4));
     let report = crate::study::Report::new(&study, stop);
     assert!(report.is_partial() && report.recommended.is_some());
@@ -264,9 +264,9 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     let mut again = APPS[1].study(Pace::Quick);
     resumed.trials.into_iter().for_each(|trial| again.record(trial));
     testbed.until = usize::MAX;
-    let stop = run_study(&mut again, &ChallengeRace, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
+    let stop = run_study(&mut again, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
     assert_eq!(again.trials(), finished().trials());
-    assert_eq!(ChallengeRace.suggest(&again), Next::Stop(stop));
+    assert_eq!(suggest(&again), Next::Stop(stop));
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn bound() -> Report {
     study.space.affinity = Some(Affinity::None);
     let quicker = app.faster(1.33);
     let (mut host, mut other) = (app.host(Pace::Normal, 3), quicker.host(Pace::Normal, 3));
-    let stop = run(&ChallengeRace, &mut study, |suggestion| match suggestion.candidate.affinity {
+    let stop = run(&mut study, |suggestion| match suggestion.candidate.affinity {
         Some(Affinity::None) | None => host.run(suggestion),
         Some(Affinity::Spread | Affinity::Pin) => other.run(suggestion),
     });

@@ -7,7 +7,7 @@ pub(in crate::commands::tune_output) fn sliced(quota: Option<f64>, change: impl 
     let mut study = APPS[1].study(Pace::Quick);
     study.space.quota = quota;
     let mut host = APPS[1].host(Pace::Quick, 2);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+    let stop = run(&mut study, |suggestion| match host.run(suggestion) {
         Outcome::Measured(mut found) => {
             change(&mut found);
             Outcome::Measured(found)
@@ -50,7 +50,7 @@ fn a_limit_that_excludes_nothing_has_no_row() {
     let mut study = APPS[1].study(Pace::Quick);
     (study.space.max_memory, study.space.max_slots) = (Some(1 << 50), Some(1 << 40));
     let mut host = APPS[1].host(Pace::Quick, 2);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     let excluded = working::excluded(&Report::new(&study, stop));
     assert!(excluded.iter().all(|(what, _)| !what.contains("of the map")), "{excluded:?}");
 }
@@ -61,7 +61,7 @@ fn what_takes_too_much_memory_is_told_and_why_it_is_not_recommended() {
         let mut study = APPS[1].study(Pace::Quick);
         study.space.max_memory = Some(most << 20);
         let mut host = APPS[1].host(Pace::Quick, 2);
-        let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        let stop = run(&mut study, |suggestion| host.run(suggestion));
         Report::new(&study, stop)
     };
     let (some, none) = (within(200), within(20));

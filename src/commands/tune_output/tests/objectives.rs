@@ -10,7 +10,7 @@ fn study_for(objective: impl Fn(Rate) -> Objective) -> Report {
     let mut study = APP.study(Pace::Normal);
     study.objective = objective(Rate::new(20.0).unwrap());
     let mut host = APP.host(Pace::Normal, 5);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     Report::new(&study, stop)
 }
 

@@ -23,7 +23,7 @@ fn no_trial_but_the_first_begins_after_the_budget() {
     for (budget, trials) in [(0.0, 1), (10.0, 1), (10.5, 2), (25.0, 3)] {
         let mut study = APPS[4].study(Pace::Normal);
         (study.space.workers, study.budget.seconds) = (Workers::new(3), budget);
-        let stop = run(&ChallengeRace, &mut study, |_| measured(|found| found.ending = Ending::TooSlow));
+        let stop = run(&mut study, |_| measured(|found| found.ending = Ending::TooSlow));
         assert_eq!((stop, study.trials().len()), (Stop::Budget, trials), "{budget} s");
         assert_eq!(Report::new(&study, stop).recommended, None);
     }
@@ -31,7 +31,7 @@ fn no_trial_but_the_first_begins_after_the_budget() {
         let mut study = APPS[4].study(Pace::Normal);
         (study.space.workers, study.budget.seconds) = (Workers::new(3), 0.0);
         let held = |found: &mut Measurement| *found = Measurement { seconds: cost, ..Measurement::of_capacity(50.0) };
-        let stop = run(&ChallengeRace, &mut study, |_| measured(held));
+        let stop = run(&mut study, |_| measured(held));
         assert_eq!((stop, study.trials().len()), (Stop::Budget, 1), "{cost} s");
         assert_eq!(Report::new(&study, stop).recommended, Some(study.space.baseline()));
     }
@@ -48,7 +48,7 @@ fn a_rare_latency_gets_the_time_that_its_probes_take() {
             let (mut study, mut host) =
                 (app.study(pace), app.host(pace, seed).with_wanted(pace.timing().wanted(slo.late_share())));
             study.budget = pace.budget(&slo);
-            run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            run(&mut study, |suggestion| host.run(suggestion));
             compared += u64::from(Duel::of(&study).is_some_and(|duel| duel.missing_pairs(&study) == 0));
             tried += study.trials().len() - study.count(Purpose::Confirm);
         }
@@ -63,7 +63,7 @@ fn no_comparison_begins_while_two_repetitions_of_the_best_disagree() {
     for seed in 0..100 {
         let app = of_seed(seed);
         let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed).with_boot_noise(0.06));
-        run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+        run(&mut study, |suggestion| host.run(suggestion));
         let mut search = app.study(Pace::Normal);
         for trial in study.trials().iter().take_while(|trial| trial.suggestion.purpose != Purpose::Confirm) {
             torn += u32::from(Standing::of(&search).torn().is_some());

@@ -42,7 +42,7 @@ fn two_repetitions_that_disagree_get_a_third() {
         let mut study = App { dimensions: Dimensions::WorkersOnly, ..APPS[2] }.study(Pace::Normal);
         (study.space.workers, study.space.max_workers) = (Workers::new(1), Workers::new(1).unwrap());
         let mut left = capacities.iter().copied();
-        run(&ChallengeRace, &mut study, |_| measured(|found| *found = Measurement::of_capacity(left.next().unwrap())));
+        run(&mut study, |_| measured(|found| *found = Measurement::of_capacity(left.next().unwrap())));
         assert_eq!((study.trials().len(), study.count(Purpose::Repeat)), (trials, trials - 1), "{capacities:?}");
         let standing = Standing::of(&study);
         let place = standing.place(study.space.baseline()).unwrap();
@@ -100,7 +100,7 @@ fn boots_that_scatter_as_usual_are_hardly_ever_called_unstable() {
         let is_told = |seed: &u64| {
             let app = of_seed(*seed);
             let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, *seed).with_boot_noise(boot_noise));
-            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            let stop = run(&mut study, |suggestion| host.run(suggestion));
             !Report::new(&study, stop).unstable.is_empty()
         };
         let told = (0..200).filter(is_told).count();
@@ -139,6 +139,23 @@ fn pairs_that_disturbances_left_out_are_counted() {
     });
     let missing = Pace::Normal.effort().least_pairs - 1;
     assert_eq!((report.confirmed, report.pairs.len(), report.missing_pairs), (true, 1, missing));
+}
+
+/// The budget ends with the first of a pair, and a neighbour wakes then.
+#[test]
+fn a_pair_that_is_disturbed_again_and_again_does_not_outlast_the_budget() {
+    for seed in 0..SEEDS {
+        let app = &APPS[0];
+        let mut host = app.host(Pace::Normal, seed);
+        let (study, report) = spoilt(app, seed, |study, suggestion| {
+            let is_late = suggestion.purpose == Purpose::Confirm && !confirming(study).count().is_multiple_of(2);
+            let Outcome::Measured(mut found) = is_late.then(|| host.run(suggestion))? else { return None };
+            // As if trials took as long as the budget has time left.
+            (found.seconds, found.flags) = (study.budget.seconds, vec![Flag::OtherPrograms]);
+            Some(Outcome::Measured(found))
+        });
+        assert_eq!((confirming(&study).count(), report.confirmed), (2, false), "{seed}");
+    }
 }
 
 /// More pairs are doubtful than may be run again. One that is called an accident, and not counted, is not.
@@ -269,7 +286,7 @@ fn a_disturbed_look_at_the_predicted_best_does_not_end_the_search() {
     study.record(tried((5, 1), Purpose::Baseline, measured(busy(122.0, [0.01517, 0.926, 0.0168]))));
     study.record(tried((7, 1), Purpose::Jump, measured(busy(118.4, [0.01642, 1.0, 0.0167]))));
     study.record(tried((3, 1), Purpose::Jump, measured(disturbed)));
-    let next = |study: &Study| match ChallengeRace.suggest(study) {
+    let next = |study: &Study| match suggest(study) {
         Next::Try(suggestion) => (suggestion.candidate, suggestion.purpose),
         Next::Stop(stop) => panic!("{stop:?} after {} trials", study.trials().len()),
     };
@@ -301,7 +318,7 @@ fn what_was_given_up_against_a_level_that_is_not_met_again_is_tried_once_more() 
     // The first does no more than the baseline, the second does.
     let mut asked = Vec::new();
     let report = loop {
-        let suggestion = match ChallengeRace.suggest(&study) {
+        let suggestion = match suggest(&study) {
             Next::Try(suggestion) => suggestion,
             Next::Stop(stop) => break Report::new(&study, stop),
         };

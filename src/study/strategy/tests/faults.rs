@@ -7,7 +7,7 @@ use crate::study::simulation::BOOT_NOISE;
 pub(super) fn spoilt(app: &App, seed: u64, mut spoil: impl FnMut(&Study, &Suggestion) -> Option<Outcome>) -> (Study, Report) {
     let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
     let stop = loop {
-        let suggestion = match ChallengeRace.suggest(&study) {
+        let suggestion = match suggest(&study) {
             Next::Try(suggestion) => suggestion,
             Next::Stop(stop) => break stop,
         };
@@ -94,7 +94,7 @@ fn what_takes_more_memory_than_may_be_used_is_neither_recommended_nor_repeated()
             let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed));
             (study.space.max_memory, study.space.workers) = (Some(most << 20), configured);
             let baseline = study.space.baseline();
-            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            let stop = run(&mut study, |suggestion| host.run(suggestion));
             let report = Report::new(&study, stop);
             let chosen = report.recommended.unwrap();
             assert!(taken(&study, chosen).is_some_and(|bytes| bytes <= most << 20), "{most} {seed}: {chosen:?}");
@@ -115,7 +115,7 @@ fn a_best_that_takes_too_much_when_it_is_repeated_is_lost_and_the_host_is_not_to
     let (mut study, mut host) = (APPS[0].study(Pace::Normal), APPS[0].host(Pace::Normal, 3));
     study.space.max_memory = Some(64 << 30);
     let (baseline, mut repeated) = (study.space.baseline(), 0);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+    let stop = run(&mut study, |suggestion| match host.run(suggestion) {
         Outcome::Measured(mut found) if suggestion.purpose == Purpose::Confirm && suggestion.candidate != baseline => {
             repeated += 1;
             found.memory_bytes = found.memory_bytes.map(|bytes| if repeated > 1 { 65 << 30 } else { bytes });
@@ -132,7 +132,7 @@ fn a_best_that_takes_too_much_when_it_is_repeated_is_lost_and_the_host_is_not_to
 fn where_nothing_fits_in_the_memory_nothing_more_is_tried() {
     let (mut study, mut host) = (APPS[0].study(Pace::Normal), APPS[0].host(Pace::Normal, 1));
     study.space.max_memory = Some(30 << 20);
-    let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+    let stop = run(&mut study, |suggestion| host.run(suggestion));
     assert_eq!((stop, study.trials().len()), (Stop::NothingMeetsSlo, 1));
     let report = Report::new(&study, stop);
     assert_eq!((report.recommended, report.nearest, report.too_large.len()), (None, None, 1));
@@ -143,13 +143,7 @@ fn where_nothing_fits_in_the_memory_nothing_more_is_tried() {
 fn the_gentlest_is_tried_though_nothing_larger_starts() {
     let (mut study, mut host) = (APPS[2].study(Pace::Quick), APPS[2].host(Pace::Quick, 1));
     let gentlest = Candidate::new(Workers::new(1).unwrap(), Connections::ONE);
-    let stop = run(
-        &ChallengeRace,
-        &mut study,
-        |suggestion| {
-            if suggestion.candidate == gentlest { host.run(suggestion) } else { failed() }
-        },
-    );
+    let stop = run(&mut study, |suggestion| if suggestion.candidate == gentlest { host.run(suggestion) } else { failed() });
     let report = Report::new(&study, stop);
     assert_eq!((report.recommended, report.outcome), (Some(gentlest), Some(DuelOutcome::OnlyBest)), "{stop:?}");
 }
@@ -172,7 +166,7 @@ fn a_short_budget_is_spent_on_what_may_be_better() {
         let app = &APPS[0];
         let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, 4));
         study.budget.seconds = budget;
-        let stop = run(&ChallengeRace, &mut study, |suggestion| match host.run(suggestion) {
+        let stop = run(&mut study, |suggestion| match host.run(suggestion) {
             Outcome::Measured(found) => Outcome::Measured(Box::new(Measurement { seconds: each, ..*found })),
             other @ (Outcome::Challenged(_) | Outcome::Failed { .. }) => other,
         });
@@ -194,7 +188,7 @@ fn a_short_budget_is_spent_on_what_may_be_better() {
 fn while_the_baseline_leads_the_budget_is_searched_with() {
     let mut study = APPS[1].study(Pace::Quick);
     let baseline = study.space.baseline();
-    let stop = run(&ChallengeRace, &mut study, |suggestion| {
+    let stop = run(&mut study, |suggestion| {
         let capacity = if suggestion.candidate == baseline { 120.0 } else { 99.0 };
         match suggestion.task {
             Task::Challenge { .. } => Outcome::Challenged(Challenged {
@@ -237,7 +231,7 @@ fn the_gentlest_is_tried_before_the_objective_is_called_too_hard() {
         let mut study = app.study(Pace::Normal);
         study.space.workers = configured;
         let gentle = |suggestion: &Suggestion| suggestion.candidate.slots() == 1;
-        let stop = run(&ChallengeRace, &mut study, |suggestion| {
+        let stop = run(&mut study, |suggestion| {
             measured(|found| {
                 if gentle(suggestion) {
                     (found.capacity, found.ending) = (2.0, Ending::Held);
@@ -260,7 +254,7 @@ fn intervals_cover_on_noisy_hosts() {
         for seed in 0..400 {
             let app = if seed % 2 == 0 { of_seed(seed) } else { of_seed(19) };
             let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed).with_boot_noise(boot_noise));
-            let stop = run(&ChallengeRace, &mut study, |suggestion| host.run(suggestion));
+            let stop = run(&mut study, |suggestion| host.run(suggestion));
             let report = Report::new(&study, stop);
             let (Some(ratio), true) = (report.ratio, report.confirmed) else { continue };
             let truth =
