@@ -16,7 +16,7 @@
 //! | 3 | [`sys`], [`load`], [`metrics`] | Linux; the replay engine; the Prometheus endpoint |
 //! | 2 | [`supervisor`], [`replay`], [`study`] | pure decisions |
 //! | 1 | [`config`], [`recording`], [`usage`], [`stats`] | what is true; what was asked for; counters and their differences |
-//! | 0 | [`units`] | quantities |
+//! | 0 | [`printable`], [`units`] | what may be shown; quantities |
 //!
 //! Layers 0 to 2 do no I/O, read no clock, draw no randomness of their own, take no lock and log nothing.
 
@@ -26,6 +26,7 @@ pub mod config;
 pub mod control;
 pub mod load;
 pub mod metrics;
+pub mod printable;
 pub mod recording;
 pub mod replay;
 pub mod serve;

@@ -7,7 +7,7 @@ pub(super) mod files;
 mod filter;
 mod import;
 mod info;
-mod input;
+pub(super) mod input;
 mod live;
 mod merge;
 mod output;

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::CommandError;
+use crate::printable::printable_lines;
 
-/// Tells the user something. Where nobody can be told any more, work goes on all the same.
-pub(super) fn say(line: &str) {
-    writeln!(io::stderr().lock(), "{line}").ok();
+/// Tells the user something, strangers' words in it made harmless. Where nobody can be told any more, work goes on all the same.
+pub(super) fn say(lines: &str) {
+    writeln!(io::stderr().lock(), "{}", printable_lines(lines)).ok();
 }
 
 /// Writes a part of something that goes on. Whether anybody reads it.

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::CommandError;
 use super::record::files;
+use super::record::input::lost;
 use super::say::say;
-use crate::recording::{Broken, Meta, Reader, RecordingError, Request};
+use crate::recording::{Meta, Reader, RecordingError, Request};
 use crate::replay::{PlanDraft, PlanOptions};
 
 /// What was read.
@@ -43,17 +44,8 @@ pub(super) fn recorded(
         }
     }
     let (meta, broken) = reader.finish().map_err(unusable)?;
-    tell(name, &broken);
+    if let Some(lost) = lost(&broken) {
+        say(&format!("{name}: {lost}"));
+    }
     Ok(Traffic { draft, meta, left_out })
-}
-
-fn tell(name: &str, broken: &Broken) {
-    if broken.count > 0 {
-        let lines: Vec<_> = broken.first.iter().map(u64::to_string).collect();
-        let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
-        say(&format!("{name}: {} broken lines passed over (line {}{more})", broken.count, lines.join(", ")));
-    }
-    if broken.torn {
-        say(&format!("{name}: the last line is cut off and passed over"));
-    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::arguments::rate;
+use super::figures::counted;
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, demo};
@@ -24,6 +25,7 @@ use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits, priority};
 use crate::tune::external::External;
+use crate::tune::journal::pasted;
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
@@ -44,7 +46,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE", default_value = CONFIG, conflicts_with = "demo")]
     config: PathBuf,
     /// The recorded traffic, as `tuningfork record import` makes it
-    #[arg(short, long, value_name = "RECORDING", required_unless_present_any = ["demo", "trial_command", "trial_server", "target_host"])]
+    #[arg(short, long, value_name = "RECORDING")]
     traffic: Option<PathBuf>,
     /// Tune an embedded demo application with embedded traffic: needs no configuration, no Python and no network
     #[arg(long, conflicts_with = "traffic")]
@@ -84,7 +86,8 @@ pub struct Options {
     peak: Option<Rate>,
     #[command(flatten)]
     paths: Paths,
-    /// Where every trial is written down [default: a new file in $XDG_STATE_HOME/tuningfork]
+    /// Where every trial is written down [default: a new file in $STATE_DIRECTORY, else in $XDG_STATE_HOME/tuningfork, else in
+    /// ~/.local/state/tuningfork]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Continue the study in --journal
@@ -114,7 +117,9 @@ fn size(text: &str) -> Result<u64, String> {
     let unit = UNITS.iter().find_map(|(letter, shift)| Some((upper.strip_suffix(*letter)?, *shift)));
     let (digits, shift) = unit.unwrap_or((&upper, 0));
     let bytes = digits.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "bytes, or a number with K, M, G or T".to_owned())
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "a whole number of bytes above 0, or one with K, M, G or T, as in 1536M".to_owned())
 }
 
 /// Answers how many workers and connections the application should have on this host.
@@ -124,7 +129,7 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     let mut question = Question::ask(options, &facts)?;
     let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
     let places = Places::choose(options.journal.as_deref())?;
-    let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs())?;
+    let outputs = Outputs::prepare(&options.paths, [&None, &None, &None], &options.inputs(&places))?;
     outputs.check_peak(options.peak)?;
     if options.resume && options.max_memory.is_none() {
         question.keep_to_memory_limit(&places.journal);
@@ -158,9 +163,13 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
 }
 
 impl Options {
-    /// What is read.
-    fn inputs(&self) -> Vec<&Path> {
-        [Some(&self.config), self.traffic.as_ref(), self.journal.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
+    /// What is read, or written all along.
+    fn inputs<'a>(&'a self, places: &'a Places) -> Vec<&'a Path> {
+        [Some(&self.config), self.traffic.as_ref(), Some(&places.journal), Some(&places.log)]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect()
     }
 
     /// Whether there is a configuration file to be read where nothing needs it.
@@ -233,9 +242,14 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
         return Ok(Journal::create(&places.journal, header)?);
     }
     let resumed = Journal::resume(&places.journal, header).map_err(CommandError::of_a_journal_read)?;
-    say(&format!("{}: {} trials taken up", places.journal.display(), resumed.trials.len()));
+    say(&format!("{}: {} taken up", places.journal.display(), counted(resumed.trials.len() as u64, "trial")));
     if resumed.torn {
-        say("its last line was cut off: that trial is run again");
+        say("its last line was cut off: what it told is measured again");
+    }
+    if let Some(host) = resumed.other_host {
+        say(&format!(
+            "warning: those were measured on {host}: another host makes capacities that cannot be compared; begin anew"
+        ));
     }
     for trial in resumed.trials {
         study.record(trial);
@@ -248,13 +262,13 @@ fn show(report: &Report, options: &Options, places: &Places, about: &About) -> R
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }
-    let journal = places.journal.display();
+    let (journal, pasted) = (places.journal.display(), pasted(&places.journal));
     let go_on = if report.is_partial() {
-        format!("To go on: the same command with --journal {journal} --resume\n")
+        format!("To go on: the same command with --journal {pasted} --resume\n")
     } else {
         String::new()
     };
-    print(&format!("\nEvery trial: {journal}\n{go_on}"))
+    print(&format!("\nEvery trial: {journal}\nAs a page: tuningfork report {pasted} --html report.html\n{go_on}"))
 }
 
 const fn ending(report: &Report) -> Ending {

@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 use super::request::every_byte;
 use super::text::civil::{parse_unix, push_unix};
 use super::text::lines::Lines;
-use super::text::printable::make_printable;
 use super::{
     Allowance, Broken, Header, Meta, Method, Position, Recording, RecordingError, Request, Target, UnixNanos, refuse_compressed,
 };
+use crate::printable::make_printable;
 
 /// Reads a recording whole. Lines that cannot be used are counted and passed over; requests keep the order of the file.
 pub fn read(input: impl BufRead) -> Result<Recording, RecordingError> {

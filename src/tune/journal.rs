@@ -1,13 +1,16 @@
 //! The study on disk: JSON Lines, a header and then a trial a line, each safe before the next trial starts. Never overwrites, never
 //! mixes studies, and loses no trial but one that was not finished.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Coverage;
+use crate::printable::{is_harmful, printable};
 use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
@@ -128,9 +131,9 @@ pub enum JournalError {
     },
     /// A line in its middle cannot be read, and trials that were written after it would not be read either.
     #[error(
-        "{path}:{}: {}. The file is left as it is. To go on from the trials before that line: `head -n {} '{path}' > COPY`, and --journal COPY \
-         --resume; to read those: `tuningfork report {path}`",
-        gap.line, gap.reason, gap.line - 1
+        "{path}:{}: {}. The file is left as it is. To go on from the trials before that line: `head -n {} {pasted} > COPY`, and --journal COPY \
+         --resume; to read those: `tuningfork report {pasted}`",
+        gap.line, gap.reason, gap.line - 1, pasted = pasted(path)
     )]
     Broken {
         /// The file.
@@ -139,7 +142,10 @@ pub enum JournalError {
         gap: Gap,
     },
     /// A trial cannot be written down.
-    #[error("journal {path}: {source}; all trials but the last are in it: make room, and go on with --journal {path} --resume")]
+    #[error(
+        "journal {path}: {source}; all trials but the last are in it: make room, and go on with --journal {} --resume",
+        pasted(path)
+    )]
     NotWritten {
         /// The file.
         path: PathBuf,
@@ -230,6 +236,8 @@ pub struct Resumed {
     pub trials: Vec<Trial>,
     /// Whether a last line was incomplete and is gone: the program ended while it wrote.
     pub torn: bool,
+    /// The host of the trials so far, if it is another one.
+    pub other_host: Option<String>,
 }
 
 /// How every header begins.
@@ -282,7 +290,8 @@ impl Journal {
         if recorded.header.budget != header.budget {
             journal.write(&Amendment { budget: header.budget }).map_err(|source| journal.io(source))?;
         }
-        Ok(Resumed { journal, trials: recorded.trials, torn })
+        let other_host = Some(recorded.header.about.host).filter(|host| *host != header.about.host);
+        Ok(Resumed { journal, trials: recorded.trials, torn, other_host })
     }
 
     /// Reads the journal at `path` and leaves it as it is, even while a study goes on. Up to a line that cannot be read, if there is one.
@@ -311,7 +320,7 @@ impl Journal {
     /// Even the header was torn: nothing is lost by starting over.
     fn restart(mut self, header: &Header) -> Result<Resumed, JournalError> {
         self.cut().and_then(|()| self.write(header)).map_err(|source| self.io(source))?;
-        Ok(Resumed { journal: self, trials: Vec::new(), torn: true })
+        Ok(Resumed { journal: self, trials: Vec::new(), torn: true, other_host: None })
     }
 
     /// Cuts off what follows the last whole line.
@@ -394,26 +403,45 @@ struct Version {
     tuningfork_journal: u32,
 }
 
-/// What a line says, or what is wrong with it.
+/// What a line says, or what is wrong with it. Texts in it are made [`printable`]: anybody may have written them.
 fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
     if text.is_empty() {
         return Err("an empty line, which this program does not write: take it out".to_owned());
     }
-    serde_json::from_slice(text).map_err(|error| {
+    let wrong = |error: serde_json::Error| {
         // It knows this line only, and calls it the first.
         let (whole, column) = (error.to_string(), error.column());
         let what = whole.strip_suffix(&format!(" at line {} column {column}", error.line()));
-        plain(&what.map_or_else(|| whole.clone(), |what| format!("{what} (column {column})")))
-    })
+        printable(&what.map_or_else(|| whole.clone(), |what| format!("{what} (column {column})")))
+    };
+    let read = serde_json::from_slice(text).map_err(wrong)?;
+    let is_plain = |text: &str| !text.contains('\\') && !text.contains(is_harmful);
+    if str::from_utf8(text).is_ok_and(is_plain) {
+        return Ok(read);
+    }
+    let value = serde_json::from_slice(text).map_err(wrong)?;
+    serde_json::from_value(all_printable(value)).map_err(wrong)
+}
+
+/// The same with printable texts.
+fn all_printable(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(printable(&text)),
+        Value::Array(values) => values.into_iter().map(all_printable).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (printable(&key), all_printable(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// The name of a file as a shell reads it.
+#[must_use]
+pub fn pasted(path: &Path) -> String {
+    let name = path.display().to_string();
+    shlex::try_quote(&name).map_or_else(|_| name.clone(), Cow::into_owned)
 }
 
 fn damaged(path: &Path, line: usize, reason: &str) -> JournalError {
-    JournalError::Damaged { path: path.to_owned(), line, reason: plain(reason) }
-}
-
-/// A reason may have a part of the file in it, and a terminal must not obey that.
-fn plain(reason: &str) -> String {
-    reason.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+    JournalError::Damaged { path: path.to_owned(), line, reason: printable(reason) }
 }
 
 fn io_at(path: &Path, source: io::Error) -> JournalError {

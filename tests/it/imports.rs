@@ -132,7 +132,7 @@ fn imports_of_what_nginx_writes() {
         assert_eq!(values(&pasted), values(&requests), "{key}");
     }
     let (recording, said) = tuningfork(&["record", "import", &combined]);
-    assert!(said.contains("5 requests (access-log-combined), 1 broken lines passed over (line 6)"), "{said}");
+    assert!(said.contains("5 requests (access-log-combined), 1 broken line passed over (line 6)"), "{said}");
     let (_, logged) = parsed(&recording);
     assert!(strings(&logged, "u")[1].starts_with("/caf%E9?token="));
 }

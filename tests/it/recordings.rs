@@ -49,7 +49,7 @@ fn an_access_log_becomes_a_private_recording() {
     let said = folder.run(&format!("record import {} more.log -o traffic.jsonl", log.display()));
     said.assert_code(0);
     assert_eq!(said.out, "");
-    said.assert_err(&["3001 requests recorded", "access.log: 3000 requests", "1 broken lines passed over (line 2)"]);
+    said.assert_err(&["3001 requests recorded", "access.log: 3000 requests", "1 broken line passed over (line 2)"]);
     let recording = folder.text("traffic.jsonl");
     assert_eq!(requests(&recording), 3001);
     for secret in ["203.0.113.7", "s3cret"] {

@@ -155,7 +155,7 @@ fn scrub_audit_reports_as_json_and_does_not_call_clean_what_it_could_not_read() 
     assert_eq!((&report["broken_lines"], &report["torn"]), (&1.into(), &true.into()));
 
     let said = folder.run("record scrub raw.jsonl -o clean.jsonl");
-    said.assert_err(&["1 broken lines passed over (line 6), and the last line is cut off and passed over"]);
+    said.assert_err(&["1 broken line passed over (line 6), and the last line is cut off and passed over"]);
     let said = folder.run("record audit clean.jsonl --json");
     said.assert_code(0);
     let report: Value = serde_json::from_str(&said.out).expect("JSON");

@@ -297,7 +297,7 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--trial-command ./command --trial-server ./server", 2, "cannot be used with"),
         ("--trial-command ./command --demo", 2, "cannot be used with"),
         ("--trial-command ./command --cores 0", 2, "a whole number from 1 to 65535"),
-        ("--trial-command ./command --max-memory 3X", 2, "bytes, or a number with K, M, G or T"),
+        ("--trial-command ./command --max-memory 3X", 2, "a whole number of bytes above 0, or one with K, M, G or T"),
         ("--trial-command ./command --max-total-connections 0", 2, "a whole number from 1"),
         ("--demo --peak 0", 2, "above 0"),
         ("--trial-command ./command --trial-timeout soon", 2, "--trial-timeout"),

@@ -53,7 +53,7 @@ fn what_the_file_says_is_the_baseline_and_is_not_written_again() {
         let said = folder.run(STUDY);
         said.assert_code(0);
         said.assert_err(&[format!("baseline {baseline}").as_str()]);
-        said.assert_out(&["tuningfork.toml is left as it is: it says so already."]);
+        said.assert_out(&["tuningfork.toml is left as it is: it comes to these numbers already."]);
         assert_eq!(folder.text("tuningfork.toml"), config, "{said}");
     }
     assert!(!folder.path("tuningfork.toml.bak").exists());

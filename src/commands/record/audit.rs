@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::files::open;
+use crate::commands::figures::counted;
 use crate::commands::{CommandError, Ending};
 use crate::recording::{Audit, Sightings, audit as look};
 
@@ -80,7 +81,7 @@ fn text(audit: &Audit) -> String {
     text += &too_short(&audit.too_short_to_tell);
     if audit.broken.count > 0 {
         let first: Vec<_> = audit.broken.first.iter().map(u64::to_string).collect();
-        text.extend([format!("{} broken lines could not be looked at: {}\n", audit.broken.count, first.join(", "))]);
+        text.extend([format!("{} could not be looked at: {}\n", counted(audit.broken.count, "broken line"), first.join(", "))]);
     }
     if audit.broken.torn {
         text += "the last line is cut off and could not be looked at\n";

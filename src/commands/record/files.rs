@@ -28,10 +28,18 @@ pub(crate) fn is_standard(path: &Path) -> bool {
     path == Path::new(STANDARD)
 }
 
-/// Whether an output would take the place of an input.
+/// Whether an output would take the place of an input, or of another output.
 pub(crate) fn is_same(input: &Path, output: &Path) -> bool {
-    let place = |path: &Path| path.canonicalize().ok();
     !is_standard(output) && place(input).is_some_and(|input| place(output) == Some(input))
+}
+
+/// Where a file is, or will be.
+fn place(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| Some(folder(path).canonicalize().ok()?.join(path.file_name()?)))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// Opens an input, and shows how its reading goes.
@@ -169,6 +177,14 @@ impl Draft {
         Ok(Self { writer: Packed::new(Sink::File(file), packing)?, place })
     }
 
+    /// Lets whoever may read the file whose place it takes read this one.
+    pub(crate) fn keep_mode_of(&self, output: &Path) -> io::Result<()> {
+        match (self.writer.sink(), fs::metadata(output)) {
+            (Sink::File(file), Ok(old)) if old.is_file() => file.set_permissions(old.permissions()),
+            (Sink::File(_) | Sink::Standard(_), Ok(_) | Err(_)) => Ok(()),
+        }
+    }
+
     /// Puts it where it belongs.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.writer.finish()?;
@@ -191,9 +207,8 @@ impl Draft {
 }
 
 fn unnamed(output: &Path) -> io::Result<(File, Place)> {
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     draft_of(output, 0)?;
-    Ok((unnamed_file::create(folder)?, Place::Unnamed(output.to_owned())))
+    Ok((unnamed_file::create(folder(output))?, Place::Unnamed(output.to_owned())))
 }
 
 fn named(output: &Path) -> io::Result<(File, Place)> {
@@ -394,6 +409,27 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_is_known_by_all_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(is_same(&at("a.json"), &at("./a.json")) && !is_same(&at("a.json"), &at("b.json")));
+        assert!(is_same(Path::new("not-there.json"), Path::new("./not-there.json")) && !is_same(&at("-"), Path::new("-")));
+    }
+
+    #[test]
+    fn who_could_read_what_is_replaced_can_read_what_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page.html");
+        for (old, new) in [(None, 0o600), (Some(0o644), 0o644)] {
+            old.into_iter().for_each(|mode| fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap());
+            let draft = Draft::new(&path, Packing::Plain).unwrap();
+            draft.keep_mode_of(&path).unwrap();
+            draft.finish().unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, new);
+        }
     }
 
     #[test]

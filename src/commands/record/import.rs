@@ -253,7 +253,7 @@ mod tests {
         let (told, note) = text.split_once("\nnote: ").unwrap();
         assert_eq!(
             told,
-            "3 requests recorded\n  a.log: 2 requests (access-log-combined), 1 broken lines passed over (line 2)\n  b.log: 1 \
+            "3 requests recorded\n  a.log: 2 requests (access-log-combined), 1 broken line passed over (line 2)\n  b.log: 1 \
              requests (access-log-combined), the last line is cut off and passed over\ntimes: the log's whole seconds, spread within each"
         );
         assert!(note.starts_with("the log does not say"));

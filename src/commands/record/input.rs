@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::CommandError;
 use super::files::{is_standard, open};
+use crate::commands::figures::counted;
 use crate::recording::{Broken, Disorder, Reader, RecordingError};
 
 /// Opens a recording.
@@ -24,15 +25,17 @@ pub(super) fn unusable(path: &Path) -> impl Fn(RecordingError) -> CommandError {
 }
 
 /// What was lost on the way, if anything was.
-pub(super) fn lost(broken: &Broken) -> Option<String> {
+pub(in crate::commands) fn lost(broken: &Broken) -> Option<String> {
     let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
     let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
     let torn = "the last line is cut off and passed over";
     match (broken.count, broken.torn) {
         (0, false) => None,
         (0, true) => Some(torn.to_owned()),
-        (count, false) => Some(format!("{count} broken lines passed over (line {}{more})", first.join(", "))),
-        (count, true) => Some(format!("{count} broken lines passed over (line {}{more}), and {torn}", first.join(", "))),
+        (count, false) => Some(format!("{} passed over (line {}{more})", counted(count, "broken line"), first.join(", "))),
+        (count, true) => {
+            Some(format!("{} passed over (line {}{more}), and {torn}", counted(count, "broken line"), first.join(", ")))
+        }
     }
 }
 
@@ -57,6 +60,6 @@ mod tests {
         assert_eq!(said(0, &[], false), "");
         assert_eq!(said(0, &[], true), "the last line is cut off and passed over");
         assert_eq!(said(4, &[1, 2, 3], false), "4 broken lines passed over (line 1, 2, 3, …)");
-        assert_eq!(said(1, &[7], true), "1 broken lines passed over (line 7), and the last line is cut off and passed over");
+        assert_eq!(said(1, &[7], true), "1 broken line passed over (line 7), and the last line is cut off and passed over");
     }
 }

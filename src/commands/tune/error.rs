@@ -6,6 +6,15 @@ use crate::commands::Ending;
 /// What stands against a study. The message is what the user reads.
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
+    /// Nothing to replay.
+    #[error(
+        "no traffic: --traffic RECORDING, which `tuningfork record import ACCESS_LOG -o RECORDING` makes, or --demo for an embedded \
+         application with traffic of its own"
+    )]
+    NoTraffic,
+    /// No place for the journal.
+    #[error("no place for the journal: name one with --journal FILE, or set HOME")]
+    NoPlace,
     /// An option about trial programs without one.
     #[error(
         "{0} is about --trial-command or --trial-server, and neither is given: `tune` itself starts what it measures, on this host"
@@ -45,7 +54,9 @@ impl TuneError {
     pub const fn ending(&self) -> Ending {
         match self {
             Self::Write(error) => error.ending(),
-            Self::NoProgram(_)
+            Self::NoTraffic
+            | Self::NoPlace
+            | Self::NoProgram(_)
             | Self::NotByProgram(_)
             | Self::OtherHost(_)
             | Self::RateMissing(_)

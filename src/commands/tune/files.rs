@@ -6,16 +6,23 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::unistd::{User, geteuid};
 
+use super::TuneError;
 use crate::commands::CommandError;
 use crate::commands::say::say;
 use crate::study::{Outcome, Suggestion};
 use crate::tune::{Step, Testbed, TrialError};
 
-/// The most bytes of the workers' output that are kept from one trial to the next; with more, the next trial begins with an empty file.
+/// The most bytes of the workers' output that are kept: with more, the file is emptied and goes on.
 const MOST_LOG: u64 = 16 << 20;
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// How much of the workers' output is shown when nothing started.
 const SHOWN: u64 = 4096;
 
@@ -53,7 +60,7 @@ impl Places {
     }
 }
 
-/// A testbed whose workers write to `log`, which does not grow with the number of trials: an application that logs every request would fill the disk.
+/// A testbed whose workers write to `log`, which stays short: an application that logs every request would fill the disk.
 pub(super) struct Trimmed<'a> {
     pub(super) inner: &'a mut dyn Testbed,
     pub(super) log: &'a OwnedFd,
@@ -61,10 +68,21 @@ pub(super) struct Trimmed<'a> {
 
 impl Testbed for Trimmed<'_> {
     fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
-        if let Err(error) = trim(self.log) {
-            tracing::debug!("the workers' log keeps growing: {error}");
-        }
-        self.inner.run(suggestion, watch)
+        let (log, is_over) = (self.log, AtomicBool::new(false));
+        thread::scope(|scope| {
+            let keeper = scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    if let Err(error) = trim(log) {
+                        tracing::debug!("the workers' log keeps growing: {error}");
+                    }
+                    thread::park_timeout(LOOK);
+                }
+            });
+            let outcome = self.inner.run(suggestion, watch);
+            is_over.store(true, Ordering::Release);
+            keeper.thread().unpark();
+            outcome
+        })
     }
 }
 
@@ -76,20 +94,26 @@ fn trim(log: &OwnedFd) -> io::Result<()> {
 
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
+    let from = file.metadata()?.len().saturating_sub(SHOWN);
+    file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(SHOWN).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8_lossy(&bytes);
+    // What is left of a line says little, unless there is nothing else.
+    let whole = text.split_once('\n').map(|(_, whole)| whole).filter(|whole| from > 0 && !whole.is_empty());
+    Ok(whole.unwrap_or(&text).to_owned())
 }
 
-/// systemd's, the user's (XDG base directory specification), or the directory for temporary files.
+/// systemd's, or the user's, who must have named whole paths (XDG base directory specification). The directory for temporary files is none:
+/// others write there too.
 fn state_directory() -> Result<PathBuf, CommandError> {
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // A transient unit of systemd's has no HOME.
+    let home = || variable("HOME").or_else(|| Some(User::from_uid(geteuid()).ok()??.dir));
     let directory = variable("STATE_DIRECTORY")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("tuningfork")))
-        .or_else(|| variable("HOME").map(|home| home.join(".local/state/tuningfork")))
-        .unwrap_or_else(|| env::temp_dir().join("tuningfork"));
+        .or_else(|| home().map(|home| home.join(".local/state/tuningfork")))
+        .ok_or(TuneError::NoPlace)?;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map(|()| directory.clone()).map_err(|source| CommandError::CannotCreate { path: directory, source })
 }

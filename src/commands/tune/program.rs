@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::TuneError;
 use crate::study::{Dimensions, Pace, Slo, Space};
@@ -21,10 +22,10 @@ const CONNECTIONS: u32 = 10;
 pub(super) struct Options {
     /// A program that runs each trial, here or elsewhere: the shell starts it, it reads the trial as a line of JSON and ends with a line of
     /// JSON. No configuration and no recording are needed then
-    #[arg(long, value_name = "COMMAND", help_heading = TRIALS, conflicts_with_all = ["traffic", "demo"])]
+    #[arg(long, value_name = "COMMAND", help_heading = TRIALS, value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["traffic", "demo"])]
     trial_command: Option<String>,
     /// The same kept running: it answers each line with a line
-    #[arg(long, value_name = "COMMAND", help_heading = TRIALS, conflicts_with_all = ["traffic", "demo", "trial_command"])]
+    #[arg(long, value_name = "COMMAND", help_heading = TRIALS, value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["traffic", "demo", "trial_command"])]
     trial_server: Option<String>,
     /// The application on another host that such a program restarts and loads. Nothing is started here, and it is refused without
     /// --target-anyway. The program finds it in TUNINGFORK_TARGET
@@ -34,11 +35,16 @@ pub(super) struct Options {
     #[arg(long, help_heading = TRIALS, requires = "target_host")]
     target_anyway: bool,
     /// How long a trial of such a program may take [default: 30s, and 4 times what it is asked to take]
-    #[arg(long, value_name = "TIME", help_heading = TRIALS, value_parser = units::span)]
+    #[arg(long, value_name = "TIME", help_heading = TRIALS, value_parser = patience)]
     trial_timeout: Option<Duration>,
     /// How many cores the application has where such a program runs it [default: as many as here]
     #[arg(long, value_name = "N", help_heading = TRIALS, value_parser = cores)]
     cores: Option<NonZeroU16>,
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let span = units::span(text).map_err(|error| error.to_string())?;
+    if span.is_zero() { Err("a time above 0: no program answers in none".to_owned()) } else { Ok(span) }
 }
 
 fn cores(text: &str) -> Result<NonZeroU16, String> {

@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 
 use siphasher::sip::SipHasher13;
 
-use super::{CommandError, Options, program};
+use super::{CommandError, Options, TuneError, program};
 use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
@@ -134,6 +134,9 @@ impl Subject {
 
 impl Local {
     fn read(options: &Options, cores: NonZeroU16) -> Result<Self, CommandError> {
+        if options.traffic.is_none() && !options.demo {
+            return Err(TuneError::NoTraffic.into());
+        }
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
         // As nginx proxies to an upstream by default: a connection a request.
         let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);

@@ -15,7 +15,7 @@ use crate::study::confirm::Outcome;
 use crate::study::{Candidate, Report, Stop};
 
 /// Why nothing is written where nothing would change.
-pub(super) const SAYS_SO: &str = "it says so already";
+pub(super) const SAYS_SO: &str = "it comes to these numbers already";
 
 /// Backups of one file; more are a mistake.
 const MOST_BACKUPS: u32 = 999;
@@ -77,7 +77,7 @@ pub(super) struct Manuscript {
 /// What was done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// The file says so already.
+    /// The file comes to these numbers already, as they are or as what it leaves to us makes on this host.
     AsItWas,
     /// It was changed, and what it said before is in this file.
     Changed(PathBuf),

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Serialize, Serializer};
 
 use super::{Base, ExportError, url};
+use crate::printable::make_printable;
 use crate::recording::request::{Header, Request};
-use crate::recording::text::printable::make_printable;
 
 #[derive(Serialize)]
 struct Target<'a> {

@@ -1,7 +1,7 @@
 //! The route a target belongs to: its path, with what names one thing among many replaced.
 
+use crate::printable::make_printable;
 use crate::recording::request::Target;
-use crate::recording::text::printable::make_printable;
 use crate::recording::text::uuid::is_uuid;
 
 /// From this length on a route is cut, bytes, and so is a part of it: with its last one none is more than twice as long.

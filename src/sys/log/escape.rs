@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use crate::printable;
+
 /// Adds `bytes` to `line`. Tabs stay.
 pub(super) fn push(line: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
@@ -33,9 +35,8 @@ pub(super) fn push_json(line: &mut String, json: &str) {
     }
 }
 
-/// Control characters of both blocks, and what some programs take for a line break.
 fn is_harmful(letter: char) -> bool {
-    (letter.is_control() && letter != '\t') || matches!(letter, '\u{2028}' | '\u{2029}')
+    letter != '\t' && printable::is_harmful(letter)
 }
 
 fn push_number(line: &mut String, letter: char) {
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn f41_what_could_forge_or_move_is_shown_by_its_number() {
-        let table: [(&[u8], &str); 8] = [
+        let table: [(&[u8], &str); 9] = [
             (b"plain \xc3\xa9\ttab", "plain \u{e9}\ttab"),
             (b"a\r\nb", "a\\r\\nb"),
             (b"\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
@@ -73,6 +74,7 @@ mod tests {
             (b"\x9b31m", "\\x9b31m"),
             (b"\xc2\x9b31m", "\\u{9b}31m"),
             ("a\u{2028}b".as_bytes(), "a\\u{2028}b"),
+            ("txt.\u{202e}exe".as_bytes(), "txt.\\u{202e}exe"),
             (b"\xff\xfe\xc3", "\\xff\\xfe\\xc3"),
         ];
         for (bytes, expected) in table {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::printable::printable;
 use crate::study::{Challenged, Ending, Measurement, Miss, Outcome, Pace, ProbeNote, Quantile, Slo, Suggestion, Task};
 
 /// The version of the protocol.
@@ -14,6 +15,8 @@ const MOST_SECONDS: f64 = 1e9;
 const MOST_BYTES: f64 = 1e15;
 /// Shares are counted by different clocks: so far above 1 they are taken for 1.
 const SHARE_SLACK: f64 = 1.1;
+/// From where on a number is shown with its exponent.
+const LONG: f64 = 1e9;
 /// How much of an answer that is none is shown.
 const SHOWN: usize = 120;
 
@@ -35,21 +38,20 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// The question that `suggestion` is; `None` for a task the protocol does not know.
     pub(super) fn new(trial: usize, suggestion: &Suggestion, cores: u16, pace: Pace, slo: &'a Slo) -> Option<Self> {
-        let (purpose, rate) = match suggestion.task {
-            Task::Measure => ("measure", None),
-            Task::Challenge { rate } => ("challenge", Some(rate)),
-            Task::Serve { .. } => return None,
-        };
+        let task = suggestion.task;
+        if matches!(task, Task::Serve { .. }) {
+            return None;
+        }
         let (workers, connections) = (suggestion.candidate.workers.get(), suggestion.candidate.connections.get());
         Some(Self {
             protocol: PROTOCOL,
             trial,
-            purpose,
+            purpose: task.word(),
             workers,
             connections,
             cores,
-            rate,
-            seconds: seconds(pace, suggestion.task, slo),
+            rate: task.rate(),
+            seconds: seconds(pace, task, slo),
             slo,
         })
     }
@@ -121,7 +123,7 @@ pub(super) fn outcome(line: &[u8], task: Task, slo: &Slo, elapsed: f64) -> Resul
         return Err(unreadable("it must be one JSON object; what else there is to say belongs on standard error".to_owned()));
     }
     let reply: Reply = serde_json::from_slice(line).map_err(|error| unreadable(error.to_string()))?;
-    let seconds = within("seconds", reply.seconds, MOST_SECONDS, "seconds from 0")?;
+    let seconds = within("seconds", reply.seconds, MOST_SECONDS, "seconds from 0 to 1e9")?;
     if let Some(reason) = reply.told() {
         return Err(Refusal::Told { reason, seconds });
     }
@@ -155,8 +157,8 @@ impl Reply {
     }
 
     fn measurement(&self, capacity: f64, slo: &Slo, seconds: f64) -> Result<Measurement, Refusal> {
-        let rate = |key, value| within(key, value, MOST_RATE, "requests a second from 0");
-        let time = |key, value| within(key, value, MOST_SECONDS, "seconds from 0");
+        let rate = |key, value| within(key, value, MOST_RATE, "requests a second from 0 to 1e9");
+        let time = |key, value| within(key, value, MOST_SECONDS, "seconds from 0 to 1e9");
         let share = |key, value| {
             within(key, value, SHARE_SLACK, "a share of 1, so 0.94 for 94 %").map(|share| share.map(|share| share.min(1.0)))
         };
@@ -186,7 +188,7 @@ impl Reply {
             time_in_worker: time("time_in_worker", self.time_in_worker)?,
             worker_busy: share("worker_busy", self.worker_busy)?,
             slots_busy: share("slots_busy", self.slots_busy)?,
-            memory_bytes: within("memory_bytes", self.memory_bytes, MOST_BYTES, "bytes from 0")?.map(whole),
+            memory_bytes: within("memory_bytes", self.memory_bytes, MOST_BYTES, "bytes from 0 to 1e15")?.map(whole),
             seconds,
             probes: missed.into_iter().collect(),
             ..found
@@ -218,7 +220,10 @@ impl Reply {
 
 fn within(key: &'static str, value: Option<f64>, most: f64, wanted: &'static str) -> Result<Option<f64>, Refusal> {
     match value {
-        Some(value) if !(0.0..=most).contains(&value) => Err(Refusal::Impossible { key, value: value.to_string(), wanted }),
+        Some(value) if !(0.0..=most).contains(&value) => {
+            let value = if value.abs() < LONG { value.to_string() } else { format!("{value:e}") };
+            Err(Refusal::Impossible { key, value, wanted })
+        }
         possible => Ok(possible),
     }
 }
@@ -234,7 +239,7 @@ fn shown(line: &[u8]) -> String {
 
 /// The beginning of a text in a line that a terminal can show.
 fn cut(text: &str) -> String {
-    let mut beginning: String = text.chars().take(SHOWN).map(|one| if one.is_control() { ' ' } else { one }).collect();
+    let mut beginning = printable(&text.chars().take(SHOWN).collect::<String>());
     if text.chars().nth(SHOWN).is_some() {
         beginning.push('…');
     }

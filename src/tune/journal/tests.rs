@@ -48,7 +48,10 @@ fn what_is_written_is_read_again() {
     let study = written(&path);
     let later = Header { about: About { started: "later".to_owned(), ..About::default() }, ..header() };
     let resumed = resume(&path, &later).unwrap();
-    assert_eq!((resumed.trials.as_slice(), resumed.torn), (study.trials(), false));
+    assert_eq!((resumed.trials.as_slice(), resumed.torn, resumed.other_host), (study.trials(), false, None));
+    let elsewhere = Header { about: About { host: "64 cores".to_owned(), ..About::default() }, ..header() };
+    drop(resumed.journal);
+    assert_eq!(resume(&path, &elsewhere).unwrap().other_host, Some(String::new()), "the journal's host");
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_bad_line_in_the_middle_is_named_costs_no_trial_and_is_read_up_to() {
         assert_eq!(
             refusal,
             format!(
-                "/study.jsonl:4: {reason}. The file is left as it is. To go on from the trials before that line: `head -n 3 '/study.jsonl' > \
+                "/study.jsonl:4: {reason}. The file is left as it is. To go on from the trials before that line: `head -n 3 /study.jsonl > \
                  COPY`, and --journal COPY --resume; to read those: `tuningfork report /study.jsonl`"
             )
         );
@@ -282,6 +285,13 @@ fn what_is_no_journal_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_command_to_paste_has_names_as_a_shell_reads_them() {
+    let gap = Gap { line: 4, reason: "an empty line".to_owned(), after: 1 };
+    let told = JournalError::Broken { path: PathBuf::from("a b;c.jsonl"), gap }.to_string();
+    assert!(told.contains("head -n 3 'a b;c.jsonl' > COPY") && told.contains("`tuningfork report 'a b;c.jsonl'`"), "{told}");
+}
+
+#[test]
 fn numbers_that_cannot_be_are_refused_and_no_terminal_obeys_a_journal() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");
@@ -297,5 +307,10 @@ fn numbers_that_cannot_be_are_refused_and_no_terminal_obeys_a_journal() {
     }
     std::fs::write(&path, text.replacen("\"quick\"", "\"\\u001b[2J\\u0007\"", 1)).unwrap();
     let refusal = Journal::read(&path).unwrap_err().to_string();
-    assert!(!refusal.contains(char::is_control) && refusal.contains("[2J"), "{refusal:?}");
+    assert!(!refusal.contains(is_harmful) && refusal.contains("[2J"), "{refusal:?}");
+    std::fs::write(&path, text.replacen("\"started\":\"", "\"started\":\"\\u001bc\\nRecommended: 99 workers\u{202e}", 1))
+        .unwrap();
+    let recorded = Journal::read(&path).unwrap();
+    assert!(recorded.header.about.started.starts_with("\u{fffd}c Recommended: 99 workers\u{fffd}"), "{recorded:?}");
+    assert_eq!(recorded.trials.len(), text.lines().count() - 1);
 }

@@ -136,7 +136,7 @@ fn only_what_held_the_objective_and_differs_from_the_file_is_worth_writing() {
     no configuration could be started
     the study was interrupted; go on with --resume, or write this with --write-partial
     it was not repeated undisturbed; give it more time (--resume with a longer --budget) on a quiet host, or write this with --write-partial
-    it says so already
+    it comes to these numbers already
     nothing is recommended
     ");
 }
