@@ -1,4 +1,5 @@
-//! `tuningfork tune` of an application whose database runs on the same host: what that needs is demand of the requests, and no disturbance.
+//! `tuningfork tune` of an application that needs something beside it: what a database on the same host uses is demand of the requests and no
+//! disturbance; what an application waits for is not looked for by loading the cores.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,19 @@ def application(environ, start_response):
     return [row]
 "#;
 
+/// Waits for one of the four connections that each worker has to something slow; the cores hardly work.
+const POOL: &str = r#"
+import threading, time
+
+CONNECTIONS = threading.BoundedSemaphore(4)
+
+def application(environ, start_response):
+    with CONNECTIONS:
+        time.sleep(0.1)
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"#;
+
 const CONFIG: &str = r#"
 workers = 2
 connections = 1
@@ -47,10 +61,10 @@ env = { REDIS = "@DIR@/redis.sock" }
 address = "unix:@DIR@/web.sock"
 "#;
 
-fn folder() -> Folder {
+fn folder(application: &str) -> Folder {
     let config = CONFIG.replace("@PYTHON@", &parts::python().display().to_string());
     let folder = Folder::new().file("tuningfork.toml", &config).file("traffic.jsonl", &recording(["/"; 200]));
-    folder.file("web.py", APPLICATION)
+    folder.file("web.py", application)
 }
 
 fn redis(folder: &Folder) -> Watched {
@@ -82,7 +96,7 @@ fn by_redis(folder: &Folder) -> f64 {
 
 #[test]
 fn a_database_on_the_same_host_is_demand() {
-    let folder = folder();
+    let folder = folder(APPLICATION);
     let _alone = Turn::alone();
     let _redis = redis(&folder);
     let tune = "tune --traffic traffic.jsonl --quick --max-workers 4 --budget 60s --json result.json";
@@ -101,4 +115,20 @@ fn a_database_on_the_same_host_is_demand() {
     let (median, redis) = (each[each.len() / 2], by_redis(&folder));
     // Where the machine's other programs got in between, less is counted; the kernel's part for its connections comes on top.
     assert!((0.6..1.5).contains(&(median / redis)), "{each:?}, by its own account {redis}\n{said}");
+}
+
+/// 2 workers with 4 connections each hold 80 requests a second. By cores and slots it could be a thousand, and whoever asked for as many would
+/// wait a minute for the answers.
+#[test]
+fn an_application_that_waits_for_a_pool_is_not_flooded() {
+    let folder = folder(POOL);
+    let config = folder.text("tuningfork.toml").replace("connections = 1", "connections = 100").replace("sync", "gthread");
+    let folder = folder.file("tuningfork.toml", &config);
+    let _alone = Turn::alone();
+    let tune = "tune --traffic traffic.jsonl --quick --budget 0 --json result.json";
+    let said = folder.start_in(Turn::Within, tune).finish();
+    said.assert_code(0);
+    let report: Value = serde_json::from_str(&folder.text("result.json")).expect("the result");
+    let capacity = report["trials"][0]["capacity"].as_f64().expect("a capacity");
+    assert!((50.0..95.0).contains(&capacity), "{capacity}: {said}");
 }
