@@ -424,7 +424,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("page.html");
         for (old, new) in [(None, 0o600), (Some(0o644), 0o644)] {
-            old.into_iter().for_each(|mode| fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap());
+            if let Some(mode) = old {
+                fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            }
             let draft = Draft::new(&path, Packing::Plain).unwrap();
             draft.keep_mode_of(&path).unwrap();
             draft.finish().unwrap();

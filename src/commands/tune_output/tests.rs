@@ -115,10 +115,14 @@ fn refusals_are_plain() {
     let crash = every(|found| (found.capacity, found.flags) = (90.0, vec![Flag::WorkerCrashed]));
     assert!(sentences::headline(&crash).contains(", but workers ended on their own in it: see what they said last."));
     let baseline = APPS[1].space().baseline();
-    let lost = study_of(&APPS[1], |suggestion| match suggestion.purpose {
-        Purpose::Confirm => Outcome::Failed { reason: "killed".to_owned(), seconds: 1.0 },
-        _ if suggestion.candidate == baseline => measured(|found| found.ending = Ending::NothingHeld),
-        _ => measured(|found| found.capacity = 90.0),
+    let lost = study_of(&APPS[1], |suggestion| {
+        if suggestion.purpose == Purpose::Confirm {
+            Outcome::Failed { reason: "killed".to_owned(), seconds: 1.0 }
+        } else if suggestion.candidate == baseline {
+            measured(|found| found.ending = Ending::NothingHeld)
+        } else {
+            measured(|found| found.capacity = 90.0)
+        }
     });
     assert!(sentences::headline(&lost).contains(", failed when it was repeated, and the baseline holds no rate."), "{lost:?}");
     let interrupted = Report { stop: Stop::Interrupted, ..slow };

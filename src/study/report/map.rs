@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::study::counting::counting;
 use crate::study::memory::Memory;
 use crate::study::model::Model;
-use crate::study::{Candidate, Measurement, Objective, Outcome, Purpose, Space, Study, Task, Trial};
+use crate::study::{Candidate, Measurement, Objective, Purpose, Space, Study, Trial};
 use crate::units::{Connections, Workers};
 
 /// Rungs shown along one axis, unless more were tried.
@@ -211,7 +211,7 @@ fn untried(space: &Space, fits: bool, candidate: Candidate, predicted: Option<f6
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, run, studied};
-    use crate::study::{Challenged, Flag, Pace, Report, Stop, Suggestion};
+    use crate::study::{Challenged, Flag, Outcome, Pace, Report, Stop, Suggestion, Task};
 
     fn study(app: usize, limit: impl Fn(&mut Space)) -> Study {
         let mut study = APPS[app].study(Pace::Quick);
