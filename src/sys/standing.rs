@@ -1,6 +1,7 @@
 //! Who a new process is and what it may use, looked up before the fork: users by name, limits, cores. Applies nothing.
 
 use std::ffi::{CString, OsString};
+use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -97,6 +98,12 @@ impl Person {
         let drops = geteuid().is_root() && !uid.is_root();
         Ok(Some((Self { uid: uid.as_raw(), gid: gid.as_raw(), groups, regroups: !is_us, drops }, home.unwrap_or_default())))
     }
+}
+
+/// Our home, as the password database has it.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    User::from_uid(geteuid()).ok().flatten().map(|entry| entry.dir)
 }
 
 /// A user's name, or the number of one who has none.

@@ -245,7 +245,7 @@ fn a_journal_with_a_bad_line_is_told_up_to_it_and_left_as_it_is() {
     said.assert_code(66);
     said.assert_err(&[
         "journal.jsonl:3: expected value (column 1). The file is left as it is.",
-        "`head -n 2 'journal.jsonl' > COPY`",
+        "`head -n 2 journal.jsonl > COPY`",
     ]);
     assert_eq!(folder.text("journal.jsonl"), broken);
 }

@@ -11,12 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::unistd::{User, geteuid};
 
 use super::TuneError;
 use crate::commands::CommandError;
 use crate::commands::say::say;
 use crate::study::{Outcome, Suggestion};
+use crate::sys::standing;
 use crate::tune::{Step, Testbed, TrialError};
 
 /// The most bytes of the workers' output that are kept: with more, the file is emptied and goes on.
@@ -109,7 +109,7 @@ fn tail(path: &Path) -> io::Result<String> {
 fn state_directory() -> Result<PathBuf, CommandError> {
     let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // A transient unit of systemd's has no HOME.
-    let home = || variable("HOME").or_else(|| Some(User::from_uid(geteuid()).ok()??.dir));
+    let home = || variable("HOME").or_else(standing::home);
     let directory = variable("STATE_DIRECTORY")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("tuningfork")))
         .or_else(|| home().map(|home| home.join(".local/state/tuningfork")))
