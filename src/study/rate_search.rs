@@ -6,11 +6,15 @@ use crate::study::Timing;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateSearch {
     start: f64,
-    step: f64,
+    /// How far the next step up or down would be, as a share of the rate.
+    up: f64,
+    down: f64,
     precision: f64,
     probes_left: usize,
     held: Option<f64>,
     missed: Option<f64>,
+    /// What was answered while the last rate was offered.
+    answered: f64,
 }
 
 /// Every further step in the same direction is this much longer, up to a half of the rate.
@@ -22,6 +26,8 @@ const FIRST_STEP: f64 = 0.12;
 const BELOW_EXPECTED: f64 = 0.97;
 /// Expectations are trusted up to this much above the bound.
 const TRUSTED: f64 = 1.1;
+/// A server that was overloaded and answered less than this share of the rate that would be next is asked for what it answered.
+const OVERLOADED: f64 = 0.6;
 
 impl RateSearch {
     /// The search of a trial at this pace, from a little below what is expected of the candidate, or else of `bound`: what the demands
@@ -39,7 +45,13 @@ impl RateSearch {
     /// is narrower than the ratio `precision` or after `probes`.
     #[must_use]
     pub const fn new(start: f64, step: f64, precision: f64, probes: usize) -> Self {
-        Self { start, step, precision, probes_left: probes, held: None, missed: None }
+        Self { start, up: step, down: step, precision, probes_left: probes, held: None, missed: None, answered: f64::INFINITY }
+    }
+
+    /// The same search, from this rate on if it would begin higher: nobody knows then how much higher the highest is, and steps up are long.
+    #[must_use]
+    pub fn from_at_most(self, rate: f64) -> Self {
+        if rate < self.start { Self { start: rate, up: LONGEST_STEP, ..self } } else { self }
     }
 
     /// The rate to offer next, or `None` when the search is over.
@@ -50,8 +62,11 @@ impl RateSearch {
         }
         match (self.held, self.missed) {
             (None, None) => Some(self.start),
-            (Some(held), None) => Some(held * (1.0 + self.step)),
-            (None, Some(missed)) => Some(missed * (1.0 - self.step)),
+            (Some(held), None) => Some(held * (1.0 + self.up)),
+            (None, Some(missed)) => {
+                let next = missed * (1.0 - self.down);
+                Some(if self.answered < OVERLOADED * next { BELOW_EXPECTED * self.answered } else { next })
+            }
             (Some(held), Some(missed)) => (missed / held > self.precision).then(|| (held * missed).sqrt()),
         }
     }
@@ -65,9 +80,17 @@ impl RateSearch {
             self.missed = Some(self.missed.map_or(rate, |best| best.min(rate)));
         }
         if !first {
-            self.step = (self.step * STEP_GROWTH).min(LONGEST_STEP);
+            self.up = (self.up * STEP_GROWTH).min(LONGEST_STEP);
+            self.down = (self.down * STEP_GROWTH).min(LONGEST_STEP);
         }
         self.probes_left = self.probes_left.saturating_sub(1);
+    }
+
+    /// Takes the requests a second that were answered while that rate was offered.
+    pub fn answered(&mut self, rate: f64) {
+        if rate > 0.0 {
+            self.answered = rate;
+        }
     }
 
     /// The highest rate that was held.
@@ -113,6 +136,25 @@ mod tests {
     fn needs_few_probes_from_a_good_start() {
         assert_eq!(search(100.0, 103.0).1, 4);
         assert_eq!(search(100.0, 97.0).1, 4);
+    }
+
+    #[test]
+    fn an_overloaded_server_is_asked_for_what_it_answered() {
+        let timing = crate::study::Pace::Quick.timing();
+        for (capacity, expected) in [(100.0, None), (100.0, Some(800.0)), (15.0, None)] {
+            let mut search = RateSearch::of_trial(&timing, 1000.0, expected);
+            while let Some(rate) = search.offer() {
+                search.record(rate, rate <= capacity);
+                search.answered(rate.min(capacity));
+            }
+            let held = search.held().unwrap();
+            assert!(held <= capacity && held > 0.9 * capacity, "{capacity}: {held}");
+        }
+        let mut far = RateSearch::of_trial(&timing, 1000.0, None).from_at_most(100.0);
+        while let Some(rate) = far.offer() {
+            far.record(rate, rate <= 400.0);
+        }
+        assert!(far.held().is_some_and(|held| held > 330.0), "{far:?}");
     }
 
     #[test]

@@ -162,6 +162,9 @@ mod tests {
         let mut slice = Window { workers_cpu: 4.0, generator_cpu: 0.5, supervisor_cpu: 0.5, quota: Some(0.5), ..window() };
         // Others use 0.9 of 2 cores: enough is left for half a core.
         assert_eq!((slice.others(), slice.utilisation()), (0.0, Some(1.0)));
+        slice.workers_cpu = 4.5;
+        assert_eq!(slice.utilisation(), Some(1.0), "a period's quota more in the window");
+        slice.workers_cpu = 4.0;
         assert!((slice.effective_cores() - 0.4).abs() < 1e-9);
         slice.cores.iter_mut().for_each(|core| core.user = 0.9);
         slice.workers_cpu = 1.0;

@@ -117,8 +117,7 @@ fn a_database_on_the_same_host_is_demand() {
     assert!((0.6..1.5).contains(&(median / redis)), "{each:?}, by its own account {redis}\n{said}");
 }
 
-/// 2 workers with 4 connections each hold 80 requests a second. By cores and slots it could be a thousand, and whoever asked for as many would
-/// wait a minute for the answers.
+/// 2 workers with 4 connections each hold 80 requests a second. A light load that is made for the cores queues for them.
 #[test]
 fn an_application_that_waits_for_a_pool_is_not_flooded() {
     let folder = folder(POOL);

@@ -6,7 +6,7 @@
 //! and without an expectation, 40 seeds each, normal pace) the answered rate errs by +0.1 ± 2.0 %, the one offered by +1.1 ± 2.9 %, the
 //! middle by +2.9 ± 2.9 %; on ones of 40 a second by +2.3 ± 4.4 %, +3.1 ± 5.1 % and +4.9 ± 5.1 %.
 
-use super::gates::excuse;
+use super::gates::{disturbance, excuse};
 use super::script::{Judged, Script};
 use crate::stats::{Latencies, PackedLatencies};
 use crate::study::queueing::{Bounds, Demand, LIGHT_MARGIN};
@@ -17,14 +17,12 @@ use crate::units::Rate;
 /// How busy the light probe keeps the cores the workers can use, and with how many clients at most.
 const LIGHT: f64 = 0.4;
 const MOST_CLIENTS: f64 = 256.0;
-/// How many times as long as with the few clients of the warm-up a request takes from which on those of the light probe queue for something
-/// that is not the cores: a connection pool, a lock, another service. The cores, at [`LIGHT`], make it 1.7 times (M/M/1).
-const QUEUES: f64 = 2.5;
-/// What such a thing lets through, over what it was seen to let through.
-const ROOM: f64 = 1.1;
-/// Standard errors by which the share of late requests must lie above what is allowed before a light load settles it. Few were answered, and
-/// all trials play the same ones.
-const DOUBT: f64 = 2.0;
+/// How many times as long as with the few clients of the warm-up the median request takes from which on those of the light probe, if they are
+/// more, may queue for something that is not the cores: a connection pool, a lock, another service. One core at [`LIGHT`] makes it 1.7 times (M/M/1).
+const QUEUES: f64 = 1.8;
+/// How improbable it must be that chance made more requests late than may be, in standard deviations: 0.05 %. Few were answered, and all
+/// trials play the same ones.
+const DOUBT: f64 = 3.29;
 
 /// Measures the candidate.
 pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result<Measurement, TrialError> {
@@ -46,8 +44,8 @@ pub(super) fn measure(mut script: Script<'_>, suggestion: &Suggestion) -> Result
 struct Light {
     found: Measurement,
     window: Window,
-    /// Requests a second that something other than cores and slots lets through; infinite if nothing of that was seen.
-    most: f64,
+    /// The highest rate to begin with, requests a second, where a heavier load may have queued.
+    first: Option<f64>,
 }
 
 impl Light {
@@ -58,7 +56,7 @@ impl Light {
         let beside = beside / light.throughput.max(f64::MIN_POSITIVE);
         let time_in_worker = light.time_in_worker.unwrap_or(0.0);
         let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
-        Bounds::new(script.candidate, script.terms.cpu, demand).tightest().min(self.most)
+        Bounds::new(script.candidate, script.terms.cpu, demand).tightest()
     }
 }
 
@@ -84,18 +82,20 @@ fn settling_probe(
     Ok((light, ending))
 }
 
-/// The light probe. Where its clients queue for something that is not the cores, that is no light load: then the few of the warm-up play
-/// it, and what the many were answered is what can be had.
+/// The light probe. Where its clients may queue for something that is not the cores, that is no light load: then the few of the warm-up play
+/// it. What the many were answered is what can be had there, and at [`LIGHT`] of what the cores can do otherwise: the first rate is no
+/// higher than that allows.
 fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Light, TrialError> {
     (script.watch)(Step::Light);
     let (few, clients) = (script.few_clients(), light_clients(script, warm.workers_cpu / warm.seconds.max(1e-3)));
     let light = lightly(script, warm, clients)?;
-    let alone = f64::from(few) * warm.seconds / warm.completed.max(1) as f64;
-    if light.found.time_in_worker.is_none_or(|inside| inside <= QUEUES * alone) {
+    let median = |window: &Window| window.latencies.quantile(0.5);
+    let queues = clients > few && median(&light.window) > QUEUES * median(warm);
+    if !queues || disturbance(&light.window, &script.terms.slo).is_some() {
         return Ok(light);
     }
-    let most = ROOM * light.found.throughput;
-    Ok(Light { most, ..lightly(script, warm, few)? })
+    let first = Some(light.found.throughput / LIGHT);
+    Ok(Light { first, ..lightly(script, warm, few)? })
 }
 
 /// What so many clients show.
@@ -110,7 +110,7 @@ fn lightly(script: &mut Script<'_>, warm: &Window, clients: u32) -> Result<Light
     let found = script.describe(&window);
     let time_in_worker = (found.throughput > 0.0).then(|| f64::from(clients) / found.throughput);
     let light = Some(LightNote { throughput: found.throughput, latencies: PackedLatencies::of(&window.latencies) });
-    Ok(Light { found: Measurement { time_in_worker, light, ..found }, window, most: f64::INFINITY })
+    Ok(Light { found: Measurement { time_in_worker, light, ..found }, window, first: None })
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few
@@ -143,11 +143,14 @@ fn settled(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> Optio
     }
 }
 
-/// Whether more requests were late than may be, and not by chance.
+/// Whether more requests were late than may be, and not by chance: the lower end of Wilson's interval (Probable Inference, the Law of
+/// Succession, and Statistical Inference, 1927).
 pub(super) fn is_too_slow(latencies: &Latencies, slo: &Slo) -> bool {
-    let (late, answered) = (latencies.share_above(slo.latency()), latencies.count());
-    let error = (late * (1.0 - late) / answered.max(1) as f64).sqrt();
-    answered == 0 || late - DOUBT * error > slo.late_share()
+    let (late, answered) = (latencies.share_above(slo.latency()), latencies.count() as f64);
+    let doubt = DOUBT * DOUBT / answered.max(1.0);
+    let middle = late + doubt / 2.0;
+    let half = (doubt * (late * (1.0 - late) + doubt / 4.0)).sqrt();
+    answered == 0.0 || (middle - half) / (1.0 + doubt) > slo.late_share()
 }
 
 /// What the probes found.
@@ -181,6 +184,7 @@ fn search(script: &mut Script<'_>, light: &Light, suggestion: &Suggestion) -> Re
     while let Some((offered, rate)) = search.offer().and_then(|offered| Some((offered, Rate::new(offered)?))) {
         let judged = script.judged(rate, settle, timing)?;
         search.record(offered, judged.held());
+        search.answered(judged.window.throughput());
         let over = judged.ends_the_trial();
         found.take(offered, judged);
         if over || found.spent {
@@ -210,5 +214,6 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
 fn rates(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> RateSearch {
     let bound = light.bound(script);
     let bound = if bound.is_finite() { bound } else { light.found.throughput };
-    RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected)
+    let search = RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected);
+    light.first.map_or(search, |first| search.from_at_most(first))
 }

@@ -316,7 +316,7 @@ impl<'a> Script<'a> {
         Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch, late: self.terms.slo.latency() }
     }
 
-    /// Enough clients to keep every core and a pair of workers awake, too few to queue: never more than there are slots.
+    /// Enough clients to keep every core and a pair of workers awake, too few to queue for them: never more than there are slots.
     pub(super) fn few_clients(&self) -> u32 {
         let slots = u32::try_from(self.candidate.slots()).unwrap_or(u32::MAX);
         u32::from(self.terms.cores).max(2).min(slots)
