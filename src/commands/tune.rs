@@ -16,16 +16,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::arguments::rate;
-use super::figures::counted;
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, demo};
+use crate::printable::pasted;
 use crate::study::{Dimensions, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
 use crate::sys::{host, launch, limits, priority};
 use crate::tune::external::External;
-use crate::tune::journal::pasted;
 use crate::tune::live::Live;
 use crate::tune::progress::Shown;
 use crate::tune::trial::Terms;
@@ -242,13 +241,13 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
         return Ok(Journal::create(&places.journal, header)?);
     }
     let resumed = Journal::resume(&places.journal, header).map_err(CommandError::of_a_journal_read)?;
-    say(&format!("{}: {} taken up", places.journal.display(), counted(resumed.trials.len() as u64, "trial")));
+    say(&format!("{}: trials taken up: {}", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
         say("its last line was cut off: what it told is measured again");
     }
     if let Some(host) = resumed.other_host {
         say(&format!(
-            "warning: those were measured on {host}: another host makes capacities that cannot be compared; begin anew"
+            "warning: those were measured on {host}. If that is not this host, capacities cannot be compared: begin anew"
         ));
     }
     for trial in resumed.trials {
@@ -295,7 +294,7 @@ mod tests {
         let command = Options::augment_args(Command::new("tune"));
         let budget = command.get_arguments().find(|argument| argument.get_id() == "budget");
         let help = budget.and_then(|argument| argument.get_help()).unwrap().to_string();
-        let trials = [Pace::Normal, Pace::Quick].map(|pace| pace.effort().trials + pace.effort().doubts);
+        let trials = [Pace::Normal, Pace::Quick].map(|pace| pace.effort().most_trials());
         let minutes =
             |slo: &str| [Pace::Normal, Pace::Quick].map(|pace| (pace.budget(&slo.parse().unwrap()).seconds / 60.0).floor());
         let ([normal, quick], [usual, usual_quick], [rare, rare_quick]) = (trials, minutes("p90<1s"), minutes("p99<1s"));

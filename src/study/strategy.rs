@@ -116,15 +116,10 @@ fn searching(study: &Study) -> Option<Suggestion> {
     {
         return None;
     }
-    let left = (effort.trials + effort.doubts).saturating_sub(done);
-    if done < effort.trials {
-        search.suggest()
-    } else if left > 0 {
-        // What holds a challenge must be measured.
-        search.third().or_else(|| search.reopened().filter(|next| left > 1 || next.purpose != Purpose::Challenge))
-    } else {
-        None
-    }
+    let usual = if done < effort.trials { search.suggest() } else { None };
+    let left = effort.most_trials().saturating_sub(done);
+    // What holds a challenge must be measured.
+    usual.or_else(|| search.doubt().filter(|next| left > 1 || (left > 0 && next.purpose != Purpose::Challenge)))
 }
 
 /// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline leads,

@@ -103,9 +103,23 @@ impl<'a> Search<'a> {
         })
     }
 
+    /// What is not settled when the search has had its trials: two repetitions that disagree, what held a challenge and was not measured, and
+    /// what is reopened.
+    pub(super) fn doubt(&self) -> Option<Suggestion> {
+        self.third().or_else(|| self.promised()).or_else(|| self.reopened())
+    }
+
+    /// What held a challenge and was not measured.
+    fn promised(&self) -> Option<Suggestion> {
+        let capacity = self.standing.leader()?.merit();
+        let held = self.study.trials().iter().filter(|trial| trial.challenged().is_some_and(|challenged| challenged.holds));
+        let mut open = held.map(|trial| trial.suggestion.candidate).filter(|chosen| self.fits(*chosen) && !self.is_done(*chosen));
+        open.next().map(|chosen| self.pursue((chosen, capacity), capacity))
+    }
+
     /// What was given up as it could not reach the best of then, and may reach that of now: a repetition can show that the best held so
     /// much only while the host was faster.
-    pub(super) fn reopened(&self) -> Option<Suggestion> {
+    fn reopened(&self) -> Option<Suggestion> {
         let capacity = self.standing.leader()?.merit();
         let bounds = self.study.measured().filter_map(|(candidate, found)| Some((candidate, found.ending.outclassed_by()?)));
         let open =
@@ -170,7 +184,7 @@ impl<'a> Search<'a> {
     }
 
     /// One whose two repetitions lie too far apart to choose by.
-    pub(super) fn third(&self) -> Option<Suggestion> {
+    fn third(&self) -> Option<Suggestion> {
         let torn = self.standing.torn().filter(|place| self.is_repeatable(place));
         torn.map(|place| again(self.study, place.candidate, Purpose::Repeat))
     }

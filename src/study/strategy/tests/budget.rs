@@ -69,8 +69,7 @@ fn no_comparison_begins_while_two_repetitions_of_the_best_disagree() {
             torn += u32::from(Standing::of(&search).torn().is_some());
             search.record(trial.clone());
         }
-        let effort = study.pace.effort();
-        let had_its_trials = search.trials().len() >= effort.trials + effort.doubts;
+        let had_its_trials = search.trials().len() >= study.pace.effort().most_trials();
         let is_over = had_its_trials || !can_afford(&search, 1 + reserve(&search)) || is_certified(&search);
         assert!(Standing::of(&search).torn().is_none() || is_over, "{seed}: {} trials", search.trials().len());
     }
