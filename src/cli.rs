@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::{CommandError, Ending, Source, check, ctl, demo_worker, gunicorn, man, record, replay, report, run, tune};
+use crate::printable::printable_lines;
 
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
@@ -127,7 +128,10 @@ impl Command {
 
 /// The one place where an error meets the user. If he has closed his end, nobody is left to tell.
 fn complain(error: &CommandError) {
-    let _ = writeln!(io::stderr(), "tuningfork: {error}");
+    // The colours of a configuration's problem are ours.
+    let is_ours = matches!(error, CommandError::Config(_));
+    let told = if is_ours { error.to_string() } else { printable_lines(&error.to_string()) };
+    let _ = writeln!(io::stderr(), "tuningfork: {told}");
 }
 
 /// Log lines go to standard error; TUNINGFORK_LOG filters them (`usual` if unset). journald stamps the time itself.

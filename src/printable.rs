@@ -1,6 +1,9 @@
 //! What may be shown: a terminal obeys control characters, text that runs from right to left shows words in another order, and strangers
 //! may have written both.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 /// Stands for what must not be shown.
 const INSTEAD: &str = "\u{fffd}";
 
@@ -8,7 +11,8 @@ const INSTEAD: &str = "\u{fffd}";
 /// writing (Unicode Standard Annex 9, 2).
 #[must_use]
 pub fn is_harmful(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text in one line that can be shown: a blank for each blank or line break, and a mark for each other letter that [`is_harmful`].
@@ -21,6 +25,13 @@ pub fn printable(text: &str) -> String {
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<String>>().join("\n")
+}
+
+/// The name of a file as a shell reads it, in one line.
+#[must_use]
+pub fn pasted(path: &Path) -> String {
+    let name = printable(&path.display().to_string());
+    shlex::try_quote(&name).map_or_else(|_| name.clone(), Cow::into_owned)
 }
 
 /// Makes a text [`printable`].

@@ -11,7 +11,7 @@ pub use coverage::Coverage;
 pub use journal::{About, Gap, Header, Journal, JournalError, Recorded};
 pub use progress::Progress;
 
-use crate::printable::printable;
+use crate::printable::printable_lines;
 use crate::study::{Next, Outcome, Stop, Study, Suggestion, Trial, expected_trials, suggest};
 
 /// Runs one candidate and measures it.
@@ -51,15 +51,6 @@ pub enum TrialError {
     },
 }
 
-/// The trial, or a failed one in the place of what could not be read again.
-fn possible(trial: Trial) -> Trial {
-    if trial.is_possible() {
-        return trial;
-    }
-    let outcome = Outcome::Failed { reason: "it measured a number that cannot be".to_owned(), seconds: trial.seconds() };
-    Trial { outcome, ..trial }
-}
-
 /// Runs `study` to its end, writing every trial to `journal` before the next one starts. The result says why it ended; the trials are in `study`.
 pub fn run_study(
     study: &mut Study,
@@ -77,10 +68,10 @@ pub fn run_study(
         let outcome = match testbed.run(&suggestion, &mut |step| progress.step(step)) {
             Ok(outcome) => outcome,
             // An application's own words may be in it.
-            Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason: printable(&reason), seconds },
+            Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason: printable_lines(&reason), seconds },
             Err(TrialError::Interrupted) => return Ok(Stop::Interrupted),
         };
-        let trial = possible(Trial { suggestion, outcome });
+        let trial = Trial { suggestion, outcome };
         let written = journal.append(&trial);
         progress.finished(number, &trial);
         // Its number was seen, and the report can still show it.

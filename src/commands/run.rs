@@ -19,7 +19,6 @@ use super::configuration::Source;
 use super::{CommandError, socket};
 use crate::config::{App, Config};
 use crate::metrics::{Board, Counters};
-use crate::printable::printable_lines;
 use crate::serve::serve;
 use crate::supervisor::Outcome;
 use crate::supervisor::event::Settings;
@@ -138,9 +137,9 @@ fn supervise_with(
     drop(host);
     match outcome {
         Outcome::Stopped | Outcome::HandedOver => Ok(()),
-        Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(printable_lines(&reason))),
-        Outcome::WorkersKeepFailing { reason } => Err(CommandError::WorkersKeepFailing(printable_lines(&reason))),
-        Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(printable_lines(&reason))),
+        Outcome::AppNotLoaded { reason } => Err(CommandError::AppNotLoaded(reason)),
+        Outcome::WorkersKeepFailing { reason } => Err(CommandError::WorkersKeepFailing(reason)),
+        Outcome::WorkersNotBooting { reason } => Err(CommandError::WorkersNotBooting(reason)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The study on disk: JSON Lines, a header and then a trial a line, each safe before the next trial starts. Never overwrites, never
 //! mixes studies, and loses no trial but one that was not finished.
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Coverage;
-use crate::printable::{is_harmful, printable};
+use crate::printable::{is_harmful, pasted, printable, printable_lines};
 use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
@@ -403,7 +402,7 @@ struct Version {
     tuningfork_journal: u32,
 }
 
-/// What a line says, or what is wrong with it. Texts in it are made [`printable`]: anybody may have written them.
+/// What a line says, or what is wrong with it. Texts in it are made [`printable_lines`]: anybody may have written them.
 fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
     if text.is_empty() {
         return Err("an empty line, which this program does not write: take it out".to_owned());
@@ -426,18 +425,11 @@ fn parse<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<T, String> {
 /// The same with printable texts.
 fn all_printable(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(printable(&text)),
+        Value::String(text) => Value::String(printable_lines(&text)),
         Value::Array(values) => values.into_iter().map(all_printable).collect(),
         Value::Object(fields) => fields.into_iter().map(|(key, value)| (printable(&key), all_printable(value))).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
-}
-
-/// The name of a file as a shell reads it.
-#[must_use]
-pub fn pasted(path: &Path) -> String {
-    let name = path.display().to_string();
-    shlex::try_quote(&name).map_or_else(|_| name.clone(), Cow::into_owned)
 }
 
 fn damaged(path: &Path, line: usize, reason: &str) -> JournalError {

@@ -12,7 +12,6 @@ use std::thread;
 
 use crate::config::{Address, Config, Listen};
 use crate::load::Target;
-use crate::printable::printable_lines;
 use crate::replay::Plan;
 use crate::serve::serve;
 use crate::study::{self, Candidate, Suggestion};
@@ -121,7 +120,7 @@ impl Testbed for Live<'_> {
             Outcome::Stopped | Outcome::HandedOver => measured,
             Outcome::WorkersNotBooting { reason } | Outcome::WorkersKeepFailing { reason } => Err(fail(reason)),
             Outcome::AppNotLoaded { reason } => {
-                self.not_loaded = Some(printable_lines(&reason));
+                self.not_loaded = Some(reason.clone());
                 Err(fail(reason))
             }
         }

@@ -88,7 +88,7 @@ fn the_demo_recommends_something_better_than_the_rule_of_thumb_and_can_be_resume
 
     let resumed = folder.run("tune --demo --journal journal.jsonl --resume");
     resumed.assert_code(0);
-    resumed.assert_err(&[&format!("{} trials taken up", found.len())]);
+    resumed.assert_err(&[&format!("trials taken up: {}", found.len())]);
     assert!(!resumed.err.contains("trial 1 of"), "{resumed}");
     assert_eq!(fragment(&resumed), fragment(&said));
 
@@ -185,7 +185,7 @@ fn an_interrupted_study_leaves_a_partial_report_and_a_journal_to_continue() {
     interrupt(&folder, folder.start(arguments), 1);
     let before = journalled(&folder, "journal.jsonl");
     let said = interrupt(&folder, folder.start(&format!("{arguments} --resume")), before.len() + 1);
-    said.assert_err(&[&format!("{} trials taken up", before.len())]);
+    said.assert_err(&[&format!("trials taken up: {}", before.len())]);
     assert!(journalled(&folder, "journal.jsonl").starts_with(&before));
 }
 
@@ -211,8 +211,7 @@ fn an_application_that_answers_only_errors_gets_no_recommendation() {
     let said = folder.run("tune --traffic traffic.jsonl --quick --json result.json");
     said.assert_code(99);
     said.assert_err(&[
-        "traffic.jsonl: 4 broken lines passed over (line 2, 4, 6, …)",
-        "traffic.jsonl: the last line is cut off and passed over",
+        "traffic.jsonl: 4 broken lines passed over (line 2, 4, 6, …), and the last line is cut off and passed over",
         "96 requests of traffic.jsonl, ",
         "warning: only 1 route in the recording, GET /status/{n}, ",
     ]);

@@ -148,7 +148,7 @@ fn a_killed_study_goes_on_as_if_nothing_had_been() {
     std::fs::copy(folder.path("journal.jsonl"), healthy.path("journal.jsonl")).expect("copy the journal");
     let said = healthy.run(&format!("tune --trial-server ./server {SPACE} --journal journal.jsonl --resume"));
     said.assert_code(0);
-    said.assert_err(&["4 trials taken up"]);
+    said.assert_err(&["trials taken up: 4"]);
     assert_eq!(result(&healthy), undisturbed);
 }
 

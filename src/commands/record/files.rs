@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -177,10 +177,12 @@ impl Draft {
         Ok(Self { writer: Packed::new(Sink::File(file), packing)?, place })
     }
 
-    /// Lets whoever may read the file whose place it takes read this one.
-    pub(crate) fn keep_mode_of(&self, output: &Path) -> io::Result<()> {
-        match (self.writer.sink(), fs::metadata(output)) {
-            (Sink::File(file), Ok(old)) if old.is_file() => file.set_permissions(old.permissions()),
+    /// Lets whoever may read the file whose place it takes read this one. Nobody else writes to it, whoever could.
+    pub(crate) fn keep_readers_of(&self, output: &Path) -> io::Result<()> {
+        match (self.writer.sink(), fs::symlink_metadata(output)) {
+            (Sink::File(file), Ok(old)) if old.is_file() => {
+                file.set_permissions(PermissionsExt::from_mode(0o600 | (old.permissions().mode() & 0o444)))
+            }
             (Sink::File(_) | Sink::Standard(_), Ok(_) | Err(_)) => Ok(()),
         }
     }
@@ -324,8 +326,6 @@ impl Write for Sink {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
@@ -423,12 +423,12 @@ mod tests {
     fn who_could_read_what_is_replaced_can_read_what_takes_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("page.html");
-        for (old, new) in [(None, 0o600), (Some(0o644), 0o644)] {
+        for (old, new) in [(None, 0o600), (Some(0o666), 0o644)] {
             if let Some(mode) = old {
                 fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             }
             let draft = Draft::new(&path, Packing::Plain).unwrap();
-            draft.keep_mode_of(&path).unwrap();
+            draft.keep_readers_of(&path).unwrap();
             draft.finish().unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, new);
         }

@@ -9,6 +9,7 @@ use super::{paper, read, stop};
 use crate::commands::CommandError;
 use crate::commands::say::print;
 use crate::commands::tune_output::{Paper, configuration, doubts, goal_name, interval, plain_table, ratio, short, trimmed};
+use crate::printable::printable;
 use crate::stats::Interval;
 use crate::study::report::compare::{Comparison, Difference, incomparable};
 use crate::study::{Objective, Report};
@@ -53,7 +54,9 @@ fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
 
 fn introduction(name: &str, study: &Recorded) -> String {
     let about = &study.header.about;
-    format!("{name}: {}; {} on {}; {} trials", about.started, about.app, about.host, study.trials.len())
+    let told = format!("{name}: {}; {} on {}; {} trials", about.started, about.app, about.host, study.trials.len());
+    // In one line, so that nobody's words look like the verdict.
+    printable(&told)
 }
 
 fn table(found: &Comparison, what: &str, paper: Paper) -> String {

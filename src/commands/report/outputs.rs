@@ -25,8 +25,8 @@ pub struct Paths {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the report as one HTML page that needs nothing else. Files are for their owner alone, but for one that is
-    /// replaced, which keeps its mode
+    /// Write the report as one HTML page that needs nothing else. Files are for their owner alone; who could read
+    /// one that is replaced still can
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ impl Outputs {
     pub fn write(self, report: &Report, about: &About, peak: Option<Rate>) -> Result<(), CommandError> {
         for Output { form, path, mut draft } in self.0 {
             let text = text(form, report, about, peak).map_err(cannot_create(&path))?;
-            let written = draft.write_all(text.as_bytes()).and_then(|()| draft.keep_mode_of(&path));
+            let written = draft.write_all(text.as_bytes()).and_then(|()| draft.keep_readers_of(&path));
             written.and_then(|()| draft.finish()).map_err(cannot_create(&path))?;
         }
         Ok(())

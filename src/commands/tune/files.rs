@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -68,19 +68,19 @@ pub(super) struct Trimmed<'a> {
 
 impl Testbed for Trimmed<'_> {
     fn run(&mut self, suggestion: &Suggestion, watch: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
-        let (log, is_over) = (self.log, AtomicBool::new(false));
+        let (log, inner) = (self.log, &mut self.inner);
         thread::scope(|scope| {
-            let keeper = scope.spawn(|| {
-                while !is_over.load(Ordering::Acquire) {
+            // Over when `trial` is dropped, whatever happens in it.
+            let (trial, is_over) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                while is_over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                     if let Err(error) = trim(log) {
                         tracing::debug!("the workers' log keeps growing: {error}");
                     }
-                    thread::park_timeout(LOOK);
                 }
             });
-            let outcome = self.inner.run(suggestion, watch);
-            is_over.store(true, Ordering::Release);
-            keeper.thread().unpark();
+            let outcome = inner.run(suggestion, watch);
+            drop(trial);
             outcome
         })
     }
@@ -127,6 +127,35 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::study::{Candidate, Purpose, Task};
+    use crate::units::{Connections, Workers};
+
+    /// A trial whose workers write too much, which goes on until that is gone.
+    struct Chatty<'a>(&'a Places);
+
+    impl Testbed for Chatty<'_> {
+        fn run(&mut self, _: &Suggestion, _: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
+            let worker = File::options().append(true).open(&self.0.log).unwrap();
+            worker.set_len(MOST_LOG + 1).unwrap();
+            let is_emptied = (0..10_000).any(|_| {
+                thread::park_timeout(Duration::from_millis(1));
+                worker.metadata().unwrap().len() == 0
+            });
+            assert!(is_emptied);
+            Err(TrialError::Interrupted)
+        }
+    }
+
+    #[test]
+    fn the_log_is_emptied_while_a_trial_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places::choose(Some(&folder.path().join("study.jsonl"))).unwrap();
+        let log = places.worker_log().unwrap();
+        let candidate = Candidate::new(Workers::new(1).unwrap(), Connections::ONE);
+        let suggestion = Suggestion { candidate, purpose: Purpose::Baseline, task: Task::Measure, expected: None, rival: None };
+        let found = Trimmed { inner: &mut Chatty(&places), log: &log }.run(&suggestion, &mut |_| ());
+        assert_eq!(found, Err(TrialError::Interrupted));
+    }
 
     #[test]
     fn the_log_is_emptied_when_it_is_too_long_and_goes_on() {

@@ -104,7 +104,7 @@ fn refusal(report: &Report) -> String {
                 || format!("No configuration{which} meets {}{at}{within}.{}", report.slo, nearest.unwrap_or_default()),
                 |best| {
                     let best = configuration(best.candidate);
-                    format!("What looked best, {best}, failed when it was repeated, and the baseline holds no rate.")
+                    format!("What looked best, {best}, did not stand up to repetition, and the baseline does not meet {}{at}{within}.", report.slo)
                 },
             )
         }

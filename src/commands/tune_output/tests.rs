@@ -124,7 +124,10 @@ fn refusals_are_plain() {
             measured(|found| found.capacity = 90.0)
         }
     });
-    assert!(sentences::headline(&lost).contains(", failed when it was repeated, and the baseline holds no rate."), "{lost:?}");
+    assert!(
+        sentences::headline(&lost).contains(", did not stand up to repetition, and the baseline does not meet p90<700ms"),
+        "{lost:?}"
+    );
     let interrupted = Report { stop: Stop::Interrupted, ..slow };
     assert!(sentences::headline(&interrupted).starts_with("No configuration that was tried meets "));
 }

@@ -155,7 +155,9 @@ fn hopeless(found: &Measurement) -> Option<(u8, String)> {
     match found.ending {
         Ending::Held if found.has_crashed() => Some((2, "a worker crashed".to_owned())),
         Ending::Held => aside(found),
-        Ending::Outclassed(_) => Some((2, "not pursued: light load showed that the best so far could not be reached".to_owned())),
+        Ending::Outclassed(_) => {
+            Some((2, "not pursued: light load showed that the best of then could not be reached".to_owned()))
+        }
         Ending::NothingHeld | Ending::TooSlow | Ending::Errors | Ending::OnlyErrors => Some((2, found.ending.words())),
     }
 }

@@ -311,6 +311,6 @@ fn numbers_that_cannot_be_are_refused_and_no_terminal_obeys_a_journal() {
     std::fs::write(&path, text.replacen("\"started\":\"", "\"started\":\"\\u001bc\\nRecommended: 99 workers\u{202e}", 1))
         .unwrap();
     let recorded = Journal::read(&path).unwrap();
-    assert!(recorded.header.about.started.starts_with("\u{fffd}c Recommended: 99 workers\u{fffd}"), "{recorded:?}");
+    assert!(recorded.header.about.started.starts_with("\u{fffd}c\nRecommended: 99 workers\u{fffd}"), "{recorded:?}");
     assert_eq!(recorded.trials.len(), text.lines().count() - 1);
 }

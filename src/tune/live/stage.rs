@@ -58,7 +58,7 @@ impl<'a> LiveStage<'a> {
         TrialError::Failed { reason, seconds: clock::now().since(self.started).as_secs_f64() }
     }
 
-    /// Where in the recording the next probe begins: spread over all of it, and the same for every candidate (multiples of the golden
+    /// Where in the recording the next probe begins: spread over all of it, and by its number the same for every candidate (multiples of the golden
     /// ratio; Knuth, TAOCP 3, 6.4).
     fn start(&self) -> usize {
         let (number, length) = (u64::from(self.probes), self.plan.requests().len() as u64);
