@@ -28,7 +28,7 @@ pub struct Options {
     /// Write the report as Markdown, to paste into a pull request; `-` is standard output
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Write the trials as comma-separated values
+    /// Write the trials as comma-separated values; `-` is standard output
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write the trials as a journal that Optuna opens (`JournalFileBackend`); of --objective cost, cores and memory are two goals there
@@ -37,7 +37,7 @@ pub struct Options {
     /// Say how many hosts this many requests a second need: in the report on standard output, in --html and --markdown
     #[arg(long, value_name = "RATE", value_parser = rate)]
     peak: Option<Rate>,
-    /// Compare two studies: what both measured, and what each recommends
+    /// Compare two studies of the same recording, --slo and --objective: what both measured, and what each recommends
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["journal", "html", "json", "markdown", "csv", "optuna", "peak"])]
     compare: Option<Vec<PathBuf>>,
 }

@@ -44,13 +44,13 @@ pub struct Options {
     /// The configuration file, which says what the baseline is; trial programs need none
     #[arg(short, long, value_name = "FILE", default_value = CONFIG, conflicts_with = "demo")]
     config: PathBuf,
-    /// The recorded traffic, as `tuningfork record import` makes it
+    /// The recorded traffic, as `tuningfork record import` or `record live` makes it
     #[arg(short, long, value_name = "RECORDING")]
     traffic: Option<PathBuf>,
     /// Tune an embedded demo application with embedded traffic: needs no configuration, no Python and no network
     #[arg(long, conflicts_with = "traffic")]
     demo: bool,
-    /// What must hold: a latency (p50, p90, p95, p99 or max) and a share of errors
+    /// What must hold: a latency (p50, p90, p95, p99 or max; in us, ms or s) and a share of errors (0.1% if left out)
     #[arg(long, value_name = "BOUNDS", default_value = demo::SLO)]
     slo: Slo,
     /// The Host header of requests that recorded none
@@ -75,8 +75,8 @@ pub struct Options {
     /// Shorter trials, less exact: about three minutes in all
     #[arg(long)]
     quick: bool,
-    /// When to stop searching and compare what was found, which happens after 16 trials at the latest, 14 with --quick; the baseline
-    /// is tried in any case [default: 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which
+    /// How long all trials may take: the search ends in time for the comparison, and after 16 trials at the latest, 14 with --quick; the
+    /// baseline is tried in any case [default: 15m, 3m with --quick; up to 56m and 7m where --slo bounds a rare latency such as p99, which
     /// takes longer probes]
     #[arg(long, value_name = "TIME", value_parser = units::span)]
     budget: Option<Duration>,

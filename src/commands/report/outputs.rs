@@ -22,7 +22,7 @@ pub const HEADROOM: f64 = 0.3;
 /// The files that `tune` and `report` both write.
 #[derive(Debug, Default, Args)]
 pub struct Paths {
-    /// Write the result as JSON
+    /// Write the result as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the report as one HTML page that needs nothing else. Files are for their owner alone; who could read

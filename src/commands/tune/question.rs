@@ -89,7 +89,13 @@ impl Question {
             self.subject.traffic(),
             self.slo,
             configuration(self.space.baseline()),
-            if self.space.folk().is_some() { " as configured" } else { "" }
+            if self.space.baseline() != self.space.configured() {
+                " within the limits"
+            } else if self.space.folk().is_some() {
+                " as configured"
+            } else {
+                ""
+            }
         ));
         if let Some(gap) = self.gap() {
             say(&format!("warning: {gap}"));
