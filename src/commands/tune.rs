@@ -261,13 +261,10 @@ fn show(report: &Report, options: &Options, places: &Places, about: &About) -> R
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }
-    let (journal, pasted) = (places.journal.display(), pasted(&places.journal));
-    let go_on = if report.is_partial() {
-        format!("To go on: the same command with --journal {pasted} --resume\n")
-    } else {
-        String::new()
-    };
-    print(&format!("\nEvery trial: {journal}\nAs a page: tuningfork report {pasted} --html report.html\n{go_on}"))
+    let (journal, name) = (places.journal.display(), pasted(&places.journal));
+    let go_on =
+        if report.is_partial() { format!("To go on: the same command with --journal {name} --resume\n") } else { String::new() };
+    print(&format!("\nEvery trial: {journal}\nAs a page: tuningfork report {name} --html report.html\n{go_on}"))
 }
 
 const fn ending(report: &Report) -> Ending {

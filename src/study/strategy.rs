@@ -119,7 +119,7 @@ fn searching(study: &Study) -> Option<Suggestion> {
     let usual = if done < effort.trials { search.suggest() } else { None };
     let left = effort.most_trials().saturating_sub(done);
     // What holds a challenge must be measured.
-    usual.or_else(|| search.doubt().filter(|next| left > 1 || (left > 0 && next.purpose != Purpose::Challenge)))
+    usual.or_else(|| search.doubt().filter(|next| left > usize::from(next.purpose == Purpose::Challenge)))
 }
 
 /// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline leads,

@@ -28,15 +28,10 @@ pub(super) fn unusable(path: &Path) -> impl Fn(RecordingError) -> CommandError {
 pub(in crate::commands) fn lost(broken: &Broken) -> Option<String> {
     let first: Vec<_> = broken.first.iter().map(u64::to_string).collect();
     let more = if broken.count > broken.first.len() as u64 { ", …" } else { "" };
-    let torn = "the last line is cut off and passed over";
-    match (broken.count, broken.torn) {
-        (0, false) => None,
-        (0, true) => Some(torn.to_owned()),
-        (count, false) => Some(format!("{} passed over (line {}{more})", counted(count, "broken line"), first.join(", "))),
-        (count, true) => {
-            Some(format!("{} passed over (line {}{more}), and {torn}", counted(count, "broken line"), first.join(", ")))
-        }
-    }
+    let lines = || format!("{} passed over (line {}{more})", counted(broken.count, "broken line"), first.join(", "));
+    let torn = || "the last line is cut off and passed over".to_owned();
+    let lost: Vec<String> = [(broken.count > 0).then(lines), broken.torn.then(torn)].into_iter().flatten().collect();
+    (!lost.is_empty()).then(|| lost.join(", and "))
 }
 
 /// How far it is from being in order, if it is not.

@@ -123,7 +123,7 @@ impl<'a> Search<'a> {
         let capacity = self.standing.leader()?.merit();
         let bounds = self.study.measured().filter_map(|(candidate, found)| Some((candidate, found.ending.outclassed_by()?)));
         let open =
-            bounds.filter(|(candidate, bound)| *bound > RAISE * capacity && self.fits(*candidate) && !self.is_done(*candidate));
+            bounds.filter(|(candidate, bound)| may_beat(*bound, capacity) && self.fits(*candidate) && !self.is_done(*candidate));
         let (chosen, _) = open.max_by(|one, other| one.1.total_cmp(&other.1))?;
         Some(self.pursue((chosen, capacity), capacity))
     }
@@ -157,7 +157,7 @@ impl<'a> Search<'a> {
             self.study.trials().iter().filter(|trial| trial.suggestion.candidate == candidate).any(|trial| {
                 match &trial.outcome {
                     Outcome::Measured(found) => {
-                        !found.is_void() && found.ending.outclassed_by().is_none_or(|bound| bound <= RAISE * leader)
+                        !found.is_void() && found.ending.outclassed_by().is_none_or(|bound| !may_beat(bound, leader))
                     }
                     Outcome::Failed { .. } => true,
                     Outcome::Challenged(challenged) => !challenged.holds && trial.is_valid(),
@@ -202,6 +202,11 @@ impl<'a> Search<'a> {
         let task = self.study.objective.task();
         Suggestion { candidate, purpose, task, expected: Some(predicted).filter(|rate| *rate > 0.0), rival }
     }
+}
+
+/// Whether what can reach `bound` at most may hold what it would be challenged to where the best holds `capacity`.
+fn may_beat(bound: f64, capacity: f64) -> bool {
+    bound > RAISE * capacity
 }
 
 /// Predictions within a percent are equal: then the first of the neighbours.
