@@ -109,6 +109,11 @@ def same_header(one, other):
     return one == other
 
 
+def trials(journal):
+    """How many it holds; other lines are its header and why it ended."""
+    return sum(line.startswith(b'{"suggestion":') for line in journal)
+
+
 def begins(journal, whole):
     """Whether the lines are the first of `whole`."""
     return not journal or (same_header(journal[0], whole[0]) and journal[1:] == whole[1 : len(journal)])
@@ -135,10 +140,10 @@ def simulated(options):
             counts["running"] += 1
             left, (found, torn), finished = study.left(), study.lines(), study.finished()
             counts["cut off"] += torn
-            counts["trials"] += max(len(found) - 1, 0)
+            counts["trials"] += trials(found)
             faults = [f"left {left}"] * bool(left)
             faults += ["another journal"] * (not begins(found, whole[form]))
-            faults += [f"{finished} trials were finished, {len(found) - 1} are there"] * (finished > max(len(found) - 1, 0))
+            faults += [f"{finished} trials were finished, {trials(found)} are there"] * (finished > trials(found))
             resumable = study.journal.exists()
             try:
                 study.run(["--resume"] if resumable else [])
@@ -151,7 +156,7 @@ def simulated(options):
     if counts["running"] < options.kills:
         wrong.append(f"only {counts['running']} of {number} kills met a running study")
     print(f"{counts['running']} kills of the simulated study while it ran, of {number}, seed {options.seed}: {counts['trials']} trials in the journals, "
-          f"{counts['cut off']} lines cut off; the undisturbed study: {len(whole['command']) - 1} trials in {seconds['command']:.2f} s (command), {seconds['server']:.2f} s (server)")
+          f"{counts['cut off']} lines cut off; the undisturbed study: {trials(whole['command'])} trials in {seconds['command']:.2f} s (command), {seconds['server']:.2f} s (server)")
     return wrong
 
 
@@ -162,7 +167,7 @@ def of_form(program, folder, form, simulator):
 
 def demo(options):
     """Kills the demo and lets it go on; what was wrong."""
-    chance, wrong, trials = random.Random(options.seed), [], 0
+    chance, wrong = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         study, before = Study(options.program, folder, ["--demo", "--quick", "--budget", "1h"]), []
         for number in range(options.demo):
@@ -173,16 +178,17 @@ def demo(options):
             faults = [f"left {left}"] * bool(left) + ["it ended by itself"] * (not running)
             faults += ["another journal"] * (found[: len(before)] != before)
             finished = study.finished()
-            faults += [f"{finished} more were finished, {len(found) - len(before)} are there"] * (finished > len(found) - max(len(before), 1))
+            gained = trials(found) - trials(before)
+            faults += [f"{finished} more were finished, {gained} are there"] * (finished > gained)
             wrong += [f"demo, kill {number} (after {after:.1f} s): {fault}" for fault in faults]
-            before, trials = found, max(len(found) - 1, 0)
+            before = found
         # A budget that is used up: it takes up what is there and concludes.
         concluded = Study(options.program, folder, ["--demo", "--quick", "--budget", "1s"]) if before else study
         concluded.run(["--resume"] if before else [])
         taken = re.search(r"(\d+) trials taken up", concluded.said.read_text())
-        if before and (taken is None or int(taken[1]) != trials or concluded.lines()[0][: len(before)] != before):
-            wrong.append(f"demo, at the end: {trials} trials were there\n{concluded.said.read_text()}")
-    print(f"{options.demo} kills of the demo, each going on from the one before: {trials} trials finished, and taken up at the end")
+        if before and (taken is None or int(taken[1]) != trials(before) or concluded.lines()[0][: len(before)] != before):
+            wrong.append(f"demo, at the end: {trials(before)} trials were there\n{concluded.said.read_text()}")
+    print(f"{options.demo} kills of the demo, each going on from the one before: {trials(before)} trials finished, and taken up at the end")
     return wrong
 
 

@@ -51,7 +51,8 @@ pub enum TrialError {
     },
 }
 
-/// Runs `study` to its end, writing every trial to `journal` before the next one starts. The result says why it ended; the trials are in `study`.
+/// Runs `study` to its end, writing every trial to `journal` before the next one starts, and why it ended, which is the result. The
+/// trials are in `study`.
 pub fn run_study(
     study: &mut Study,
     testbed: &mut dyn Testbed,
@@ -61,7 +62,7 @@ pub fn run_study(
     loop {
         let suggestion = match suggest(study) {
             Next::Try(suggestion) => suggestion,
-            Next::Stop(stop) => return Ok(stop),
+            Next::Stop(stop) => return journal.end(stop).map(|()| stop),
         };
         let number = study.trials().len() + 1;
         progress.started(number, expected_trials(study).max(number), &suggestion);

@@ -12,7 +12,6 @@ use super::arguments::rate;
 use super::figures::counted;
 use super::say::{print, say};
 use super::{CommandError, Ending, tune_output};
-use crate::study::{Next, Report, Stop, Study, suggest};
 use crate::tune::{Gap, Journal, Recorded};
 use crate::units::Rate;
 use outputs::{Outputs, Paths};
@@ -52,8 +51,7 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
     let more = [&options.markdown, &options.csv, &options.optuna];
     let outputs = Outputs::prepare(&options.paths, more, &[journal.as_path()])?;
     outputs.check_peak(options.peak)?;
-    let study = recorded.study();
-    let report = Report::new(&study, stop(&study));
+    let report = recorded.report();
     // First what was asked for in files: standard output may be full.
     let use_stdout = outputs.use_stdout();
     outputs.write(&report, &recorded.header.about, options.peak)?;
@@ -76,14 +74,6 @@ fn read(path: &Path) -> Result<Recorded, CommandError> {
         say(&format!("{}:{line}: {reason}: that line is left out{rest}", path.display()));
     }
     Ok(recorded)
-}
-
-/// Why the study ended, which is a function of its trials. One that would go on was interrupted, or still runs.
-fn stop(study: &Study) -> Stop {
-    match suggest(study) {
-        Next::Stop(stop) => stop,
-        Next::Try(_) => Stop::Interrupted,
-    }
 }
 
 /// The report on standard output's paper.

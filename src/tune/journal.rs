@@ -1,5 +1,5 @@
-//! The study on disk: JSON Lines, a header and then a trial a line, each safe before the next trial starts. Never overwrites, never
-//! mixes studies, and loses no trial but one that was not finished.
+//! The study on disk: JSON Lines, a header, then a trial a line, each safe before the next trial starts, and at last why it ended. Never
+//! overwrites, never mixes studies, and loses no trial but one that was not finished.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Coverage;
 use crate::printable::{is_harmful, pasted, printable, printable_lines};
-use crate::study::{Budget, Objective, Pace, Slo, Space, Study, Trial};
+use crate::study::{Budget, Objective, Pace, Report, Slo, Space, Stop, Study, Trial};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,14 +81,18 @@ impl Header {
     }
 }
 
-/// A study that goes on with another budget says so in a line of its own, as what it concludes depends on it.
+/// A line that is no trial.
 #[derive(Debug, Serialize, Deserialize)]
-struct Amendment {
-    budget: Budget,
+#[serde(rename_all = "kebab-case")]
+enum Note {
+    /// The study goes on with another budget: what it concludes depends on it.
+    Budget(Budget),
+    /// It is over, and why: another version of the program may have gone on.
+    Ended(Stop),
 }
 
-/// How the line of an [`Amendment`] begins; a trial's begins otherwise.
-const AMENDMENT: &[u8] = b"{\"budget\":";
+/// How the line of a [`Note`] begins; a trial's begins otherwise.
+const NOTES: [&[u8]; 2] = [b"{\"budget\":", b"{\"ended\":"];
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -140,9 +144,9 @@ pub enum JournalError {
         /// The line.
         gap: Gap,
     },
-    /// A trial cannot be written down.
+    /// A trial, or the end, cannot be written down.
     #[error(
-        "journal {path}: {source}; all trials but the last are in it: make room, and go on with --journal {} --resume",
+        "journal {path}: {source}; what was written before is whole: make room, and go on with --journal {} --resume",
         pasted(path)
     )]
     NotWritten {
@@ -168,6 +172,8 @@ pub struct Journal {
     file: File,
     /// Its length up to the last whole line.
     length: u64,
+    /// What its last line says of the end.
+    ended: Option<Stop>,
 }
 
 /// A journal as it was read.
@@ -177,6 +183,8 @@ pub struct Recorded {
     pub header: Header,
     /// The trials so far.
     pub trials: Vec<Trial>,
+    /// Why the study ended. One that did not was interrupted, or still runs.
+    pub ended: Option<Stop>,
     /// Whether a last line was incomplete and is left out: the program ended while it wrote, or is writing.
     pub torn: bool,
     /// The line that cannot be read, if there is one. It is left out with all that follow: what was tried next depends on every trial
@@ -204,10 +212,20 @@ impl Recorded {
         study
     }
 
+    /// What it found. Without an end it is not finished.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::new(&self.study(), self.ended.unwrap_or(Stop::Interrupted))
+    }
+
     /// Takes what another line says, or refuses it with what is wrong there.
     fn take(&mut self, line: &[u8]) -> Result<(), String> {
-        if line.starts_with(AMENDMENT) {
-            self.header.budget = parse::<Amendment>(line)?.budget;
+        self.ended = None;
+        if NOTES.iter().any(|beginning| line.starts_with(beginning)) {
+            match parse::<Note>(line)? {
+                Note::Budget(budget) => self.header.budget = budget,
+                Note::Ended(stop) => self.ended = Some(stop),
+            }
             return Ok(());
         }
         let trial: Trial = parse(line)?;
@@ -255,7 +273,7 @@ impl Journal {
                 JournalError::Io { path, source }
             }
         })?;
-        let mut journal = Self { path: path.to_owned(), file, length: 0 };
+        let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
         journal.lock()?;
         journal.write(header).map_err(|source| {
             // Without its first line it is of no use, and its name would be taken.
@@ -269,7 +287,7 @@ impl Journal {
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(|source| io_at(path, source))?;
-        let mut journal = Self { path: path.to_owned(), file, length: 0 };
+        let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
         journal.lock()?;
         let Lines { recorded, length, torn } = lines(path, &journal.file)?;
         let Some(recorded) = recorded else {
@@ -282,12 +300,13 @@ impl Journal {
         if !differences.is_empty() {
             return Err(JournalError::OtherStudy { path: path.to_owned(), differences });
         }
-        journal.length = length;
+        (journal.length, journal.ended) = (length, recorded.ended);
         if torn {
             journal.cut().map_err(|source| journal.io(source))?;
         }
         if recorded.header.budget != header.budget {
-            journal.write(&Amendment { budget: header.budget }).map_err(|source| journal.io(source))?;
+            journal.write(&Note::Budget(header.budget)).map_err(|source| journal.io(source))?;
+            journal.ended = None;
         }
         let other_host = Some(recorded.header.about.host).filter(|host| *host != header.about.host);
         Ok(Resumed { journal, trials: recorded.trials, torn, other_host })
@@ -309,7 +328,17 @@ impl Journal {
 
     /// Writes a trial. It is on disk when this returns.
     pub fn append(&mut self, trial: &Trial) -> Result<(), JournalError> {
-        self.write(trial).map_err(|source| {
+        self.ended = None;
+        self.keep(trial)
+    }
+
+    /// Writes why the study is over, unless that is what it says already.
+    pub fn end(&mut self, stop: Stop) -> Result<(), JournalError> {
+        if self.ended.replace(stop) == Some(stop) { Ok(()) } else { self.keep(&Note::Ended(stop)) }
+    }
+
+    fn keep<T: Serialize>(&mut self, value: &T) -> Result<(), JournalError> {
+        self.write(value).map_err(|source| {
             // Half a line would be cut off by the next resumption anyway.
             self.cut().ok();
             JournalError::NotWritten { path: self.path.clone(), source }
@@ -371,7 +400,7 @@ fn lines(path: &Path, file: &File) -> Result<Lines, JournalError> {
     let recorded = match lines.next() {
         None => None,
         Some(first) => {
-            let mut recorded = Recorded { header: begun(path, first)?, trials: Vec::new(), torn, gap: None };
+            let mut recorded = Recorded { header: begun(path, first)?, trials: Vec::new(), ended: None, torn, gap: None };
             let rest: Vec<&[u8]> = lines.collect();
             let unread = rest.iter().enumerate().find_map(|(read, text)| Some((read, recorded.take(text).err()?)));
             recorded.gap = unread.map(|(read, reason)| Gap { line: read + 2, reason, after: rest.len() - read - 1 });

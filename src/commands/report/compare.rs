@@ -5,14 +5,14 @@ use std::path::Path;
 
 use comfy_table::CellAlignment;
 
-use super::{paper, read, stop};
+use super::{paper, read};
 use crate::commands::CommandError;
 use crate::commands::say::print;
 use crate::commands::tune_output::{Paper, configuration, doubts, goal_name, interval, plain_table, ratio, short, trimmed};
 use crate::printable::printable;
 use crate::stats::Interval;
+use crate::study::Objective;
 use crate::study::report::compare::{Comparison, Difference, incomparable};
-use crate::study::{Objective, Report};
 use crate::tune::{Header, Recorded};
 
 /// Prints how two studies compare.
@@ -37,8 +37,8 @@ fn text([first, second]: [&Recorded; 2], paper: Paper) -> String {
         [("A", first), ("B", second)].map(|(name, study)| paper.wrap(&introduction(name, study))).to_vec();
     parts.push(table(&found, &what, paper));
     parts.push(paper.strong(&verdict(&found, &what)));
-    for (name, study, recorded) in [("A", &one, first), ("B", &other, second)] {
-        let report = Report::new(study, stop(study));
+    for (name, recorded) in [("A", first), ("B", second)] {
+        let report = recorded.report();
         let doubts: Vec<String> =
             doubts(name, &report, &recorded.header.about).iter().map(|sentence| paper.wrap(sentence)).collect();
         if !doubts.is_empty() {
@@ -125,7 +125,7 @@ fn cautions(one: &Header, other: &Header) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::study::simulation::{APPS, App, studied};
-    use crate::study::{Flag, Measurement, Outcome, Pace, Purpose, Trial};
+    use crate::study::{Flag, Measurement, Outcome, Pace, Purpose, Stop, Trial};
     use crate::tune::{About, Coverage};
 
     fn recorded(app: &App, seed: u64) -> Recorded {
@@ -147,7 +147,7 @@ mod tests {
             application: app.name.to_owned(),
             about,
         };
-        Recorded { header, trials: study.trials().to_vec(), torn: false, gap: None }
+        Recorded { header, trials: study.trials().to_vec(), ended: Some(Stop::Converged), torn: false, gap: None }
     }
 
     #[test]
@@ -162,8 +162,9 @@ mod tests {
     #[test]
     fn what_the_report_of_one_study_doubts_is_doubted_beside_another_too() {
         let (sound, mut doubtful) = (recorded(&APPS[2], 1), recorded(&APPS[2].faster(1.4), 2));
+        doubtful.ended = None;
         doubtful.trials.retain(|trial| trial.suggestion.purpose != Purpose::Confirm);
-        let chosen = Report::new(&doubtful.study(), stop(&doubtful.study())).recommended.unwrap();
+        let chosen = doubtful.report().recommended.unwrap();
         let is_of_it =
             |trial: &&Trial| trial.suggestion.candidate == chosen && trial.measurement().is_some_and(Measurement::is_usable);
         let Some(Trial { suggestion, outcome: Outcome::Measured(found) }) = doubtful.trials.iter().find(is_of_it).cloned() else {

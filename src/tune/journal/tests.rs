@@ -1,6 +1,6 @@
 use super::*;
 use crate::study::simulation::{APPS, Host, run};
-use crate::study::{Next, Objective, Outcome, Stop, Study, Suggestion, suggest};
+use crate::study::{Objective, Outcome, Stop, Study, Suggestion};
 use crate::tune::progress::Silent;
 use crate::tune::{Step, Testbed, TrialError, run_study};
 
@@ -39,6 +39,29 @@ fn written(path: &Path) -> Study {
     let mut journal = Journal::create(path, &header()).unwrap();
     study.trials().iter().for_each(|trial| journal.append(trial).unwrap());
     study
+}
+
+#[test]
+fn why_a_study_ended_is_its_own_word_and_holds_until_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = written(&path);
+    let ended = || Journal::read(&path).unwrap().ended;
+    assert_eq!(ended(), None, "killed before it was written");
+    assert!(Journal::read(&path).unwrap().report().is_partial());
+    // What this program's search would not say of these trials.
+    for stop in [Stop::Trials, Stop::Trials, Stop::Certified] {
+        resume(&path, &header()).unwrap().journal.end(stop).unwrap();
+        assert_eq!((ended(), Journal::read(&path).unwrap().report().stop), (Some(stop), stop));
+    }
+    let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+    assert_eq!(lines(), 1 + study.trials().len() + 2, "what is said already is not written");
+    resume(&path, &Header { budget: Budget { seconds: 9.0, ..header().budget }, ..header() }).unwrap();
+    assert_eq!(ended(), None, "it goes on with another budget");
+    let mut journal = resume(&path, &Header { budget: Budget { seconds: 9.0, ..header().budget }, ..header() }).unwrap().journal;
+    journal.end(Stop::Budget).unwrap();
+    journal.append(&study.trials()[0]).unwrap();
+    assert_eq!((ended(), lines()), (None, 1 + study.trials().len() + 2 + 3));
 }
 
 #[test]
@@ -198,12 +221,12 @@ fn a_full_disk_is_told_with_what_to_do_and_costs_no_trial_before() {
     let path = folder.path().join("study.jsonl");
     let study = written(&path);
     let full = File::options().append(true).open("/dev/full").unwrap();
-    let mut journal = Journal { path: path.clone(), file: full, length: 0 };
+    let mut journal = Journal { path: path.clone(), file: full, length: 0, ended: None };
     let told = journal.append(&study.trials()[0]).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
     assert_eq!(
         told,
-        "journal /study.jsonl: No space left on device (os error 28); all trials but the last are in it: make room, and go on with \
-         --journal /study.jsonl --resume"
+        "journal /study.jsonl: No space left on device (os error 28); what was written before is whole: make room, and go on \
+         with --journal /study.jsonl --resume"
     );
     assert_eq!(resume(&path, &header()).unwrap().trials, study.trials());
 }
@@ -269,7 +292,9 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     testbed.until = usize::MAX;
     let stop = run_study(&mut again, &mut testbed, &mut resumed.journal, &mut Silent).unwrap();
     assert_eq!(again.trials(), finished().trials());
-    assert_eq!(suggest(&again), Next::Stop(stop));
+    assert_eq!(Journal::read(&path).unwrap().ended, Some(stop));
+    let told = crate::study::Report::new(&again, stop);
+    assert!(!told.is_partial() && told.recommended.is_some());
 }
 
 #[test]
