@@ -115,6 +115,18 @@ pub enum CommandError {
         /// The system's words.
         source: io::Error,
     },
+    /// There is no configuration file.
+    #[error(
+        "{path}: {source}: name yours with --config, or make one of Gunicorn's arguments: \
+         `tuningfork gunicorn --print-config ARGUMENTS > tuningfork.toml` (`tune --demo` needs none)",
+        path = path.display()
+    )]
+    NoConfiguration {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
     /// The configuration is invalid.
     #[error("{0}")]
     Config(String),
@@ -220,6 +232,7 @@ impl CommandError {
     pub const fn ending(&self) -> Ending {
         match self {
             Self::Unreadable { .. }
+            | Self::NoConfiguration { .. }
             | Self::Recording { .. }
             | Self::Incomparable { .. }
             | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })

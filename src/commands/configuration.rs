@@ -91,7 +91,10 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// Reads and checks `path`. Every problem is in the error.
 pub(super) fn read(path: &Path) -> Result<Config, CommandError> {
     let unreadable = |source| CommandError::Unreadable { path: path.to_owned(), source };
-    let about = fs::metadata(path).map_err(unreadable)?;
+    let about = fs::metadata(path).map_err(|source| {
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        if is_missing { CommandError::NoConfiguration { path: path.to_owned(), source } } else { unreadable(source) }
+    })?;
     if !about.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));
     }

@@ -294,7 +294,7 @@ fn what_is_wrong_with_the_question_is_told_before_any_trial() {
         ("--json /nonexistent/x", 73, "/nonexistent/x"),
         ("--journal /nonexistent/x", 73, "/nonexistent/x"),
         ("--peak 500 --json -", 2, "--peak is answered by the report on standard output, by --html, and by report --markdown"),
-        ("--config /nonexistent/x", 66, "/nonexistent/x: No such file"),
+        ("--config /nonexistent/x", 66, "/nonexistent/x: No such file or directory (os error 2): name yours with --config, or make one"),
     ];
     for (arguments, code, message) in refusals {
         let said = folder.run(&format!("tune --traffic traffic.jsonl {arguments}"));
