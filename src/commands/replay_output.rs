@@ -201,7 +201,7 @@ struct Kind {
 }
 
 /// Every kind of failure, those that did not happen too.
-fn kinds(errors: &Errors) -> [Kind; 9] {
+fn kinds(errors: &Errors) -> [Kind; 10] {
     [
         ("connect", "found no connection", errors.connect),
         ("timeout", "had no answer in time", errors.timeout),
@@ -209,6 +209,7 @@ fn kinds(errors: &Errors) -> [Kind; 9] {
         ("malformed", "got something that is no HTTP response, or one beyond a bound", errors.malformed),
         ("5xx", "got a status of 500 or above", errors.server_5xx),
         ("unexpected_status", "got a status of 400 to 499 where less was recorded", errors.unexpected_status),
+        ("redirected", "were redirected where an answer was recorded", errors.redirected),
         ("unexpected_length", "got content of another length than recorded", errors.unexpected_length),
         ("shed", "were not sent: too many were waiting already", errors.shed),
         ("exhausted", "were not sent: this process had no file or port left", errors.exhausted),

@@ -21,6 +21,9 @@ pub struct Errors {
     pub server_5xx: u64,
     /// 400 to 499 where the recording has less.
     pub unexpected_status: u64,
+    /// Sent elsewhere (301, 302, 303, 307 or 308; RFC 9110, 15.4) where the recording has 200 to 299: to https or to a login, which cost
+    /// another time than what was asked for.
+    pub redirected: u64,
     /// The content is not as long as the recording says; see [`Check::Length`](super::Check::Length).
     pub unexpected_length: u64,
     /// Never sent: [`QUEUE_LIMIT`](super::QUEUE_LIMIT) requests were waiting already.
@@ -39,6 +42,7 @@ impl Errors {
             + self.malformed
             + self.server_5xx
             + self.unexpected_status
+            + self.redirected
             + self.unexpected_length
             + self.shed
             + self.exhausted

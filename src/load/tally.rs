@@ -199,6 +199,10 @@ impl<'a> Tally<'a> {
             self.errors.unexpected_status += 1;
             return self.seconds.failed();
         }
+        if is_redirect(answer.status) && request.recorded_status().is_some_and(|recorded| recorded < 300) {
+            self.errors.redirected += 1;
+            return self.seconds.failed();
+        }
         if self.terms.check == Check::Length
             && self.terms.plan.recorded_length(index).is_some_and(|length| length != answer.content)
         {
@@ -374,6 +378,10 @@ impl<'a> Tally<'a> {
             unsettled: false,
         }
     }
+}
+
+const fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 /// The times over which rates are taken.

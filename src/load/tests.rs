@@ -225,7 +225,7 @@ type Count = fn(&Errors) -> u64;
 #[test]
 fn every_kind_of_error_has_its_count() {
     let head = "HTTP/1.1 200 OK\r\n";
-    let cases: [(&str, Target, Count); 8] = [
+    let cases: [(&str, Target, Count); 10] = [
         ("closes at once", blurt(""), |errors| errors.closed_early),
         ("promises too much", blurt(format!("{head}Content-Length: 9\r\n\r\nshort")), |errors| errors.closed_early),
         ("promises too little", blurt(format!("{head}Content-Length: 2\r\n\r\nlonger")), |errors| errors.malformed),
@@ -234,6 +234,8 @@ fn every_kind_of_error_has_its_count() {
         ("an endless body", blurt(format!("{head}\r\n{}", "x".repeat((1 << 20) + 1))), |errors| errors.malformed),
         ("fails", serve(always(503)), |errors| errors.server_5xx),
         ("404 for a recorded 200", serve(always(404)), |errors| errors.unexpected_status),
+        ("302 for a recorded 200", serve(always(302)), |errors| errors.redirected),
+        ("308 for a recorded 200", serve(always(308)), |errors| errors.redirected),
     ];
     for (what, target, count) in cases {
         let (errors, all) = errors(target);
@@ -244,11 +246,15 @@ fn every_kind_of_error_has_its_count() {
 }
 
 #[test]
-fn a_recorded_4xx_is_no_error() {
-    let recording = recording::read(br#"{"t":1,"m":"GET","u":"/gone","s":404}"#.as_slice()).unwrap();
-    let plan = Plan::compile(&recording, &PlanOptions::new("a", Reuse::KeepAlive)).unwrap();
-    let played = played(&run(&plan, serve(always(404)), even(100.0)));
-    assert_eq!((played.completed, played.errors, played.statuses.class(4)), (20, Errors::default(), 20));
+fn what_was_recorded_or_is_still_fresh_is_no_error() {
+    for (recorded, answered) in [(404, 404), (302, 301), (200, 304)] {
+        let line = format!(r#"{{"t":1,"m":"GET","u":"/","s":{recorded}}}"#);
+        let recording = recording::read(line.as_bytes()).unwrap();
+        let plan = Plan::compile(&recording, &PlanOptions::new("a", Reuse::KeepAlive)).unwrap();
+        let played = played(&run(&plan, serve(always(answered)), even(100.0)));
+        let class = played.statuses.class(answered / 100);
+        assert_eq!((played.completed, played.errors, class), (20, Errors::default(), 20), "{answered} for {recorded}");
+    }
 }
 
 #[test]

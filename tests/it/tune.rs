@@ -215,13 +215,21 @@ fn an_application_that_answers_only_errors_gets_no_recommendation() {
         "96 requests of traffic.jsonl, ",
         "warning: only 1 route in the recording, GET /status/{n}, ",
     ]);
-    said.assert_out(&["The application answers only errors. Nothing is recommended."]);
+    said.assert_out(&["The application answers only errors: 5xx ", "Nothing is recommended."]);
     assert_eq!(fragment(&said), "", "{said}");
     let report = json(&folder, "result.json");
     assert_eq!(report["recommended"], Value::Null);
     assert_keys(&report["coverage"], "requests different routes commonest of_commonest gap");
     assert_eq!((&report["coverage"]["routes"], &report["coverage"]["requests"]), (&1.into(), &96.into()));
     assert!(report["coverage"]["gap"].as_str().is_some_and(|gap| gap.starts_with("only 1 route")), "{report}");
+}
+
+#[test]
+fn an_application_that_redirects_what_was_answered_is_not_measured_by_that() {
+    let folder = folder_with(["/status/302"; 100]);
+    let said = folder.run("tune --traffic traffic.jsonl --quick");
+    said.assert_code(99);
+    said.assert_out(&["The application answers only errors: redirected ", "baseline, only errors: redirected "]);
 }
 
 #[test]
@@ -294,7 +302,11 @@ fn what_is_wrong_with_the_question_is_told_before_any_trial() {
         ("--json /nonexistent/x", 73, "/nonexistent/x"),
         ("--journal /nonexistent/x", 73, "/nonexistent/x"),
         ("--peak 500 --json -", 2, "--peak is answered by the report on standard output, by --html, and by report --markdown"),
-        ("--config /nonexistent/x", 66, "/nonexistent/x: No such file or directory (os error 2): name yours with --config, or make one"),
+        (
+            "--config /nonexistent/x",
+            66,
+            "/nonexistent/x: No such file or directory (os error 2): name yours with --config, or make one",
+        ),
     ];
     for (arguments, code, message) in refusals {
         let said = folder.run(&format!("tune --traffic traffic.jsonl {arguments}"));

@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 
 use crate::commands::figures;
 use crate::commands::tune_output::noise::{blame, hint, remedy};
+use crate::commands::tune_output::table::with_kinds;
 use crate::commands::tune_output::{comparison, goal, limits};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
-use crate::study::{Candidate, Objective, Report, Stop, plan};
+use crate::study::{Candidate, Objective, Report, Stop, Trial, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
@@ -88,7 +89,11 @@ fn refusal(report: &Report) -> String {
         )
     });
     let why = match report.stop {
-        Stop::OnlyErrors => "The application answers only errors.".to_owned(),
+        Stop::OnlyErrors => {
+            let words = "The application answers only errors";
+            let found = report.trials.iter().find_map(Trial::measurement);
+            format!("{}.", found.map_or_else(|| words.to_owned(), |found| with_kinds(words, found)))
+        }
         Stop::NothingStarts => "No configuration could be started.".to_owned(),
         Stop::NeverQuiet => {
             format!("{}, so nothing could be measured: {}, and try again.", blame(report), remedy(report))

@@ -1,5 +1,7 @@
 //! The table of trials.
 
+use std::cmp::Reverse;
+
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use crate::commands::figures::{counted, latency, memory, percent, rate, share};
@@ -120,7 +122,7 @@ fn asides(found: &Measurement, slo: &Slo) -> Vec<String> {
     let leak = found.memory_growth.filter(|growth| *growth > 0.0 && found.flags.contains(&Flag::Leaking));
     let throttled = found.throttled.filter(|share| *share >= THROTTLED);
     let few = found.distinct_requests.filter(|count| (1..FEW_REQUESTS).contains(count));
-    let stray = found.held_despite_errors(slo).then(|| "errors above the bound".to_owned());
+    let stray = found.held_despite_errors(slo).then(|| with_kinds("errors above the bound", found));
     [
         stray,
         leak.map(|growth| format!("by {:.1} MiB a minute", growth * 60.0 / f64::from(1 << 20))),
@@ -132,13 +134,25 @@ fn asides(found: &Measurement, slo: &Slo) -> Vec<String> {
     .collect()
 }
 
+/// The words, and what kinds of errors there were, the commonest first. A trial program may not know.
+pub(super) fn with_kinds(words: &str, found: &Measurement) -> String {
+    let mut kinds: Vec<(&String, &u64)> = found.errors_by_kind.iter().collect();
+    kinds.sort_by_key(|(_, count)| Reverse(*count));
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    if kinds.is_empty() { words.to_owned() } else { format!("{words}: {}", kinds.join(", ")) }
+}
+
 pub(super) fn note(trial: &Trial, slo: &Slo) -> String {
     let mut parts = vec![trial.suggestion.purpose.word().to_owned()];
     parts.extend(trial.suggestion.candidate.affinity.map(|affinity| format!("cpu-affinity {}", affinity.name())));
     match &trial.outcome {
         Outcome::Measured(found) => {
-            if found.ending != Ending::Held {
-                parts.push(found.ending.words());
+            match found.ending {
+                Ending::Held => {}
+                Ending::Errors | Ending::OnlyErrors => {
+                    parts.push(with_kinds(&found.ending.words(), found));
+                }
+                Ending::NothingHeld | Ending::TooSlow | Ending::Outclassed(_) => parts.push(found.ending.words()),
             }
             parts.extend(found.flags.iter().map(|flag| flag.words().to_owned()));
             parts.extend(asides(found, slo));

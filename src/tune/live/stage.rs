@@ -307,6 +307,7 @@ fn errors(errors: &Errors, unanswered: u64) -> BTreeMap<String, u64> {
         ("malformed", errors.malformed),
         ("5xx", errors.server_5xx),
         ("unexpected status", errors.unexpected_status),
+        ("redirected", errors.redirected),
         ("unexpected length", errors.unexpected_length),
         ("shed", errors.shed),
         ("out of descriptors", errors.exhausted),
