@@ -16,8 +16,10 @@ pub struct Duel {
     pub baseline: Candidate,
     /// The best found. May be the baseline.
     pub best: Candidate,
-    /// Trials that count, in pairs.
-    attempts: usize,
+    /// Pairs that count.
+    done: usize,
+    /// Who completes the pair under way.
+    awaited: Option<Candidate>,
     /// Trials that something disturbed, which do not.
     disturbed: usize,
     /// Trials (counted from 0) of pairs that were run again and do not count.
@@ -96,11 +98,14 @@ impl Duel {
             Some([of(baseline)?, of(best)?])
         });
         let (pairs, baseline_logs, best_logs) = (pairs.collect(), logs(baseline), logs(best));
-        let (attempts, disturbed) = (counting.len(), disturbed.len());
+        let half = counting.chunks_exact(2).remainder().first();
+        let awaited = half.map(|(_, trial)| if trial.suggestion.candidate == baseline { best } else { baseline });
+        let (done, disturbed) = (counting.len() / 2, disturbed.len());
         Some(Self {
             baseline,
             best,
-            attempts,
+            done,
+            awaited,
             disturbed,
             aside,
             moved,
@@ -122,19 +127,17 @@ impl Duel {
         if self.baseline_failures > FORGIVEN || is_hopeless(study, self.baseline) {
             return (self.best_logs.len() < effort.least_pairs.min(most)).then_some(self.best);
         }
-        let pairs = self.attempts / 2;
-        let within_pair = !self.attempts.is_multiple_of(2);
-        let wanted = pairs < most && (pairs < effort.least_pairs || !self.is_settled(study));
+        let wanted = || self.done < most && (self.done < effort.least_pairs || !self.is_settled(study));
         // Best first, then mirrored pair by pair: a slow drift of the host cancels.
-        let best_first = matches!(self.attempts % 4, 0 | 3);
-        (wanted || within_pair).then_some(if best_first { self.best } else { self.baseline })
+        let first = || if self.done.is_multiple_of(2) { self.best } else { self.baseline };
+        self.awaited.or_else(|| wanted().then(first))
     }
 
     /// Pairs that there should be at least and are not.
     #[must_use]
     pub fn missing_pairs(&self, study: &Study) -> usize {
         let is_over = self.best == self.baseline || self.is_lost(study) || self.baseline_failures > FORGIVEN;
-        let done = if self.outcome(study) == Outcome::OnlyBest { self.best_logs.len() } else { self.attempts / 2 };
+        let done = if self.outcome(study) == Outcome::OnlyBest { self.best_logs.len() } else { self.done };
         if is_over { 0 } else { study.pace.effort().least_pairs.saturating_sub(done) }
     }
 

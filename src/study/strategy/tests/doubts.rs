@@ -127,6 +127,25 @@ fn an_accident_while_confirming_costs_a_pair_and_leaves_the_truth_in_the_interva
     }
 }
 
+/// It may be recognised while the next pair is half done, which then has the same two sides all the same.
+#[test]
+fn whenever_an_accident_is_recognised_pairs_have_two_sides() {
+    let app = &APPS[0];
+    for (seed, place) in (0..SEEDS).flat_map(|seed| (0..4).map(move |place| (seed, place))) {
+        let mut host = app.host(Pace::Normal, seed);
+        let (study, report) = spoilt(app, seed, |study, suggestion| {
+            let hit = suggestion.purpose == Purpose::Confirm && confirming(study).count() == place;
+            hit.then(|| slow_boot(&mut host, suggestion, 0.6))?
+        });
+        let duel = Duel::of(&study).unwrap();
+        let numbered = study.trials().iter().enumerate().filter(|(_, trial)| trial.suggestion.purpose == Purpose::Confirm);
+        let counting = numbered.filter(|(number, trial)| trial.is_valid() && !duel.aside().contains(number));
+        let sides: Vec<_> = counting.map(|(_, trial)| trial.suggestion.candidate).collect();
+        assert!(sides.chunks(2).all(|pair| pair.len() == 2 && pair[0] != pair[1]), "seed {seed}, {place}: {sides:?}");
+        assert_eq!(report.missing_pairs, Pace::Normal.effort().least_pairs.saturating_sub(report.pairs.len()));
+    }
+}
+
 #[test]
 fn pairs_that_disturbances_left_out_are_counted() {
     let app = &APPS[0];
