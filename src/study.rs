@@ -28,7 +28,7 @@ mod warmup;
 mod window;
 
 pub use binding::{Binding, Cause, Evidence, Shown};
-pub use measurement::{Ending, Flag, Label, LightNote, Measurement, ProbeNote};
+pub use measurement::{Ending, Flag, Label, LightNote, Measurement, ProbeNote, REDIRECTED, UNEXPECTED_STATUS};
 pub use objective::Objective;
 pub use pace::{Budget, Effort, Pace, Timing};
 pub use probe::{Batch, Decision, Judge, Miss, Verdict};

@@ -51,6 +51,16 @@ pub enum TrialError {
     },
 }
 
+/// What the journal would not read again becomes a failure: a trial program may answer anything.
+fn readable(trial: Trial) -> Trial {
+    if trial.is_possible() {
+        return trial;
+    }
+    let reason = "its numbers cannot be: together, or with what was expected".to_owned();
+    let suggestion = Suggestion { expected: None, rival: None, ..trial.suggestion };
+    Trial { suggestion, outcome: Outcome::Failed { reason, seconds: 0.0 } }
+}
+
 /// Runs `study` to its end, writing every trial to `journal` before the next one starts, and why it ended, which is the result. The
 /// trials are in `study`.
 pub fn run_study(
@@ -72,7 +82,7 @@ pub fn run_study(
             Err(TrialError::Failed { reason, seconds }) => Outcome::Failed { reason: printable_lines(&reason), seconds },
             Err(TrialError::Interrupted) => return Ok(Stop::Interrupted),
         };
-        let trial = Trial { suggestion, outcome };
+        let trial = readable(Trial { suggestion, outcome });
         let written = journal.append(&trial);
         progress.finished(number, &trial);
         // Its number was seen, and the report can still show it.

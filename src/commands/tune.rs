@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::arguments::rate;
+use super::arguments::{header, rate};
 use super::report::outputs::{Outputs, Paths, shown};
 use super::say::{print, say};
 use super::{CommandError, Ending, demo};
 use crate::printable::pasted;
+use crate::recording;
 use crate::study::{Dimensions, Report, Slo, Stop, Study};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Output;
@@ -56,6 +57,10 @@ pub struct Options {
     /// The Host header of requests that recorded none
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     host: String,
+    /// A header to send with every request instead of the recorded one, as in 'X-Forwarded-Proto: https' for an application that redirects
+    /// what does not come by https
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header, conflicts_with_all = ["trial_command", "trial_server"])]
+    header: Vec<recording::Header>,
     /// The most workers to try [default: 4 × cores + 1, at least 9; for sync 64 × cores, at most 512]
     #[arg(long, value_name = "N", value_parser = workers)]
     max_workers: Option<Workers>,
@@ -200,7 +205,8 @@ fn answer(
             limits::raise_open_files();
             if priority::raise_this_thread().is_none() {
                 say(
-                    "warning: no real-time priority for the load generator (CAP_SYS_NICE): while every core is busy it may send late",
+                    "warning: no real-time priority for the load generator (CAP_SYS_NICE, or `LimitRTPRIO=1` in a unit, `rtprio 1` in \
+                     limits.conf): while every core is busy it may send late",
                 );
             }
             let output = Output::To(log.try_clone().map_err(CommandError::system("cannot keep the workers' log open"))?);
@@ -261,10 +267,12 @@ fn show(report: &Report, options: &Options, places: &Places, about: &About) -> R
     if matches!(report.stop, Stop::NothingStarts | Stop::OnlyErrors) {
         places.show_worker_log();
     }
-    let (journal, name) = (places.journal.display(), pasted(&places.journal));
+    let (journal, log, name) = (places.journal.display(), places.log.display(), pasted(&places.journal));
     let go_on =
         if report.is_partial() { format!("To go on: the same command with --journal {name} --resume\n") } else { String::new() };
-    print(&format!("\nEvery trial: {journal}\nAs a page: tuningfork report {name} --html report.html\n{go_on}"))
+    print(&format!(
+        "\nEvery trial: {journal}\nWhat trials wrote: {log}\nAs a page: tuningfork report {name} --html report.html\n{go_on}"
+    ))
 }
 
 const fn ending(report: &Report) -> Ending {

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::stats::PackedLatencies;
 use crate::study::{Candidate, CoreShare, Slo, Window};
 
+/// A kind of [`Measurement::errors_by_kind`]: 400 to 499 where less was recorded.
+pub const UNEXPECTED_STATUS: &str = "unexpected status";
+/// Another: a redirect where 200 to 299 was recorded.
+pub const REDIRECTED: &str = "redirected";
+
 /// The result of a trial. Times are seconds, shares are of 1, CPU is cores. What was not measured is absent: a trial that an
 /// external program runs may know its capacity only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

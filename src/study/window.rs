@@ -14,7 +14,7 @@ pub struct Window {
     pub seconds: f64,
     /// Requests answered without error while it lasted.
     pub completed: u64,
-    /// Latency of every request of it that was answered or gave up, from the moment it was due.
+    /// Latency of every request of it, from the moment it was due; of one that was not answered in the time allowed, that time.
     pub latencies: Latencies,
     /// Requests that failed, by kind.
     pub errors: BTreeMap<String, u64>,

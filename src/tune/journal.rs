@@ -72,10 +72,10 @@ impl Header {
             (self.tuningfork_journal == other.tuningfork_journal, "journal version"),
             (self.slo == other.slo, "bounds (--slo)"),
             (self.space == other.space, "search space (cores, limits, or configured workers and connections)"),
-            (self.objective == other.objective, "objective"),
-            (self.pace == other.pace, "pace"),
-            (self.traffic == other.traffic, "traffic"),
-            (self.application == other.application, "application"),
+            (self.objective == other.objective, "objective (--objective, --at)"),
+            (self.pace == other.pace, "pace (--quick)"),
+            (self.traffic == other.traffic, "traffic (the recording, --host or --header)"),
+            (self.application == other.application, "application (its configuration, or the active virtual environment)"),
         ];
         parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect()
     }
@@ -101,7 +101,7 @@ pub enum JournalError {
     #[error("{0} exists: continue it with --resume, or name another with --journal")]
     Exists(PathBuf),
     /// It belongs to another study.
-    #[error("{path} belongs to another study: different {}", differences.join(", "))]
+    #[error("{path} belongs to another study: different {}. Give it the same arguments as then, or begin another", differences.join(", "))]
     OtherStudy {
         /// The file.
         path: PathBuf,

@@ -225,14 +225,6 @@ fn an_application_that_answers_only_errors_gets_no_recommendation() {
 }
 
 #[test]
-fn an_application_that_redirects_what_was_answered_is_not_measured_by_that() {
-    let folder = folder_with(["/status/302"; 100]);
-    let said = folder.run("tune --traffic traffic.jsonl --quick");
-    said.assert_code(99);
-    said.assert_out(&["The application answers only errors: redirected ", "baseline, only errors: redirected "]);
-}
-
-#[test]
 fn an_objective_that_nothing_meets_is_told_with_the_nearest() {
     let folder = folder_with(["/work?wait_ms=20"; 100]);
     let said = folder.run("tune --traffic traffic.jsonl --quick --slo p90<1ms");

@@ -1,5 +1,5 @@
 //! `tuningfork tune` of an application that needs something beside it: what a database on the same host uses is demand of the requests and no
-//! disturbance; what an application waits for is not looked for by loading the cores.
+//! disturbance; what an application waits for is not looked for by loading the cores; what a proxy sends, the requests can have too.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -42,6 +42,16 @@ CONNECTIONS = threading.BoundedSemaphore(8)
 def application(environ, start_response):
     with CONNECTIONS:
         time.sleep(0.1)
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"#;
+
+/// As Django with `SECURE_SSL_REDIRECT` and `SECURE_PROXY_SSL_HEADER`.
+const BEHIND_A_PROXY: &str = r#"
+def application(environ, start_response):
+    if environ.get("HTTP_X_FORWARDED_PROTO") != "https":
+        start_response("301 Moved Permanently", [("Location", "https://localhost/"), ("Content-Length", "0")])
+        return []
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 "#;
@@ -134,4 +144,14 @@ fn an_application_that_waits_for_a_pool_is_not_flooded() {
     let report: Value = serde_json::from_str(&folder.text("result.json")).expect("the result");
     let capacity = report["trials"][0]["capacity"].as_f64().expect("a capacity");
     assert!((50.0..95.0).contains(&capacity), "{capacity}: {said}");
+}
+
+#[test]
+fn an_application_that_redirects_to_https_is_measured_with_the_proxys_header_and_not_by_its_redirects() {
+    let folder = folder(BEHIND_A_PROXY);
+    let tune = "tune --traffic traffic.jsonl --quick --budget 0";
+    let said = folder.run(tune);
+    said.assert_code(99);
+    said.assert_out(&["baseline, only errors: redirected ", "redirects to https needs --host or --header"]);
+    folder.run(&format!("{tune} --header X-Forwarded-Proto:https")).assert_code(0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::aim::Place;
-use crate::commands::arguments::rate;
+use crate::commands::arguments::{header, rate};
 use crate::commands::record::Which;
 use crate::commands::replay_output::{Objective, Priority};
 use crate::load;
@@ -251,9 +251,4 @@ fn think(text: &str) -> Result<Think, String> {
             time.map(Think::Fixed).map_err(|_| "none, recorded or a time, as in 500ms".to_owned())
         }
     }
-}
-
-fn header(text: &str) -> Result<Header, String> {
-    let parts = text.split_once(':').and_then(|(name, value)| Header::new(name.trim(), value.trim()));
-    parts.ok_or_else(|| "a header like 'Name: value'".to_owned())
 }

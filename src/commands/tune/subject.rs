@@ -13,9 +13,9 @@ use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
-use crate::config::{Affinity, App, Config, Origin};
+use crate::config::{Address, Affinity, App, Config, Origin};
 use crate::recording::{Request, Summary};
-use crate::replay::{Plan, PlanOptions, Reuse};
+use crate::replay::{Plan, PlanOptions, Reuse, Rewrite};
 use crate::study::{Dimensions, Pace, Space};
 use crate::sys::host::Facts;
 use crate::tune::Coverage;
@@ -120,7 +120,8 @@ impl Subject {
     pub(super) fn application_print(&self) -> String {
         match self {
             Self::Local(local) => {
-                let app = format!("{:?}", local.config.app);
+                let is_unix = matches!(local.config.listen.addresses.first(), Some(Address::Unix(_)));
+                let app = format!("{:?}", (&local.config.app, &local.config.care, is_unix));
                 let cores = local.config.confinement.cpu_affinity;
                 // As before there was a choice.
                 let cores = if cores == Affinity::None { "" } else { cores.name() };
@@ -139,7 +140,8 @@ impl Local {
         }
         let config = if options.demo { demo_config(cores)? } else { configuration::read(&options.config)? };
         // As nginx proxies to an upstream by default: a connection a request.
-        let plan_options = PlanOptions::new(options.host.clone(), Reuse::PerRequest);
+        let rewrite = Rewrite { set: options.header.clone(), remove: Vec::new() };
+        let plan_options = PlanOptions { rewrite, ..PlanOptions::new(options.host.clone(), Reuse::PerRequest) };
         let (methods, summary) = (plan_options.methods.clone(), RefCell::new(Summary::default()));
         let counted = |request: &Request| {
             if methods.contain(&request.method) {

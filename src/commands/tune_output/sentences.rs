@@ -9,7 +9,7 @@ use crate::commands::tune_output::{comparison, goal, limits};
 use crate::config::Affinity;
 use crate::study::confirm::Outcome as DuelOutcome;
 use crate::study::report::Side;
-use crate::study::{Candidate, Objective, Report, Stop, Trial, plan};
+use crate::study::{Candidate, Measurement, Objective, REDIRECTED, Report, Stop, Trial, UNEXPECTED_STATUS, plan};
 use crate::units::Rate;
 
 /// How a sentence begins that tells what makes numbers doubtful.
@@ -33,7 +33,7 @@ pub(super) fn headline(report: &Report) -> String {
             format!("No difference seen between the best and the baseline. Recommended: {chosen}, which {why}.")
         }
         Some(DuelOutcome::Worse) => {
-            format!("What looked better did not stand up to repetition. Recommended: the baseline, {chosen}.")
+            format!("What looked as good or better did not stand up to repetition. Recommended: the baseline, {chosen}.")
         }
         Some(DuelOutcome::Disturbed) => return disturbed(report, &chosen),
         Some(DuelOutcome::OnlyBest) if report.baseline.measurement.is_none() => {
@@ -53,7 +53,9 @@ pub(super) fn headline(report: &Report) -> String {
             return format!("Only {chosen}, the baseline, was measured: nothing can be said about others.");
         }
         Some(DuelOutcome::BaselineIsBest) | None => {
-            format!("No difference seen: nothing better than the baseline was found. Recommended: the baseline, {chosen}.")
+            format!(
+                "No difference seen: nothing better than the baseline was found beyond the noise. Recommended: the baseline, {chosen}."
+            )
         }
     };
     if report.spoilt {
@@ -81,10 +83,10 @@ fn refusal(report: &Report) -> String {
     let nearest = report.nearest.and_then(|number| Some((number, report.trials.get(number - 1)?.measurement()?)));
     let nearest = nearest.map(|(number, found)| {
         format!(
-            " Nearest: trial {number}, {} {} and {} of errors{}.",
+            " Nearest: trial {number}, {} {} and {}{}.",
             report.slo.quantile().name(),
             found.bounded.map_or_else(|| "–".to_owned(), figures::latency),
-            found.errors.map_or_else(|| "–".to_owned(), figures::percent),
+            with_kinds(&format!("{} of errors", found.errors.map_or_else(|| "–".to_owned(), figures::percent)), found),
             if found.has_crashed() { ", but workers ended on their own in it: see what they said last" } else { "" }
         )
     });
@@ -114,7 +116,17 @@ fn refusal(report: &Report) -> String {
             )
         }
     };
-    format!("{why} Nothing is recommended.")
+    let is_refused = report.trials.iter().filter_map(Trial::measurement).any(|found| found.capacity <= 0.0 && is_refusal(found));
+    format!("{why} Nothing is recommended.{}", if is_refused { REFUSED } else { "" })
+}
+
+/// What to do where an application answers otherwise than was recorded.
+const REFUSED: &str = " An application that refuses the Host header or redirects to https needs --host or --header; what it does not serve to \
+                       everybody, leave out (tuningfork record filter); tuningfork replay shows what it answers.";
+
+/// Whether requests were answered otherwise than was recorded.
+fn is_refusal(found: &Measurement) -> bool {
+    found.errors_by_kind.keys().any(|kind| kind == UNEXPECTED_STATUS || kind == REDIRECTED)
 }
 
 /// What is certified, or why nothing is.

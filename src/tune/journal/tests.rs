@@ -107,7 +107,11 @@ fn never_overwrites_and_never_mixes_studies() {
     assert!(matches!(Journal::create(&path, &header()), Err(JournalError::Exists(_))));
     let other = Header { slo: "p99<1s".parse().unwrap(), traffic: "beef".to_owned(), ..header() };
     let refusal = resume(&path, &other).unwrap_err().to_string().replace(folder.path().to_str().unwrap(), "");
-    assert_eq!(refusal, "/study.jsonl belongs to another study: different bounds (--slo), traffic");
+    assert_eq!(
+        refusal,
+        "/study.jsonl belongs to another study: different bounds (--slo), traffic (the recording, --host or --header). Give it \
+         the same arguments as then, or begin another"
+    );
     let missing = resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
 }
@@ -231,10 +235,10 @@ fn a_full_disk_is_told_with_what_to_do_and_costs_no_trial_before() {
     assert_eq!(resume(&path, &header()).unwrap().trials, study.trials());
 }
 
-/// A study that is killed while it writes: at a random byte, many times over. What it goes on to find is what it would have found.
+/// A study that is killed while it writes: at a random byte, many times over. What was finished is kept, and what is written then follows it.
 #[test]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a file's length")]
-fn a_study_killed_at_random_bytes_ends_the_same_two_hundred_times_of_two_hundred() {
+fn a_journal_killed_at_random_bytes_is_whole_again_two_hundred_times_of_two_hundred() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");
     let whole = written(&path);
@@ -295,6 +299,27 @@ fn an_interrupted_study_is_partial_and_ends_the_same_when_resumed() {
     assert_eq!(Journal::read(&path).unwrap().ended, Some(stop));
     let told = crate::study::Report::new(&again, stop);
     assert!(!told.is_partial() && told.recommended.is_some());
+}
+
+/// Answers what no other trial can be compared with: each number can be, and what follows from them cannot.
+struct Absurd;
+
+impl Testbed for Absurd {
+    fn run(&mut self, _: &Suggestion, _: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome, TrialError> {
+        let found = crate::study::Measurement::of_capacity(120_000.0);
+        Ok(Outcome::Measured(Box::new(crate::study::Measurement { workers_cpu: Some(1.3e12), ..found })))
+    }
+}
+
+#[test]
+fn whatever_a_testbed_answers_the_journal_can_be_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let mut study = APPS[1].study(Pace::Quick);
+    let mut journal = Journal::create(&path, &header()).unwrap();
+    assert_eq!(run_study(&mut study, &mut Absurd, &mut journal, &mut Silent).unwrap(), Stop::NothingStarts);
+    let recorded = Journal::read(&path).unwrap();
+    assert_eq!((recorded.gap, recorded.trials.as_slice()), (None, study.trials()));
 }
 
 #[test]

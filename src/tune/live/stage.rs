@@ -8,7 +8,7 @@ use super::backstage::{Backstage, Phase};
 use super::floor::{Floor, Low};
 use crate::load::{self, Basis, Check, Cookies, Errors, Onward, Played, Reach, Run, Target, play};
 use crate::replay::{self, Arrivals, ClosedOrder, Plan, Turns};
-use crate::study::{Batch, CoreShare, Decision, Window};
+use crate::study::{Batch, CoreShare, Decision, REDIRECTED, UNEXPECTED_STATUS, Window};
 use crate::sys::cgroup::Slice;
 use crate::sys::{accounting, clock, cpu, limits};
 use crate::tune::TrialError;
@@ -18,8 +18,10 @@ use crate::usage::{CoreTime, CpuUse};
 
 /// Connections the generator leaves to the rest of this process.
 const SPARE_FDS: u64 = 256;
-/// How long a client waits for an answer: as nginx does (proxy_read_timeout is 60 s by default), halved to keep trials short.
+/// How long a client waits for an answer, at least: as nginx does (proxy_read_timeout is 60 s by default), halved to keep trials short. And
+/// this many times what the objective allows.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+const CLIENT_LATENCIES: u32 = 2;
 /// The longest response body read.
 const MAX_BODY: u64 = 256 << 20;
 /// All probes draw the same arrivals, so that candidates are compared under the same load.
@@ -86,7 +88,7 @@ impl<'a> LiveStage<'a> {
             // Ended by the meter; this is a safety net.
             duration: settle + Duration::from_secs_f64(probe.seconds) + 8 * batch,
             drain: Duration::from_secs_f64(probe.drain),
-            timeout: CLIENT_PATIENCE,
+            timeout: CLIENT_PATIENCE.max(probe.late.saturating_mul(CLIENT_LATENCIES)),
             max_connections: self.max_connections,
             max_body: MAX_BODY,
             slow_after: probe.late,
@@ -154,7 +156,7 @@ impl Stage for LiveStage<'_> {
             crashes: crashes.saturating_sub(self.crashes_seen),
             quota: self.slice.quota(),
             distinct_requests: self.distinct(run.from, played.sent),
-            ..window(&opening, &closing, &played)
+            ..window(&opening, &closing, &played, run.drain)
         };
         (self.probes, self.crashes_seen) = (self.probes.wrapping_add(1), crashes);
         Ok(window)
@@ -256,14 +258,18 @@ fn step(before: &load::Batch, after: &load::Batch, cpu: Duration) -> Batch {
     }
 }
 
-fn window(opening: &Counters, closing: &Counters, played: &Played) -> Window {
+/// What was not answered within `drain` after the load counts as having taken that long: it did not fail, nobody waited for it.
+fn window(opening: &Counters, closing: &Counters, played: &Played, drain: Duration) -> Window {
     let used = used(opening, closing);
+    let unanswered = played.unfinished.outstanding + played.unfinished.unsent;
+    let mut latencies = played.latency.clone();
+    (0..unanswered).for_each(|_| latencies.record(drain));
     Window {
         completed: completed(played.achieved.per_second() * used.seconds),
-        latencies: played.latency.clone(),
-        errors: errors(&played.errors, played.unfinished.outstanding + played.unfinished.unsent),
+        latencies,
+        errors: errors(&played.errors),
         lateness_p99: played.lateness.scheduler.quantile(0.99),
-        unanswered: played.unfinished.outstanding,
+        unanswered,
         generator_short: played.errors.exhausted > 0,
         ..used
     }
@@ -299,19 +305,18 @@ fn completed(count: f64) -> u64 {
 }
 
 /// The kinds by the names that reports use; those that did not happen are left out.
-fn errors(errors: &Errors, unanswered: u64) -> BTreeMap<String, u64> {
+fn errors(errors: &Errors) -> BTreeMap<String, u64> {
     let kinds = [
         ("connect", errors.connect),
         ("timeout", errors.timeout),
         ("closed early", errors.closed_early),
         ("malformed", errors.malformed),
         ("5xx", errors.server_5xx),
-        ("unexpected status", errors.unexpected_status),
-        ("redirected", errors.redirected),
+        (UNEXPECTED_STATUS, errors.unexpected_status),
+        (REDIRECTED, errors.redirected),
         ("unexpected length", errors.unexpected_length),
         ("shed", errors.shed),
         ("out of descriptors", errors.exhausted),
-        ("unanswered", unanswered),
     ];
     kinds.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| (kind.to_owned(), count)).collect()
 }

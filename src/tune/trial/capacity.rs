@@ -53,9 +53,10 @@ impl Light {
     fn bound(&self, script: &Script<'_>) -> f64 {
         let light = &self.found;
         let beside: f64 = [light.generator_cpu, light.supervisor_cpu, light.beside_cpu].into_iter().flatten().sum();
-        let beside = beside / light.throughput.max(f64::MIN_POSITIVE);
-        let time_in_worker = light.time_in_worker.unwrap_or(0.0);
-        let demand = Demand { cpu: light.cpu_seconds_per_request.unwrap_or(0.0), beside, time_in_worker };
+        // What no answer came for in the window tells nothing of a request.
+        let each = |cpu: f64| if light.throughput > 0.0 { cpu / light.throughput } else { 0.0 };
+        let (cpu, beside) = (each(light.workers_cpu.unwrap_or(0.0)), each(beside));
+        let demand = Demand { cpu, beside, time_in_worker: light.time_in_worker.unwrap_or(0.0) };
         Bounds::new(script.candidate, script.terms.cpu, demand).tightest()
     }
 }
@@ -94,23 +95,28 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Light, TrialErr
     if !queues || disturbance(&light.window, &script.terms.slo).is_some() {
         return Ok(light);
     }
-    let first = Some(light.found.throughput / LIGHT);
+    let first = Some(light.found.throughput / LIGHT).filter(|rate| *rate > 0.0);
     Ok(Light { first, ..lightly(script, warm, few)? })
 }
 
 /// What so many clients show.
 fn lightly(script: &mut Script<'_>, warm: &Window, clients: u32) -> Result<Light, TrialError> {
     let timing = script.terms.pace.timing();
-    // Until the clients have fallen out of step.
-    let settle = (2.0 * warm.latencies.quantile(0.9)).min(timing.light);
-    let probe = super::Probe { settle, ..script.closed(clients, timing.light) };
+    // Until the clients have fallen out of step; and some requests long, as clients that all wait for the same time keep step.
+    let settle = (2.0 * warm.latencies.quantile(0.9)).min(script.longest());
+    let probe = super::Probe { settle, ..script.closed(clients, timing.light.max(settle)) };
     let window = script.lightly(&probe, &mut |_| Decision::GoOn)?;
     script.note(&window);
     script.read_memory()?;
     let found = script.describe(&window);
-    let time_in_worker = (found.throughput > 0.0).then(|| f64::from(clients) / found.throughput);
+    let time_in_worker = mean_latency(&window);
     let light = Some(LightNote { throughput: found.throughput, latencies: PackedLatencies::of(&window.latencies) });
     Ok(Light { found: Measurement { time_in_worker, light, ..found }, window, first: None })
+}
+
+/// How long requests took; `None` if there were none.
+pub(super) fn mean_latency(window: &Window) -> Option<f64> {
+    (window.latencies.count() > 0).then(|| window.latencies.mean())
 }
 
 /// As many clients as make the workers [`LIGHT`] busy, by what the few of the warm-up cost: where requests mostly wait, a few
@@ -213,7 +219,7 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
 
 fn rates(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> RateSearch {
     let bound = light.bound(script);
-    let bound = if bound.is_finite() { bound } else { light.found.throughput };
+    let bound = if bound.is_finite() { bound } else { light.found.throughput.max(1.0) };
     let search = RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected);
     light.first.map_or(search, |first| search.from_at_most(first))
 }

@@ -1,5 +1,6 @@
 //! What all tasks have in common: the warm-up, one judged probe at a fixed rate, and the two tasks that need no more than that.
 
+use super::capacity::mean_latency;
 use super::company::{Company, REST};
 use super::gates::{disturbance, excuse, is_generator_spent};
 use super::trend::{Trend, is_falling};
@@ -55,16 +56,13 @@ pub(super) struct Judged {
     pub(super) disturbed: Option<Flag>,
     /// Too few answers to decide by.
     scant: bool,
+    /// The application did not empty itself when the load stopped.
+    stuck: bool,
 }
 
 impl Judged {
     pub(super) fn held(&self) -> bool {
         self.verdict == Verdict::Held
-    }
-
-    /// The application did not empty itself when the load stopped.
-    pub(super) const fn is_stuck(&self) -> bool {
-        self.window.unanswered > 0
     }
 
     /// What makes its verdict doubtful, whatever it is.
@@ -79,7 +77,7 @@ impl Judged {
 
     /// Nothing after it can be believed.
     pub(super) const fn ends_the_trial(&self) -> bool {
-        self.is_stuck() || self.window.crashes > 0
+        self.stuck || self.window.crashes > 0
     }
 
     /// The generator could hardly offer more.
@@ -144,9 +142,8 @@ impl<'a> Script<'a> {
         self.flag_all(judged.doubts());
         let (capacity, ending) = if judged.held() { (rate.per_second(), Ending::Held) } else { (0.0, Ending::NothingHeld) };
         let found = self.describe(&judged.window);
-        let light = warm.window.completed as f64 / warm.window.seconds.max(1e-3);
         // Without it nothing can be predicted of other candidates.
-        let time_in_worker = (light > 0.0).then(|| f64::from(self.few_clients()) / light);
+        let time_in_worker = mean_latency(&warm.window);
         Ok(self.finish(Measurement { capacity, ending, time_in_worker, ..found }))
     }
 
@@ -265,8 +262,9 @@ impl<'a> Script<'a> {
             self.costs.push(window.workers_cpu / window.completed as f64);
         }
         let disturbed = disturbance(&window, &self.terms.slo);
-        let judged = Judged { window, verdict: judge.verdict(), disturbed, scant: judge.is_scant() };
-        if judged.is_stuck() {
+        let (scant, stuck) = (judge.is_scant(), is_stuck(&window, self.terms.slo.late_share()));
+        let judged = Judged { window, verdict: judge.verdict(), disturbed, scant, stuck };
+        if judged.stuck {
             self.flag(Flag::DoesNotRecover);
         }
         let latencies = Some(PackedLatencies::of(&judged.window.latencies));
@@ -283,7 +281,12 @@ impl<'a> Script<'a> {
     /// How long a new rate plays before it counts: until requests of the old one, which took up to `latency`, are gone.
     pub(super) fn settle(&self, latency: f64) -> f64 {
         let timing = self.terms.pace.timing();
-        timing.settle.max(2.0 * latency).min(timing.probe_cap)
+        timing.settle.max(2.0 * latency).min(self.longest())
+    }
+
+    /// The longest that a probe is prepared, seconds: enough for two requests that take what they may.
+    pub(super) fn longest(&self) -> f64 {
+        self.terms.pace.timing().probe_cap.max(2.0 * self.terms.slo.latency().as_secs_f64())
     }
 
     /// Completes a measurement with what the whole trial knows.
@@ -311,9 +314,9 @@ impl<'a> Script<'a> {
     }
 
     pub(super) fn closed(&self, clients: u32, seconds: f64) -> Probe {
-        let timing = self.terms.pace.timing();
-        let (drain, batch) = (timing.drain, timing.batch);
-        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch, late: self.terms.slo.latency() }
+        let (timing, late) = (self.terms.pace.timing(), self.terms.slo.latency());
+        let drain = timing.drain.max(late.as_secs_f64());
+        Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch: timing.batch, late }
     }
 
     /// Enough clients to keep every core and a pair of workers awake, too few to queue for them: never more than there are slots.
@@ -343,7 +346,15 @@ impl<'a> Script<'a> {
     }
 }
 
+/// Whether the application did not empty itself when the load stopped: more requests are left than may be late. A few that take long by
+/// nature are under way at any time.
+fn is_stuck(window: &Window, late_share: f64) -> bool {
+    let failed: u64 = window.errors.values().sum();
+    let all = window.completed + failed + window.unanswered;
+    window.unanswered as f64 > late_share * all as f64
+}
+
 fn hopeless_ending(window: &Window) -> Ending {
     let failed: u64 = window.errors.values().sum();
-    if window.completed == 0 && failed > window.unanswered { Ending::OnlyErrors } else { Ending::TooSlow }
+    if window.completed == 0 && failed > 0 { Ending::OnlyErrors } else { Ending::TooSlow }
 }

@@ -53,3 +53,40 @@ fn a_light_load_does_not_queue_where_slots_are_fewer_than_cores() {
         assert!((0.8..1.3).contains(&(inside / service)), "{stations} slots: {inside} s inside");
     }
 }
+
+/// One request in a hundred takes longer than anybody waits for after a load has stopped, and is none too late, as nine in ten are not.
+#[test]
+fn a_slow_tail_is_neither_an_error_nor_a_server_that_does_not_recover() {
+    for pace in [Pace::Quick, Pace::Normal] {
+        let capacity = |slow| {
+            let found = trial(&mut Server { slow, ..Server::new(2, 0.01, 0.05) }, pace, &suggestion(None, None));
+            assert_eq!((found.ending, found.errors), (Ending::Held, Some(0.0)), "{slow:?} {:?}", found.probes);
+            assert_eq!(found.flags.as_slice(), [], "{slow:?} {:?}", found.probes);
+            found.capacity
+        };
+        let (usual, tailed) = (capacity((0.0, 0.0)), capacity((0.01, 20.0)));
+        assert!((0.9..1.1).contains(&(tailed / usual)), "{pace:?}: {tailed} of {usual}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_recover_is_told_and_ends_the_trial() {
+    let mut server = Server { collapses_at: 5, ..Server::new(2, 0.4, 0.0) };
+    let found = trial(&mut server, Pace::Quick, &suggestion(Some(90.0), None));
+    assert!(found.flags.contains(&Flag::DoesNotRecover), "{:?} {:?}", found.flags, found.probes);
+    assert_eq!(server.rates.len(), found.probes.len());
+    assert!(!found.probes.last().unwrap().held, "{:?}", found.probes);
+}
+
+/// Clients of a closed load keep step where all requests wait for the same time, and none is answered within a window shorter than that.
+#[test]
+fn requests_longer_than_a_light_load_are_measured_all_the_same() {
+    for (wait, pace) in [(0.9, Pace::Quick), (3.0, Pace::Quick), (3.0, Pace::Normal), (9.0, Pace::Normal), (20.0, Pace::Quick)] {
+        let terms = Terms { slo: "p90<30s,errors<0.1%".parse().unwrap(), ..terms(2, pace) };
+        let found = run(&mut Server::new(2, 0.01, wait), &terms, &suggestion(None, None), &mut |_| ()).unwrap();
+        let Outcome::Measured(found) = found else { panic!("{found:?}") };
+        assert!(found.ending == Ending::Held && found.capacity > 20.0, "{wait}: {:?} {:?}", found.ending, found.probes);
+        let inside = found.time_in_worker.unwrap() / (wait + 0.01);
+        assert!((0.95..1.05).contains(&inside), "{wait}: {inside}");
+    }
+}
