@@ -6,7 +6,7 @@ use crate::study::{Label, Measurement, Report, Trial};
 const HEADER: &str = "trial,why,purpose,workers,connections,capacity,rate,holds,valid,label,ending,throughput,p50,p90,p99,max,errors,\
                       utilisation,least_busy_core,workers_cpu,generator_cpu,cpu_seconds_per_request,time_in_worker,worker_busy,slots_busy,\
                       memory_bytes,memory_growth,lateness_p99,supervisor_cpu,other_cpu,effective_cores,throttled,\
-                      distinct_requests,seconds,flags,error,cpu_affinity,beside_cpu";
+                      distinct_requests,seconds,flags,error,cpu_affinity,beside_cpu,bounded";
 
 /// A number of a measurement.
 type Field = fn(&Measurement) -> Option<f64>;
@@ -65,6 +65,7 @@ fn row(trial: &Trial, number: usize) -> String {
     cells.push(text(trial.failure().unwrap_or_default()));
     cells.push(candidate.affinity.map_or_else(String::new, |affinity| affinity.name().to_owned()));
     cells.push(number_or_none(found.and_then(|found| found.beside_cpu)));
+    cells.push(number_or_none(found.and_then(|found| found.bounded)));
     cells.join(",")
 }
 

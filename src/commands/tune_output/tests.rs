@@ -378,7 +378,7 @@ fn the_trials_as_optuna_keeps_them() {
     let low_to_high: serde_json::Value =
         serde_json::from_str(lines[1]["distributions"]["connections"].as_str().unwrap()).unwrap();
     assert_eq!(low_to_high["attributes"], serde_json::json!({"log": true, "step": 1, "low": 1, "high": 1000}));
-    assert_eq!(lines[1]["datetime_start"], "2026-03-01T12:00:00Z");
+    assert_eq!(lines[1]["datetime_start"], "2026-03-01T12:00:00.000000");
 }
 
 #[test]

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::study::confirm::MOST_ASIDE;
     use crate::study::simulation::{APPS, App, run};
-    use crate::study::{Objective, Outcome, Pace, Purpose, Report, Stop};
+    use crate::study::{Challenged, Flag, Objective, Outcome, Pace, Purpose, Report, Stop};
     use crate::units::Rate;
 
     /// A study of `app` where workers on cores of their own do `gain` times as much.
@@ -141,13 +141,17 @@ mod tests {
 
     #[test]
     fn a_disturbed_challenge_is_repeated_and_a_lost_one_is_the_end_of_it() {
-        let (mut host, mut study) = (APPS[2].host(Pace::Normal, 1), APPS[2].study(Pace::Normal));
-        study.space.affinity = Some(Affinity::None);
-        run(&mut study, |suggestion| match (suggestion.candidate.affinity, suggestion.purpose) {
-            (Some(Affinity::Spread), Purpose::Challenge) => Outcome::Challenged(crate::study::Challenged::new(false, 17.0)),
-            _ => host.run(suggestion),
-        });
-        assert_eq!(tried(&study, Affinity::Spread), 1);
+        for (flags, times) in [(vec![Flag::Steal], 2), (vec![], 1)] {
+            let (mut host, mut study) = (APPS[2].host(Pace::Normal, 1), APPS[2].study(Pace::Normal));
+            study.space.affinity = Some(Affinity::None);
+            run(&mut study, |suggestion| match (suggestion.candidate.affinity, suggestion.purpose) {
+                (Some(Affinity::Spread), Purpose::Challenge) => {
+                    Outcome::Challenged(Challenged { flags: flags.clone(), ..Challenged::new(false, 17.0) })
+                }
+                _ => host.run(suggestion),
+            });
+            assert_eq!(tried(&study, Affinity::Spread), times, "{flags:?}");
+        }
     }
 
     #[test]

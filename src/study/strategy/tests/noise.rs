@@ -47,13 +47,3 @@ fn a_measured_capacity_errs_as_in_the_design_study_and_as_the_intervals_believe_
         }
     }
 }
-
-#[test]
-fn cpu_a_request_scatters_as_certificates_and_the_look_for_drift_believe() {
-    for pace in [Pace::Normal, Pace::Quick] {
-        let logs: Vec<f64> =
-            undisturbed(pace, Some(1.0)).iter().filter_map(|found| found.cpu_seconds_per_request).map(f64::ln).collect();
-        let (sd, believed) = (stats::deviation(&logs).expect("invariant: hundreds were measured"), pace.demand().sd);
-        assert!((0.9..1.1).contains(&(sd / believed)), "{pace:?}: {sd}, believed {believed}");
-    }
-}
