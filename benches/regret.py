@@ -9,7 +9,8 @@ Four steps, each of which goes on where it was interrupted, so that short calls 
   table   prints what came out
 
 The best of a grid is partly the luckiest, so regret comes from `verify` alone: 1 - the median of the ratios of each measurement of the recommended to
-the one of the grid's best that was made next to it, so that a host whose speed moves hits both. Measurements that say themselves that something disturbed them are made again, and left out where others are.
+the one of the grid's best that was made next to it, so that a host whose speed moves hits both. A run that recommends nothing has a regret of 1.
+Measurements that say themselves that something disturbed them are made again, and left out where others are.
 Everything is kept below --results: grid.jsonl, verify.jsonl, PACE-N.json (what tune said), PACE-N.jsonl (its journal), runs.jsonl (what it took).
 """
 
@@ -207,7 +208,10 @@ class Campaign:
         regrets, within, soon, verdicts = [], 0, 0, Counter()
         for number, told, minutes in self.runs():
             pair = of(told["recommended"])
-            regret = None if pair not in verified or not top else 1 - paired(verified[pair], verified[best])
+            if pair is None:
+                regret = 1.0
+            else:
+                regret = None if pair not in verified or not top else 1 - paired(verified[pair], verified[best])
             verdicts[verdict(told)] += 1
             if regret is not None:
                 regrets.append(regret)
@@ -217,9 +221,11 @@ class Campaign:
                          common.spread(capacities(verified.get(pair, []))), "–" if regret is None else "%.1f" % (regret * 100), told["stopped_because"]])
         common.table(rows)
         print("verdicts: " + ", ".join(f"{count} {words}" for words, count in verdicts.items()))
+        if unknown := len(self.runs()) - len(regrets):
+            print(f"verify: what {unknown} of the runs recommended was not measured again")
         if regrets:
             print(f"regret %: median {statistics.median(regrets) * 100:.1f}, p90 {common.quantile(regrets, 0.9) * 100:.1f}, most {max(regrets) * 100:.1f}; "
-                  f"within {NEAR * 100:.0f} %: {within} of {len(regrets)}, of them in {SOON_MINUTES} minutes: {soon}")
+                  f"within {NEAR * 100:.0f} %: {within} of {len(self.runs())}, of them in {SOON_MINUTES} minutes: {soon}")
             print(f"true capacity of what was recommended, of the grid's best: {common.spread([1 - regret for regret in regrets], 3)}")
 
 

@@ -25,7 +25,8 @@ def program():
 
 def play(options, rate):
     with tempfile.TemporaryDirectory() as folder:
-        variables = {"TRIAL_RATE": rate, "TRIAL_SECONDS": options.probe, "TRIAL_URL": options.url.rstrip("/"), "TRIAL_PATHS": options.paths}
+        variables = {"TRIAL_RATE": rate, "TRIAL_SECONDS": options.probe, "TRIAL_URL": options.url.rstrip("/"), "TRIAL_PATHS": options.paths,
+                     "TRIAL_HOST": trial.host(options)}  # fmt: skip
         command = [program(), "run", "--quiet", "--no-usage-report", "--address", "", "--summary-export", f"{folder}/told.json"]
         for name, value in variables.items():
             command += ["-e", f"{name}={value}"]

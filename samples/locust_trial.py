@@ -22,7 +22,8 @@ def play(options, rate):
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "locust", "--headless", "-f", options.script, "-H", options.url, "-u", str(users), "-r", str(users),
                    "-t", f"{options.probe}s", "--stop-timeout", "5", "--only-summary", "--csv", f"{folder}/told"]  # fmt: skip
-        environment = {**os.environ, "TRIAL_RATE": str(rate), "TRIAL_USERS": str(users), "TRIAL_PATHS": options.paths}
+        environment = {**os.environ, "TRIAL_RATE": str(rate), "TRIAL_USERS": str(users), "TRIAL_PATHS": options.paths,
+                       "TRIAL_HOST": trial.host(options)}  # fmt: skip
         # It exits with 1 when requests failed; that is told below.
         ran = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         try:

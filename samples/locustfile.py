@@ -1,4 +1,4 @@
-"""Users that together send TRIAL_RATE requests a second for the paths in TRIAL_PATHS. Put the tasks of your own users in their place."""
+"""Users that together ask TRIAL_HOST, TRIAL_RATE times a second, for the paths in TRIAL_PATHS. Put the tasks of your own users in their place."""
 
 import itertools
 import os
@@ -21,4 +21,8 @@ class Visitor(FastHttpUser):
     @task
     def visit(self):
         # As a proxy before the workers does it: idle connections would take their places.
-        self.client.get(next(PATHS), name="all", headers={"Connection": "close"})
+        headers = {"Connection": "close", "Host": os.environ["TRIAL_HOST"]}
+        # Not followed: a redirect may lead to the service that people use.
+        with self.client.get(next(PATHS), name="all", headers=headers, allow_redirects=False, catch_response=True) as response:
+            if 300 <= response.status_code < 400:
+                response.failure("redirected")

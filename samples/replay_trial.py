@@ -14,9 +14,10 @@ import trial
 
 
 def play(options, rate):
+    host = ["--host", options.host] if options.host else []  # else what was recorded, or that of --url
     with tempfile.TemporaryDirectory() as folder:
         command = [options.tuningfork, "replay", options.recording, "--target", options.url, "--target-anyway", "--poisson", str(rate),
-                   "--duration", f"{options.probe}s", "--json", f"{folder}/told.json"]  # fmt: skip
+                   "--duration", f"{options.probe}s", "--json", f"{folder}/told.json", *host]  # fmt: skip
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if not os.path.exists(f"{folder}/told.json"):
             raise RuntimeError(f"replay told nothing: {ran.stderr[-500:]}")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 PRECISION = 1.05  # the lowest rate that failed is at most this many times the highest one that was held
@@ -23,6 +24,9 @@ MOST_TRIES = 5  # of one probe that was disturbed
 BOOT = 25  # seconds a candidate may take until it answers
 PROBING = 3
 PARTS = {"measure": 12, "challenge": 2}  # probes in a trial, the one that warms up included
+# Of a configuration what belongs to the running service alone: a candidate would take its pidfile and its sockets, and run its hooks.
+OF_THE_SERVICE = {"pidfile", "metrics", "control", "hooks", "log"}
+ONE_ADDRESS = re.compile(r"""\s*address\s*=\s*("[^"]*"|'[^']*'|\[[^]]*\])\s*(#.*)?""")
 
 
 def arguments(description, script=None, recording=False):
@@ -30,6 +34,7 @@ def arguments(description, script=None, recording=False):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     target = os.environ.get("TUNINGFORK_TARGET")
     parser.add_argument("--url", default=target, required=target is None, help="where the candidate answers (default: tune --target-host)")
+    parser.add_argument("--host", metavar="NAME", help="the Host header, where the application does not accept that of --url")
     parser.add_argument("--config", help="its tuningfork.toml: a copy with other numbers, listening at --url, is started for each trial")
     parser.add_argument("--start", metavar="COMMAND", help="or how it is restarted elsewhere; {workers} and {connections} are replaced")
     parser.add_argument("--tuningfork", default="tuningfork", help="the program that runs --config")
@@ -45,6 +50,18 @@ def arguments(description, script=None, recording=False):
     if (chosen.config is None) == (chosen.start is None):
         parser.error("give --config, or --start for an application elsewhere")
     return chosen
+
+
+def host(options):
+    """The Host header."""
+    return options.host or urllib.parse.urlsplit(options.url).netloc
+
+
+class Unredirected(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer: it may lead to the service that people use."""
+
+    def redirect_request(self, *_):
+        return None
 
 
 class Slo:
@@ -73,9 +90,11 @@ class Candidate:
         if self.options.start:
             subprocess.run(self.options.start.format(**self.numbers), shell=True, check=True, stdout=sys.stderr)
         else:
+            with open(self.options.config) as file:
+                text = of_a_candidate(file.read(), self.numbers, urllib.parse.urlsplit(self.options.url).netloc)
             self.copy = f"{self.options.config}.trial-{os.getpid()}"
-            with open(self.options.config) as file, open(self.copy, "w") as copy:
-                copy.write(with_numbers(file.read(), self.numbers, self.options.url.split("://")[1].rstrip("/")))
+            with open(self.copy, "w") as copy:
+                copy.write(text)
             self.process = subprocess.Popen([self.options.tuningfork, "run", "-c", self.copy], stdout=sys.stderr)
         try:
             self.await_answer()
@@ -86,13 +105,15 @@ class Candidate:
 
     def await_answer(self):
         deadline = time.monotonic() + BOOT
+        request = urllib.request.Request(self.options.url, headers={"Host": host(self.options)})
+        opener = urllib.request.build_opener(Unredirected)
         while True:
             if self.process and self.process.poll() is not None:
                 raise RuntimeError(f"the candidate ended with {self.process.returncode}")
             try:
-                return urllib.request.urlopen(self.options.url, timeout=5).read()
-            except urllib.error.HTTPError:
-                return None
+                return opener.open(request, timeout=5).read()
+            except urllib.error.HTTPError as error:
+                return print(f"{self.options.url} answers {host(self.options)} with {error.code}", file=sys.stderr)
             except OSError:
                 if time.monotonic() > deadline:
                     raise
@@ -106,11 +127,21 @@ class Candidate:
             os.unlink(self.copy)
 
 
-def with_numbers(text, numbers, address):
-    """The configuration with other numbers and another address, so that the running service keeps its own. Knows keys that stand on one line."""
-    for key, value in numbers.items():
-        text = f"{key} = {value}\n" + re.sub(rf"(?m)^{key}\s*=.*\n", "", text)
-    return re.sub(r"(?m)^address\s*=.*$", f'address = "{address}"', text)
+def of_a_candidate(text, numbers, address):
+    """The configuration with other numbers and another address, without what is the running service's. Knows keys that stand on one line."""
+    lines, table, addresses = [f"{key} = {value}" for key, value in numbers.items()], "", 0
+    for line in text.splitlines():
+        header = re.match(r"\s*\[\s*([\w-]+)\s*[].]", line)
+        table = header[1] if header else table
+        key = re.match(r"\s*([\w-]*)", line)[1]
+        if (table or key) in OF_THE_SERVICE or (not table and key in numbers):
+            continue
+        if table == "listen" and ONE_ADDRESS.fullmatch(line):
+            line, addresses = f'address = "{address}"', addresses + 1
+        lines.append(line)
+    if addresses != 1:
+        raise ValueError("a candidate needs an address of its own: write `address = ...` below [listen] of --config, on one line")
+    return "\n".join(lines) + "\n"
 
 
 def capacity(probe, slo, options, until):

@@ -14,15 +14,15 @@ use crate::printable::printable_lines;
 /// What `--help` and the README say about exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-    0  success
-    1  failure without a code of its own
+    0  success; report: whatever the study found
+    1  failure without a code of its own; tune: the host was never quiet enough to measure
     2  usage: arguments that are unknown, contradict each other or are refused
     3  no worker became ready at the start
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
    69  replay: nothing listens at the target; ctl: no running service is found, or several
    70  workers that had served failed, and `fail-after` attempts in a row to replace them
-   73  a socket or file could not be made (no permission, no such folder)
+   73  a socket or file could not be made (no permission, no such folder); a journal is there already or in use; tune --write: the file changed meanwhile
    75  the address is in use: another supervisor runs, or something else listens there
    78  the configuration is invalid
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met
@@ -71,6 +71,7 @@ enum Command {
     /// Ask a running service how it is, or tell it what to do
     Ctl(ctl::Options),
     /// Find out how many workers and connections this host should run
+    #[command(after_help = EXIT_CODES)]
     Tune(Box<tune::Options>),
     /// Tell again what a study found, from its journal, or compare two
     Report(Box<report::Options>),

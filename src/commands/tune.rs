@@ -51,7 +51,8 @@ pub struct Options {
     /// Tune an embedded demo application with embedded traffic: needs no configuration, no Python and no network
     #[arg(long, conflicts_with = "traffic")]
     demo: bool,
-    /// What must hold: a latency (p50, p90, p95, p99 or max; in us, ms or s) and a share of errors (0.1% if left out)
+    /// What must hold: a latency (p50, p90, p95, p99 or max; in us, ms or s) and a share of errors (0.1% if left out). In quotes, or the
+    /// shell takes what follows < for a file
     #[arg(long, value_name = "BOUNDS", default_value = demo::SLO)]
     slo: Slo,
     /// The Host header of requests that recorded none
@@ -64,20 +65,20 @@ pub struct Options {
     /// The most workers to try [default: 4 × cores + 1, at least 9; for sync 64 × cores, at most 512]
     #[arg(long, value_name = "N", value_parser = workers)]
     max_workers: Option<Workers>,
-    /// The most connections a worker to try [default: 1000]
+    /// The most connections a worker to try [default: 1000; here and of workers as many as are configured, if these are more]
     #[arg(long, value_name = "N", value_parser = connections)]
     max_connections: Option<Connections>,
     /// The most workers × connections to try: what the application's database allows, if each connection holds one
     #[arg(long, value_name = "N", value_parser = positive)]
     max_total_connections: Option<u64>,
     /// The most memory all workers together may use, as in 3G: bytes, or a number with K, M, G or T (powers of 1024). A baseline that
-    /// takes more is tried once and not recommended [default: what is free when the study begins, and nine tenths of the whole at most;
-    /// none for trial programs]
+    /// takes more is tried once and not recommended. Not the max-memory of the configuration file, which is of one worker [default: what
+    /// is free when the study begins, and nine tenths of the whole at most; none for trial programs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
     #[command(flatten)]
     wanted: wanted::Options,
-    /// Shorter trials, less exact: about three minutes in all
+    /// Shorter trials, less exact: three to four minutes in all
     #[arg(long)]
     quick: bool,
     /// How long all trials may take: the search ends in time for the comparison, and after 16 trials at the latest, 14 with --quick; the

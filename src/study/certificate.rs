@@ -21,7 +21,7 @@ use crate::study::{Binding, Candidate, Label, Measurement, Objective, Study};
 /// the application, and a quieter host may do more.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Certificate {
-    /// Whether it can be said that no configuration is better by more than `margin`, which is 11 % at most then.
+    /// Whether it can be said that no configuration is better by more than `margin`, which is less than 11.2 % then.
     pub given: bool,
     /// The recommended configuration's share of the bound, if there is one.
     pub share: Option<f64>,

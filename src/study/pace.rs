@@ -9,7 +9,7 @@ use crate::study::Slo;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// About a quarter of a minute a trial, three minutes in all: for demonstrations.
+    /// About a quarter of a minute a trial, three to four minutes in all: for demonstrations.
     Quick,
     /// About half a minute a trial, up to a quarter of an hour in all.
     Normal,

@@ -80,6 +80,33 @@ for doubtful in (False, True):
         assert doubtful or told.get("capacity", 0) >= 0.97 * 320 or told["holds"] is False, told
         assert told.get("capacity") == told.get("throughput"), told
 "#;
+    run_beside_the_samples(script);
+}
+
+/// The pidfile, the sockets and the hooks are the running service's.
+#[test]
+fn a_candidate_of_a_sample_leaves_the_service_what_is_its() {
+    let script = r#"
+import sys
+sys.path.insert(0, sys.argv[1])
+import trial
+own = 'pidfile = "own.pid"\nworkers = 3\n[metrics]\nlisten = "own"\n[hooks]\non-exit = [\n  "own",\n]\n[log]\nfile = "own"\n'
+kept = '[app]\nkind = "python"\n[app.env]\nworkers = "3"\n[listen]\n'
+copy = trial.of_a_candidate(own + kept + 'address = ["unix:own"]  # own\n', {"workers": 5, "connections": 2}, "127.0.0.1:8010")
+assert copy == "workers = 5\nconnections = 2\n" + kept + 'address = "127.0.0.1:8010"\n', copy
+for nowhere in ("", "[listen]\naddress = [\n]\n"):
+    try:
+        trial.of_a_candidate(nowhere, {}, "127.0.0.1:8010")
+    except ValueError as error:
+        assert "address" in str(error), error
+    else:
+        raise AssertionError(nowhere)
+"#;
+    run_beside_the_samples(script);
+}
+
+/// Its only argument is the samples' folder.
+fn run_beside_the_samples(script: &str) {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     let ran = Command::new(parts::system_python()).args(["-c", script]).arg(samples).output().expect("run Python");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

@@ -38,7 +38,8 @@ pub struct Arguments {
     /// Keep request bodies, where the logs have them: forms and JSON without their secrets, of others the length only
     #[arg(long)]
     bodies: bool,
-    /// Print the log_format that gives the best recordings, for nginx's configuration, and end
+    /// Print the log_format that gives the best recordings, for nginx's configuration, and end. It writes cookies and bodies as they
+    /// are: let only root read that log, and delete it after the import
     #[arg(long, exclusive = true)]
     print_nginx_format: bool,
 }
