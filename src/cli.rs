@@ -22,7 +22,7 @@ Exit codes:
    66  a file to be read is missing or unusable (configuration, recording, journal)
    69  replay: nothing listens at the target; ctl: no running service is found, or several
    70  workers that had served failed, and `fail-after` attempts in a row to replace them
-   73  a socket or file could not be made (no permission, no such folder); a journal is there already or in use; tune --write: the file changed meanwhile
+   73  a socket or file could not be made (no permission, no folder; a journal: it is there already)
    75  the address is in use: another supervisor runs, or something else listens there
    78  the configuration is invalid
    99  tune: nothing meets the SLO, or the application answers only errors; replay: the SLO not met

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::folder::Folder;
+use crate::support::folder::{Folder, Said};
 use crate::support::journal::Journal;
 use crate::support::parts;
 use crate::support::process::Watched;
@@ -104,13 +104,20 @@ fn by_redis(folder: &Folder) -> f64 {
     (told("used_cpu_user:") + told("used_cpu_sys:")) / told("cmdstat_eval:calls=")
 }
 
+/// What a study says that no other guest of the host took CPU from: nobody here can keep them away, and who was disturbed says so.
+fn unrobbed(study: impl Fn() -> Said) -> Said {
+    const TRIES: usize = 3;
+    let is_robbed = |said: &Said| said.out.contains("CPU stolen by the hypervisor");
+    std::iter::repeat_with(&study).take(TRIES).find(|said| !is_robbed(said)).unwrap_or_else(&study)
+}
+
 #[test]
 fn a_database_on_the_same_host_is_demand() {
     let folder = folder(APPLICATION);
     let _alone = Turn::alone();
     let _redis = redis(&folder);
     let tune = "tune --traffic traffic.jsonl --quick --max-workers 4 --budget 60s --json result.json";
-    let said = folder.start_in(Turn::Within, tune).finish();
+    let said = unrobbed(|| folder.start_in(Turn::Within, tune).finish());
     said.assert_code(0);
     said.assert_out(&["Other programs of this host needed ", " of CPU for each request (", "Counted as demand."]);
     assert!(!said.out.contains("never quiet"), "{said}");
@@ -139,7 +146,7 @@ fn an_application_that_waits_for_a_pool_is_not_flooded() {
     let folder = folder.file("tuningfork.toml", &config);
     let _alone = Turn::alone();
     let tune = "tune --traffic traffic.jsonl --quick --budget 0 --json result.json";
-    let said = folder.start_in(Turn::Within, tune).finish();
+    let said = unrobbed(|| folder.start_in(Turn::Within, tune).finish());
     said.assert_code(0);
     let report: Value = serde_json::from_str(&folder.text("result.json")).expect("the result");
     let capacity = report["trials"][0]["capacity"].as_f64().expect("a capacity");
@@ -150,8 +157,8 @@ fn an_application_that_waits_for_a_pool_is_not_flooded() {
 fn an_application_that_redirects_to_https_is_measured_with_the_proxys_header_and_not_by_its_redirects() {
     let folder = folder(BEHIND_A_PROXY);
     let tune = "tune --traffic traffic.jsonl --quick --budget 0";
-    let said = folder.run(tune);
+    let said = unrobbed(|| folder.run_alone(tune));
     said.assert_code(99);
     said.assert_out(&["baseline, only errors: redirected ", "redirects to https needs --host or --header"]);
-    folder.run(&format!("{tune} --header X-Forwarded-Proto:https")).assert_code(0);
+    unrobbed(|| folder.run_alone(&format!("{tune} --header X-Forwarded-Proto:https"))).assert_code(0);
 }
