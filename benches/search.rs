@@ -38,6 +38,9 @@ struct Options {
     /// How much boots of one configuration differ: standard deviation of the logarithm of its capacity, for our own search
     #[arg(long, value_name = "SD", default_value_t = simulation::BOOT_NOISE)]
     boot_noise: f64,
+    /// How much CPU a request differs between trials, for our own search [default: what certificates believe, 0.02, and 0.04 with --quick]
+    #[arg(long, value_name = "SD")]
+    demand_noise: Option<f64>,
     /// Our own search at the pace of `tune --quick`
     #[arg(long)]
     quick: bool,
@@ -85,7 +88,7 @@ fn main() -> std::io::Result<()> {
         let app = of_seed(seed);
         let best = app.best();
         let pace = if options.quick { Pace::Quick } else { Pace::Normal };
-        let run = race(&app, pace, seed, best, options.boot_noise);
+        let run = race(&app, pace, seed, best, &options);
         if options.what == What::Kinds {
             table.add(KINDS[usize::try_from(seed % 10).unwrap_or(0)], &run);
             table.add("all", &run);
@@ -100,9 +103,10 @@ fn main() -> std::io::Result<()> {
 }
 
 /// Our own search, then its duel and its certificate.
-fn race(app: &App, pace: Pace, seed: u64, best: f64, boot_noise: f64) -> Run {
+fn race(app: &App, pace: Pace, seed: u64, best: f64, options: &Options) -> Run {
     let mut study = app.study(pace);
-    let mut host = app.host(pace, seed).with_boot_noise(boot_noise);
+    let mut host = app.host(pace, seed).with_boot_noise(options.boot_noise);
+    host = options.demand_noise.map_or(host.clone(), |noise| host.with_demand_noise(noise));
     let mut run = Run::default();
     let stop = loop {
         let suggestion = match suggest(&study) {

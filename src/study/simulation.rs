@@ -209,7 +209,15 @@ impl App {
     pub(crate) fn host(&self, pace: Pace, seed: u64) -> Host<'_> {
         let mut chance = Chance::new(seed ^ 0xB007);
         let drift = DRIFT * chance.normal();
-        Host { app: self, pace, wanted: pace.timing().completions, boot_noise: BOOT_NOISE, chance, drift }
+        Host {
+            app: self,
+            pace,
+            wanted: pace.timing().completions,
+            boot_noise: BOOT_NOISE,
+            demand_noise: pace.demand().sd,
+            chance,
+            drift,
+        }
     }
 }
 
@@ -221,6 +229,7 @@ pub(crate) struct Host<'a> {
     /// Completions that decide a probe ([`crate::study::Timing::wanted`]).
     wanted: u64,
     boot_noise: f64,
+    demand_noise: f64,
     chance: Chance,
     drift: f64,
 }
@@ -229,6 +238,11 @@ impl Host<'_> {
     /// The same, but every boot differs by this standard deviation of the logarithm.
     pub(crate) fn with_boot_noise(self, boot_noise: f64) -> Self {
         Self { boot_noise, ..self }
+    }
+
+    /// The same, but CPU a request scatters by this standard deviation of the logarithm between trials, whatever is believed.
+    pub(crate) fn with_demand_noise(self, demand_noise: f64) -> Self {
+        Self { demand_noise, ..self }
     }
 
     /// The same, but so many completions decide a probe.
@@ -344,7 +358,7 @@ impl Host<'_> {
             return found;
         };
         // Counted by the kernel: it does not depend on how well the capacity was found.
-        let demand = scattered(busy / under, self.pace.demand().sd);
+        let demand = scattered(busy / under, self.demand_noise);
         let mut blurred = |value: f64| scattered(value, SIDE_NOISE);
         let busy = (rate * demand / cores).min(1.0);
         found.time_in_worker = Some(blurred(inside / under));

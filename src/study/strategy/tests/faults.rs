@@ -270,6 +270,25 @@ fn intervals_cover_on_noisy_hosts() {
     }
 }
 
+/// Nobody has measured how much CPU a request scatters at the normal pace: twice what certificates believe must not make them wrong.
+#[test]
+fn certificates_hold_where_cpu_scatters_twice_as_much_as_they_believe() {
+    for factor in [1.0, 2.0] {
+        let (mut given, mut wrong) = (0, 0);
+        for seed in 0..200 {
+            let (app, noise) = (of_seed(seed), factor * Pace::Normal.demand().sd);
+            let (mut study, mut host) = (app.study(Pace::Normal), app.host(Pace::Normal, seed).with_demand_noise(noise));
+            let stop = run(&mut study, |suggestion| host.run(suggestion));
+            let report = Report::new(&study, stop);
+            let margin = report.certificate.margin.filter(|_| report.certificate.given);
+            let (Some(margin), Some(chosen)) = (margin, report.recommended) else { continue };
+            given += 1;
+            wrong += u32::from(app.best() > (1.0 + margin) * app.capacity(chosen));
+        }
+        assert!(given >= 15 && is_explained(wrong, given, 0.05), "{factor}: {wrong} of {given} certificates are wrong");
+    }
+}
+
 /// Whether `misses` of so many are within three standard errors of this share.
 fn is_explained(misses: u32, of: u32, share: f64) -> bool {
     let expected = share * f64::from(of);
