@@ -93,10 +93,12 @@ class Candidate:
             with open(self.options.config) as file:
                 text = of_a_candidate(file.read(), self.numbers, urllib.parse.urlsplit(self.options.url).netloc)
             self.copy = f"{self.options.config}.trial-{os.getpid()}"
-            with open(self.copy, "w") as copy:
+            # It has the secrets of the configuration.
+            with open(os.open(self.copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as copy:
                 copy.write(text)
-            self.process = subprocess.Popen([self.options.tuningfork, "run", "-c", self.copy], stdout=sys.stderr)
         try:
+            if self.copy:
+                self.process = subprocess.Popen([self.options.tuningfork, "run", "-c", self.copy], stdout=sys.stderr)
             self.await_answer()
         except BaseException:
             self.__exit__()

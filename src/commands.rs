@@ -118,7 +118,7 @@ pub enum CommandError {
     /// There is no configuration file.
     #[error(
         "{path}: {source}: name yours with --config, or make one of Gunicorn's arguments: \
-         `tuningfork gunicorn --print-config ARGUMENTS > tuningfork.toml` (`tune --demo` needs none)",
+         `tuningfork gunicorn --print-config ARGUMENTS > FILE` (`tune --demo` needs none)",
         path = path.display()
     )]
     NoConfiguration {

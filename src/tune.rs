@@ -58,7 +58,8 @@ fn readable(trial: Trial) -> Trial {
     }
     let reason = "its numbers cannot be: together, or with what was expected".to_owned();
     let suggestion = Suggestion { expected: None, rival: None, ..trial.suggestion };
-    Trial { suggestion, outcome: Outcome::Failed { reason, seconds: 0.0 } }
+    let seconds = Some(trial.seconds()).filter(|seconds| (0.0..1e9).contains(seconds)).unwrap_or_default();
+    Trial { suggestion, outcome: Outcome::Failed { reason, seconds } }
 }
 
 /// Runs `study` to its end, writing every trial to `journal` before the next one starts, and why it ended, which is the result. The

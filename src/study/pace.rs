@@ -26,7 +26,7 @@ pub struct Timing {
     pub warmup_tolerance: f64,
     /// The longest warm-up.
     pub warmup_cap: f64,
-    /// The light probe.
+    /// The light probe, at least.
     pub light: f64,
     /// How long a new rate runs before it is judged.
     pub settle: f64,
@@ -40,7 +40,7 @@ pub struct Timing {
     pub probe_cap: f64,
     /// How many completions a decision wants where a tenth of them may be late: see [`Self::wanted`].
     pub completions: u64,
-    /// The longest wait for the application to empty itself after a failed probe.
+    /// The wait for the application to empty itself after a probe; longer where a request may take longer.
     pub drain: f64,
     /// The search ends when the lowest failed rate is below this many times the highest held one.
     pub precision: f64,
@@ -156,6 +156,12 @@ impl Pace {
             Self::Normal => Budget { trials: 40, seconds: 900.0 },
         };
         Budget { seconds: usual.seconds * self.stretch(slo), ..usual }
+    }
+
+    /// What a trial may take where requests take as long as `slo` allows, seconds: two such prepare each probe, and one is waited for after it.
+    #[must_use]
+    pub fn slowest_trial(self, slo: &Slo) -> f64 {
+        3.0 * slo.latency().as_secs_f64() * self.timing().probes as f64
     }
 
     /// How many times as long as usual a probe may take to see enough requests that are late for `slo`.

@@ -298,10 +298,12 @@ fn doubts_about(study: &Study, candidate: Candidate) -> Vec<Flag> {
     counting.into_iter().flat_map(|found| found.flags.iter().copied()).collect()
 }
 
-/// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency.
+/// The trial with the fewest errors, and among those without more errors than allowed the lowest bounded latency. One that answered nothing in
+/// time is the farthest.
 fn nearest(study: &Study) -> Option<usize> {
     let distance = |found: &Measurement| {
-        ((found.errors.unwrap_or(0.0) - study.slo.error_share()).max(0.0), found.bounded.unwrap_or(f64::INFINITY))
+        let errors = if found.throughput > 0.0 { found.errors.unwrap_or(0.0) } else { 1.0 };
+        ((errors - study.slo.error_share()).max(0.0), found.bounded.unwrap_or(f64::INFINITY))
     };
     let small = study.trials().iter().zip(1..).filter(|(trial, _)| study.excess(trial.suggestion.candidate).is_none());
     let numbered = small.filter_map(|(trial, number)| Some((number, distance(trial.measurement()?))));

@@ -36,7 +36,7 @@ pub struct Window {
     pub lateness_p99: f64,
     /// Workers that ended without being asked to, since the window before.
     pub crashes: u32,
-    /// Requests that were still not answered when the load had been stopped for as long as the probe allows.
+    /// Requests that were still not answered, or not even sent, when the load had been stopped for as long as the probe allows.
     pub unanswered: u64,
     /// The generator ran out of descriptors or ports.
     pub generator_short: bool,

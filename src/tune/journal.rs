@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Coverage;
 use crate::printable::{is_harmful, pasted, printable, printable_lines};
-use crate::study::{Budget, Objective, Pace, Report, Slo, Space, Stop, Study, Trial};
+use crate::study::{Budget, Next, Objective, Pace, Report, Slo, Space, Stop, Study, Trial, suggest};
 
 /// What a journal's trials belong to. Trials under another header are not comparable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ pub struct Recorded {
     pub header: Header,
     /// The trials so far.
     pub trials: Vec<Trial>,
-    /// Why the study ended. One that did not was interrupted, or still runs.
+    /// Why the study ended, if it says so.
     pub ended: Option<Stop>,
     /// Whether a last line was incomplete and is left out: the program ended while it wrote, or is writing.
     pub torn: bool,
@@ -212,10 +212,15 @@ impl Recorded {
         study
     }
 
-    /// What it found. Without an end it is not finished.
+    /// What it found. Without an end, as in a journal of a version that wrote none, the trials tell: one that would go on is not finished.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::new(&self.study(), self.ended.unwrap_or(Stop::Interrupted))
+        let study = self.study();
+        let by_trials = || match suggest(&study) {
+            Next::Stop(stop) => stop,
+            Next::Try(_) => Stop::Interrupted,
+        };
+        Report::new(&study, self.ended.unwrap_or_else(by_trials))
     }
 
     /// Takes what another line says, or refuses it with what is wrong there.

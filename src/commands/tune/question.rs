@@ -13,6 +13,9 @@ use crate::study::{Budget, Objective, Pace, Slo, Space};
 use crate::sys::host::{CoreBound, Facts};
 use crate::tune::{About, Coverage, Header, Journal};
 
+/// Without so many nothing is compared.
+const FEW_TRIALS: f64 = 3.0;
+
 /// Everything that decides what a study finds.
 pub(super) struct Question {
     pub(super) subject: Subject,
@@ -99,6 +102,14 @@ impl Question {
         ));
         if let Some(gap) = self.gap() {
             say(&format!("warning: {gap}"));
+        }
+        let slowest = self.pace.slowest_trial(&self.slo);
+        if FEW_TRIALS * slowest > self.budget.seconds && matches!(self.subject, Subject::Local(_)) {
+            say(&format!(
+                "warning: where requests take as long as {} allows, a trial may take {:.0} minutes: a study of a few needs a longer --budget",
+                self.slo,
+                (slowest / 60.0).ceil()
+            ));
         }
         match self.objective {
             Objective::Capacity => {}

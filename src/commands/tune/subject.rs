@@ -13,7 +13,7 @@ use crate::commands::figures::counted;
 use crate::commands::say::say;
 use crate::commands::traffic::{read, recorded};
 use crate::commands::{configuration, demo};
-use crate::config::{Address, Affinity, App, Config, Origin};
+use crate::config::{Address, Affinity, App, Care, Config, Origin};
 use crate::recording::{Request, Summary};
 use crate::replay::{Plan, PlanOptions, Reuse, Rewrite};
 use crate::study::{Dimensions, Pace, Space};
@@ -120,12 +120,14 @@ impl Subject {
     pub(super) fn application_print(&self) -> String {
         match self {
             Self::Local(local) => {
+                let (app, care) = (format!("{:?}", local.config.app), local.config.care);
                 let is_unix = matches!(local.config.listen.addresses.first(), Some(Address::Unix(_)));
-                let app = format!("{:?}", (&local.config.app, &local.config.care, is_unix));
                 let cores = local.config.confinement.cpu_affinity;
-                // As before there was a choice.
+                // What is as by default adds nothing, as before there was a choice.
                 let cores = if cores == Affinity::None { "" } else { cores.name() };
-                fingerprint([app.as_bytes(), cores.as_bytes()])
+                let care = if care == Care::default() { String::new() } else { format!("{care:?}") };
+                let family = if is_unix { "unix" } else { "" };
+                fingerprint([app, cores.to_owned() + &care + family].iter().map(String::as_bytes))
             }
             Self::Program(Program { target: Some(target), .. }, _) => fingerprint([b"trial program", target.as_bytes()]),
             Self::Program(Program { target: None, .. }, _) => "trial program".to_owned(),

@@ -258,7 +258,8 @@ fn step(before: &load::Batch, after: &load::Batch, cpu: Duration) -> Batch {
     }
 }
 
-/// What was not answered within `drain` after the load counts as having taken that long: it did not fail, nobody waited for it.
+/// What was not answered within `drain` after the load counts as having taken that long, which is more than it may: it did not fail, nobody
+/// waited for it any longer.
 fn window(opening: &Counters, closing: &Counters, played: &Played, drain: Duration) -> Window {
     let used = used(opening, closing);
     let unanswered = played.unfinished.outstanding + played.unfinished.unsent;

@@ -103,7 +103,7 @@ fn light_probe(script: &mut Script<'_>, warm: &Window) -> Result<Light, TrialErr
 fn lightly(script: &mut Script<'_>, warm: &Window, clients: u32) -> Result<Light, TrialError> {
     let timing = script.terms.pace.timing();
     // Until the clients have fallen out of step; and some requests long, as clients that all wait for the same time keep step.
-    let settle = (2.0 * warm.latencies.quantile(0.9)).min(script.longest());
+    let settle = (2.0 * warm.latencies.quantile(0.9)).min(timing.light.max(2.0 * script.terms.slo.latency().as_secs_f64()));
     let probe = super::Probe { settle, ..script.closed(clients, timing.light.max(settle)) };
     let window = script.lightly(&probe, &mut |_| Decision::GoOn)?;
     script.note(&window);

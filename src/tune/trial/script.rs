@@ -21,6 +21,9 @@ const HOPELESS_LATENCIES: f64 = 3.0;
 const HOPELESS_SHARE: f64 = 0.5;
 /// How long requests of the warm-up are awaited, seconds, beside twice the latency bound.
 const WARM_UP_DRAIN: f64 = 1.0;
+/// An application did not empty itself if more of all requests than may be late, or than this share, are left when the load has stopped: a few
+/// that take long by nature are under way at any time.
+const STUCK: f64 = 0.1;
 /// How many usual probes long one is that looks at latencies.
 const SERVING: f64 = 3.0;
 
@@ -184,8 +187,8 @@ impl<'a> Script<'a> {
         let (timing, latency) = (self.terms.pace.timing(), self.terms.slo.latency().as_secs_f64());
         let patience = HOPELESS_AFTER.max(HOPELESS_LATENCIES * latency).max(HOPELESS_SHARE * timing.warmup_cap);
         let (mut warmup, mut hopeless, mut seen) = (Warmup::new(timing), false, Batch::default());
-        let drain = timing.drain.min(WARM_UP_DRAIN + 2.0 * latency);
-        let probe = Probe { drain, ..self.closed(self.few_clients(), timing.warmup_cap.max(patience)) };
+        let usual = self.closed(self.few_clients(), timing.warmup_cap.max(patience));
+        let probe = Probe { drain: usual.drain.min(WARM_UP_DRAIN + 2.0 * latency), ..usual };
         let window = self.lightly(&probe, &mut |batch: &Batch| {
             seen.seconds += batch.seconds;
             seen.completed += batch.completed;
@@ -262,7 +265,9 @@ impl<'a> Script<'a> {
             self.costs.push(window.workers_cpu / window.completed as f64);
         }
         let disturbed = disturbance(&window, &self.terms.slo);
-        let (scant, stuck) = (judge.is_scant(), is_stuck(&window, self.terms.slo.late_share()));
+        let sent = asked * (settle + window.seconds);
+        let stuck = window.unanswered as f64 > self.terms.slo.late_share().min(STUCK) * sent;
+        let scant = judge.is_scant();
         let judged = Judged { window, verdict: judge.verdict(), disturbed, scant, stuck };
         if judged.stuck {
             self.flag(Flag::DoesNotRecover);
@@ -315,7 +320,8 @@ impl<'a> Script<'a> {
 
     pub(super) fn closed(&self, clients: u32, seconds: f64) -> Probe {
         let (timing, late) = (self.terms.pace.timing(), self.terms.slo.latency());
-        let drain = timing.drain.max(late.as_secs_f64());
+        // What is still not answered then is late.
+        let drain = timing.drain.max(late.as_secs_f64() + timing.batch);
         Probe { load: Load::Closed { clients }, settle: 0.0, seconds, drain, batch: timing.batch, late }
     }
 
@@ -344,14 +350,6 @@ impl<'a> Script<'a> {
             self.flags.push(flag);
         }
     }
-}
-
-/// Whether the application did not empty itself when the load stopped: more requests are left than may be late. A few that take long by
-/// nature are under way at any time.
-fn is_stuck(window: &Window, late_share: f64) -> bool {
-    let failed: u64 = window.errors.values().sum();
-    let all = window.completed + failed + window.unanswered;
-    window.unanswered as f64 > late_share * all as f64
 }
 
 fn hopeless_ending(window: &Window) -> Ending {
