@@ -16,6 +16,7 @@ Everything is kept below --results: grid.jsonl, verify.jsonl, PACE-N.json (what 
 
 import argparse
 import json
+import math
 import signal
 import statistics
 import subprocess
@@ -205,13 +206,15 @@ class Campaign:
         top = middle(verified.get(best, []))
         print(f"\nRuns; the grid's best, {name(best)}, measured again: {common.spread(capacities(verified.get(best, [])))} req/s")
         rows = [["run", "recommended", "verdict", "ratio told", "trials", "minutes", "true req/s", "regret %", "stopped because"]]
-        regrets, within, soon, verdicts = [], 0, 0, Counter()
+        regrets, within, soon, farther, verdicts = [], 0, 0, 0, Counter()
         for number, told, minutes in self.runs():
             pair = of(told["recommended"])
             if pair is None:
-                regret = 1.0
+                regret, farther = 1.0, farther + 1
             else:
-                regret = None if pair not in verified or not top else 1 - paired(verified[pair], verified[best])
+                ratios = paired(verified[pair], verified[best]) if pair in verified and top else []
+                regret = 1 - statistics.median(ratios) if ratios else None
+                farther += is_farther(ratios)
             verdicts[verdict(told)] += 1
             if regret is not None:
                 regrets.append(regret)
@@ -225,7 +228,8 @@ class Campaign:
             print(f"verify: what {unknown} of the runs recommended was not measured again")
         if regrets:
             print(f"regret %: median {statistics.median(regrets) * 100:.1f}, p90 {common.quantile(regrets, 0.9) * 100:.1f}, most {max(regrets) * 100:.1f}; "
-                  f"within {NEAR * 100:.0f} %: {within} of {len(self.runs())}, of them in {SOON_MINUTES} minutes: {soon}")
+                  f"within {NEAR * 100:.0f} %: {within} of {len(self.runs())}, of them in {SOON_MINUTES} minutes: {soon}; "
+                  f"farther than that beyond the noise (95 %): {farther}")
             print(f"true capacity of what was recommended, of the grid's best: {common.spread([1 - regret for regret in regrets], 3)}")
 
 
@@ -247,11 +251,26 @@ def middle(found):
     return statistics.median(capacities(found)) if found else 0.0
 
 
+# Student's t for 95 %, by degrees of freedom.
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+def is_farther(ratios):
+    """Whether these ratios show, and do not only happen, to lie below what counts as near."""
+    if not ratios or min(ratios) <= 0:
+        return bool(ratios)
+    if len(ratios) < 2:
+        return False
+    logs = list(map(math.log, ratios))
+    half = STUDENT[min(len(logs) - 1, len(STUDENT)) - 1] * statistics.stdev(logs) / len(logs) ** 0.5
+    return statistics.mean(logs) + half < math.log(1 - NEAR)
+
+
 def paired(found, best):
-    """The median of the ratios of one's measurements to those of the other that were made next to them."""
+    """The ratios of one's measurements to those of the other that were made next to them."""
     def beside(line):
         return min(best, key=lambda other: abs(other["place"] - line["place"]))
-    return statistics.median((line.get("capacity") or 0.0) / beside(line)["capacity"] for line in found if beside(line).get("capacity"))
+    return [(line.get("capacity") or 0.0) / beside(line)["capacity"] for line in found if beside(line).get("capacity")]
 
 
 def figure(found, key, unit):
