@@ -74,7 +74,8 @@ impl Certificate {
         let boots = counting(study).iter().filter(|(_, tried, _)| *tried == candidate).count();
         let standing = settled(study, duel.as_ref());
         let place = standing.place(candidate).filter(|place| !place.disturbed);
-        // Of all its trials, as the bound is: what makes one lucky raises its rate and lowers its CPU per request, and in their product,
+        // Of its trials, as the bound is (which leaves out the partner of an accident too): what makes one lucky raises its rate and lowers its CPU
+        // per request, and in their product,
         // the utilisation, it cancels.
         let Some(capacity) = place.and_then(|place| standing.spread().around(&place.logs)) else {
             let measured = study.measured().any(|(tried, found)| tried == candidate && found.is_usable());
