@@ -194,7 +194,7 @@ fn a_load_generator_without_real_time_priority_is_warned_about_at_the_start() {
     let folder = folder_with(["/work?cpu_us=100&wait_ms=20"; 200]);
     let without = r#"set -- setpriv --bounding-set=-sys_nice --inh-caps=-sys_nice "$@""#;
     let mut study = folder.start_after(without, "tune --traffic traffic.jsonl --quick --journal journal.jsonl");
-    let warning = "warning: no real-time priority for the load generator (CAP_SYS_NICE)";
+    let warning = "warning: no real-time priority for the load generator (CAP_SYS_NICE";
     study.wait("a warning", |lines| lines.iter().any(|line| line.starts_with(warning)).then_some(()));
     study.signal(Signal::INT);
     study.finish().assert_code(130);
