@@ -89,3 +89,10 @@ fn requests_longer_than_a_light_load_are_measured_all_the_same() {
         assert!((0.95..1.05).contains(&inside), "{wait}: {inside}");
     }
 }
+
+#[test]
+fn a_pool_is_found_where_something_disturbs_every_load_too() {
+    let mut server = Server { cpu: Some(0.002), cores: 2, steal: 0.05, ..Server::new(10, 0.1, 0.0) };
+    let found = trial(&mut server, Pace::Quick, &suggestion(None, None));
+    assert!((0.8..1.1).contains(&(found.capacity / 100.0)), "{}: {:?}", found.capacity, found.probes);
+}
