@@ -173,7 +173,9 @@ fn what_waits_behind_a_request_without_answer_goes_on_after_the_timeout() {
     // Those behind it were due 1 and 2 ms later, and have that much less time.
     assert!(played.errors.timeout >= 1 && played.errors.timeout == played.errors.total(), "{played:?}");
     let (places, _) = &by_session(&log)["0"];
-    assert!(places.is_sorted(), "{places:?}");
+    assert_eq!(places[..2], [0, 1], "{places:?}");
+    // One that was given up, too, is on a connection of its own, which the server may look at after that of the next.
+    assert!(played.errors.timeout > 1 || places.is_sorted(), "{places:?}");
 }
 
 #[test]
