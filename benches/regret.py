@@ -257,9 +257,9 @@ STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 def is_farther(ratios):
     """Whether these ratios show, and do not only happen, to lie below what counts as near."""
-    if not ratios or min(ratios) <= 0:
+    if not ratios or statistics.median(ratios) <= 0:
         return bool(ratios)
-    if len(ratios) < 2:
+    if len(ratios) < 2 or min(ratios) <= 0:
         return False
     logs = list(map(math.log, ratios))
     half = STUDENT[min(len(logs) - 1, len(STUDENT)) - 1] * statistics.stdev(logs) / len(logs) ** 0.5

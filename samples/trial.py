@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -92,12 +93,13 @@ class Candidate:
         else:
             with open(self.options.config) as file:
                 text = of_a_candidate(file.read(), self.numbers, urllib.parse.urlsplit(self.options.url).netloc)
-            self.copy = f"{self.options.config}.trial-{os.getpid()}"
-            # It has the secrets of the configuration.
-            with open(os.open(self.copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as copy:
-                copy.write(text)
+            # For nobody else to read, as it has the secrets of the configuration; beside it, as paths may be relative.
+            folder, name = os.path.split(os.path.abspath(self.options.config))
+            copy, self.copy = tempfile.mkstemp(prefix=f"{name}.trial-", suffix=".toml", dir=folder, text=True)
         try:
             if self.copy:
+                with open(copy, "w") as copy:
+                    copy.write(text)
                 self.process = subprocess.Popen([self.options.tuningfork, "run", "-c", self.copy], stdout=sys.stderr)
             self.await_answer()
         except BaseException:

@@ -80,8 +80,7 @@ pub struct Judge {
     queue_limit: f64,
     shares: Vec<f64>,
     seen: Batch,
-    /// What was outstanding before the first batch, and how much of it was overdue.
-    before: Option<(u64, u64)>,
+    first_outstanding: Option<u64>,
     early: Option<Verdict>,
 }
 
@@ -110,7 +109,7 @@ impl Judge {
             queue_limit: candidate.slots() as f64 + queue,
             shares: Vec::new(),
             seen: Batch::default(),
-            before: None,
+            first_outstanding: None,
             early: None,
         }
     }
@@ -118,8 +117,8 @@ impl Judge {
     /// Takes the next batch after settling, and says whether the probe is decided.
     pub fn observe(&mut self, batch: &Batch) -> Decision {
         let seen = &mut self.seen;
-        // By conservation of requests; what is overdue hardly changes within a batch.
-        self.before.get_or_insert(((batch.outstanding + batch.completed).saturating_sub(batch.due), batch.overdue));
+        // What was outstanding before the first batch, by conservation of requests.
+        self.first_outstanding.get_or_insert((batch.outstanding + batch.completed).saturating_sub(batch.due));
         seen.seconds += batch.seconds;
         seen.due += batch.due;
         seen.completed += batch.completed;
@@ -187,11 +186,9 @@ impl Judge {
         }
     }
 
-    /// The share of late requests, those among them that became overdue and are still outstanding.
+    /// The share of late requests, those still outstanding and overdue among them.
     fn late(&self) -> f64 {
-        let (_, overdue) = self.before.unwrap_or_default();
-        let overdue = self.seen.overdue.saturating_sub(overdue);
-        ratio(self.seen.late + overdue, self.seen.completed + overdue)
+        ratio(self.seen.late + self.seen.overdue, self.seen.completed + self.seen.overdue)
     }
 
     fn standard_error(&self) -> f64 {
@@ -199,14 +196,11 @@ impl Judge {
         batches + 0.3 / (self.seen.completed.max(1) as f64).sqrt()
     }
 
-    /// How much faster requests come than go, as a share of those due, beyond what chance explains. Those overdue are late already: a few that
-    /// take long by nature become ever more until the first of them is answered, and are no queue.
+    /// How much faster requests come than go, as a share of those due, beyond what chance explains.
     fn growth(&self) -> f64 {
-        let (outstanding, overdue) = self.before.unwrap_or_default();
-        let before = outstanding.saturating_sub(overdue) as f64;
-        let chance = 2.0 * (outstanding as f64 + 1.0).sqrt();
-        let queued = self.seen.outstanding.saturating_sub(self.seen.overdue) as f64;
-        (queued - before - chance).max(0.0) / self.seen.due.max(1) as f64
+        let before = self.first_outstanding.unwrap_or_default() as f64;
+        let chance = 2.0 * (before + 1.0).sqrt();
+        (self.seen.outstanding as f64 - before - chance).max(0.0) / self.seen.due.max(1) as f64
     }
 }
 

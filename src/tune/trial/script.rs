@@ -21,8 +21,8 @@ const HOPELESS_LATENCIES: f64 = 3.0;
 const HOPELESS_SHARE: f64 = 0.5;
 /// How long requests of the warm-up are awaited, seconds, beside twice the latency bound.
 const WARM_UP_DRAIN: f64 = 1.0;
-/// An application did not empty itself if more of all requests than may be late, or than this share, are left when the load has stopped: a few
-/// that take long by nature are under way at any time.
+/// An application did not empty itself if more of all requests are left than may be late when the load has stopped, or than this share where the
+/// rate was not held: a few that take long by nature are under way at any time.
 const STUCK: f64 = 0.1;
 /// How many usual probes long one is that looks at latencies.
 const SERVING: f64 = 3.0;
@@ -265,10 +265,11 @@ impl<'a> Script<'a> {
             self.costs.push(window.workers_cpu / window.completed as f64);
         }
         let disturbed = disturbance(&window, &self.terms.slo);
-        let sent = asked * (settle + window.seconds);
-        let stuck = window.unanswered as f64 > self.terms.slo.late_share().min(STUCK) * sent;
-        let scant = judge.is_scant();
-        let judged = Judged { window, verdict: judge.verdict(), disturbed, scant, stuck };
+        let (verdict, scant) = (judge.verdict(), judge.is_scant());
+        let late = self.terms.slo.late_share();
+        let allowed = if verdict == Verdict::Held { late } else { late.min(STUCK) };
+        let stuck = window.unanswered as f64 > allowed * asked * (settle + window.seconds);
+        let judged = Judged { window, verdict, disturbed, scant, stuck };
         if judged.stuck {
             self.flag(Flag::DoesNotRecover);
         }

@@ -57,7 +57,7 @@ fn a_light_load_does_not_queue_where_slots_are_fewer_than_cores() {
 /// A few requests take longer than anybody waits for after a load has stopped, and nine in ten do not.
 #[test]
 fn a_slow_tail_is_neither_an_error_nor_a_server_that_does_not_recover() {
-    for (pace, share) in [(Pace::Quick, 0.01), (Pace::Normal, 0.01), (Pace::Quick, 0.05), (Pace::Normal, 0.05)] {
+    for (pace, share) in [(Pace::Quick, 0.01), (Pace::Normal, 0.01)] {
         let capacity = |slow| {
             let found = trial(&mut Server { slow, ..Server::new(2, 0.01, 0.05) }, pace, &suggestion(None, None));
             assert_eq!((found.ending, found.errors), (Ending::Held, Some(0.0)), "{slow:?} {:?}", found.probes);
@@ -74,7 +74,8 @@ fn a_server_that_does_not_recover_is_told_and_ends_the_trial() {
     let mut server = Server { collapses_at: 5, ..Server::new(2, 0.4, 0.0) };
     let found = trial(&mut server, Pace::Quick, &suggestion(Some(90.0), None));
     assert!(found.flags.contains(&Flag::DoesNotRecover), "{:?} {:?}", found.flags, found.probes);
-    assert_eq!(found.probes.iter().filter(|probe| !probe.held).count(), 1, "it ends the trial: {:?}", found.probes);
+    let misses = found.probes.iter().filter(|probe| !probe.held).count();
+    assert!(misses == 1 && !found.probes.last().unwrap().held, "it ends the trial: {:?}", found.probes);
 }
 
 /// Clients of a closed load keep step where all requests wait for the same time, and none is answered within a window shorter than that.
