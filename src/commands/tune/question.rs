@@ -104,9 +104,10 @@ impl Question {
             say(&format!("warning: {gap}"));
         }
         let slowest = self.pace.slowest_trial(&self.slo);
-        if FEW_TRIALS * slowest > self.budget.seconds && matches!(self.subject, Subject::Local(_)) {
+        let is_slow = 2.0 * self.slo.latency().as_secs_f64() > self.pace.timing().probe_cap;
+        if is_slow && FEW_TRIALS * slowest > self.budget.seconds && matches!(self.subject, Subject::Local(_)) {
             say(&format!(
-                "warning: where requests take as long as {} allows, a trial may take {:.0} minutes: a study of a few needs a longer --budget",
+                "warning: where requests take as long as {} allows, a trial may take {:.0} min: a study of a few needs a longer --budget",
                 self.slo,
                 (slowest / 60.0).ceil()
             ));
