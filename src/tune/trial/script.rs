@@ -287,12 +287,9 @@ impl<'a> Script<'a> {
     /// How long a new rate plays before it counts: until requests of the old one, which took up to `latency`, are gone.
     pub(super) fn settle(&self, latency: f64) -> f64 {
         let timing = self.terms.pace.timing();
-        timing.settle.max(2.0 * latency).min(self.longest())
-    }
-
-    /// The longest that a probe is prepared, seconds: enough for two requests that take what they may.
-    pub(super) fn longest(&self) -> f64 {
-        self.terms.pace.timing().probe_cap.max(2.0 * self.terms.slo.latency().as_secs_f64())
+        // Enough for two requests that take what they may.
+        let longest = timing.probe_cap.max(2.0 * self.terms.slo.latency().as_secs_f64());
+        timing.settle.max(2.0 * latency).min(longest)
     }
 
     /// Completes a measurement with what the whole trial knows.
