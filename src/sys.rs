@@ -8,6 +8,7 @@ pub mod clock;
 pub mod conversation;
 pub mod cpu;
 mod departure;
+mod environment;
 mod errand;
 mod holders;
 mod hooks;

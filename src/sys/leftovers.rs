@@ -2,19 +2,17 @@
 //! named in the log, with whose they were where that can be seen. Names few; the rest is counted.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 
 use rustix::process::{Pid, getpgid};
 
+use super::environment::variable;
 use crate::units::Slot;
 
 /// Processes that are named; more are counted.
 const MAX_NAMED: usize = 24;
 /// Workers that have ended and whose numbers are kept: by these the process groups are called of what they left behind.
 const MAX_PAST: usize = 1024;
-/// How much of a process's environment is searched, bytes.
-const MAX_ENVIRONMENT: u64 = 128 << 10;
 /// In the environment of workers of kind `command`, and so of what they start.
 const MARK: &[u8] = b"TUNINGFORK_WORKER=";
 
@@ -64,11 +62,8 @@ impl Leftovers {
         let group = getpgid(Some(pid)).ok()?;
         let by_group = self.past.iter().rev().find(|(worker, _)| *worker == group).map(|(_, slot)| *slot);
         by_group.or_else(|| {
-            let mut environment = Vec::new();
-            let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
-            file.take(MAX_ENVIRONMENT).read_to_end(&mut environment).ok()?;
-            let slot = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(MARK))?;
-            str::from_utf8(slot).ok()?.parse().ok().map(Slot)
+            let slot = variable(pid, MARK).ok()??;
+            str::from_utf8(&slot).ok()?.parse().ok().map(Slot)
         })
     }
 }
@@ -81,13 +76,17 @@ fn name(pid: Pid) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::process::CommandExt;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
+    /// A `cat` that has answered: a parent may run again before the kernel has given the new program its environment.
     fn start(command: &mut Command) -> (Child, Pid) {
-        let child = command.arg("600").spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_ref().unwrap().write_all(b"?").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let pid = Pid::from_child(&child);
         (child, pid)
     }
@@ -95,10 +94,10 @@ mod tests {
     #[test]
     fn whose_a_process_was_is_seen_by_its_group_and_else_by_its_environment() {
         let mut leftovers = Leftovers::default();
-        let (mut leader, group) = start(Command::new("sleep").process_group(0));
-        let (mut member, by_group) = start(Command::new("sleep").process_group(group.as_raw_nonzero().get()));
-        let (mut marked, by_environment) = start(Command::new("sleep").process_group(0).env("TUNINGFORK_WORKER", "7"));
-        let (mut other, unknown) = start(Command::new("sleep").process_group(0).env_remove("TUNINGFORK_WORKER"));
+        let (mut leader, group) = start(Command::new("cat").process_group(0));
+        let (mut member, by_group) = start(Command::new("cat").process_group(group.as_raw_nonzero().get()));
+        let (mut marked, by_environment) = start(Command::new("cat").process_group(0).env("TUNINGFORK_WORKER", "7"));
+        let (mut other, unknown) = start(Command::new("cat").process_group(0).env_remove("TUNINGFORK_WORKER"));
         leftovers.note_worker(group, Slot(3));
         assert_eq!([by_group, by_environment, unknown].map(|pid| leftovers.origin(pid)), [Some(Slot(3)), Some(Slot(7)), None]);
         leftovers.tell_group(group, &[group, by_group, by_environment]);

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 use super::cgroup;
 use super::departure::await_ends;
+use super::environment::variable;
 
 /// In the environment of every worker and zygote, and so of what they start.
 const MARK: &[u8] = b"TUNINGFORK_WORKERS=";
@@ -45,26 +46,16 @@ pub fn sweep(patience: Duration, told: impl Fn()) {
 /// Processes of our group that a supervisor started, and not this one: it has started none yet.
 fn left_behind(group: &Path) -> Vec<(Pid, OwnedFd)> {
     // With PrivateUsers= each start has a user namespace of its own, from which older ones cannot be looked into. Signals get there.
-    let marked = |pid: &i32| match fs::read(format!("/proc/{pid}/environ")) {
-        Ok(environment) => environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(MARK)),
-        Err(_) => true,
-    };
-    let us = i32::try_from(std::process::id()).unwrap_or(0);
+    let marked = |pid: &Pid| variable(*pid, MARK).map_or(true, |value| value.is_some());
+    let us = getpid();
     let candidates = members(group).into_iter().filter(|pid| *pid != us).filter(marked);
-    let held =
-        candidates.filter_map(|pid| Some((Pid::from_raw(pid)?, pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?)));
-    let held: Vec<_> = held.collect();
+    let held: Vec<_> = candidates.filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))).collect();
     // The number may have become another's before we held it; then it is not in our group, or not marked.
     let still = members(group);
-    held.into_iter()
-        .filter(|(pid, _)| {
-            let pid = pid.as_raw_nonzero().get();
-            still.contains(&pid) && marked(&pid)
-        })
-        .collect()
+    held.into_iter().filter(|(pid, _)| still.contains(pid) && marked(pid)).collect()
 }
 
-fn members(group: &Path) -> Vec<i32> {
+fn members(group: &Path) -> Vec<Pid> {
     let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    list.lines().filter_map(|pid| pid.parse().ok()).collect()
+    list.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
