@@ -251,7 +251,7 @@ fn compare(options: &Options, config: &Path, traffic: &Path) -> Result<ExitCode,
     let output = Output::To(log.reopen()?.into());
     let cores = host::cores();
     let (cpu, cores) = (cores.quota.unwrap_or(f64::from(cores.usable.get())), cores.usable.get());
-    let terms = Terms { slo: options.slo, pace: options.pace(), cores, cpu };
+    let terms = Terms { slo: options.slo, pace: options.pace(), cores, cpu, cores_a_worker: config.app.cores_a_worker() };
     let mut live = Live::new(&config, &plan, terms, &mut signals, &output, launch::environment(std::env::vars_os()))?;
     println!("{} requests, {}, {} cores", plan.requests().len(), options.slo, terms.cores);
     let rounds = measure(&mut live, options, log.path())?;

@@ -138,6 +138,16 @@ impl App {
             Self::Python(app) => app.worker_class == WorkerClass::Sync,
         }
     }
+
+    /// The most cores that one worker can keep busy: one where the interpreter has a lock, and infinite where nothing is known, as of a
+    /// command, which may be a program in Go or one of Node.
+    #[must_use]
+    pub const fn cores_a_worker(&self) -> f64 {
+        match self {
+            Self::Command(_) => f64::INFINITY,
+            Self::Python(_) => 1.0,
+        }
+    }
 }
 
 /// `kind = "command"`.

@@ -212,7 +212,13 @@ fn answer(
             }
             let output = Output::To(log.try_clone().map_err(CommandError::system("cannot keep the workers' log open"))?);
             let space = &question.space;
-            let terms = Terms { slo: question.slo, pace: question.pace, cores: space.cores.get(), cpu: space.cpu() };
+            let terms = Terms {
+                slo: question.slo,
+                pace: question.pace,
+                cores: space.cores.get(),
+                cpu: space.cpu(),
+                cores_a_worker: local.config.app.cores_a_worker(),
+            };
             let environment = launch::environment(std::env::vars_os());
             let mut live = Live::new(&local.config, &local.plan, terms, signals, &output, environment)
                 .map_err(CommandError::system("cannot make a directory for the trials' socket"))?;

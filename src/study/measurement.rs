@@ -276,6 +276,8 @@ impl Label {
 /// Utilisations from which a resource counts as used up.
 const CPU_FULL: f64 = 0.93;
 const WORKER_FULL: f64 = 0.9;
+/// A worker that keeps more cores busy than this is not held by one, whatever is counted at other instants than it is used.
+const MORE_THAN_ONE: f64 = 1.1;
 const SLOTS_FULL: f64 = 0.9;
 
 impl Measurement {
@@ -379,13 +381,19 @@ impl Measurement {
         self.cores.iter().map(|core| core.steal).fold(0.0, f64::max)
     }
 
+    /// Whether its workers kept more than a core busy each, as a program with threads does.
+    #[must_use]
+    pub fn has_many_cores_a_worker(&self) -> bool {
+        self.worker_busy.is_some_and(|busy| busy > MORE_THAN_ONE)
+    }
+
     /// What binds the candidate, by the utilisations at its capacity.
     #[must_use]
     pub fn label(&self) -> Label {
         let full = |share: Option<f64>, bound| share.is_some_and(|share| share >= bound);
         if full(self.utilisation, CPU_FULL) {
             Label::Cpu
-        } else if full(self.worker_busy, WORKER_FULL) {
+        } else if full(self.worker_busy, WORKER_FULL) && !self.has_many_cores_a_worker() {
             Label::Worker
         } else if full(self.slots_busy, SLOTS_FULL) {
             Label::Slots
@@ -463,7 +471,8 @@ mod tests {
 
     #[test]
     fn names_the_binding_resource() {
-        assert_eq!(measured(1, 50).label(), Label::Worker);
+        assert_eq!(Measurement { worker_busy: Some(0.97), ..measured(1, 50) }.label(), Label::Worker);
+        assert_eq!(measured(1, 50).label(), Label::Other, "its worker kept one and a half cores busy");
         assert_eq!(measured(5, 2).label(), Label::Slots);
         let mut busy = measured(5, 2);
         busy.utilisation = Some(0.95);

@@ -62,7 +62,12 @@ impl Model {
         Some(Self {
             cores,
             places,
-            demand: Demand { cpu, beside: crate::stats::mean(&beside)?, time_in_worker: time_in_worker(&trials)? },
+            demand: Demand {
+                cpu,
+                beside: crate::stats::mean(&beside)?,
+                time_in_worker: time_in_worker(&trials)?,
+                cores_a_worker: cores_a_worker(&trials),
+            },
             crowding,
             // At a fixed rate nothing is used up, whatever binds.
             external: if study.objective == Objective::Capacity { external_limit(&trials) } else { f64::INFINITY },
@@ -126,6 +131,11 @@ fn time_in_worker(trials: &[(Candidate, &Measurement)]) -> Option<f64> {
     times.filter(|time| *time > 0.0).min_by(f64::total_cmp)
 }
 
+/// The most cores that one worker can keep busy: one, unless one kept more busy.
+fn cores_a_worker(trials: &[(Candidate, &Measurement)]) -> f64 {
+    if trials.iter().any(|(_, measured)| measured.has_many_cores_a_worker()) { f64::INFINITY } else { 1.0 }
+}
+
 /// The best capacity among trials that used up neither cores, workers nor slots: something else held them. What another trial was not held
 /// by is no limit: these were unlucky.
 fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
@@ -147,6 +157,7 @@ mod tests {
     use super::*;
     use crate::study::simulation::APPS;
     use crate::study::{Flag, Outcome, Pace, Purpose, Suggestion, Task, Trial};
+    use crate::units::Connections;
 
     /// A run of `benches/regret.py` on the shop (gthread) ended after 5 trials: 2 × 50 had held 341 with a fifth of the cores idle, and all
     /// neighbours of 5 × 4, which held 414, were predicted to hold no more.
@@ -174,6 +185,29 @@ mod tests {
         };
         assert!(predicted(std::slice::from_ref(&spare)) < 0.85, "as long as nothing else is known");
         assert!(predicted(&[spare, *found.clone()]) > 0.9, "{}", predicted(&[*found.clone()]));
+    }
+
+    /// One worker of a program with threads kept eight cores busy: more workers are no more.
+    #[test]
+    fn a_worker_that_keeps_many_cores_busy_is_not_bound_by_one() {
+        let app = &APPS[3];
+        let one = Candidate::new(Workers::new(1).unwrap(), Connections::new(100).unwrap());
+        let predicted = |worker_busy| {
+            let mut study = app.study(Pace::Normal);
+            let (purpose, task) = (Purpose::Baseline, Task::Measure);
+            let found = Measurement {
+                throughput: 250.0,
+                utilisation: Some(0.97),
+                cpu_seconds_per_request: Some(0.03),
+                time_in_worker: Some(0.05),
+                worker_busy: Some(worker_busy),
+                ..Measurement::of_capacity(250.0)
+            };
+            let suggestion = Suggestion { candidate: one, purpose, task, expected: None, rival: None };
+            study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
+            Model::fit(&study).unwrap().capacity(one)
+        };
+        assert!(predicted(7.5) > 220.0 && predicted(0.97) < 40.0, "{} {}", predicted(7.5), predicted(0.97));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Demand {
     pub beside: f64,
     /// How long a request is inside a worker when nothing queues, seconds.
     pub time_in_worker: f64,
+    /// The most cores that one worker can keep busy: 1, or infinite.
+    pub cores_a_worker: f64,
 }
 
 /// A bound from a light probe counts with this margin: saturated cores need less CPU a request than lightly used ones (8 % less
@@ -25,7 +27,7 @@ pub const LIGHT_MARGIN: f64 = 1.25;
 pub struct Bounds {
     /// All cores busy.
     pub cores: f64,
-    /// Every worker keeps one core busy.
+    /// Every worker keeps as many cores busy as one can.
     pub workers: f64,
     /// Every slot taken.
     pub slots: f64,
@@ -39,7 +41,7 @@ impl Bounds {
         Self {
             // What the generator burns per request is not there for the application: c_eff/D with c_eff = c − X·beside, solved for X.
             cores: over(cores, demand.cpu + demand.beside),
-            workers: over(f64::from(candidate.workers.get()), demand.cpu),
+            workers: over(f64::from(candidate.workers.get()) * demand.cores_a_worker, demand.cpu),
             slots: over(candidate.slots() as f64, demand.time_in_worker),
         }
     }
@@ -71,7 +73,8 @@ mod tests {
     #[test]
     fn the_missions_example_is_bound_by_its_slots() {
         let candidate = Candidate::new(Workers::new(33).unwrap(), Connections::new(10).unwrap());
-        let bounds = Bounds::new(candidate, 16.0, Demand { cpu: 0.010, beside: 0.0, time_in_worker: 0.410 });
+        let demand = Demand { cpu: 0.010, beside: 0.0, time_in_worker: 0.410, cores_a_worker: 1.0 };
+        let bounds = Bounds::new(candidate, 16.0, demand);
         assert!((bounds.tightest() - 804.9).abs() < 0.1);
         assert!((bounds.cores - 1600.0).abs() < 1e-9 && (bounds.workers - 3300.0).abs() < 1e-9);
     }

@@ -93,6 +93,12 @@ impl RateSearch {
         }
     }
 
+    /// What was held says that far more may be: the next step up is a long one, and a probe more than planned.
+    pub const fn hurry(&mut self) {
+        self.up = LONGEST_STEP;
+        self.probes_left += 1;
+    }
+
     /// The highest rate that was held.
     #[must_use]
     pub const fn held(&self) -> Option<f64> {

@@ -298,7 +298,7 @@ impl Host<'_> {
         let (candidate, timing) = (suggestion.candidate, self.pace.timing());
         let light = self.describe(candidate, LIGHT * present, LIGHT * truth);
         let (cpu, inside) = (light.cpu_seconds_per_request, light.time_in_worker);
-        let demand = Demand { cpu: cpu.unwrap_or(0.0), beside: 0.0, time_in_worker: inside.unwrap_or(0.0) };
+        let demand = Demand { cpu: cpu.unwrap_or(0.0), beside: 0.0, time_in_worker: inside.unwrap_or(0.0), cores_a_worker: 1.0 };
         let bound = Bounds::new(candidate, f64::from(self.app.cores), demand).tightest();
         if suggestion.rival.is_some_and(|rival| LIGHT_MARGIN * bound < rival) {
             let ending = Ending::Outclassed(LIGHT_MARGIN * bound);

@@ -73,6 +73,8 @@ pub struct Terms {
     pub cores: u16,
     /// Cores' worth of CPU time that it can have: less than `cores` under a quota.
     pub cpu: f64,
+    /// The most cores that one worker can keep busy: 1, or infinite where that is not known.
+    pub cores_a_worker: f64,
 }
 
 /// Does the suggestion's task with the candidate on `stage`.

@@ -49,14 +49,14 @@ struct Light {
 }
 
 impl Light {
-    /// Requests a second that the candidate can do at most, by what was seen.
-    fn bound(&self, script: &Script<'_>) -> f64 {
+    /// Requests a second that the candidate can do at most, by what was seen, where a worker keeps so many cores busy at most.
+    fn bound(&self, script: &Script<'_>, cores_a_worker: f64) -> f64 {
         let light = &self.found;
         let beside: f64 = [light.generator_cpu, light.supervisor_cpu, light.beside_cpu].into_iter().flatten().sum();
         // What no answer came for in the window tells nothing of a request.
         let each = |cpu: f64| if light.throughput > 0.0 { cpu / light.throughput } else { 0.0 };
         let (cpu, beside) = (each(light.workers_cpu.unwrap_or(0.0)), each(beside));
-        let demand = Demand { cpu, beside, time_in_worker: light.time_in_worker.unwrap_or(0.0) };
+        let demand = Demand { cpu, beside, time_in_worker: light.time_in_worker.unwrap_or(0.0), cores_a_worker };
         Bounds::new(script.candidate, script.terms.cpu, demand).tightest()
     }
 }
@@ -148,7 +148,7 @@ fn settled(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> Optio
     } else if is_too_slow(&light.window.latencies, slo) {
         Some(Ending::TooSlow)
     } else {
-        let bound = LIGHT_MARGIN * light.bound(script);
+        let bound = LIGHT_MARGIN * light.bound(script, script.terms.cores_a_worker);
         suggestion.rival.filter(|rival| bound < *rival).map(|_| Ending::Outclassed(bound))
     }
 }
@@ -195,6 +195,9 @@ fn search(script: &mut Script<'_>, light: &Light, suggestion: &Suggestion) -> Re
         let judged = script.judged(rate, settle, timing)?;
         search.record(offered, judged.held());
         search.answered(judged.window.throughput());
+        if judged.held() && script.describe(&judged.window).has_many_cores_a_worker() {
+            search.hurry();
+        }
         let over = judged.ends_the_trial();
         found.take(offered, judged);
         if over || found.spent {
@@ -222,7 +225,8 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
 }
 
 fn rates(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> RateSearch {
-    let bound = light.bound(script);
+    // Above what one core does a program that keeps to one is flooded. One with threads shows in a probe that it does not.
+    let bound = light.bound(script, 1.0);
     let bound = if bound.is_finite() { bound } else { light.found.throughput.max(1.0) };
     let search = RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected);
     light.first.map_or(search, |first| search.from_at_most(first))

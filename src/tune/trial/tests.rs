@@ -225,7 +225,7 @@ fn trial(server: &mut Server, pace: Pace, suggestion: &Suggestion) -> Measuremen
 }
 
 fn terms(cores: u16, pace: Pace) -> Terms {
-    Terms { slo: "p90<700ms,errors<0.1%".parse().unwrap(), pace, cores, cpu: f64::from(cores) }
+    Terms { slo: "p90<700ms,errors<0.1%".parse().unwrap(), pace, cores, cpu: f64::from(cores), cores_a_worker: 1.0 }
 }
 
 fn challenge(server: &mut Server, pace: Pace, rate: f64) -> Challenged {
@@ -288,6 +288,20 @@ fn requests_that_mostly_wait_are_measured_by_many() {
     let found = trial(&mut Server::new(2, 0.01, 0.4), Pace::Quick, &suggestion(None, None));
     assert!((160.0..=220.0).contains(&found.capacity), "{:?}", found.probes);
     assert!((found.time_in_worker.unwrap() - 0.41).abs() < 0.02, "{:?}", found.time_in_worker);
+}
+
+/// A program in Go, and one in Node: which of them a command is, is not known before.
+#[test]
+fn a_worker_of_a_command_may_keep_all_cores_busy_or_one() {
+    let candidate = Candidate::new(Workers::new(1).unwrap(), Connections::new(100).unwrap());
+    let terms = Terms { cores_a_worker: f64::INFINITY, ..terms(8, Pace::Quick) };
+    for (threads, low, high) in [(8, 700.0, 850.0), (1, 75.0, 110.0)] {
+        let mut server = Server { cores: 8, ..Server::new(threads, 0.01, 0.05) };
+        let found = run(&mut server, &terms, &Suggestion { candidate, ..suggestion(None, None) }, &mut |_| ()).unwrap();
+        let Outcome::Measured(found) = found else { panic!("{found:?}") };
+        assert!((low..high).contains(&found.capacity), "{threads}: {:?}", found.probes);
+        assert_eq!((found.label() == Label::Cpu, found.flags.as_slice()), (threads == 8, [].as_slice()), "{threads}");
+    }
 }
 
 #[test]
