@@ -41,6 +41,9 @@ struct Options {
     /// How much CPU a request differs between trials, for our own search [default: what certificates believe, 0.02, and 0.04 with --quick]
     #[arg(long, value_name = "SD")]
     demand_noise: Option<f64>,
+    /// How much the host's speed differs between trials, which CPU a request and capacities share, for our own search
+    #[arg(long, value_name = "SD", default_value = "0")]
+    speed_noise: f64,
     /// Our own search at the pace of `tune --quick`
     #[arg(long)]
     quick: bool,
@@ -105,7 +108,7 @@ fn main() -> std::io::Result<()> {
 /// Our own search, then its duel and its certificate.
 fn race(app: &App, pace: Pace, seed: u64, best: f64, options: &Options) -> Run {
     let mut study = app.study(pace);
-    let mut host = app.host(pace, seed).with_boot_noise(options.boot_noise);
+    let mut host = app.host(pace, seed).with_boot_noise(options.boot_noise).with_speed_noise(options.speed_noise);
     host = options.demand_noise.map_or(host.clone(), |noise| host.with_demand_noise(noise));
     let mut run = Run::default();
     let stop = loop {

@@ -159,6 +159,12 @@ impl App {
         if self.allows(candidate) { self.surface.capacity(workers(candidate), connections(candidate)) } else { 0.0 }
     }
 
+    /// The share of the cores that are busy at its capacity.
+    fn busy(&self, candidate: Candidate) -> f64 {
+        let point = self.surface.under(workers(candidate), connections(candidate), 0.995 * self.capacity(candidate));
+        point.map_or(0.0, |point| (point.busy / f64::from(self.cores)).min(1.0))
+    }
+
     fn memory(&self, candidate: Candidate) -> f64 {
         self.memory_base + workers(candidate) * self.memory_a_worker + candidate.slots() as f64 * self.memory_a_slot
     }
@@ -215,8 +221,10 @@ impl App {
             wanted: pace.timing().completions,
             boot_noise: BOOT_NOISE,
             demand_noise: pace.demand().sd,
+            speed_noise: 0.0,
             chance,
             drift,
+            dearer: 0.0,
         }
     }
 }
@@ -230,8 +238,11 @@ pub(crate) struct Host<'a> {
     wanted: u64,
     boot_noise: f64,
     demand_noise: f64,
+    speed_noise: f64,
     chance: Chance,
     drift: f64,
+    /// By how much dearer requests are at present than otherwise, a logarithm.
+    dearer: f64,
 }
 
 impl Host<'_> {
@@ -243,6 +254,11 @@ impl Host<'_> {
     /// The same, but CPU a request scatters by this standard deviation of the logarithm between trials, whatever is believed.
     pub(crate) fn with_demand_noise(self, demand_noise: f64) -> Self {
         Self { demand_noise, ..self }
+    }
+
+    /// The same, but its speed differs from trial to trial by this standard deviation of the logarithm: CPU a request and capacity alike.
+    pub(crate) fn with_speed_noise(self, speed_noise: f64) -> Self {
+        Self { speed_noise, ..self }
     }
 
     /// The same, but so many completions decide a probe.
@@ -261,7 +277,9 @@ impl Host<'_> {
         let truth = self.app.capacity(candidate);
         let flags = if self.chance.even() < DISTURBED { vec![Flag::OtherPrograms] } else { Vec::new() };
         let slower = if flags.is_empty() { self.outlier() } else { downwards(&mut self.chance) };
-        let present = truth * (self.drift + self.boot_noise * self.chance.normal() + slower).exp();
+        self.dearer = if self.speed_noise > 0.0 { self.speed_noise * self.chance.normal() } else { 0.0 };
+        let boot = self.boot_noise * self.chance.normal() - self.app.busy(candidate) * self.dearer;
+        let present = truth * (self.drift + boot + slower).exp();
         match suggestion.task {
             Task::Challenge { rate } => {
                 let (holds, probe) = self.probe(rate, present);
@@ -358,7 +376,7 @@ impl Host<'_> {
             return found;
         };
         // Counted by the kernel: it does not depend on how well the capacity was found.
-        let demand = scattered(busy / under, self.demand_noise);
+        let demand = scattered(busy / under, self.demand_noise) * self.dearer.exp();
         let mut blurred = |value: f64| scattered(value, SIDE_NOISE);
         let busy = (rate * demand / cores).min(1.0);
         found.time_in_worker = Some(blurred(inside / under));

@@ -285,8 +285,25 @@ fn certificates_hold_where_cpu_scatters_twice_as_much_as_they_believe() {
             given += 1;
             wrong += u32::from(app.best() > (1.0 + margin) * app.capacity(chosen));
         }
-        assert!(given >= 15 && is_explained(wrong, given, 0.05), "{factor}: {wrong} of {given} certificates are wrong");
+        assert!(given >= 15 && 20 * wrong <= given, "{factor}: {wrong} of {given} certificates are wrong");
     }
+}
+
+/// Seen on rented cores: capacities of one configuration scatter by 12 %, and CPU time per request with them.
+#[test]
+fn a_host_whose_speed_wanders_costs_little_and_is_told() {
+    let (mut regrets, mut told) = (Vec::new(), 0);
+    for seed in 0..60 {
+        let app = of_seed(seed);
+        let (mut study, mut host) = (app.study(Pace::Quick), app.host(Pace::Quick, seed).with_speed_noise(0.1));
+        let stop = run(&mut study, |suggestion| host.run(suggestion));
+        let report = Report::new(&study, stop);
+        assert!(!report.certificate.given || report.drift.is_none(), "{seed}: {:?}", report.certificate);
+        told += u32::from(report.drift.is_some());
+        regrets.push(app.regret(report.recommended));
+    }
+    let mean = crate::stats::mean(&regrets).unwrap();
+    assert!(mean < 0.03 && told >= 15, "{mean}, {told} of {}", regrets.len());
 }
 
 /// Whether `misses` of so many are within three standard errors of this share.
