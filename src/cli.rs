@@ -15,9 +15,9 @@ use crate::printable::printable_lines;
 pub const EXIT_CODES: &str = "\
 Exit codes:
     0  success; report: whatever the study found
-    1  failure without a code of its own; tune: the host was never quiet enough to measure
+    1  failure without a code of its own; tune: nothing measured, as the host was never quiet
     2  usage: arguments that are unknown, contradict each other or are refused
-    3  no worker became ready at the start
+    3  no worker became ready at the start; tune: no trial could be run
     4  the application could not be loaded at the start
    66  a file to be read is missing or unusable (configuration, recording, journal)
    69  replay: nothing listens at the target; ctl: no running service is found, or several

@@ -24,7 +24,7 @@ pub mod tune_output;
 pub use configuration::Source;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -115,17 +115,15 @@ pub enum CommandError {
         /// The system's words.
         source: io::Error,
     },
-    /// There is no configuration file.
-    #[error(
-        "{path}: {source}: name yours with --config, or make one of Gunicorn's arguments: \
-         `tuningfork gunicorn --print-config ARGUMENTS > FILE` (`tune --demo` needs none)",
-        path = path.display()
-    )]
-    NoConfiguration {
+    /// A file is not there that another command makes.
+    #[error("{path}: {source}: {instead}", path = path.display())]
+    Missing {
         /// Where it was looked for.
         path: PathBuf,
         /// The system's words.
         source: io::Error,
+        /// What to do.
+        instead: &'static str,
     },
     /// The configuration is invalid.
     #[error("{0}")]
@@ -213,10 +211,19 @@ impl CommandError {
         move |source| Self::System { what, source }
     }
 
-    /// Why a journal that exists cannot be read: what the file system says of it is said of an input.
-    fn of_a_journal_read(error: JournalError) -> Self {
+    /// Why `path` cannot be read, with what to do `instead` where it is not there.
+    #[must_use]
+    pub fn unread(path: &Path, source: io::Error, instead: &'static str) -> Self {
+        let path = path.to_owned();
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        if is_missing { Self::Missing { path, source, instead } } else { Self::Unreadable { path, source } }
+    }
+
+    /// Why a journal that should exist cannot be read, with what to do `instead` where it does not: what the file system says of it is said of
+    /// an input.
+    fn of_a_journal_read(error: JournalError, instead: &'static str) -> Self {
         match error {
-            JournalError::Io { path, source } => Self::Unreadable { path, source },
+            JournalError::Io { path, source } => Self::unread(&path, source, instead),
             other @ (JournalError::Exists(_)
             | JournalError::InUse(_)
             | JournalError::OtherStudy { .. }
@@ -232,7 +239,7 @@ impl CommandError {
     pub const fn ending(&self) -> Ending {
         match self {
             Self::Unreadable { .. }
-            | Self::NoConfiguration { .. }
+            | Self::Missing { .. }
             | Self::Recording { .. }
             | Self::Incomparable { .. }
             | Self::Plan(PlanError::Empty { .. } | PlanError::TooLarge { .. })

@@ -88,13 +88,14 @@ pub(super) fn awaits_restart(parts: &[impl Borrow<str>]) -> String {
 /// The longest configuration file read, bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
+/// What to do where there is no configuration file.
+const INSTEAD: &str = "name yours with --config, or make one of Gunicorn's arguments: \
+                       `tuningfork gunicorn --print-config ARGUMENTS > FILE` (`tune --demo` needs none)";
+
 /// Reads and checks `path`. Every problem is in the error.
 pub(super) fn read(path: &Path) -> Result<Config, CommandError> {
     let unreadable = |source| CommandError::Unreadable { path: path.to_owned(), source };
-    let about = fs::metadata(path).map_err(|source| {
-        let is_missing = source.kind() == io::ErrorKind::NotFound;
-        if is_missing { CommandError::NoConfiguration { path: path.to_owned(), source } } else { unreadable(source) }
-    })?;
+    let about = fs::metadata(path).map_err(|source| CommandError::unread(path, source, INSTEAD))?;
     if !about.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));
     }

@@ -16,6 +16,9 @@ use crate::tune::{Gap, Journal, Recorded};
 use crate::units::Rate;
 use outputs::{Outputs, Paths};
 
+/// What to do where there is no journal.
+const INSTEAD: &str = "`tuningfork tune` makes one, and names it at the end (--journal FILE, or a default)";
+
 /// The arguments of `report`.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -64,7 +67,7 @@ pub fn report(options: &Options) -> Result<Ending, CommandError> {
 
 /// A journal that exists and can be read, as far as it can.
 fn read(path: &Path) -> Result<Recorded, CommandError> {
-    let recorded = Journal::read(path).map_err(CommandError::of_a_journal_read)?;
+    let recorded = Journal::read(path).map_err(|error| CommandError::of_a_journal_read(error, INSTEAD))?;
     if recorded.torn {
         say(&format!("{}: its last line was cut off and is left out", path.display()));
     }

@@ -10,6 +10,10 @@ use super::say::say;
 use crate::recording::{Meta, Reader, RecordingError, Request};
 use crate::replay::{PlanDraft, PlanOptions};
 
+/// What to do where there is no recording.
+const INSTEAD: &str =
+    "make one of an access log: `tuningfork record import ACCESS_LOG -o FILE`, or record live: `tuningfork record live -o FILE`";
+
 /// What was read.
 pub(super) struct Traffic {
     pub(super) draft: PlanDraft,
@@ -21,7 +25,7 @@ pub(super) struct Traffic {
 
 /// Takes of the recording at `path` what is `wanted`.
 pub(super) fn read(path: &Path, options: PlanOptions, wanted: impl Fn(&Request) -> bool) -> Result<Traffic, CommandError> {
-    let input = files::open(path).map_err(|source| CommandError::Unreadable { path: path.to_owned(), source })?;
+    let input = files::open(path).map_err(|source| CommandError::unread(path, source, INSTEAD))?;
     recorded(&path.display().to_string(), input, options, wanted)
 }
 

@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(long, value_name = "BOUNDS", default_value = demo::SLO)]
     slo: Slo,
     /// The Host header of requests that recorded none
-    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    #[arg(long, value_name = "NAME", default_value = "localhost", conflicts_with_all = ["trial_command", "trial_server"])]
     host: String,
     /// A header to send with every request instead of the recorded one, as in 'X-Forwarded-Proto: https' for an application that redirects
     /// what does not come by https
@@ -253,7 +253,8 @@ fn open(study: &mut Study, places: &Places, header: &Header, resume: bool) -> Re
     if !resume {
         return Ok(Journal::create(&places.journal, header)?);
     }
-    let resumed = Journal::resume(&places.journal, header).map_err(CommandError::of_a_journal_read)?;
+    let resumed = Journal::resume(&places.journal, header)
+        .map_err(|error| CommandError::of_a_journal_read(error, "leave out --resume to begin it"))?;
     say(&format!("{}: trials taken up: {}", places.journal.display(), resumed.trials.len()));
     if resumed.torn {
         say("its last line was cut off: what it told is measured again");

@@ -269,7 +269,7 @@ fn an_application_that_cannot_be_imported_is_told_with_its_traceback() {
 fn a_report_is_refused_where_there_is_none() {
     let folder = folder_with(["/ok"]);
     let refusals = [
-        ("report /nonexistent/x", 66, "/nonexistent/x: No such file"),
+        ("report /nonexistent/x", 66, "/nonexistent/x: No such file or directory (os error 2): `tuningfork tune` makes one"),
         ("report traffic.jsonl", 66, "traffic.jsonl:1: not a journal of tuningfork"),
         ("report", 2, "<JOURNAL>"),
         ("report --compare one", 2, "--compare"),
@@ -285,12 +285,22 @@ fn a_report_is_refused_where_there_is_none() {
 #[test]
 fn what_is_wrong_with_the_question_is_told_before_any_trial() {
     let folder = folder_with(["/ok"]);
+    let said = folder.run("tune --traffic none.jsonl");
+    said.assert_code(66);
+    said.assert_err(&[
+        "none.jsonl: No such file or directory (os error 2): make one of an access log: `tuningfork record import",
+    ]);
     let refusals = [
         ("--slo nonsense", 2, "`nonsense` is not a bound: write for example p90<700ms,errors<0.1%"),
         ("--max-workers 0", 2, "a whole number from 1 to 1024"),
         ("--max-connections many", 2, "a whole number from 1 to "),
         ("--budget soon", 2, "--budget"),
         ("--resume", 2, "--journal"),
+        (
+            "--journal none.jsonl --resume",
+            66,
+            "none.jsonl: No such file or directory (os error 2): leave out --resume to begin it",
+        ),
         ("--json /nonexistent/x", 73, "/nonexistent/x"),
         ("--journal /nonexistent/x", 73, "/nonexistent/x"),
         ("--peak 500 --json -", 2, "--peak is answered by the report on standard output, by --html, and by report --markdown"),

@@ -217,7 +217,8 @@ fn nobody_of_a_trial_outlives_a_killed_study() {
 fn a_study_goes_on_under_its_own_memory_limit_and_against_its_own_target_alone() {
     let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
     let tune = |more: &str| {
-        let whole = "tune --trial-command ./command --quick --budget 1m --journal journal.jsonl --target-anyway --target-host";
+        let whole =
+            "tune --trial-command ./command --quick --budget 1m --journal journal.jsonl --cores 4 --target-anyway --target-host";
         folder.run(&format!("{whole} {more}"))
     };
     tune("http://one --max-memory 4G").assert_code(0);
@@ -284,7 +285,8 @@ fn an_interrupt_ends_the_program_too_and_leaves_a_partial_report() {
 #[test]
 fn a_host_that_may_be_loaded_is_named_to_the_program() {
     let folder = Folder::new().program("command", "#!/bin/sh\necho \"$TUNINGFORK_TARGET\" > target; echo '{\"capacity\": 100}'");
-    let said = folder.run("tune --trial-command ./command --quick --budget 1m --target-host http://web1:8000 --target-anyway");
+    let said =
+        folder.run("tune --trial-command ./command --quick --budget 1m --target-host http://web1:8000 --target-anyway --cores 4");
     said.assert_code(0);
     assert_eq!(folder.text("target"), "http://web1:8000\n", "{said}");
 }
@@ -320,6 +322,12 @@ fn questions_that_contradict_themselves_are_refused() {
         ("--trial-command ./command --also affinity", 2, "--also is not for trial programs"),
         ("--trial-command ./command --target-host http://web1", 2, "http://web1 is another host"),
         ("--target-host http://web1", 2, "http://web1 is another host"),
+        (
+            "--trial-command ./command --target-host http://web1 --target-anyway",
+            2,
+            "how many cores has http://web1? Say it with --cores",
+        ),
+        ("--trial-command ./command --host shop.example", 2, "cannot be used with"),
         ("--demo --target-host http://web1 --target-anyway", 2, "--target-host is about --trial-command or --trial-server"),
         ("--trial-command ./command --target-anyway", 2, "--target-host"),
         ("--demo --write", 2, "cannot be used with"),

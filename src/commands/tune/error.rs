@@ -25,6 +25,9 @@ pub enum TuneError {
         "{0} is another host: `tune` loads what it measures beyond what it can serve, so this harms whoever uses it. If it is yours to load, add --target-anyway, and with --trial-command or --trial-server a program that restarts it there (samples/)"
     )]
     OtherHost(String),
+    /// An application elsewhere, on nobody knows how many cores.
+    #[error("how many cores has {0}? Say it with --cores N: the baseline and what is tried follow from it")]
+    CoresThere(String),
     /// What a trial program cannot be asked for.
     #[error("{0} is not for trial programs, which are asked for capacities only: leave it out")]
     NotByProgram(&'static str),
@@ -63,6 +66,7 @@ impl TuneError {
             | Self::RateIdle
             | Self::NoThreads(_)
             | Self::OneCore
+            | Self::CoresThere(_)
             | Self::AffinityCostsNothing => Ending::Usage,
         }
     }

@@ -37,7 +37,7 @@ pub(super) struct Options {
     /// How long a trial of such a program may take [default: 30s, and 4 times what it is asked to take]
     #[arg(long, value_name = "TIME", help_heading = TRIALS, value_parser = patience)]
     trial_timeout: Option<Duration>,
-    /// How many cores the application has where such a program runs it [default: as many as here]
+    /// How many cores the application has where such a program runs it [default: as many as here; with --target-host it must be said]
     #[arg(long, value_name = "N", help_heading = TRIALS, value_parser = cores)]
     cores: Option<NonZeroU16>,
 }
@@ -61,6 +61,9 @@ impl Options {
     pub(super) fn check(&self) -> Result<(), TuneError> {
         if let Some(target) = self.target_host.as_ref().filter(|_| !self.target_anyway) {
             return Err(TuneError::OtherHost(target.clone()));
+        }
+        if let Some(target) = self.target_host.as_ref().filter(|_| self.cores.is_none() && self.is_given()) {
+            return Err(TuneError::CoresThere(target.clone()));
         }
         let idle = [
             (self.target_host.is_some(), "--target-host"),

@@ -16,7 +16,8 @@ use crate::units::Rate;
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct Options {
-    /// What is best: the most requests a second; or at the rate --at, the lowest latency, or the fewest cores and then the least memory
+    /// What is best: the most requests a second; or at the rate --at, the lowest latency, or the fewest cores (a worker counts as
+    /// one) and then the least memory
     #[arg(long, value_enum, value_name = "GOAL", default_value = "capacity")]
     objective: Best,
     /// The rate, requests a second, at which --objective latency or cost compares configurations
