@@ -43,7 +43,6 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// Replays as `options` say, reports, and says how the program ends.
 pub fn replay(options: &Options) -> Result<Ending, CommandError> {
-    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     limits::raise_open_files();
     let outputs = Outputs::prepare(options)?;
     let aim = Aim::take(options)?;
@@ -57,6 +56,8 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let plan = draft.finish()?;
     let course = Course::choose(options, &plan)?;
     let baselines = bodies::read(&options.baseline, &plan)?;
+    // Whatever is read up to here, as a pipe that nobody fills, ends with the first signal.
+    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let run = run(options, &aim, &course, &plan)?;
     if let (Load::Closed { clients, .. }, most) = (&run.load, run.max_connections)
         && *clients > most

@@ -129,7 +129,6 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Answers how many workers and connections the application should have on this host.
 pub fn tune(options: &Options) -> Result<Ending, CommandError> {
-    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let facts = host::facts();
     let mut question = Question::ask(options, &facts)?;
     let manuscript = options.write.is_given().then(|| manuscript(options, &question)).transpose()?;
@@ -141,6 +140,8 @@ pub fn tune(options: &Options) -> Result<Ending, CommandError> {
     }
     let header = question.header(&facts);
     let mut study = header.study();
+    // Whatever is read up to here, as a pipe that nobody fills, ends with the first signal.
+    let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let mut journal = open(&mut study, &places, &header, options.resume)?;
     question.introduce(&facts, &places);
     options.wanted.introduce();

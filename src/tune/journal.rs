@@ -291,6 +291,9 @@ impl Journal {
 
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
+        if !std::fs::metadata(path).map_err(|source| io_at(path, source))?.is_file() {
+            return Err(io_at(path, io::Error::other("not a regular file")));
+        }
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(|source| io_at(path, source))?;
         let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
         journal.lock()?;

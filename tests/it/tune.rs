@@ -1,7 +1,9 @@
 //! `tuningfork tune` with the real binary: what it finds, what it says when there is nothing to find, and how it is stopped.
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -187,6 +189,21 @@ fn an_interrupted_study_leaves_a_partial_report_and_a_journal_to_continue() {
     let said = interrupt(&folder, folder.start(&format!("{arguments} --resume")), before.len() + 1);
     said.assert_err(&[&format!("trials taken up: {}", before.len())]);
     assert!(journalled(&folder, "journal.jsonl").starts_with(&before));
+}
+
+#[test]
+fn a_pipe_that_nobody_fills_is_waited_for_until_the_first_signal() {
+    let folder = folder_with(["/ok"]);
+    let pipe = folder.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("make a pipe").success());
+    for arguments in ["tune --traffic pipe", "replay pipe --target http://127.0.0.1:1 --rate 5"] {
+        let waiting = folder.start(arguments);
+        // Opened once the other end is.
+        let held_open = OpenOptions::new().write(true).open(&pipe).expect("open the pipe");
+        waiting.signal(Signal::TERM);
+        assert_eq!(waiting.finish().end, End::Signal(Signal::TERM.as_raw()), "{arguments}");
+        drop(held_open);
+    }
 }
 
 #[test]
