@@ -122,14 +122,14 @@ fn searching(study: &Study) -> Option<Suggestion> {
     usual.or_else(|| search.doubt().filter(|next| left > usize::from(next.purpose == Purpose::Challenge)))
 }
 
-/// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline leads,
-/// as there is nothing to compare then and may be after the next trial.
+/// Trials that are kept for the comparison of best and baseline: of all pairs that there should be, or of one while the baseline is as good as
+/// any, as there is nothing to compare then and may be after the next trial.
 fn reserve(study: &Study) -> usize {
     if !has_searched(study) {
         return 0;
     }
-    let leads = Standing::of(study).leader().is_some_and(|leader| leader.candidate == study.space.baseline());
-    2 * if leads { 1 } else { study.pace.effort().least_pairs }
+    let is_best = Standing::of(study).finalist().is_some_and(|best| best.candidate == study.space.baseline());
+    2 * if is_best { 1 } else { study.pace.effort().least_pairs }
 }
 
 /// Whether anything but the opening was tried. Where the budget is short, one look at what may be better is worth more than a
