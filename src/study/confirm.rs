@@ -314,7 +314,11 @@ fn verdict(ratio: Interval) -> Outcome {
 }
 
 fn capacity(study: &Study, standing: &Standing, candidate: Candidate, logs: &[f64]) -> Option<Interval> {
-    let spread = standing.spread();
-    let of_search = || standing.place(candidate).map_or_else(|| held(study, candidate).0, |place| place.logs.clone());
-    if logs.is_empty() { spread.around(&of_search()) } else { spread.around(logs) }
+    let (spread, place) = (standing.spread(), standing.place(candidate));
+    if !logs.is_empty() {
+        return spread.around(logs);
+    }
+    let (logs, disturbed) = place.map_or_else(|| held(study, candidate), |place| (place.logs.clone(), place.disturbed));
+    // The scatter of disturbed trials is no part of the study's.
+    if disturbed { spread.interval(&logs) } else { spread.around(&logs) }
 }
