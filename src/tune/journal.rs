@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -270,12 +271,13 @@ const LARGEST: u64 = 256 * 1024 * 1024;
 impl Journal {
     /// A new journal at `path`, which must not exist.
     pub fn create(path: &Path, header: &Header) -> Result<Self, JournalError> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(|source| {
-            let path = path.to_owned();
-            if source.kind() == io::ErrorKind::AlreadyExists {
-                JournalError::Exists(path)
+        // For its owner alone: it has command lines, which may have secrets.
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path).map_err(|source| {
+            let is_taken = source.kind() == io::ErrorKind::AlreadyExists;
+            if is_taken {
+                must_be_a_file(path).err().unwrap_or(JournalError::Exists(path.to_owned()))
             } else {
-                JournalError::Io { path, source }
+                io_at(path, source)
             }
         })?;
         let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
@@ -291,9 +293,7 @@ impl Journal {
 
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
-        if !std::fs::metadata(path).map_err(|source| io_at(path, source))?.is_file() {
-            return Err(io_at(path, io::Error::other("not a regular file")));
-        }
+        must_be_a_file(path)?;
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(|source| io_at(path, source))?;
         let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
         journal.lock()?;
@@ -389,6 +389,12 @@ impl Journal {
     fn io(&self, source: io::Error) -> JournalError {
         io_at(&self.path, source)
     }
+}
+
+/// Refuses a folder, and a pipe, which would be waited for.
+fn must_be_a_file(path: &Path) -> Result<(), JournalError> {
+    let about = std::fs::metadata(path).map_err(|source| io_at(path, source))?;
+    if about.is_file() { Ok(()) } else { Err(io_at(path, io::Error::other("not a regular file"))) }
 }
 
 /// Reads what is whole.

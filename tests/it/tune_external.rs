@@ -1,6 +1,9 @@
 //! `tuningfork tune` when another program runs the trials: the protocol in both forms, everything such a program may do wrong, and the
 //! study that goes on.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -289,6 +292,20 @@ fn a_host_that_may_be_loaded_is_named_to_the_program() {
         folder.run("tune --trial-command ./command --quick --budget 1m --target-host http://web1:8000 --target-anyway --cores 4");
     said.assert_code(0);
     assert_eq!(folder.text("target"), "http://web1:8000\n", "{said}");
+}
+
+#[test]
+fn what_can_be_written_is_written_beside_what_cannot() {
+    let folder = Folder::new().program("command", "#!/bin/sh\necho '{\"capacity\": 100}'");
+    let outputs = "--json /dev/full --html page.html --journal journal.jsonl";
+    let said = folder.run(&format!("tune --trial-command ./command --quick --budget 1m {outputs}"));
+    said.assert_code(73);
+    said.assert_err(&["/dev/full: No space left on device"]);
+    assert!(folder.text("page.html").trim_end().ends_with("</html>"));
+    for name in ["page.html", "journal.jsonl"] {
+        let mode = fs::metadata(folder.path(name)).expect("look at it").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]

@@ -88,14 +88,14 @@ impl Outputs {
         self.0.iter().any(|output| is_standard(&output.path))
     }
 
-    /// Fills them all.
+    /// Fills them all, and the others where one cannot be: the first of these is the error.
     pub fn write(self, report: &Report, about: &About, peak: Option<Rate>) -> Result<(), CommandError> {
-        for Output { form, path, mut draft } in self.0 {
-            let text = text(form, report, about, peak).map_err(cannot_create(&path))?;
-            let written = draft.write_all(text.as_bytes()).and_then(|()| draft.keep_readers_of(&path));
-            written.and_then(|()| draft.finish()).map_err(cannot_create(&path))?;
-        }
-        Ok(())
+        let fill = |Output { form, path, mut draft }: Output| {
+            let written = text(form, report, about, peak).and_then(|text| draft.write_all(text.as_bytes()));
+            let written = written.and_then(|()| draft.keep_readers_of(&path)).and_then(|()| draft.finish());
+            written.map_err(cannot_create(&path))
+        };
+        self.0.into_iter().map(fill).fold(Ok(()), Result::and)
     }
 }
 

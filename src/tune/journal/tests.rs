@@ -114,8 +114,9 @@ fn never_overwrites_and_never_mixes_studies() {
     );
     let missing = resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
-    let folder = resume(folder.path(), &header()).unwrap_err().to_string();
-    assert!(folder.ends_with(": not a regular file"), "{folder}");
+    for refusal in [resume(folder.path(), &header()).unwrap_err(), Journal::create(folder.path(), &header()).unwrap_err()] {
+        assert!(refusal.to_string().ends_with(": not a regular file"), "{refusal}");
+    }
 }
 
 #[test]
