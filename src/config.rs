@@ -139,8 +139,8 @@ impl App {
         }
     }
 
-    /// The most cores that one worker can keep busy: one where the interpreter has a lock, and infinite where nothing is known, as of a
-    /// command, which may be a program in Go or one of Node.
+    /// The most cores that one worker can keep busy: one where the interpreter has a lock, extensions that let go of it apart, and
+    /// infinite where nothing is known, as of a command, which may be a program in Go or one of Node.
     #[must_use]
     pub const fn cores_a_worker(&self) -> f64 {
         match self {

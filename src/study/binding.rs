@@ -118,10 +118,11 @@ impl Cause {
             return Some(Self::Bound(bounded));
         }
         let is_spare = |share: Option<f64>| share.is_some_and(|share| share < SPARE);
-        let spare = [found.utilisation, found.worker_busy, found.slots_busy].into_iter().all(is_spare);
+        let spare = [found.utilisation, found.slots_busy].into_iter().all(is_spare) && found.has_spare_workers(SPARE);
         // What is busy makes requests wait as well: 1/(1 - U) times as long in a queue for one server (M/M/1: Kleinrock, Queueing
         // Systems 1, 1975), less in one for several.
-        let busiest = found.utilisation?.max(found.worker_busy?).min(SPARE);
+        let of_worker = found.worker_busy.filter(|_| !found.has_many_cores_a_worker());
+        let busiest = found.utilisation?.max(of_worker.unwrap_or(0.0)).min(SPARE);
         let explained = median / (1.0 - busiest);
         let loaded = found.p50.filter(|loaded| spare && median > 0.0 && *loaded >= QUEUES * explained)?;
         Some(Self::Queue { light: median, loaded })

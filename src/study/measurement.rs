@@ -387,6 +387,12 @@ impl Measurement {
         self.worker_busy.is_some_and(|busy| busy > MORE_THAN_ONE)
     }
 
+    /// Whether workers had less than this share of a core each to do, or keep more than one busy, so that they are not what binds.
+    #[must_use]
+    pub fn has_spare_workers(&self, bound: f64) -> bool {
+        self.worker_busy.is_some_and(|busy| busy < bound) || self.has_many_cores_a_worker()
+    }
+
     /// What binds the candidate, by the utilisations at its capacity.
     #[must_use]
     pub fn label(&self) -> Label {

@@ -143,7 +143,7 @@ fn external_limit(trials: &[(Candidate, &Measurement)]) -> f64 {
         candidate.slots() >= FEW_SLOTS
             && measured.ending == Ending::Held
             && measured.cpu_mean().is_some_and(|busy| busy < SPARE_CORES)
-            && measured.worker_busy.is_some_and(|busy| busy < SPARE_WORKERS)
+            && measured.has_spare_workers(SPARE_WORKERS)
             && measured.slots_busy.is_some_and(|busy| busy < SPARE_SLOTS)
     };
     let held = trials.iter().filter(|(candidate, measured)| spare(candidate, measured)).map(|(_, measured)| measured.capacity);
@@ -192,22 +192,25 @@ mod tests {
     fn a_worker_that_keeps_many_cores_busy_is_not_bound_by_one() {
         let app = &APPS[3];
         let one = Candidate::new(Workers::new(1).unwrap(), Connections::new(100).unwrap());
-        let predicted = |worker_busy| {
+        let predicted = |worker_busy, utilisation| {
             let mut study = app.study(Pace::Normal);
             let (purpose, task) = (Purpose::Baseline, Task::Measure);
             let found = Measurement {
                 throughput: 250.0,
-                utilisation: Some(0.97),
-                cpu_seconds_per_request: Some(0.03),
+                utilisation: Some(utilisation),
+                cpu_seconds_per_request: Some(8.0 * utilisation / 250.0),
                 time_in_worker: Some(0.05),
                 worker_busy: Some(worker_busy),
+                slots_busy: Some(0.1),
                 ..Measurement::of_capacity(250.0)
             };
             let suggestion = Suggestion { candidate: one, purpose, task, expected: None, rival: None };
             study.record(Trial { suggestion, outcome: Outcome::Measured(Box::new(found)) });
             Model::fit(&study).unwrap().capacity(one)
         };
-        assert!(predicted(7.5) > 220.0 && predicted(0.97) < 40.0, "{} {}", predicted(7.5), predicted(0.97));
+        assert!(predicted(7.5, 0.97) > 220.0 && predicted(0.97, 0.97) < 40.0);
+        let held_outside = predicted(1.5, 0.2);
+        assert!((240.0..280.0).contains(&held_outside), "a database, say: {held_outside}");
     }
 
     #[test]

@@ -93,10 +93,13 @@ impl RateSearch {
         }
     }
 
-    /// What was held says that far more may be: the next step up is a long one, and a probe more than planned.
-    pub const fn hurry(&mut self) {
-        self.up = LONGEST_STEP;
-        self.probes_left += 1;
+    /// What was held says that more may be, up to `bound`: as long as the longest step stays below that, it is the next one, and there is
+    /// another probe. So there are no more of these than such steps up to the bound.
+    pub fn hurry(&mut self, bound: f64) {
+        if self.missed.is_none() && self.held.is_some_and(|held| (1.0 + LONGEST_STEP) * held <= bound) {
+            self.up = LONGEST_STEP;
+            self.probes_left += 1;
+        }
     }
 
     /// The highest rate that was held.
@@ -161,6 +164,19 @@ mod tests {
             far.record(rate, rate <= 400.0);
         }
         assert!(far.held().is_some_and(|held| held > 330.0), "{far:?}");
+    }
+
+    #[test]
+    fn hurries_up_to_the_bound_and_not_beyond() {
+        let mut search = RateSearch::new(100.0, 0.12, 1.05, 5);
+        let mut rates = Vec::new();
+        while let Some(rate) = search.offer() {
+            search.record(rate, rate <= 780.0);
+            search.hurry(800.0);
+            rates.push(rate);
+        }
+        assert!(search.held().is_some_and(|held| held > 700.0), "{rates:?}");
+        assert!(rates.iter().all(|rate| *rate <= 800.0 * 1.5) && rates.len() <= 10, "{rates:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ const PROTOCOL: u32 = 1;
 const MOST_RATE: f64 = 1e9;
 const MOST_SECONDS: f64 = 1e9;
 const MOST_BYTES: f64 = 1e15;
+const MOST_CORES: f64 = 65_535.0;
 /// Shares are counted by different clocks: so far above 1 they are taken for 1.
 const SHARE_SLACK: f64 = 1.1;
 /// From where on a number is shown with its exponent.
@@ -186,7 +187,12 @@ impl Reply {
             workers_cpu: cpu_seconds_per_request.map(|each| each * throughput),
             cpu_seconds_per_request,
             time_in_worker: time("time_in_worker", self.time_in_worker)?,
-            worker_busy: share("worker_busy", self.worker_busy)?,
+            worker_busy: within(
+                "worker_busy",
+                self.worker_busy,
+                MOST_CORES,
+                "cores that a worker keeps busy, so 0.94 for 94 % of one",
+            )?,
             slots_busy: share("slots_busy", self.slots_busy)?,
             memory_bytes: within("memory_bytes", self.memory_bytes, MOST_BYTES, "bytes from 0 to 1e15")?.map(whole),
             seconds,

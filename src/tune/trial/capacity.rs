@@ -20,6 +20,8 @@ const MOST_CLIENTS: f64 = 256.0;
 /// How many times as long as with the few clients of the warm-up the median request takes from which on those of the light probe, if they are
 /// more, may queue for something that is not the cores: a connection pool, a lock, another service. One core at [`LIGHT`] makes it 1.7 times (M/M/1).
 const QUEUES: f64 = 1.8;
+/// A candidate that is expected to do this many times what its workers can on a core each was seen to do so.
+const EXCEEDS: f64 = 1.3;
 /// How improbable it must be that chance made more requests late than may be, in standard deviations: 0.05 %. Few were answered, and all
 /// trials play the same ones.
 const DOUBT: f64 = 3.29;
@@ -196,7 +198,7 @@ fn search(script: &mut Script<'_>, light: &Light, suggestion: &Suggestion) -> Re
         search.record(offered, judged.held());
         search.answered(judged.window.throughput());
         if judged.held() && script.describe(&judged.window).has_many_cores_a_worker() {
-            search.hurry();
+            search.hurry(light.bound(script, f64::INFINITY));
         }
         let over = judged.ends_the_trial();
         found.take(offered, judged);
@@ -226,7 +228,9 @@ fn conclude(script: &mut Script<'_>, found: Found, light: Measurement) -> Measur
 
 fn rates(script: &Script<'_>, light: &Light, suggestion: &Suggestion) -> RateSearch {
     // Above what one core does a program that keeps to one is flooded. One with threads shows in a probe that it does not.
-    let bound = light.bound(script, 1.0);
+    let one = light.bound(script, 1.0);
+    let is_shown = suggestion.expected.is_some_and(|expected| expected > EXCEEDS * one);
+    let bound = if is_shown { light.bound(script, script.terms.cores_a_worker) } else { one };
     let bound = if bound.is_finite() { bound } else { light.found.throughput.max(1.0) };
     let search = RateSearch::of_trial(&script.terms.pace.timing(), bound, suggestion.expected);
     light.first.map_or(search, |first| search.from_at_most(first))
