@@ -44,7 +44,6 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Replays as `options` say, reports, and says how the program ends.
 pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     limits::raise_open_files();
-    let outputs = Outputs::prepare(options)?;
     let aim = Aim::take(options)?;
     let selection = options.which.selection();
     let Traffic { draft, meta, left_out: filtered } =
@@ -57,6 +56,7 @@ pub fn replay(options: &Options) -> Result<Ending, CommandError> {
     let course = Course::choose(options, &plan)?;
     let baselines = bodies::read(&options.baseline, &plan)?;
     // Whatever is read up to here, as a pipe that nobody fills, ends with the first signal.
+    let outputs = Outputs::prepare(options)?;
     let mut signals = Signals::of_a_study().map_err(CommandError::system("cannot catch signals"))?;
     let run = run(options, &aim, &course, &plan)?;
     if let (Load::Closed { clients, .. }, most) = (&run.load, run.max_connections)

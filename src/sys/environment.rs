@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Pid;
+
+use super::clock;
 
 /// The most that an environment can be, bytes: "Limits on size of arguments and environment" in `execve(2)`.
 const MAX_SIZE: u64 = 6 << 20;
 /// A process that is just being started has no environment yet: `execve(2)` gives it late, after a parent that waited in `vfork(2)` runs
-/// again. A thousand looks are some ten milliseconds.
-const LOOKS: usize = 1000;
+/// again. It is waited for no longer than this.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The value of the variable that `mark`, a name and its `=`, begins; none if the process has none such.
 ///
@@ -28,14 +31,14 @@ pub(super) fn variable(pid: Pid, mark: &[u8]) -> io::Result<Option<Vec<u8>>> {
 
 /// What `read` tells once it tells anything; empty where it never does.
 fn settled(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
-    for _ in 0..LOOKS {
+    let end = clock::now().after(PATIENCE);
+    loop {
         let bytes = read()?;
-        if !bytes.is_empty() {
+        if !bytes.is_empty() || clock::now() >= end {
             return Ok(bytes);
         }
         thread::yield_now();
     }
-    Ok(Vec::new())
 }
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ impl Journal {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path).map_err(|source| {
             let is_taken = source.kind() == io::ErrorKind::AlreadyExists;
             if is_taken {
-                must_be_a_file(path).err().unwrap_or(JournalError::Exists(path.to_owned()))
+                Self::must_be_a_file(path).err().unwrap_or(JournalError::Exists(path.to_owned()))
             } else {
                 io_at(path, source)
             }
@@ -293,7 +293,7 @@ impl Journal {
 
     /// Takes up the journal at `path`, which must have been begun under the same `header`.
     pub fn resume(path: &Path, header: &Header) -> Result<Resumed, JournalError> {
-        must_be_a_file(path)?;
+        Self::must_be_a_file(path)?;
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(|source| io_at(path, source))?;
         let mut journal = Self { path: path.to_owned(), file, length: 0, ended: None };
         journal.lock()?;
@@ -318,6 +318,16 @@ impl Journal {
         }
         let other_host = Some(recorded.header.about.host).filter(|host| *host != header.about.host);
         Ok(Resumed { journal, trials: recorded.trials, torn, other_host })
+    }
+
+    /// Refuses what is at `path` if it is no file: a pipe would be waited for.
+    pub fn must_be_a_file(path: &Path) -> Result<(), JournalError> {
+        let about = std::fs::metadata(path).map_err(|source| io_at(path, source))?;
+        if about.is_file() {
+            Ok(())
+        } else {
+            Err(io_at(path, io::Error::other("not a regular file: name another with --journal")))
+        }
     }
 
     /// Reads the journal at `path` and leaves it as it is, even while a study goes on. Up to a line that cannot be read, if there is one.
@@ -389,12 +399,6 @@ impl Journal {
     fn io(&self, source: io::Error) -> JournalError {
         io_at(&self.path, source)
     }
-}
-
-/// Refuses a folder, and a pipe, which would be waited for.
-fn must_be_a_file(path: &Path) -> Result<(), JournalError> {
-    let about = std::fs::metadata(path).map_err(|source| io_at(path, source))?;
-    if about.is_file() { Ok(()) } else { Err(io_at(path, io::Error::other("not a regular file"))) }
 }
 
 /// Reads what is whole.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Command;
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -197,9 +199,9 @@ fn a_pipe_that_nobody_fills_is_waited_for_until_the_first_signal() {
     let pipe = folder.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("make a pipe").success());
     for arguments in ["tune --traffic pipe", "replay pipe --target http://127.0.0.1:1 --rate 5"] {
-        let waiting = folder.start(arguments);
-        // Opened once the other end is.
-        let held_open = OpenOptions::new().write(true).open(&pipe).expect("open the pipe");
+        let mut waiting = folder.start(arguments);
+        let open = || OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&pipe);
+        let held_open = waiting.wait("its end of the pipe", |_| open().ok());
         waiting.signal(Signal::TERM);
         assert_eq!(waiting.finish().end, End::Signal(Signal::TERM.as_raw()), "{arguments}");
         drop(held_open);

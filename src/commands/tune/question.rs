@@ -55,7 +55,7 @@ impl Question {
     /// Keeps to the memory limit of the study in `journal`, which goes on: what is free now is another number.
     pub(super) fn keep_to_memory_limit(&mut self, journal: &Path) {
         // What cannot be read is refused where it is resumed.
-        if let Ok(begun) = Journal::read(journal) {
+        if let Ok(begun) = Journal::must_be_a_file(journal).and_then(|()| Journal::read(journal)) {
             self.space.max_memory = begun.header.space.max_memory;
         }
     }

@@ -115,7 +115,7 @@ fn never_overwrites_and_never_mixes_studies() {
     let missing = resume(&folder.path().join("none"), &header()).unwrap_err();
     assert!(matches!(missing, JournalError::Io { .. }));
     for refusal in [resume(folder.path(), &header()).unwrap_err(), Journal::create(folder.path(), &header()).unwrap_err()] {
-        assert!(refusal.to_string().ends_with(": not a regular file"), "{refusal}");
+        assert!(refusal.to_string().contains(": not a regular file"), "{refusal}");
     }
 }
 

@@ -298,7 +298,6 @@ fn a_host_whose_speed_wanders_costs_little_and_is_told() {
         let (mut study, mut host) = (app.study(Pace::Quick), app.host(Pace::Quick, seed).with_speed_noise(0.1));
         let stop = run(&mut study, |suggestion| host.run(suggestion));
         let report = Report::new(&study, stop);
-        assert!(!report.certificate.given || report.drift.is_none(), "{seed}: {:?}", report.certificate);
         told += u32::from(report.drift.is_some());
         regrets.push(app.regret(report.recommended));
     }
