@@ -310,7 +310,8 @@ pub(super) fn after_the_verdict(report: &Report) -> Vec<String> {
     let missing = report.missing_pairs;
     if missing > 0 && report.confirmed && !is_cut {
         sentences.push(format!(
-            "{CARE}: {missing} of the pairs of repetitions that a ratio should be of are missing: the host was not quiet."
+            "{CARE}: {missing} of the pairs of repetitions that a ratio should be of are missing: there was no time left, or the host \
+             was not quiet."
         ));
     }
     let untried = if report.untried { " before every promising configuration was tried" } else { "" };
